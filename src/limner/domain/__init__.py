@@ -1,0 +1,1 @@
+"""What the service speaks of: jobs, events and errors. Plain data, no input or output."""

@@ -1,0 +1,48 @@
+"""The vocabulary of faces: points, boxes, five landmarks."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in the picture, pixels."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An upright rectangle, pixels; `x`, `y` is its top left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """Five points of a face. Left and right are as seen in the picture, not as the person would say."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    mouth_left: Point
+    mouth_right: Point
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face found by a detector; `score` is 0..1."""
+
+    box: Box
+    score: float
+    landmarks: Landmarks
+
+    @property
+    def roll_degrees(self) -> float:
+        """Tilt of the eye line, -180..180; positive = turned clockwise as seen in the picture (right eye lower)."""
+        left, right = self.landmarks.left_eye, self.landmarks.right_eye
+        return math.degrees(math.atan2(right.y - left.y, right.x - left.x))
