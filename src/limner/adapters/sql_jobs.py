@@ -1,0 +1,527 @@
+"""The job store on a SQL database (SQLite now). The contract is `ports.JobStore`'s; the tables are `schema.py`'s.
+
+SQLite has one writer, and every change here begins as that writer: so no row lock is needed, and what a transaction
+reads first is still true when it writes.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, RowMapping, and_, bindparam, delete, func, insert, select, update
+from uuid_utils import uuid7
+
+from limner.adapters.schema import events, files, jobs
+from limner.domain.errors import InvalidRequestError, JobCrashedError, JobFinishedError, NotFoundError, QueueFullError
+from limner.domain.event import Event, EventType, content_of
+from limner.domain.job import File, Job, Outcome, Role, Status
+
+_OPEN = (Status.QUEUED, Status.RUNNING)
+
+
+class SqlJobs:
+    """`ports.JobStore` on SQLAlchemy Core."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._reads = engine
+        self._writes = engine.execution_options(write=True)
+
+    # --- taking in -------------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job, *, max_queued: int, cache_for: timedelta, idempotency_key: str | None = None) -> Job:
+        """See `ports.JobStore.submit`."""
+        with self._writes.begin() as db:
+            if idempotency_key is not None:
+                row = db.execute(
+                    select(jobs.c.id, jobs.c.cache_key).where(jobs.c.idempotency_key == idempotency_key)
+                ).first()
+                if row is not None:
+                    if row.cache_key != job.cache_key:
+                        raise InvalidRequestError("this Idempotency-Key was used for another request")
+                    return _known(db, row.id)
+            done = _cached(db, job, cache_for)
+            if done is not None:
+                _insert(db, done, idempotency_key)
+                _log(db, done)
+                return done
+            if _count_queued(db) >= max_queued:
+                raise QueueFullError
+            leader = db.scalar(
+                select(jobs.c.id)
+                .where(jobs.c.cache_key == job.cache_key, jobs.c.status.in_(_OPEN), jobs.c.leader_id.is_(None))
+                .limit(1)
+            )
+            job = replace(job, leader_id=leader)
+            _insert(db, job, idempotency_key)
+            _log(db, job)
+            return job
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    def start(self, job_id: str, *, lease: timedelta) -> Job | None:
+        """See `ports.JobStore.start`."""
+        now = datetime.now(UTC)
+        with self._writes.begin() as db:
+            changed = db.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
+                .values(
+                    status=Status.RUNNING,
+                    attempt=jobs.c.attempt + 1,
+                    started_at=_micros(now),
+                    lease_until=_micros(now + lease),
+                    progress=0.0,
+                )
+            )
+            if changed.rowcount == 0:
+                return None
+            job = _known(db, job_id)
+            _log(db, job)
+            return job
+
+    def alive(self, job_id: str, attempt: int) -> bool:
+        """See `ports.JobStore.alive`."""
+        with self._reads.connect() as db:
+            return db.scalar(select(func.count()).select_from(jobs).where(_attempt(job_id, attempt))) == 1
+
+    def renew(self, attempts: Iterable[tuple[str, int]], *, lease: timedelta) -> None:
+        """See `ports.JobStore.renew`."""
+        rows = [{"job": job_id, "number": attempt} for job_id, attempt in attempts]
+        if not rows:
+            return
+        with self._writes.begin() as db:
+            db.execute(
+                update(jobs)
+                .where(
+                    jobs.c.id == bindparam("job"),
+                    jobs.c.attempt == bindparam("number"),
+                    jobs.c.status == Status.RUNNING,
+                )
+                .values(lease_until=_micros(datetime.now(UTC) + lease)),
+                rows,
+            )
+
+    def progress(self, job_id: str, attempt: int, fraction: float) -> bool:
+        """See `ports.JobStore.progress`."""
+        with self._writes.begin() as db:
+            changed = db.execute(update(jobs).where(_attempt(job_id, attempt)).values(progress=fraction))
+            if changed.rowcount == 0:
+                return False
+            _log(db, _known(db, job_id), EventType.PROGRESS)
+            return True
+
+    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+        """See `ports.JobStore.finish`."""
+        with self._writes.begin() as db:
+            if db.execute(update(jobs).where(_attempt(job_id, attempt)).values(lease_until=None)).rowcount == 0:
+                return False
+            _finish(db, _known(db, job_id), outcome)
+            return True
+
+    def release(self, job_id: str, attempt: int) -> bool:
+        """See `ports.JobStore.release`."""
+        with self._writes.begin() as db:
+            return _requeue(db, job_id, attempt)
+
+    def expire(self, *, max_attempts: int, now: datetime) -> int:
+        """See `ports.JobStore.expire`."""
+        with self._writes.begin() as db:
+            rows = db.execute(
+                select(jobs.c.id, jobs.c.attempt).where(
+                    jobs.c.status == Status.RUNNING, jobs.c.lease_until < _micros(now)
+                )
+            ).all()
+            for row in rows:
+                if row.attempt < max_attempts:
+                    _requeue(db, row.id, row.attempt)
+                else:
+                    error = JobCrashedError(f"started {row.attempt} times, never finished")
+                    _finish(db, _known(db, row.id), Outcome(error=error.problem()))
+            return len(rows)
+
+    # --- ending ----------------------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> Job:
+        """See `ports.JobStore.cancel`."""
+        with self._writes.begin() as db:
+            job = _known(db, job_id)
+            if job.status.final:
+                raise JobFinishedError(f"the job has {job.status} already")
+            job = replace(job, status=Status.CANCELLED, finished_at=datetime.now(UTC), leader_id=None)
+            db.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id)
+                .values(status=job.status, finished_at=_micros(job.finished_at), lease_until=None, leader_id=None)
+            )
+            _log(db, job)
+            _promote(db, job_id)
+            return job
+
+    def erase(self, job_id: str, delete_blob: Callable[[str], None]) -> None:
+        """See `ports.JobStore.erase`."""
+        with self._writes.begin() as db:
+            job = _known(db, job_id)
+            _promote(db, job_id)
+            db.execute(delete(files).where(files.c.job_id == job_id))
+            db.execute(delete(jobs).where(jobs.c.id == job_id))
+            db.execute(update(events).where(events.c.job_id == job_id).values(content=None))
+            _forget(db, {file.sha256 for file in job.files}, delete_blob)
+
+    def forget(self, sha256s: Sequence[str], delete_blob: Callable[[str], None]) -> None:
+        """See `ports.JobStore.forget`."""
+        with self._writes.begin() as db:
+            _forget(db, sha256s, delete_blob)
+
+    def outdated(self, before: datetime, limit: int) -> list[str]:
+        """See `ports.JobStore.outdated`."""
+        with self._reads.connect() as db:
+            return list(
+                db.scalars(
+                    select(jobs.c.id)
+                    .where(jobs.c.created_at < _micros(before), jobs.c.status.not_in(_OPEN))
+                    .order_by(jobs.c.id)
+                    .limit(limit)
+                )
+            )
+
+    def drop_events(self, before: datetime) -> None:
+        """See `ports.JobStore.drop_events`."""
+        with self._writes.begin() as db:
+            db.execute(delete(events).where(events.c.time < _micros(before)))
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        """See `ports.JobStore.get`."""
+        with self._reads.connect() as db:
+            return _find(db, job_id)
+
+    def page(
+        self, *, operation: str | None = None, status: Status | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Job]:
+        """See `ports.JobStore.page`."""
+        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if operation is not None:
+            query = query.where(jobs.c.operation == operation)
+        if status is not None:
+            query = query.where(jobs.c.status == status)
+        if before is not None:
+            query = query.where(jobs.c.id < before)
+        with self._reads.connect() as db:
+            rows = db.execute(query).mappings().all()
+            named: dict[str, list[File]] = {row["id"]: [] for row in rows}
+            for file in db.execute(
+                select(files).where(files.c.job_id.in_(list(named))).order_by(files.c.position)
+            ).mappings():
+                named[file["job_id"]].append(_file(file))
+            return [_job(row, named[row["id"]]) for row in rows]
+
+    def file(self, file_id: str) -> File | None:
+        """See `ports.JobStore.file`."""
+        with self._reads.connect() as db:
+            row = db.execute(select(files).where(files.c.id == file_id)).mappings().first()
+            return _file(row) if row is not None else None
+
+    def waiting(self, limit: int) -> list[tuple[str, str]]:
+        """See `ports.JobStore.waiting`."""
+        with self._reads.connect() as db:
+            rows = db.execute(
+                select(jobs.c.id, jobs.c.lane)
+                .where(jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
+                .order_by(jobs.c.id)
+                .limit(limit)
+            )
+            return [(row.id, row.lane) for row in rows]
+
+    def queued(self) -> int:
+        """See `ports.JobStore.queued`."""
+        with self._reads.connect() as db:
+            return _count_queued(db)
+
+    def events(self, after: int, *, limit: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
+        """See `ports.JobStore.events`."""
+        query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
+        if job_id is not None:
+            query = query.where(events.c.job_id == job_id)
+        if operation is not None:
+            query = query.where(events.c.operation == operation)
+        with self._reads.connect() as db:
+            return [_event(row) for row in db.execute(query).mappings()]
+
+    def last_event_id(self) -> int:
+        """See `ports.JobStore.last_event_id`."""
+        with self._reads.connect() as db:
+            # The sequence, not max(id): it remembers also what was dropped.
+            last = db.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'events'").scalar()
+            return int(last or 0)
+
+    def ping(self) -> None:
+        """See `ports.JobStore.ping`."""
+        with self._writes.begin() as db:
+            db.execute(select(func.count()).select_from(jobs).where(jobs.c.id == ""))
+
+    def close(self) -> None:
+        """See `ports.JobStore.close`."""
+        self._reads.dispose()
+
+
+# --- inside one transaction ----------------------------------------------------------------------------------------
+
+
+def _attempt(job_id: str, attempt: int) -> Any:  # SQLAlchemy's expression types are its own affair
+    return and_(jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.RUNNING)
+
+
+def _count_queued(db: Connection) -> int:
+    return db.scalar(select(func.count()).select_from(jobs).where(jobs.c.status == Status.QUEUED)) or 0
+
+
+def _find(db: Connection, job_id: str) -> Job | None:
+    row = db.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+    if row is None:
+        return None
+    named = db.execute(select(files).where(files.c.job_id == job_id).order_by(files.c.position)).mappings()
+    return _job(row, [_file(file) for file in named])
+
+
+def _known(db: Connection, job_id: str) -> Job:
+    job = _find(db, job_id)
+    if job is None:
+        raise NotFoundError("no such job")
+    return job
+
+
+def _cached(db: Connection, job: Job, cache_for: timedelta) -> Job | None:
+    """The job as it stands when another's result answers it, or None."""
+    now = datetime.now(UTC)
+    source_id = db.scalar(
+        select(jobs.c.id)
+        .where(
+            jobs.c.cache_key == job.cache_key,
+            jobs.c.status == Status.SUCCEEDED,
+            jobs.c.computed_at >= _micros(now - cache_for),
+        )
+        .order_by(jobs.c.id.desc())
+        .limit(1)
+    )
+    if source_id is None:
+        return None
+    return _answered(_known(db, source_id), job, now)
+
+
+def _answered(source: Job, job: Job, now: datetime) -> Job:
+    """`job`, finished with what `source` found; the cache ages from when that was worked out."""
+    shared = tuple(replace(file, id=str(uuid7()), job_id=job.id) for file in source.artifacts)
+    return replace(
+        job,
+        status=Status.SUCCEEDED,
+        progress=1.0,
+        cached="exact",
+        leader_id=None,
+        started_at=now,
+        finished_at=now,
+        computed_at=source.computed_at,
+        result=source.result,
+        faces_count=source.faces_count,
+        files=(*job.files, *shared),
+    )
+
+
+def _finish(db: Connection, job: Job, outcome: Outcome) -> None:
+    """End the job, and answer those that wait behind it with the same outcome."""
+    now = datetime.now(UTC)
+    done = replace(
+        job,
+        status=outcome.status,
+        progress=1.0 if outcome.status is Status.SUCCEEDED else job.progress,
+        finished_at=now,
+        computed_at=now,
+        result=outcome.result,
+        error=outcome.error,
+        faces_count=outcome.faces_count,
+        files=(*job.inputs, *outcome.artifacts),
+    )
+    _store_end(db, done)
+    for row in db.execute(select(jobs.c.id).where(jobs.c.leader_id == job.id).order_by(jobs.c.id)).all():
+        follower = _known(db, row.id)
+        if outcome.status is Status.SUCCEEDED:
+            _store_end(db, _answered(done, follower, now))
+        else:
+            _store_end(
+                db, replace(follower, status=outcome.status, error=outcome.error, finished_at=now, leader_id=None)
+            )
+
+
+def _store_end(db: Connection, job: Job) -> None:
+    db.execute(
+        update(jobs)
+        .where(jobs.c.id == job.id)
+        .values(
+            status=job.status,
+            progress=job.progress,
+            cached=job.cached,
+            leader_id=None,
+            lease_until=None,
+            started_at=_micros(job.started_at),
+            finished_at=_micros(job.finished_at),
+            computed_at=_micros(job.computed_at),
+            result=_json(job.result),
+            error=_json(job.error),
+            faces_count=job.faces_count,
+        )
+    )
+    _insert_files(db, job.artifacts, len(job.inputs))
+    _log(db, job)
+
+
+def _requeue(db: Connection, job_id: str, attempt: int) -> bool:
+    changed = db.execute(
+        update(jobs)
+        .where(_attempt(job_id, attempt))
+        .values(status=Status.QUEUED, lease_until=None, started_at=None, progress=0.0)
+    )
+    if changed.rowcount == 0:
+        return False
+    _log(db, _known(db, job_id))
+    return True
+
+
+def _promote(db: Connection, leader_id: str) -> None:
+    """Let the oldest of those that wait behind `leader_id` lead the others; the sweep, or its caller, sends it."""
+    followers = list(db.scalars(select(jobs.c.id).where(jobs.c.leader_id == leader_id).order_by(jobs.c.id)))
+    if followers:
+        db.execute(update(jobs).where(jobs.c.id == followers[0]).values(leader_id=None))
+        db.execute(update(jobs).where(jobs.c.leader_id == leader_id).values(leader_id=followers[0]))
+
+
+def _forget(db: Connection, sha256s: Iterable[str], delete_blob: Callable[[str], None]) -> None:
+    wanted = list(sha256s)
+    named = set(db.scalars(select(files.c.sha256).where(files.c.sha256.in_(wanted))))
+    for sha256 in wanted:
+        if sha256 not in named:
+            delete_blob(sha256)
+
+
+def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
+    db.execute(
+        insert(jobs).values(
+            id=job.id,
+            operation=job.operation,
+            lane=job.lane,
+            status=job.status,
+            progress=job.progress,
+            cached=job.cached,
+            params=_json(job.params),
+            cache_key=job.cache_key,
+            leader_id=job.leader_id,
+            attempt=job.attempt,
+            idempotency_key=idempotency_key,
+            created_at=_micros(job.created_at),
+            started_at=_micros(job.started_at),
+            finished_at=_micros(job.finished_at),
+            computed_at=_micros(job.computed_at),
+            result=_json(job.result),
+            error=_json(job.error),
+            faces_count=job.faces_count,
+        )
+    )
+    _insert_files(db, job.files, 0)
+
+
+def _insert_files(db: Connection, named: Sequence[File], first: int) -> None:
+    if named:
+        db.execute(
+            insert(files),
+            [
+                {
+                    "id": file.id,
+                    "job_id": file.job_id,
+                    "position": first + index,
+                    "role": file.role,
+                    "name": file.name,
+                    "sha256": file.sha256,
+                    "media_type": file.media_type,
+                    "size": file.size,
+                    "width": file.width,
+                    "height": file.height,
+                }
+                for index, file in enumerate(named)
+            ],
+        )
+
+
+def _log(db: Connection, job: Job, kind: EventType | None = None) -> None:
+    db.execute(
+        insert(events).values(
+            type=kind or EventType.entering(job.status),
+            time=_micros(datetime.now(UTC)),
+            job_id=job.id,
+            operation=job.operation,
+            content=_json(content_of(job)),
+        )
+    )
+
+
+# --- rows and objects ----------------------------------------------------------------------------------------------
+
+
+def _job(row: RowMapping, named: Sequence[File]) -> Job:
+    return Job(
+        id=row["id"],
+        operation=row["operation"],
+        lane=row["lane"],
+        params=json.loads(row["params"]),
+        cache_key=row["cache_key"],
+        created_at=_moment(row["created_at"]),
+        status=Status(row["status"]),
+        progress=row["progress"],
+        cached=row["cached"],
+        attempt=row["attempt"],
+        leader_id=row["leader_id"],
+        started_at=_moment(row["started_at"]) if row["started_at"] is not None else None,
+        finished_at=_moment(row["finished_at"]) if row["finished_at"] is not None else None,
+        computed_at=_moment(row["computed_at"]) if row["computed_at"] is not None else None,
+        result=json.loads(row["result"]) if row["result"] is not None else None,
+        error=json.loads(row["error"]) if row["error"] is not None else None,
+        faces_count=row["faces_count"],
+        files=tuple(named),
+    )
+
+
+def _file(row: RowMapping) -> File:
+    return File(
+        id=row["id"],
+        job_id=row["job_id"],
+        role=Role(row["role"]),
+        name=row["name"],
+        sha256=row["sha256"],
+        media_type=row["media_type"],
+        size=row["size"],
+        width=row["width"],
+        height=row["height"],
+    )
+
+
+def _event(row: RowMapping) -> Event:
+    return Event(
+        id=row["id"],
+        type=EventType(row["type"]),
+        time=_moment(row["time"]),
+        job_id=row["job_id"],
+        operation=row["operation"],
+        content=json.loads(row["content"]) if row["content"] is not None else None,
+    )
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, separators=(",", ":"))
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1_000_000)
+
+
+def _moment(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros / 1_000_000, UTC)

@@ -1,0 +1,60 @@
+"""An event: something that happened to a job, told once to everyone who listens."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from limner.domain.job import Job, Status
+
+
+class EventType(StrEnum):
+    """What happened."""
+
+    QUEUED = "job.queued"
+    RUNNING = "job.running"
+    PROGRESS = "job.progress"
+    SUCCEEDED = "job.succeeded"
+    FAILED = "job.failed"
+    CANCELLED = "job.cancelled"
+
+    @classmethod
+    def entering(cls, status: Status) -> "EventType":
+        """The event that tells of a job's entering `status`."""
+        return cls(f"job.{status}")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of the log. Ids rise. `content` is what was true of the job then; None once the job was erased."""
+
+    id: int
+    type: EventType
+    time: datetime
+    job_id: str
+    operation: str
+    content: dict[str, Any] | None
+
+
+def content_of(job: Job) -> dict[str, Any]:
+    """What an event keeps of a job: plain JSON, no pixel, no landmark, no host name."""
+    return {
+        "status": job.status,
+        "progress": job.progress,
+        "cached": job.cached,
+        "faces_count": job.faces_count,
+        "created_at": job.created_at.isoformat(),
+        "finished_at": job.finished_at.isoformat() if job.finished_at else None,
+        "error": job.error,
+        "artifacts": [
+            {
+                "id": file.id,
+                "name": file.name,
+                "media_type": file.media_type,
+                "size": file.size,
+                "width": file.width,
+                "height": file.height,
+            }
+            for file in job.artifacts
+        ],
+    }

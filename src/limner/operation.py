@@ -1,0 +1,173 @@
+"""What an operation is: a function from parameters and a context to a result, with a name and a version.
+
+From the function's signature come its endpoint, validation, schema, form, cache key and metrics. A new one is one file
+in `operations/` and its name in the catalogue there. Read `operations/detect.py` for an example.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from limner.domain.job import File
+from limner.vision.image import Limits
+from limner.vision.models import Models
+
+
+class ImageRef(BaseModel):
+    """A picture that was sent in and is stored: width and height are those of the upright picture."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+    media_type: str
+    size: int
+    width: int
+    height: int
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # What a client sends is the picture itself, not this record of it.
+        del core_schema, handler
+        return {
+            "type": "string",
+            "format": "binary",
+            "description": "The picture: a file part, or base64 / a data URL in JSON.",
+        }
+
+
+class Params(BaseModel):
+    """Base of all parameters: unknown fields are refused, so that a misspelt one is not ignored in silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: ImageRef = Field(title="Photo")
+
+
+class Result(BaseModel):
+    """Base of all results."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def faces_count(self) -> int | None:
+        """How many faces the result tells of; None where that is not its subject."""
+        return None
+
+
+P = TypeVar("P", bound=Params)
+R = TypeVar("R", bound=Result)
+
+
+class CancelledError(Exception):
+    """The job was cancelled, erased or overtaken: stop, nobody waits for it."""
+
+
+class Context:
+    """What an operation may ask of the world while it runs."""
+
+    def __init__(
+        self,
+        *,
+        models: Models,
+        limits: Limits,
+        read: Callable[[str], bytes],
+        attach: Callable[[str, bytes, str, int | None, int | None], None],
+        progress: Callable[[float], None] = lambda _: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`read` gives a blob by SHA-256; `check` raises when the job should stop."""
+        self.models = models
+        self.limits = limits
+        self.progress = progress
+        self.check_cancelled = check
+        self.stages: dict[str, float] = {}
+        self._read = read
+        self._attach = attach
+
+    def data(self, ref: ImageRef) -> bytes:
+        """The picture's bytes as they were sent."""
+        return self._read(ref.sha256)
+
+    def attach(
+        self, name: str, data: bytes, media_type: str, *, width: int | None = None, height: int | None = None
+    ) -> None:
+        """Add an artifact. `name` is its file name as clients see it; pixels are its size where it has one."""
+        with self.stage("store"):
+            self._attach(name, data, media_type, width, height)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a part of the work; seconds add up under `name`. Stops a job that is no longer wanted."""
+        self.check_cancelled()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Operation(Generic[P, R]):
+    """An operation as the catalogue holds it."""
+
+    name: str
+    summary: str
+    version: int
+    lane: str
+    params: type[P]
+    result: type[R]
+    run: Callable[[P, Context], R]
+    models: tuple[str, ...]
+
+    @property
+    def image_fields(self) -> tuple[str, ...]:
+        """Names of the parameters that are pictures, `image` first."""
+        return tuple(
+            name
+            for name, field in self.params.model_fields.items()
+            if field.annotation is ImageRef or ImageRef in get_args(field.annotation)
+        )
+
+    def cache_key(self, params: P, fingerprint: str) -> str:
+        """Equal exactly when the same work would be done: operation, version, models, pictures, parameters."""
+        work = [self.name, self.version, fingerprint, params.model_dump(mode="json")]
+        return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+
+
+def operation(
+    *, version: int, lane: str = "cpu", models: tuple[str, ...] = ()
+) -> Callable[[Callable[[P, Context], R]], Operation[P, R]]:
+    """Make a function `(params, ctx) -> result` an operation. The docstring's first line is its summary.
+
+    Raise `version` whenever the same input gives another result; `models` names the weights that it uses.
+    """
+
+    def declare(run: Callable[[P, Context], R]) -> Operation[P, R]:
+        hints: dict[str, Any] = get_type_hints(run)
+        return Operation(
+            name=run.__name__,
+            summary=(run.__doc__ or "").strip().splitlines()[0],
+            version=version,
+            lane=lane,
+            params=hints["params"],
+            result=hints["return"],
+            run=run,
+            models=models,
+        )
+
+    return declare
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """An artifact together with its bytes, which are kept until the job that names it has been stored."""
+
+    file: File
+    data: bytes

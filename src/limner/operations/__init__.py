@@ -1,0 +1,8 @@
+"""What a user can ask for, one operation a file. The catalogue is the one place that lists them."""
+
+from typing import Any
+
+from limner.operation import Operation
+from limner.operations.detect import detect
+
+CATALOGUE: dict[str, Operation[Any, Any]] = {each.name: each for each in (detect,)}

@@ -1,0 +1,147 @@
+"""Find the faces in a photo and mark, blur or pixelate them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from limner.operation import Context, ImageRef, Params, Result, operation
+from limner.vision import draw, faces, image
+from limner.vision.detector import DEFAULT_MIN_SCORE, scaled
+
+FINE_SIDE = 2048
+MARKS = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
+
+
+class DetectParams(Params):
+    """Parameters of `detect`."""
+
+    mark: Annotated[
+        Literal["box", "blur", "pixelate", "none"],
+        Field(title="Mark", description="How faces are marked; blur and pixelate cannot be undone"),
+    ] = "box"
+    min_score: Annotated[
+        float, Field(ge=0, le=1, title="Minimum score", description="Faces below this score are left out")
+    ] = DEFAULT_MIN_SCORE
+    precise: Annotated[bool, Field(title="Precise", description="A slower detector with fewer false alarms")] = False
+    max_faces: Annotated[
+        int | None, Field(ge=1, le=10_000, title="At most", description="Only so many faces, best score first")
+    ] = None
+    format: Annotated[
+        Literal["jpeg", "png", "webp"] | None,
+        Field(title="Format", description="Of the marked picture; default: like the photo"),
+    ] = None
+
+
+class PointShape(BaseModel):
+    """A place in the picture, pixels."""
+
+    model_config = ConfigDict(frozen=True)
+
+    x: float
+    y: float
+
+
+class BoxShape(PointShape):
+    """A rectangle; x, y is its top left corner."""
+
+    width: float
+    height: float
+
+
+class LandmarksShape(BaseModel):
+    """Five points; left and right as seen in the picture."""
+
+    left_eye: PointShape
+    right_eye: PointShape
+    nose: PointShape
+    mouth_left: PointShape
+    mouth_right: PointShape
+
+
+class FaceShape(BaseModel):
+    """A face: in pixels of the upright photo, and relative to its size."""
+
+    box: BoxShape
+    box_relative: BoxShape = Field(description="The same, 0..1 of the photo's width and height")
+    score: float = Field(ge=0, le=1)
+    landmarks: LandmarksShape
+    roll_degrees: float = Field(description="Tilt of the eye line; positive = clockwise as seen in the picture")
+
+
+class SizeShape(BaseModel):
+    """Size in pixels, upright."""
+
+    width: int
+    height: int
+
+
+class DetectResult(Result):
+    """Result of `detect`."""
+
+    image: SizeShape
+    faces: list[FaceShape]
+
+    def faces_count(self) -> int:
+        """How many faces were found."""
+        return len(self.faces)
+
+
+@operation(version=1, models=("yunet", "centerface"))
+def detect(params: DetectParams, ctx: Context) -> DetectResult:
+    """Find the faces in a photo and mark each."""
+    data = ctx.data(params.image)
+    with ctx.stage("decode"):
+        small = image.decode(data, ctx.limits, at_least=FINE_SIDE)
+    with ctx.stage("detect"):
+        found = ctx.models.detector().detect(
+            small, min_score=params.min_score, precise=params.precise, max_faces=params.max_faces
+        )
+    height, width = small.shape[:2]
+    found = scaled(found, params.image.width / width, params.image.height / height)
+    if found and params.mark != "none":
+        _mark(params, data, found, ctx)
+    size = SizeShape(width=params.image.width, height=params.image.height)
+    return DetectResult(image=size, faces=[_shape(face, params.image) for face in found])
+
+
+def _mark(params: DetectParams, data: bytes, found: list[faces.Face], ctx: Context) -> None:
+    """Attach the photo at its own size with the faces marked."""
+    with ctx.stage("decode"):
+        picture = image.decode_picture(data, ctx.limits)
+    with ctx.stage("draw"):
+        MARKS[params.mark](picture.pixels, found)
+    chosen = params.format or picture.info.output_format
+    with ctx.stage("encode"):
+        marked = image.encode_picture(picture, chosen)
+    ctx.attach(
+        f"marked.{'jpg' if chosen == 'jpeg' else chosen}",
+        marked,
+        f"image/{chosen}",
+        width=params.image.width,
+        height=params.image.height,
+    )
+
+
+def _shape(face: faces.Face, photo: ImageRef) -> FaceShape:
+    def point(at: faces.Point) -> PointShape:
+        return PointShape(x=round(at.x, 2), y=round(at.y, 2))
+
+    box, marks = face.box, face.landmarks
+    return FaceShape(
+        box=BoxShape(x=round(box.x, 2), y=round(box.y, 2), width=round(box.width, 2), height=round(box.height, 2)),
+        box_relative=BoxShape(
+            x=round(box.x / photo.width, 6),
+            y=round(box.y / photo.height, 6),
+            width=round(box.width / photo.width, 6),
+            height=round(box.height / photo.height, 6),
+        ),
+        score=round(face.score, 4),
+        landmarks=LandmarksShape(
+            left_eye=point(marks.left_eye),
+            right_eye=point(marks.right_eye),
+            nose=point(marks.nose),
+            mouth_left=point(marks.mouth_left),
+            mouth_right=point(marks.mouth_right),
+        ),
+        roll_degrees=round(face.roll_degrees, 2),
+    )

@@ -1,0 +1,108 @@
+"""All settings, each from one environment variable. `docs/settings.md` lists them; a test holds it to that."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from limner.domain.errors import SettingsError
+
+
+def _cores() -> int:
+    """Cores this process may use (a container's CPU set counts)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Read once at start. Variables are `LIMNER_` + the field's name in capitals unless an alias is given."""
+
+    model_config = SettingsConfigDict(env_prefix="LIMNER_", frozen=True, extra="ignore")
+
+    database_url: str = Field("sqlite:///data/limner.db", description="`sqlite:///path`, or `memory:` for no database")
+    blobs_url: str = Field(
+        "data/blobs", description="Folder for photos and artifacts (with `memory:`: a temporary one)"
+    )
+    engine_url: str = Field("threads:", description="What runs jobs: `threads:`")
+    bus_url: str = Field("local:", description="What wakes the event streams: `local:`")
+    models_dir: Path = Field(Path("models"), description="Folder of the model files (`limner models fetch` fills it)")
+
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8282, ge=0, le=65535, description="Port to listen on")
+    public_url: str | None = Field(
+        None, description="Base of all URLs given out, e.g. `https://faces.example`; default: what the client called"
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated origins of other web sites that may use the API from a browser, or `*`"
+    )
+
+    workers: int = Field(default_factory=_cores, ge=1, le=256, description="Worker threads; default: the cores")
+    max_queued: int = Field(1000, ge=1, description="Queued jobs before new ones are answered 429")
+    max_attempts: int = Field(5, ge=1, description="Starts of one job before it counts as crashed")
+    lease_s: float = Field(60, gt=0, description="Seconds after which a silent worker's job is given to another")
+    sweep_s: float = Field(5, gt=0, description="Seconds between two sweeps for jobs that were left lying")
+    job_timeout_s: float = Field(120, gt=0, description="Longest time one job may run")
+    drain_s: float = Field(20, ge=0, description="Seconds that running jobs and open requests get at a stop")
+    durability: Literal["full", "relaxed"] = Field(
+        "full",
+        description="`full`: an accepted job survives a power cut; `relaxed`: it survives a crash, and is faster",
+    )
+    keep_days: float = Field(30, ge=0, description="Days after which finished jobs are erased; 0 keeps them for ever")
+    cache_hours: float = Field(
+        720, ge=0, description="Hours during which a result answers identical requests; 0: never"
+    )
+
+    max_upload_bytes: int = Field(20_000_000, ge=1, description="Largest picture, bytes (base64: after decoding)")
+    max_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width × height")
+    max_side: int = Field(16_384, ge=1, description="Largest picture, longer side, pixels")
+    upload_memory_bytes: int = Field(
+        512_000_000, ge=1, description="Memory for all uploads being received; more are answered 429"
+    )
+    upload_timeout_s: float = Field(30, gt=0, description="Longest time one upload may take to arrive")
+    max_wait_s: float = Field(60, ge=0, description="Longest `Prefer: wait` that is honoured")
+    fetch_timeout_s: float = Field(10, gt=0, description="Longest time that fetching an `image_url` may take")
+    fetch_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated host names that `image_url` may reach although they are private"
+    )
+    max_sockets: int = Field(5000, ge=1, description="Open event streams (WebSocket and SSE); more are refused")
+    event_buffer: int = Field(1000, ge=1, description="Events a slow reader may fall behind before it is closed (1013)")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged")
+    log_format: Literal["auto", "rich", "json"] = Field(
+        "auto", description="`auto`: rich on a terminal, JSON otherwise"
+    )
+    simulated_delay_s: float = Field(
+        0,
+        ge=0,
+        le=60,
+        validation_alias=AliasChoices("SIMULATED_DELAY_S", "simulated_delay_s"),
+        description="`SIMULATED_DELAY_S`: classic contour jobs wait this long before they are answered as done",
+    )
+    load_test_mode: bool = Field(
+        False,
+        validation_alias=AliasChoices("LOAD_TEST_MODE", "load_test_mode"),
+        description="`LOAD_TEST_MODE`: no simulated delay for anyone, and one log line a request less",
+    )
+
+    @field_validator("allowed_origins", "fetch_private_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def load(**overrides: object) -> Settings:
+    """Settings from the environment and `overrides`. SettingsError names the variable that is wrong."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic validates them
+    except ValidationError as error:
+        wrong = "; ".join(f"{variable(str(e['loc'][0]))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise SettingsError(wrong) from None
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    alias = Settings.model_fields[field].validation_alias if field in Settings.model_fields else None
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return field if field.isupper() else f"LIMNER_{field.upper()}"

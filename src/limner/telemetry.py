@@ -1,0 +1,89 @@
+"""Every metric, in one table, and the set-up of the log. `docs/metrics.md` lists them; a test holds it to that."""
+
+import contextvars
+import logging
+import logging.config
+import sys
+from typing import Literal
+
+from prometheus_client import Counter, Gauge, Histogram
+from pythonjsonlogger.json import JsonFormatter
+
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+
+REQUESTS = Counter(
+    "limner_requests", "HTTP requests by method, route template and status", ["method", "route", "status"]
+)
+REQUEST_SECONDS = Histogram(
+    "limner_request_seconds", "Time to answer a request", ["method", "route"], buckets=REQUEST_BUCKETS
+)
+JOBS_SUBMITTED = Counter(
+    "limner_jobs_submitted",
+    "Jobs taken in, by how: new, shared (same work in flight), exact or similar (cache)",
+    ["operation", "how"],
+)
+JOBS_FINISHED = Counter("limner_jobs_finished", "Jobs that this process ended, by status", ["operation", "status"])
+JOB_SECONDS = Histogram("limner_job_seconds", "Time to run a job", ["operation"], buckets=STAGE_BUCKETS)
+STAGE_SECONDS = Histogram(
+    "limner_stage_seconds", "Time of each stage of a job", ["operation", "stage"], buckets=STAGE_BUCKETS
+)
+FACES = Counter("limner_faces", "Faces found", ["operation"])
+QUEUE_DEPTH = Gauge("limner_queue_depth", "Jobs that are queued")
+JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that this process runs now")
+EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
+SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"])
+SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
+
+METRICS = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    JOBS_SUBMITTED,
+    JOBS_FINISHED,
+    JOB_SECONDS,
+    STAGE_SECONDS,
+    FACES,
+    QUEUE_DEPTH,
+    JOBS_RUNNING,
+    EVENTS_SENT,
+    SOCKETS,
+    SOCKETS_SLOW,
+)
+
+request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
+
+
+def set_up_log(level: str, style: Literal["auto", "rich", "json"]) -> None:
+    """Rich lines on a terminal, one JSON object a line elsewhere. Never pixels, file names or landmark values."""
+    if style == "auto":
+        style = "rich" if sys.stderr.isatty() else "json"
+    handler: logging.Handler
+    if style == "rich":
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=True, markup=False)
+        handler.setFormatter(_Fields("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(
+            JsonFormatter(
+                "%(asctime)s %(levelname)s %(name)s %(message)s",
+                rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+                datefmt="%Y-%m-%dT%H:%M:%S%z",
+            )
+        )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("uvicorn.access").disabled = True  # the web room logs each request itself, with its ids
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log whole URLs of clients' pictures
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class _Fields(logging.Formatter):
+    """Appends the extra fields as key=value, which the JSON formatter does by itself."""
+
+    _standard = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = " ".join(f"{key}={value}" for key, value in record.__dict__.items() if key not in self._standard)
+        return f"{super().format(record)}  {extra}" if extra else super().format(record)

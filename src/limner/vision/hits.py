@@ -1,0 +1,107 @@
+"""What detectors work on before there are `Face`s: one row a hit, so that merging many stays vectorised.
+
+A row is (15,) float32: x1, y1, x2, y2 (pixels), score 0..1, then x, y of the eye on the left, the eye on the right,
+the nose, the mouth's left and right corner. Left and right are as seen with the face upright.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.vision.faces import Box, Face, Landmarks, Point
+
+Hits = npt.NDArray[np.float32]  # (N, 15)
+
+X = [0, 2, 5, 7, 9, 11, 13]
+Y = [1, 3, 6, 8, 10, 12, 14]
+SCORE = 4
+
+
+def empty() -> Hits:
+    return np.zeros((0, 15), np.float32)
+
+
+def joined(parts: Iterable[Hits]) -> Hits:
+    return np.concatenate([empty(), *parts])
+
+
+def moved(hits: Hits, *, factor_x: float = 1, factor_y: float = 1, x: float = 0, y: float = 0) -> Hits:
+    """Scaled about the origin, then shifted by (x, y)."""
+    out = hits.copy()
+    out[:, X] = out[:, X] * np.float32(factor_x) + np.float32(x)
+    out[:, Y] = out[:, Y] * np.float32(factor_y) + np.float32(y)
+    return out
+
+
+def unturned(hits: Hits, quarter_turns: int, width: int, height: int) -> Hits:
+    """From a picture turned by `np.rot90(picture, quarter_turns)` back to the picture, which is `width` × `height`."""
+    out = hits
+    for turn in range(quarter_turns % 4):
+        # np.rot90 turns counter-clockwise: what lay at (x, y) lies at (y, width - x). Undo the last turn first.
+        side = width if (quarter_turns - turn) % 2 else height
+        back = out.copy()
+        back[:, X], back[:, Y] = side - out[:, Y], out[:, X]
+        back[:, [0, 2]] = np.sort(back[:, [0, 2]], axis=1)
+        back[:, [1, 3]] = np.sort(back[:, [1, 3]], axis=1)
+        out = back
+    return out
+
+
+def clipped(hits: Hits, width: float, height: float) -> Hits:
+    """Boxes cut at the picture's edges; points stay where they are, they may lie outside."""
+    out = hits.copy()
+    out[:, [0, 2]] = out[:, [0, 2]].clip(0, width)
+    out[:, [1, 3]] = out[:, [1, 3]].clip(0, height)
+    return out[(out[:, 2] > out[:, 0]) & (out[:, 3] > out[:, 1])]
+
+
+def sides(hits: Hits) -> npt.NDArray[np.float32]:
+    """The boxes' sizes: square roots of their areas, (N,) pixels."""
+    return np.sqrt(np.maximum(hits[:, 2] - hits[:, 0], 0) * np.maximum(hits[:, 3] - hits[:, 1], 0))
+
+
+def overlaps(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
+    """Intersection over union of every box of `one` with every box of `other`, (N, M)."""
+    shared = _shared(one, other)
+    areas = _areas(one)[:, None] + _areas(other)[None, :] - shared
+    return shared / np.maximum(areas, np.float32(1e-9))
+
+
+def covered(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
+    """Intersection over the smaller box's area, (N, M): 1 where one box lies within the other."""
+    return _shared(one, other) / np.maximum(np.minimum(_areas(one)[:, None], _areas(other)[None, :]), np.float32(1e-9))
+
+
+def best(hits: Hits, max_overlap: float) -> Hits:
+    """Greedy non-maximum suppression: best score first, nothing that overlaps a better hit by more (IoU) is kept."""
+    hits = hits[np.argsort(-hits[:, SCORE], kind="stable")]
+    if len(hits) < 2:
+        return hits
+    clash = overlaps(hits, hits) > max_overlap
+    alive = np.ones(len(hits), np.bool_)
+    for index in range(len(hits)):
+        if alive[index]:
+            alive[index + 1 :] &= ~clash[index, index + 1 :]
+    return hits[alive]
+
+
+def faces(hits: Hits) -> list[Face]:
+    return [
+        Face(
+            box=Box(x1, y1, x2 - x1, y2 - y1),
+            score=min(max(score, 0.0), 1.0),
+            landmarks=Landmarks(*(Point(px, py) for px, py in zip(points[::2], points[1::2], strict=True))),
+        )
+        for x1, y1, x2, y2, score, *points in hits.astype(float).tolist()
+    ]
+
+
+def _areas(hits: Hits) -> npt.NDArray[np.float32]:
+    return (hits[:, 2] - hits[:, 0]) * (hits[:, 3] - hits[:, 1])
+
+
+def _shared(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
+    left, top = (np.maximum(one[:, None, i], other[None, :, i]) for i in (0, 1))
+    right, bottom = (np.minimum(one[:, None, i], other[None, :, i]) for i in (2, 3))
+    return np.maximum(right - left, 0) * np.maximum(bottom - top, 0)

@@ -1,0 +1,404 @@
+"""Bytes to pixels and back: what a file is, whether it is within the limits, upright RGB, and the way out.
+
+Everything that comes from outside is told by its content, never by its name, and measured by its header before a
+pixel is decoded. Whatever a file does to its codec, the caller sees only errors of `domain/errors.py`.
+Read `probe`, then `decode`, then `encode`.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pillow_heif
+import simplejpeg  # type: ignore[import-untyped]
+from PIL import Image
+
+from limner.domain.errors import BadImageError, LimnerError, TooLargeError, UnsupportedMediaError
+
+# `Limits` is this module's own guard, made before decoding; Pillow's would warn below it or refuse above it.
+Image.MAX_IMAGE_PIXELS = None
+
+Pixels = npt.NDArray[np.uint8]
+Format = Literal["jpeg", "png", "webp"]
+
+JPEG_QUALITY = 92
+_MAX_SCANS = 100  # of a JPEG; encoders write about ten, and each costs a pass over the whole picture
+_MAX_PROFILE_BYTES = 1 << 20
+_WEBP_MAX_SIDE = 16383
+_ROWS = 512  # how many rows leave Pillow at a time, so that a big picture is not held three times
+
+_PILLOW = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WEBP",
+    "image/gif": "GIF",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+    "image/avif": "AVIF",
+}
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_OUTPUT: dict[str, Format] = {
+    "image/jpeg": "jpeg",
+    "image/heic": "jpeg",
+    "image/avif": "jpeg",
+    "image/webp": "webp",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest file and picture that is let in; each is inclusive."""
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 50_000_000
+    max_side: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What the header says. Width and height are those of the upright picture."""
+
+    media_type: str
+    width: int
+    height: int
+
+    @property
+    def output_format(self) -> Format:
+        """The format of a picture made from this one unless another is asked for: like the input where that can be."""
+        return _OUTPUT.get(self.media_type, "png")
+
+
+@dataclass(slots=True)
+class Picture:
+    """A picture at full size with what a picture made from it should keep; never EXIF, which may hold a place."""
+
+    info: ImageInfo
+    pixels: Pixels  # (H, W, 3) RGB as stored: what transparency hides is still there; may be painted on
+    alpha: Pixels | None = None  # (H, W), 255 = opaque
+    profile: bytes | None = None  # ICC, only where it describes RGB
+    subsampling: str = "444"  # of the JPEG's colours: 444, 422, 420, 440 or 411
+
+    def on_white(self) -> Pixels:
+        """What a viewer sees on a white page, (H, W, 3); the pixels themselves when all is opaque."""
+        return self.pixels if self.alpha is None else _on_white(self.pixels, self.alpha)
+
+
+def probe(data: bytes, limits: Limits) -> ImageInfo:
+    """Type and size by the header alone.
+
+    UnsupportedMediaError for what is not an accepted picture, TooLargeError over a limit, BadImageError for a header
+    that cannot be read.
+    """
+    return _Source(data, limits).info
+
+
+def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixels:
+    """Upright RGB on white, (H, W, 3) uint8, C order, writable; of an animation the first frame.
+
+    With `at_least`, a picture whose codec can shrink while decoding (JPEG) may come smaller, but with a long side of
+    no less. Errors as `probe`; BadImageError also for a file that is cut short.
+    """
+    source = _Source(data, limits)
+    pixels, alpha = source.pixels(at_least)
+    return pixels if alpha is None else _on_white(pixels, alpha)
+
+
+def decode_picture(data: bytes, limits: Limits) -> Picture:
+    """As `decode`, at full size, with transparency and colour profile kept apart for `encode_picture`."""
+    source = _Source(data, limits)
+    pixels, alpha = source.pixels(None)
+    return Picture(source.info, pixels, alpha, source.profile(), source.subsampling)
+
+
+def encode_picture(picture: Picture, format: Format | None = None, *, quality: int = JPEG_QUALITY) -> bytes:  # noqa: A002
+    """The picture as a file: like its source in format, transparency, colours and subsampling, without metadata."""
+    target = format or picture.info.output_format
+    if target == "jpeg":
+        return encode(
+            picture.on_white(),
+            "jpeg",
+            quality=quality,
+            profile=picture.profile,
+            subsampling=picture.subsampling,
+        )
+    return encode(picture.pixels, target, quality=quality, alpha=picture.alpha, profile=picture.profile)
+
+
+def encode(
+    image: Pixels,
+    format: Format,  # noqa: A002
+    *,
+    quality: int = JPEG_QUALITY,
+    alpha: Pixels | None = None,
+    profile: bytes | None = None,
+    subsampling: str = "444",
+) -> bytes:
+    """(H, W, 3) uint8 RGB to a file. `alpha` (H, W) is for png and webp, `quality` for jpeg and webp.
+
+    TooLargeError for a side over 16,383 px as webp.
+    """
+    if format == "jpeg":
+        pixels = np.ascontiguousarray(image)
+        return _with_profile(simplejpeg.encode_jpeg(pixels, quality, "RGB", subsampling), profile)
+    if format == "webp" and max(image.shape[:2]) > _WEBP_MAX_SIDE:
+        raise TooLargeError(f"A WebP picture has at most {_WEBP_MAX_SIDE} px a side.")
+    picture = Image.fromarray(image if alpha is None else np.dstack([image, alpha]))
+    out = io.BytesIO()
+    if format == "png":
+        picture.save(out, "PNG", compress_level=1, icc_profile=profile)
+    else:
+        picture.save(out, "WEBP", quality=quality, method=1, icc_profile=profile or b"")
+    return out.getvalue()
+
+
+def media_type_of(data: bytes) -> str:
+    """The media type by the first bytes. UnsupportedMediaError for anything that is not accepted."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return "image/gif"
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "image/tiff"
+    if data[:2] == b"BM" and data[6:10] == b"\0\0\0\0":
+        return "image/bmp"
+    if data[4:8] == b"ftyp":
+        brands = {data[8:12], *(data[at : at + 4] for at in range(16, min(int.from_bytes(data[:4]), 256), 4))}
+        if brands & {b"avif", b"avis"}:
+            return "image/avif"
+        if brands & _HEIF_BRANDS:
+            return "image/heic"
+    raise UnsupportedMediaError("Not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture.")
+
+
+class _Source:
+    """One file, its header read and checked."""
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        if len(data) > limits.max_bytes:
+            raise TooLargeError(f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.")
+        self.data = data
+        self.media_type = media_type_of(data)
+        self.limits = limits
+        self.subsampling = "444"
+        with _broken_is_bad():
+            if self.media_type == "image/webp":  # Pillow makes room for the picture when it opens a WebP
+                self._check(*_webp_size(data))
+            if self.media_type == "image/heic":
+                self.heif = pillow_heif.open_heif(data)
+                # libheif turns the picture itself, by the container's own property; EXIF only repeats it.
+                width, height = self.heif.size
+                self.orientation = 1
+            else:
+                self.image = Image.open(io.BytesIO(data), formats=[_PILLOW[self.media_type]])
+                width, height = self._stored_size()
+            self._check(width, height)
+        turned = self.orientation > 4
+        self.info = ImageInfo(self.media_type, *((height, width) if turned else (width, height)))
+
+    def _stored_size(self) -> tuple[int, int]:
+        """Width and height before turning; sets `orientation`."""
+        if self.media_type == "image/tiff":
+            tags = self.image.tag_v2  # type: ignore[attr-defined]
+            self.orientation = _valid_orientation(tags.get(0x112))
+            tile = int(tags.get(0x142, 0)) * int(tags.get(0x143, 0))
+            if tile > max(1 << 20, 4 * self.limits.max_pixels // 10):
+                raise BadImageError("The picture's tiles are larger than a picture may be.")
+            return int(tags[0x100]), int(tags[0x101])
+        self.orientation = _orientation(self.image.info.get("exif") or b"")
+        return self.image.size
+
+    def _check(self, width: int, height: int) -> None:
+        limits = self.limits
+        if width < 1 or height < 1:
+            raise BadImageError("The picture has no pixels.")
+        if max(width, height) > limits.max_side or width * height > limits.max_pixels:
+            raise TooLargeError(
+                f"The picture has {width} × {height} pixels; accepted are {limits.max_side:,} a side and "
+                f"{limits.max_pixels:,} in all."
+            )
+
+    def pixels(self, at_least: int | None) -> tuple[Pixels, Pixels | None]:
+        """Upright RGB (H, W, 3), and alpha (H, W) unless all is opaque."""
+        with _broken_is_bad():
+            if self.media_type == "image/jpeg":
+                rgb, alpha = self._jpeg(at_least), None
+            elif self.media_type == "image/heic":
+                rgb, alpha = _split(self.heif.to_pillow())
+            else:
+                self.image.load()
+                if self.media_type == "image/tiff":
+                    # Pillow turns a TIFF while loading, and only a TIFF.
+                    self.orientation = 1
+                rgb, alpha = _split(self.image)
+        return _upright(rgb, self.orientation), None if alpha is None else _upright(alpha, self.orientation)
+
+    def profile(self) -> bytes | None:
+        info = self.heif.info if self.media_type == "image/heic" else self.image.info
+        profile = info.get("icc_profile")
+        usable = isinstance(profile, bytes) and profile[16:20] == b"RGB " and len(profile) <= _MAX_PROFILE_BYTES
+        return profile if usable else None
+
+    def _jpeg(self, at_least: int | None) -> Pixels:
+        _check_scans(self.data)
+        size = max(self.info.width, self.info.height)
+        shrink = at_least is not None and size >= 2 * at_least
+        try:
+            *_, colours, subsampling = simplejpeg.decode_jpeg_header(self.data)
+            if subsampling in {"422", "420", "440", "411"}:
+                self.subsampling = subsampling
+            if colours not in {"CMYK", "YCCK"}:
+                landscape = self.image.width >= self.image.height
+                return np.asarray(
+                    simplejpeg.decode_jpeg(
+                        self.data,
+                        "RGB",
+                        min_width=at_least if shrink and landscape else 0,
+                        min_height=at_least if shrink and not landscape else 0,
+                        min_factor=2 if shrink else 1,
+                    )
+                )
+        except ValueError:
+            # libjpeg found something odd. Pillow forgives what browsers forgive, and refuses what is cut short.
+            pass
+        if shrink and at_least is not None:
+            self.image.draft("RGB", (at_least, at_least))
+        self.image.load()
+        return _split(self.image)[0]
+
+
+@contextmanager
+def _broken_is_bad() -> Iterator[None]:
+    """Codecs raise whatever they like over a broken file; to the caller it is one thing."""
+    try:
+        yield
+    except LimnerError:
+        raise
+    except (Exception, MemoryError) as error:
+        raise BadImageError from error
+
+
+def _check_scans(data: bytes) -> None:
+    """A progressive JPEG can ask for thousands of passes over a large frame with few bytes."""
+    start = data.find(b"\xff\xda")
+    if data.count(b"\xff\xda", start) > _MAX_SCANS:
+        end = data.find(b"\xff\xd9", start)
+        if data.count(b"\xff\xda", start, end if end > 0 else len(data)) > _MAX_SCANS:
+            raise BadImageError(f"The JPEG has more than {_MAX_SCANS} scans.")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the first chunk (RFC 9649)."""
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", body, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    raise BadImageError
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation, 1..8, in an EXIF block; 1 where it says nothing sensible. A broken block is no broken picture."""
+    block = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", block, at)
+            if tag == 0x112:
+                (value,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), block, at + 8)
+                return _valid_orientation(value)
+    except struct.error:
+        return 1
+    return 1
+
+
+def _valid_orientation(value: object) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """EXIF 2.32, tag 0x112: 2 mirrored, 3 upside down, 4 both, 5 transposed, 6 and 8 on a side, 7 transposed over."""
+    if orientation == 1:
+        return pixels
+    if orientation in {5, 7}:
+        pixels = cv2.transpose(pixels)
+    turns = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 7: cv2.ROTATE_180, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    if orientation in turns:
+        pixels = cv2.rotate(pixels, turns[orientation])
+    if orientation in {2, 4}:
+        pixels = cv2.flip(pixels, 1 if orientation == 2 else 0)
+    return pixels  # type: ignore[return-value]
+
+
+def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
+    """Any mode of Pillow's to RGB (H, W, 3) and alpha (H, W), which is None when every pixel is opaque."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.repeat(_eight_bit(image)[:, :, None], 3, axis=2), None
+    if image.mode in {"LAB", "HSV"}:
+        raise UnsupportedMediaError(f"Pictures stored as {image.mode} are not accepted.")
+    transparent = image.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info
+    mode = "RGBA" if transparent else "RGB"
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    alpha = np.empty((height, width), np.uint8) if transparent else None
+    for top in range(0, height, _ROWS):
+        strip = image.crop((0, top, width, min(top + _ROWS, height)))
+        strip.info = image.info  # where the transparent colour of a palette or of a grey picture is
+        rows = np.asarray(strip.convert(mode))
+        pixels[top : top + _ROWS] = rows[:, :, :3]
+        if alpha is not None:
+            alpha[top : top + _ROWS] = rows[:, :, 3]
+    return pixels, None if alpha is None or alpha.min() == 255 else alpha
+
+
+def _eight_bit(image: Image.Image) -> Pixels:
+    """Grey of 16 or 32 bits or of floats, scaled: 16 bits by their range, floats from 0..1, others by what is there."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    numbers = np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
+    low, high = float(numbers.min()), float(numbers.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    return ((numbers - low) * (255 / max(high - low, 1e-9)) + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+    out = np.empty_like(pixels)
+    for top in range(0, len(pixels), _ROWS):
+        rows = slice(top, top + _ROWS)
+        weight = alpha[rows, :, None].astype(np.uint16)
+        out[rows] = (pixels[rows] * weight + (255 - weight) * 255 + 127) // 255
+    return out
+
+
+def _with_profile(jpeg: bytes, profile: bytes | None) -> bytes:
+    """An ICC profile in APP2 segments after the JFIF header (ICC.1:2010, annex B.4)."""
+    if profile is None:
+        return jpeg
+    pieces = [profile[at : at + 65519] for at in range(0, len(profile), 65519)]
+    segments = b"".join(
+        b"\xff\xe2" + struct.pack(">H", len(piece) + 16) + b"ICC_PROFILE\0" + bytes([number, len(pieces)]) + piece
+        for number, piece in enumerate(pieces, 1)
+    )
+    after = 4 + int.from_bytes(jpeg[4:6]) - 2 + 2 if jpeg[2:4] == b"\xff\xe0" else 2
+    return jpeg[:after] + segments + jpeg[after:]

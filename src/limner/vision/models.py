@@ -1,0 +1,30 @@
+"""The models of this process, each loaded when it is first asked for."""
+
+import hashlib
+import threading
+from functools import cached_property
+from pathlib import Path
+
+from limner.vision import weights
+from limner.vision.detector import Detector
+
+
+class Models:
+    """Models from the weights in `folder`; safe to share between threads. ModelError where a file is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+
+    def detector(self) -> Detector:
+        """The face detector."""
+        with self._lock:
+            return self._detector
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return Detector(self.folder)
+
+    def fingerprint(self, names: tuple[str, ...]) -> str:
+        """One short word that changes when any of these models does."""
+        return hashlib.sha256(" ".join(weights.fingerprint(name) for name in names).encode()).hexdigest()[:16]

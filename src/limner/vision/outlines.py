@@ -1,0 +1,211 @@
+"""Where the parts of a face lie, drawn through landmarks: one closed polygon per part.
+
+The mesh has points for every part. The 68 points of iBUG know the jaw, brows, nose, eyes and lips; what lies between
+is drawn from them by proportion. Landmarks are upright here: eyes level, mouth below. *Left* is the picture's left.
+The indices are facts of MediaPipe's face topology and of iBUG 300-W; which of them bound a part is this file's choice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from limner.vision.align import Points
+
+# Clockwise as seen, from the top of the forehead.
+_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377) + (
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109
+)  # fmt: skip
+_UPPER_OVAL = (21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251)  # temple to temple
+_ABOVE_BROWS = (251, 301, 300, 293, 334, 296, 336, 9, 107, 66, 105, 63, 70, 71, 21)
+_BETWEEN_BROWS = 9
+
+# Paired parts: (left, right), each from the outer side inward.
+_BROWS = (
+    (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
+    (300, 293, 334, 296, 336, 285, 295, 282, 283, 276),
+)
+_EYES = (
+    (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+    (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
+)
+_BELOW_LID = ((130, 25, 110, 24, 23, 22, 26, 112, 243), (359, 255, 339, 254, 253, 252, 256, 341, 463))
+_LID_FOLD = ((226, 31, 228, 229, 230, 231, 232, 233, 244), (446, 261, 448, 449, 450, 451, 452, 453, 464))
+_CHEEKBONE = ((143, 111, 117, 118, 119, 120, 121, 128, 245), (372, 340, 346, 347, 348, 349, 350, 357, 465))
+# From the inner end of the under-eye down the nose's side, round the wing, along the mouth fold to beside the corner.
+_NOSE_SIDE_AND_FOLD = ((128, 47, 126, 142, 203, 206, 216, 57), (357, 277, 355, 371, 423, 426, 436, 287))
+_FACE_EDGE = ((172, 58, 132, 93, 234, 127), (397, 288, 361, 323, 454, 356))  # upward
+_NOSE_SIDE = ((8, 193, 188, 217, 209, 49, 129, 64, 98, 97, 2), (8, 417, 412, 437, 429, 279, 358, 294, 327, 326, 2))
+_UPPER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191, 78)
+_LOWER_LIP = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95, 78)
+_MOUTH = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+_CHIN = (182, 83, 18, 313, 406, 418, 262, 369, 400, 377, 152, 148, 176, 140, 32, 194)
+_JAW = (
+    (58, 57, 43, 204, 32, 140, 176, 149, 150, 136, 172),
+    (288, 287, 273, 424, 262, 369, 400, 378, 379, 365, 397),
+)
+_NOSE_BASE_LINE = (132, 147, 187, 205, 98, 97, 2, 326, 327, 425, 411, 376, 361)
+_LOWER_OVAL = (361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132)
+
+_UNDER_EYE_DEPTH = np.array([0.0, 0.35, 0.62, 0.76, 0.8, 0.76, 0.66, 0.45, 0.0])
+"""How far the crescent reaches from below the lid towards the cheekbone, along the lid: a thin start at both ends."""
+
+MOUTH_CORNERS = {478: (61, 291), 468: (61, 291), 68: (48, 54)}
+
+
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """Closed polygons, (N, 2) pixels, by part; the last point joins the first.
+
+    `parts` has: face, forehead, nose, upper_lip, lower_lip, mouth, chin, lower_face, and with left_ and right_ before
+    them brow, eye, under_eye, cheek, jaw. `mouth_line`: the mouth's corners, (2, 2), left first. `brow_level`: y of
+    the outer brow ends. `width`: of the face, pixels.
+    """
+
+    parts: dict[str, Points]
+    mouth_line: Points
+    brow_level: float
+    width: float
+
+
+def outlines(landmarks: Points, forehead_reach: float = 1.0) -> Outlines:
+    """The outlines of upright landmarks: (478, 2), (468, 2) or (68, 2).
+
+    forehead_reach: the forehead's upper edge is moved away from the brows by this factor. 1 = the mesh's upper oval,
+    which lies below most hairlines; more where a label map says how far the skin goes.
+    """
+    return _of_68(landmarks, forehead_reach) if len(landmarks) == 68 else _of_mesh(landmarks, forehead_reach)
+
+
+def _of_mesh(mesh: Points, forehead_reach: float) -> Outlines:
+    def drawn(indices: Sequence[int]) -> Points:
+        return mesh[list(indices)]
+
+    parts = {
+        "face": drawn(_OVAL),
+        "forehead": np.concatenate(
+            [_raised(drawn(_UPPER_OVAL), mesh[_BETWEEN_BROWS], forehead_reach), drawn(_ABOVE_BROWS)]
+        ),
+        "nose": np.concatenate([drawn(_NOSE_SIDE[1]), drawn(_NOSE_SIDE[0])[-2:0:-1]]),
+        "upper_lip": drawn(_UPPER_LIP),
+        "lower_lip": drawn(_LOWER_LIP),
+        "mouth": drawn(_MOUTH),
+        "chin": drawn(_CHIN),
+        "lower_face": drawn(_NOSE_BASE_LINE + _LOWER_OVAL[1:-1]),
+    }
+    for side, name in enumerate(("left", "right")):
+        upper = drawn(_BELOW_LID[side])
+        toward = (drawn(_LID_FOLD[side]) + drawn(_CHEEKBONE[side])) / 2
+        lower = upper + (toward - upper) * (_UNDER_EYE_DEPTH * 1.25)[:, None]
+        cheek_top = drawn(_CHEEKBONE[side])[1:-1]
+        parts |= {
+            f"{name}_brow": drawn(_BROWS[side]),
+            f"{name}_eye": drawn(_EYES[side]),
+            f"{name}_under_eye": np.concatenate([upper, lower[-2:0:-1]]),
+            f"{name}_cheek": np.concatenate(
+                [cheek_top, drawn(_NOSE_SIDE_AND_FOLD[side]), drawn(_FACE_EDGE[side])]
+            ),
+            f"{name}_jaw": drawn(_JAW[side]),
+        }
+    return Outlines(
+        parts=parts,
+        mouth_line=drawn(MOUTH_CORNERS[468]),
+        brow_level=float(mesh[[70, 300], 1].mean()),
+        width=max(float(np.ptp(parts["face"][:, 0])), 1.0),
+    )
+
+
+def _of_68(points: Points, forehead_reach: float) -> Outlines:
+    """By proportion: the forehead's oval is half an ellipse over the ends of the jaw, as high above the brows as 0.8 of
+    the way from the brows to the nose's base; brows, which are single lines, get a sixth of their length as thickness.
+    """
+    jaw = points[:17]
+    left_brow, right_brow = points[17:22], points[26:21:-1]  # both from the outer end inward
+    between = (left_brow[-1] + right_brow[-1]) / 2
+    nose_base = points[33]
+    height = float(nose_base[1] - between[1])
+    width = max(float(np.ptp(jaw[:, 0])), 1.0)
+    upper = _upper_oval(jaw[0], jaw[16], float(between[1]) - 0.8 * height)
+    temples = upper[upper[:, 1] < float(points[17:27, 1].max())]
+    floor = np.concatenate([_lifted(right_brow, 0.04 * width), [between], _lifted(left_brow, 0.04 * width)[::-1]])
+    wings = _spread(points[31:36], points[33], 1.3)
+    bridge = 0.13 * width * np.array([1.0, 0.0])
+    nose_left = [between * 0.6 + points[27] * 0.4 - bridge * 0.45, points[28] - bridge * 0.6, points[29] - bridge * 0.8]
+    nose_right = [between * 0.6 + points[27] * 0.4 + bridge * 0.45, points[28] + bridge * 0.6, points[29] + bridge * 0.8]
+    wing_up = np.array([0.0, -0.18 * height])
+    below_lip = points[57]
+    chin_top = below_lip + (jaw[8] - below_lip) * 0.3
+    chin_half = (points[54] - points[48]) * 0.36
+    parts = {
+        "face": np.concatenate([upper, jaw[::-1]]),
+        "forehead": np.concatenate([_raised(temples, between, forehead_reach), floor]),
+        "nose": np.array(
+            [nose_left[0], nose_right[0], nose_right[1], nose_right[2], wings[4] + wing_up, wings[4]]
+            + [points[34], points[33], points[32], wings[0], wings[0] + wing_up, nose_left[2], nose_left[1]]
+        ),
+        "upper_lip": points[[48, 49, 50, 51, 52, 53, 54, 64, 63, 62, 61, 60]],
+        "lower_lip": points[[48, 59, 58, 57, 56, 55, 54, 64, 65, 66, 67, 60]],
+        "mouth": points[60:68],
+        "chin": np.concatenate([[chin_top - chin_half, chin_top, chin_top + chin_half], jaw[9:6:-1]]),
+        "lower_face": np.concatenate([[wings[0], nose_base, wings[4]], jaw[13:2:-1]]),
+    }
+    for name, brow, eye, upper_eye, edge, wing, corner in (
+        ("left", left_brow, points[[36, 41, 40, 39]], points[[38, 37]], jaw[5::-1], wings[0], points[48]),
+        ("right", right_brow, points[[45, 46, 47, 42]], points[[43, 44]], jaw[11:], wings[4], points[54]),
+    ):
+        long = float(np.hypot(*(eye[-1] - eye[0])))
+        outward = np.sign(eye[0, 0] - eye[-1, 0]) * long
+        lid = _even(eye, 9)
+        below = lid + np.array([0.0, 0.16 * long])
+        lower = below + np.stack([np.zeros(9), 0.62 * long * _UNDER_EYE_DEPTH], axis=1)
+        fold = (wing + corner) / 2 + np.array([0.35 * outward, 0.0])
+        cheek_top = np.concatenate([lower[1:-1], [wing + wing_up * 2.0]])
+        beside_corner = corner + np.array([0.3 * outward, 0.0])
+        parts |= {
+            f"{name}_brow": _thickened(brow),
+            f"{name}_eye": np.concatenate([eye, upper_eye]),
+            f"{name}_under_eye": np.concatenate([below, lower[-2:0:-1]]),
+            f"{name}_cheek": np.concatenate(
+                [cheek_top, [wing + np.array([0.12 * outward, 0.0]), fold, beside_corner], edge]
+            ),
+            f"{name}_jaw": np.concatenate(
+                [[edge[1], beside_corner, chin_top + np.sign(outward) * np.abs(chin_half)]]
+                + [jaw[7:2:-1] if name == "left" else jaw[9:14]]
+            ),
+        }
+    return Outlines(parts, points[[48, 54]], float((left_brow[0, 1] + right_brow[0, 1]) / 2), width)
+
+
+def _raised(edge: Points, between_brows: Points, reach: float) -> Points:
+    """The forehead's edge pushed away from between the brows: up fully, sideways half as much."""
+    return between_brows + (edge - between_brows) * np.array([1.0 + (reach - 1.0) * 0.5, reach])
+
+
+def _upper_oval(left: Points, right: Points, top: float) -> Points:
+    """Half an ellipse from left to right over `top`, 13 points."""
+    angle = np.linspace(np.pi, 0.0, 13)
+    middle, half = (left + right) / 2, (right - left) / 2
+    return middle + np.cos(angle)[:, None] * half + np.sin(angle)[:, None] * np.array([0.0, top - middle[1]])
+
+
+def _lifted(line: Points, by: float) -> Points:
+    return line - np.array([0.0, by])
+
+
+def _spread(line: Points, about: Points, factor: float) -> Points:
+    return about + (line - about) * np.array([factor, 1.0])
+
+
+def _even(line: Points, count: int) -> Points:
+    """An open line as `count` points evenly along it."""
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+    at = np.linspace(0.0, along[-1], count)
+    return np.stack([np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])], axis=1)
+
+
+def _thickened(brow: Points) -> Points:
+    """A brow's line as a shape: thin at the outer end, full inside."""
+    length = float(np.hypot(*(brow[-1] - brow[0])))
+    half = np.array([0.02, 0.07, 0.085, 0.09, 0.075]) * length
+    up = np.stack([np.zeros(5), -half], axis=1)
+    return np.concatenate([brow + up, (brow - up)[::-1]])

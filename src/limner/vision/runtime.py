@@ -1,0 +1,29 @@
+"""Inference sessions of ONNX Runtime: how every network here is loaded.
+
+One thread a session and several workers beat one session with many threads; a session may be shared by threads.
+Never fork a process after a session is loaded: its locks and threads do not survive that.
+"""
+
+from pathlib import Path
+
+import onnxruntime as ort  # type: ignore[import-untyped]
+
+from limner.domain.errors import ModelError
+
+
+def session(file: Path) -> ort.InferenceSession:
+    """A session on the CPU: one thread, no spinning, operators one after the other. ModelError when it cannot load.
+
+    The memory arena is never given back, so callers pad their inputs to a few fixed shapes.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # errors only; the converters' leftovers are not news
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises classes of its own that share no public base
+        raise ModelError(f"{file.name} cannot be loaded: {error}") from error

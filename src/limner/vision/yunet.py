@@ -1,0 +1,72 @@
+"""YuNet, the default detector: small, quick, boxes and five points.
+
+Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 2023. Weights
+`face_detection_yunet_2023mar.onnx` of opencv_zoo (MIT); decoding after OpenCV's `face_detect.cpp` (Apache-2.0).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.vision import hits, runtime, weights
+from limner.vision.faces import Face
+from limner.vision.hits import Hits
+
+MAX_OVERLAP = 0.3
+_STRIDES = (8, 16, 32)
+_OUTPUTS = [f"{kind}_{stride}" for stride in _STRIDES for kind in ("cls", "obj", "bbox", "kps")]
+
+
+class YuNet:
+    """One loaded network; may be used from several threads."""
+
+    def __init__(self, weights_folder: Path) -> None:
+        self._session = runtime.session(weights.path(weights_folder, "yunet"))
+
+    def detect(self, image: npt.NDArray[np.uint8], min_score: float) -> list[Face]:
+        """Faces in `image` (H, W, 3) uint8 RGB, taken at the size it has; best score first. Boxes may leave it."""
+        return hits.faces(self.hits(image, min_score))
+
+    def hits(self, image: npt.NDArray[np.uint8], min_score: float, shape: tuple[int, int] | None = None) -> Hits:
+        """As `detect`, as rows. The picture is padded on the right and below with black to `shape` (height, width)."""
+        rows, columns = shape or _padded(image)
+        blob = np.zeros((1, 3, rows, columns), np.float32)  # BGR, 0..255
+        for channel in range(3):
+            blob[0, 2 - channel, : image.shape[0], : image.shape[1]] = image[:, :, channel]
+        outputs = iter(self._session.run(_OUTPUTS, {"input": blob}))
+        found = [
+            _decoded(stride, columns // stride, min_score, *(next(outputs)[0] for _ in range(4))) for stride in _STRIDES
+        ]
+        return hits.best(hits.joined(found), MAX_OVERLAP)
+
+
+def _padded(image: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    return max(32, -(-image.shape[0] // 32) * 32), max(32, -(-image.shape[1] // 32) * 32)
+
+
+def _decoded(
+    stride: int,
+    columns: int,
+    min_score: float,
+    cls: npt.NDArray[np.float32],
+    obj: npt.NDArray[np.float32],
+    bbox: npt.NDArray[np.float32],
+    kps: npt.NDArray[np.float32],
+) -> Hits:
+    """One stride's cells, row by row: cls and obj (N, 1), bbox (N, 4), kps (N, 10), to hits of at least `min_score`.
+
+    The threshold comes before everything else: few of the tens of thousands of cells are worth decoding. The network
+    names the person's right eye first, which is the one on the left of the picture.
+    """
+    scores = np.sqrt(cls[:, 0].clip(0, 1) * obj[:, 0].clip(0, 1))
+    index = np.flatnonzero(scores >= min_score)
+    rows = np.empty((len(index), 15), np.float32)
+    cell = np.stack([index % columns, index // columns], axis=1).astype(np.float32)
+    centre = (cell + bbox[index, :2]) * stride
+    half = np.exp(bbox[index, 2:]) * (stride / 2)
+    rows[:, 0:2] = centre - half
+    rows[:, 2:4] = centre + half
+    rows[:, hits.SCORE] = scores[index]
+    rows[:, 5:] = (kps[index] + np.tile(cell, 5)) * stride
+    return rows

@@ -1,0 +1,135 @@
+"""The web application: routes, errors and observers put together."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import FileResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from limner import __version__
+from limner.web import (
+    classic_routes,
+    health_routes,
+    job_routes,
+    operation_routes,
+    problems,
+    shapes,
+)
+from limner.web.desk import Desk
+from limner.web.observe import Observe
+
+PAGE = Path(__file__).parent / "page"
+PAGE_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws: wss:; media-src 'self' blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def create_app(desk: Desk, at_work: Callable[[], AbstractContextManager[None]]) -> FastAPI:
+    """The application. `at_work` is entered while it runs: it starts the engine and the sweep, and stops them."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await desk.streams.start()
+        work = at_work()
+        await desk.call(work.__enter__)
+        try:
+            yield
+        finally:
+            desk.counter.open = False
+            await desk.call(lambda: work.__exit__(None, None, None))
+            await desk.streams.stop()
+            desk.pool.shutdown(wait=False)
+
+    app = FastAPI(
+        title="Limner",
+        version=__version__,
+        summary="Face imaging: send a photo, get the faces marked. Every request is a durable job with live events.",
+        lifespan=lifespan,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    app.state.desk = desk
+    problems.install(app)
+    operations = APIRouter(tags=["operations"])
+    for operation in desk.catalogue.values():
+        operation_routes.add_operation(operations, operation)
+    for router in (
+        operations,
+        operation_routes.router,
+        job_routes.router,
+        classic_routes.router,
+        health_routes.router,
+    ):
+        app.include_router(router)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(
+            PAGE / "index.html", headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
+        )
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    _complete_schema(app)
+    origins = desk.settings.allowed_origins
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After", "X-Request-ID", "ETag"],
+        )
+    app.add_middleware(SameOriginSockets, allowed=origins)
+    app.add_middleware(Observe, quiet=desk.settings.load_test_mode)
+    return app
+
+
+class SameOriginSockets:
+    """Refuses WebSockets that another web site's page opens: browsers do not, and a private service would be read."""
+
+    def __init__(self, app: ASGIApp, *, allowed: tuple[str, ...]) -> None:
+        self._app = app
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a socket pass that names no origin (no browser), its own host, or one that is allowed."""
+        if scope["type"] == "websocket" and not self._may_pass(scope):
+            await send({"type": "websocket.close", "code": 1008, "reason": "origin not allowed"})
+            return
+        await self._app(scope, receive, send)
+
+    def _may_pass(self, scope: Scope) -> bool:
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if not origin or "*" in self._allowed or origin in self._allowed:
+            return True
+        host: bytes = headers.get(b"host", b"")
+        return origin.partition("://")[2] == host.decode("latin-1")
+
+
+def _complete_schema(app: FastAPI) -> None:
+    """Have OpenAPI name the shapes that no route declares as its response."""
+    make = app.openapi
+
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            schema = make()
+            known = schema.setdefault("components", {}).setdefault("schemas", {})
+            for shape in (shapes.ProblemShape, shapes.EventShape):
+                described = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+                known.update(described.pop("$defs", {}))
+                known[shape.__name__] = described
+            for operation in app.state.desk.catalogue.values():
+                for model in (operation.params, operation.result):
+                    described = model.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")
+                    for name, part in described.pop("$defs", {}).items():
+                        known[f"{operation.name}.{name}"] = part
+                    known[model.__name__] = described
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema

@@ -1,0 +1,248 @@
+"""The paths that earlier services of this kind published, answered from the same jobs. No logic of their own.
+
+Three families: `/image` … `/faces`, `/api/v1/images` … `/ws/v1/faces`, and the facial-contour paths.
+"""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request, Response, WebSocket
+from pydantic_core import to_json
+from starlette.datastructures import UploadFile
+
+from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoundError
+from limner.domain.event import Event, EventType
+from limner.domain.job import File, Job, Role, Status
+from limner.web import shapes
+from limner.web.desk import Desk, DeskDep
+from limner.web.event_streams import serve_socket
+from limner.web.job_routes import send_file
+from limner.web.operation_routes import Responses, problem_response
+from limner.web.read_request import FORM_OVERHEAD_BYTES, read_form, validate
+
+router = APIRouter(tags=["classic"])
+
+NOT_FOUND: Responses = {404: problem_response("Unknown id")}
+_UPLOAD: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
+            }
+        },
+    }
+}
+_STATES = {
+    Status.QUEUED: "pending",
+    Status.RUNNING: "pending",
+    Status.SUCCEEDED: "finished",
+    Status.FAILED: "error",
+    Status.CANCELLED: "error",
+}
+RETRY_AFTER_S = "1"
+
+
+async def _submit(request: Request, desk: Desk) -> Job:
+    """A detect job from the form's `file` or `image`."""
+    operation = desk.catalogue["detect"]
+    with desk.memory.share() as share:
+        limit = desk.limits.max_bytes + FORM_OVERHEAD_BYTES
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+            raise InvalidRequestError("send the picture as multipart/form-data, part 'file'")
+        form = await read_form(request, desk, share, limit, max_files=2)
+        try:
+            part = form.get("file") or form.get("image")
+            if not isinstance(part, UploadFile):
+                raise InvalidRequestError("file: a picture is needed as a file part")
+            data = await part.read()
+        finally:
+            await form.close()
+        params = await desk.call(validate, operation, {}, {"image": data}, desk.limits)
+        return await desk.call(lambda: desk.counter.submit(operation, params, {"image": data}))
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(to_json(content), status_code=status, media_type="application/json")
+
+
+def _marked(job: Job) -> File | None:
+    return next(iter(job.artifacts), None)
+
+
+def _processed_url(base: str, job_id: str) -> str:
+    return f"{base}/jobs/{job_id}/processed-image"
+
+
+async def _detect_job(desk: Desk, job_id: str) -> Job:
+    job = await desk.job(job_id)
+    if job.operation != "detect":
+        raise NotFoundError("no such job")
+    return job
+
+
+# --- /image, /jobs, /faces ------------------------------------------------------------------------------------------
+
+
+@router.post("/image", status_code=201, openapi_extra=_UPLOAD)
+async def post_image(request: Request, desk: DeskDep) -> Response:
+    """Submit a photo (`file` or `image`)."""
+    job = await _submit(request, desk)
+    base = desk.base_url(request)
+    return _json(
+        {
+            "id": job.id,
+            "created_at": shapes.moment(job.created_at),
+            "state": _STATES[job.status],
+            "job_url": f"{base}/jobs/{job.id}",
+            "processed_url": _processed_url(base, job.id),
+        },
+        201,
+    )
+
+
+@router.get("/jobs/{job_id}", responses={**NOT_FOUND})
+async def get_classic_job(job_id: str, request: Request, desk: DeskDep) -> Response:
+    """The job; `coordinates` are [x, y, width, height] in whole pixels."""
+    job = await _detect_job(desk, job_id)
+    faces = (job.result or {}).get("faces", [])
+    marked = _marked(job)
+    return _json(
+        {
+            "id": job.id,
+            "created_at": shapes.moment(job.created_at),
+            "modified_at": shapes.moment(job.finished_at or job.started_at or job.created_at),
+            "state": _STATES[job.status],
+            "is_face_detected": bool(faces) if job.status.final else None,
+            "coordinates": [[round(face["box"][key]) for key in ("x", "y", "width", "height")] for face in faces],
+            "processed_filename": f"{job.id}.{marked.name.rpartition('.')[2]}" if marked else None,
+            "processed_url": _processed_url(desk.base_url(request), job.id) if marked else None,
+        }
+    )
+
+
+@router.api_route(
+    "/jobs/{job_id}/processed-image",
+    methods=["GET", "HEAD"],
+    operation_id="get_processed_image",
+    responses={
+        202: {"description": "Not done yet"},
+        404: problem_response("Unknown id, or no face in the photo"),
+        422: problem_response("The job failed"),
+    },
+)
+async def get_processed_image(job_id: str, request: Request, desk: DeskDep) -> Response:
+    """The marked picture."""
+    job = await _detect_job(desk, job_id)
+    if not job.status.final:
+        pending = _json({"id": job.id, "state": _STATES[job.status]}, 202)
+        pending.headers["Retry-After"] = RETRY_AFTER_S
+        return pending
+    if job.status is not Status.SUCCEEDED:
+        detail = (job.error or {}).get("detail", f"the job was {job.status}")
+        raise InvalidRequestError(f"there is no picture: {detail}")
+    marked = _marked(job)
+    if marked is None:
+        raise _NoFaceError
+    return await send_file(marked, request, desk)
+
+
+class _NoFaceError(FaceNotFoundError):
+    """No face was found in the photo, so there is no marked picture."""
+
+    status = 404
+
+
+def as_face_message(event: Event, base: str) -> str | None:
+    """The classic message: only for detect jobs that found a face."""
+    if not _tells_of_face(event):
+        return None
+    assert event.content is not None
+    return json.dumps(
+        {
+            "job_id": event.job_id,
+            "processed_url": _processed_url(base, event.job_id),
+            "faces_count": event.content["faces_count"],
+            "created_at": event.content["created_at"].replace("+00:00", "Z"),
+            "processed_at": (event.content["finished_at"] or "").replace("+00:00", "Z"),
+        }
+    )
+
+
+def _tells_of_face(event: Event) -> bool:
+    return (
+        event.type is EventType.SUCCEEDED
+        and event.operation == "detect"
+        and event.content is not None
+        and bool(event.content["faces_count"])
+    )
+
+
+@router.websocket("/faces")
+@router.websocket("/ws")
+async def socket_faces(socket: WebSocket, desk: DeskDep) -> None:
+    """One JSON text per photo in which a face was found, to every client."""
+    await serve_socket(socket, desk.streams, as_face_message, desk.base_url(socket), stream="faces")
+
+
+# --- /api/v1/images, /ws/v1/faces -----------------------------------------------------------------------------------
+
+
+def _image_url(base: str, file_id: str) -> str:
+    return f"{base}/api/v1/images/{file_id}"
+
+
+def _described(file: File, source: File | None, base: str) -> dict[str, Any]:
+    suffix = file.media_type.rpartition("/")[2].replace("jpeg", "jpg").replace("svg+xml", "svg")
+    return {
+        "uuid": file.id,
+        "filename": f"{file.id}.{suffix}",  # the name it had at the client's is not kept
+        "type": "input" if file.role is Role.INPUT else "output",
+        "src_image_uuid": source.id if source is not None else None,
+        "url": _image_url(base, file.id),
+    }
+
+
+@router.post("/api/v1/images", openapi_extra=_UPLOAD)
+async def post_api_image(request: Request, desk: DeskDep) -> Response:
+    """Submit a photo (`file`); its marked picture is announced on `/ws/v1/faces`."""
+    job = await _submit(request, desk)
+    return _json(_described(job.inputs[0], None, desk.base_url(request)))
+
+
+async def _file(desk: Desk, file_id: str) -> File:
+    file = await desk.call(desk.store.file, file_id)
+    if file is None:
+        raise NotFoundError("no such image")
+    return file
+
+
+@router.api_route(
+    "/api/v1/images/{file_id}", methods=["GET", "HEAD"], operation_id="get_api_image", responses={**NOT_FOUND}
+)
+async def get_api_image(file_id: str, request: Request, desk: DeskDep) -> Response:
+    """The bytes of a photo that was sent in, or of a picture that was made."""
+    return await send_file(await _file(desk, file_id), request, desk)
+
+
+@router.get("/api/v1/images/{file_id}/meta", responses={**NOT_FOUND})
+async def get_api_image_meta(file_id: str, request: Request, desk: DeskDep) -> Response:
+    """What is known of it."""
+    file = await _file(desk, file_id)
+    source = None
+    if file.role is Role.ARTIFACT:
+        source = next(iter((await desk.job(file.job_id)).inputs), None)
+    return _json(_described(file, source, desk.base_url(request)))
+
+
+def as_picture_url(event: Event, base: str) -> str | None:
+    """The classic text: the URL of the marked picture."""
+    if not _tells_of_face(event) or event.content is None or not event.content["artifacts"]:
+        return None
+    return _image_url(base, event.content["artifacts"][0]["id"])
+
+
+@router.websocket("/ws/v1/faces")
+async def socket_picture_urls(socket: WebSocket, desk: DeskDep) -> None:
+    """The URL of each marked picture as plain text."""
+    await serve_socket(socket, desk.streams, as_picture_url, desk.base_url(socket), stream="urls")

@@ -1,0 +1,70 @@
+"""What the routes work with, and the way from the event loop down to synchronous code."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar, TypeVarTuple
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from limner.domain.errors import NotFoundError
+from limner.domain.job import Job
+from limner.jobs.submit import Counter
+from limner.operation import Operation
+from limner.ports import BlobStore, JobStore
+from limner.settings import Settings
+from limner.vision.image import Limits
+from limner.web.event_streams import Streams
+from limner.web.upload_memory import UploadMemory
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+THREADS = 16
+
+
+@dataclass
+class Desk:
+    """One for the whole application; `Depends` hands it to each route."""
+
+    settings: Settings
+    catalogue: Mapping[str, Operation[Any, Any]]
+    store: JobStore
+    blobs: BlobStore
+    counter: Counter
+    streams: Streams
+    limits: Limits
+    memory: UploadMemory
+    check_ready: Callable[[], None]
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
+
+    async def call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run blocking code in the bounded pool, with the request's context (its id, for the log)."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: context.run(function, *args))
+
+    async def job(self, job_id: str) -> Job:
+        """The job. NotFoundError."""
+        found = await self.call(self.store.get, job_id)
+        if found is None:
+            raise NotFoundError("no such job")
+        return found
+
+    def base_url(self, connection: HTTPConnection) -> str:
+        """The start of every URL given to this client: no slash at the end."""
+        if self.settings.public_url:
+            return self.settings.public_url.rstrip("/")
+        secure = connection.url.scheme in ("https", "wss")
+        return f"{'https' if secure else 'http'}://{connection.url.netloc}"
+
+
+def _desk(connection: HTTPConnection) -> Desk:
+    desk = connection.app.state.desk
+    assert isinstance(desk, Desk)
+    return desk
+
+
+DeskDep = Annotated[Desk, Depends(_desk)]

@@ -1,0 +1,282 @@
+"""Events to everyone who listens, by WebSocket and by server-sent events.
+
+One task reads the log's new rows for the whole process and keeps the newest in a ring; each listener walks along the
+ring at its own pace and is woken when something came. Who falls behind the ring's end is closed (1013) and comes back
+with `after`. Who comes back is first read the rows it missed, then joins the ring: nothing is lost, nothing doubled.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from limner.domain.errors import UnavailableError
+from limner.domain.event import Event, EventType
+from limner.ports import Bus, JobStore
+from limner.telemetry import EVENTS_SENT, SOCKETS, SOCKETS_SLOW
+
+log = logging.getLogger(__name__)
+
+PAGE = 200
+POLL_S = 1.0  # a wake-up may be lost: the rows are looked at this often anyway
+QUIET_S = 15.0
+SEND_TIMEOUT_S = 30.0
+BASES = 8
+FINAL = (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED)
+
+
+class TooSlowError(Exception):
+    """The listener fell behind the ring."""
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Call from any thread; a loop that has ended needs no call."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
+
+
+@dataclass(eq=False)
+class Told:
+    """An event with its texts, each encoded once for all listeners of a kind and of a base URL."""
+
+    event: Event
+    _texts: dict[tuple[Callable[[Event, str], str | None], str], str | None] = field(default_factory=dict)
+
+    def text(self, encode: Callable[[Event, str], str | None], base: str) -> str | None:
+        """`encode(event, base)`, remembered; None where this kind of listener is not told of the event."""
+        key = (encode, base)
+        if key not in self._texts:
+            if len(self._texts) >= BASES:  # the base comes from clients' Host headers
+                self._texts.clear()
+            self._texts[key] = encode(self.event, base)
+        return self._texts[key]
+
+
+class Streams:
+    """All listeners of this process. Lives on the event loop."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        bus: Bus,
+        *,
+        buffer: int,
+        max_sockets: int,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._ring: deque[Told] = deque(maxlen=buffer)
+        self._end = 0  # how many events have passed through the ring
+        self._tail = 0  # id of the newest
+        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._max_sockets = max_sockets
+        self._open = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self.closing = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to follow the log from its end."""
+        self._loop = loop = asyncio.get_running_loop()
+        self._tail = await asyncio.to_thread(self._store.last_event_id)
+        self._unsubscribe = self._bus.subscribe(lambda: _call_soon(loop, self._wake.set))
+        self._tasks = [asyncio.create_task(self._follow())]
+
+    async def stop(self) -> None:
+        """End all streams."""
+        self._unsubscribe()
+        self.close()
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def close(self) -> None:
+        """Tell all streams to end: the service stops."""
+        self.closing.set()
+        self._notify()
+
+    def close_soon(self) -> None:
+        """The same from a signal handler."""
+        if self._loop is not None:
+            _call_soon(self._loop, self.close)
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), POLL_S)
+            self._wake.clear()
+            try:
+                while rows := await asyncio.to_thread(self._read, self._tail):
+                    self._take(rows)
+            except Exception:
+                # Without the store nothing can be told; the next look tries again, and no row is skipped.
+                log.exception("events cannot be read")
+                await asyncio.sleep(POLL_S)
+
+    def _read(self, after: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
+        return self._store.events(after, limit=PAGE, job_id=job_id, operation=operation)
+
+    def _take(self, rows: list[Event]) -> None:
+        for event in rows:
+            self._ring.append(Told(event))
+            self._tail = event.id
+            if event.type in FINAL and (waiter := self._waiters.pop(event.job_id, None)) and not waiter.done():
+                waiter.set_result(None)
+        self._end += len(rows)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    @contextmanager
+    def expecting(self, job_id: str) -> Iterator[asyncio.Future[None]]:
+        """A future that is done when the job has ended. Begin to expect before the job is submitted."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[job_id] = future
+        try:
+            yield future
+        finally:
+            self._waiters.pop(job_id, None)
+
+    def listen(
+        self,
+        *,
+        after: int | None,
+        job_id: str | None = None,
+        operation: str | None = None,
+        quiet_s: float | None = None,
+    ) -> AsyncIterator[list[Told]]:
+        """The events after `after` (None: from this call on), in batches; an empty one after each `quiet_s`.
+
+        Ends when the service stops. TooSlowError when the listener falls behind the ring.
+        """
+        return self._walk(self._tail, self._end, after, job_id, operation, quiet_s)
+
+    async def _walk(
+        self,
+        seen: int,
+        position: int,
+        after: int | None,
+        job_id: str | None,
+        operation: str | None,
+        quiet_s: float | None,
+    ) -> AsyncIterator[list[Told]]:
+        while after is not None:
+            position = self._end  # what the ring gets from here on is newer than, or part of, the next page
+            rows = await asyncio.to_thread(self._read, after, job_id, operation)
+            if rows:
+                after = rows[-1].id
+                yield [Told(event) for event in rows]
+            if len(rows) < PAGE:
+                seen = after
+                break
+        while not self.closing.is_set():
+            behind = self._end - position
+            if behind > len(self._ring):
+                raise TooSlowError
+            if behind == 0:
+                news = self._news
+                try:
+                    async with asyncio.timeout(quiet_s):
+                        await news.wait()
+                except TimeoutError:
+                    yield []
+                continue
+            batch = list(islice(self._ring, len(self._ring) - behind, None))
+            position = self._end
+            wanted = [
+                told
+                for told in batch
+                if told.event.id > seen
+                and (job_id is None or told.event.job_id == job_id)
+                and (operation is None or told.event.operation == operation)
+            ]
+            if wanted:
+                yield wanted
+
+    @contextmanager
+    def place(self, stream: str) -> Iterator[None]:
+        """A place among the open streams. UnavailableError when all are taken."""
+        if self._open >= self._max_sockets:
+            raise UnavailableError("too many open event streams")
+        self._open += 1
+        SOCKETS.labels(stream).inc()
+        try:
+            yield
+        finally:
+            self._open -= 1
+            SOCKETS.labels(stream).dec()
+
+
+async def serve_socket(
+    socket: WebSocket,
+    streams: Streams,
+    encode: Callable[[Event, str], str | None],
+    base: str,
+    *,
+    stream: str,
+    after: int | None = None,
+    job_id: str | None = None,
+    operation: str | None = None,
+) -> None:
+    """Accept the socket and send it what `encode` makes of each event, until it leaves, lags or the service stops."""
+    try:
+        with streams.place(stream):
+            # Listening begins before the client learns that it is connected: what it does next, it hears of.
+            events = streams.listen(after=after, job_id=job_id, operation=operation)
+            await socket.accept()
+            sender = asyncio.create_task(_send(socket, events, encode, base, stream))
+            reader = asyncio.create_task(_read_nothing(socket))
+            done, pending = await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            for task in done:
+                task.result()
+    except UnavailableError as error:
+        await socket.close(1013, error.detail)
+
+
+async def _send(
+    socket: WebSocket,
+    events: AsyncIterator[list[Told]],
+    encode: Callable[[Event, str], str | None],
+    base: str,
+    stream: str,
+) -> None:
+    sent = EVENTS_SENT.labels(stream)
+    try:
+        async for batch in events:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                for told in batch:
+                    text = told.text(encode, base)
+                    if text is not None:
+                        await socket.send_text(text)
+                        sent.inc()
+        await socket.close(1012)
+    except (TooSlowError, TimeoutError):
+        SOCKETS_SLOW.labels(stream).inc()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await socket.close(1013)
+    except WebSocketDisconnect:
+        return
+
+
+async def _read_nothing(socket: WebSocket) -> None:
+    """Clients have nothing to say here: what they send is dropped (the server bounds its size) until they leave."""
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return

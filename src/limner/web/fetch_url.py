@@ -1,0 +1,136 @@
+"""The guard: fetches a picture that a client named by URL, and reaches nothing that is not public.
+
+The name is resolved once, each address is looked at, and the connection goes to an address that was looked at: a
+name server that answers differently a moment later (DNS rebinding) gains nothing. Redirects go the same way.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from urllib.parse import urljoin, urlsplit
+
+import httpcore
+
+from limner.domain.errors import TooLargeError, UrlFetchError, UrlNotAllowedError
+
+MAX_REDIRECTS = 3
+MAX_URL = 2048
+_REDIRECT = frozenset({301, 302, 303, 307, 308})
+
+
+async def fetch(url: str, *, max_bytes: int, timeout_s: float, private_hosts: tuple[str, ...] = ()) -> bytes:
+    """The bytes at `url`. UrlNotAllowedError, UrlFetchError, TooLargeError; the whole takes `timeout_s` at most."""
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            httpcore.AsyncConnectionPool(network_backend=_GuardedNetwork(private_hosts), retries=0) as pool,
+        ):
+            for _ in range(MAX_REDIRECTS + 1):
+                _check(url)
+                answer = await _get(pool, url, max_bytes)
+                if isinstance(answer, bytes):
+                    return answer
+                url = urljoin(url, answer)
+            raise UrlFetchError("too many redirects")
+    except TimeoutError:
+        raise UrlFetchError(f"the picture did not arrive within {timeout_s:g} s") from None
+    except (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException) as error:
+        raise UrlFetchError(f"the other server could not be read ({type(error).__name__})") from None
+
+
+def _check(url: str) -> None:
+    """Form only; addresses are looked at when connecting."""
+    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
+        raise UrlNotAllowedError("image_url: not a plain URL")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise UrlNotAllowedError("image_url: not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UrlNotAllowedError("image_url: must begin with http:// or https://")
+    if parts.username or parts.password:
+        raise UrlNotAllowedError("image_url: must not carry a user name or password")
+
+
+async def _get(pool: httpcore.AsyncConnectionPool, url: str, max_bytes: int) -> bytes | str:
+    """The body, or the place that a redirect names."""
+    # identity: what is received is what is counted, so no compressed bomb
+    headers = [
+        ("Host", urlsplit(url).netloc),
+        ("User-Agent", "limner"),
+        ("Accept", "image/*"),
+        ("Accept-Encoding", "identity"),
+    ]
+    async with pool.stream("GET", url.partition("#")[0], headers=headers) as answer:
+        if answer.status in _REDIRECT:
+            place = next((value for name, value in answer.headers if name.lower() == b"location"), None)
+            if place is None:
+                raise UrlFetchError("the other server redirects to nowhere")
+            return place.decode("latin-1")
+        if answer.status != 200:
+            raise UrlFetchError(f"the other server answered {answer.status}")
+        data = bytearray()
+        async for chunk in answer.aiter_stream():
+            data += chunk
+            if len(data) > max_bytes:
+                raise TooLargeError(f"image_url: larger than {max_bytes:,} bytes", limit=max_bytes)
+        return bytes(data)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the open internet: not private, loopback, link-local, multicast or reserved.
+
+    IPv4 addresses inside IPv6 ones (mapped, 6to4, Teredo, NAT64) are looked at too.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    inner: list[ipaddress.IPv4Address | None] = []
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+        if ip in ipaddress.ip_network("64:ff9b::/96"):
+            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+    hidden = [each for each in inner if each is not None]
+    if any(not each.is_global or each.is_multicast for each in hidden):
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return True  # it is that IPv4 address, and that one is public
+    return ip.is_global and not ip.is_multicast
+
+
+class _GuardedNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that were looked at."""
+
+    def __init__(self, private_hosts: tuple[str, ...]) -> None:
+        self._private_hosts = private_hosts
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise UrlFetchError("image_url: its host has no address") from None
+        addresses = [str(entry[4][0]) for entry in found]
+        if host not in self._private_hosts and not all(is_public(address) for address in addresses):
+            raise UrlNotAllowedError("image_url: its host is not on the public internet")
+        return await self._network.connect_tcp(
+            addresses[0], port, timeout=timeout, local_address=local_address, socket_options=socket_options
+        )
+
+    async def connect_unix_socket(  # the interface asks for it; no URL leads to it
+        self,
+        path: str,  # noqa: ARG002
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
+    ) -> httpcore.AsyncNetworkStream:
+        raise UrlNotAllowedError("image_url: not a network address")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

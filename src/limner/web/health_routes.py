@@ -1,0 +1,40 @@
+"""Is it alive, can it work, what does it count."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from limner.domain.errors import UnavailableError
+from limner.telemetry import QUEUE_DEPTH
+from limner.web.desk import DeskDep
+from limner.web.operation_routes import problem_response
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """All is well."""
+
+    status: str = "ok"
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """The process is alive."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: problem_response("Not ready")})
+async def readyz(desk: DeskDep) -> Health:
+    """A photo can be taken: database and folder can be written, the models are loaded, it is not stopping."""
+    if not desk.counter.open:
+        raise UnavailableError("the service is stopping")
+    await desk.call(desk.check_ready)
+    return Health()
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(desk: DeskDep) -> Response:
+    """Prometheus metrics."""
+    QUEUE_DEPTH.set(await desk.call(desk.store.queued))
+    return Response(await desk.call(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,188 @@
+"""Jobs, their artifacts and their events: what can be asked once a job is there."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response, WebSocket
+from pydantic_core import to_json
+from starlette.responses import FileResponse, StreamingResponse
+
+from limner.domain.errors import InvalidRequestError, NotFoundError
+from limner.domain.event import Event
+from limner.domain.job import File, Status
+from limner.telemetry import EVENTS_SENT
+from limner.web import shapes
+from limner.web.desk import Desk, DeskDep
+from limner.web.event_streams import TooSlowError, serve_socket
+from limner.web.operation_routes import Responses, answer, problem_response
+
+router = APIRouter(tags=["jobs"])
+
+NOT_FOUND: Responses = {404: problem_response("No such job")}
+QUIET_S = 15.0
+MAX_EVENT_ID = 2**63 - 1
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+After = Annotated[int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin behind this event id; default: now")]
+
+
+@router.get("/v1/jobs", response_model=shapes.JobPageShape)
+async def list_jobs(
+    request: Request,
+    desk: DeskDep,
+    operation: str | None = None,
+    status: Status | None = None,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Limit = 50,
+) -> Response:
+    """Jobs, newest first. `next_cursor` leads to the next page."""
+    found = await desk.call(lambda: desk.store.page(operation=operation, status=status, before=cursor, limit=limit + 1))
+    base = desk.base_url(request)
+    page = {
+        "jobs": [shapes.job(job, base) for job in found[:limit]],
+        "next_cursor": found[limit - 1].id if len(found) > limit else None,
+    }
+    return Response(to_json(page), media_type="application/json")
+
+
+@router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
+async def get_job(job_id: str, request: Request, desk: DeskDep) -> Response:
+    """The job as it stands."""
+    job = await desk.job(job_id)
+    return Response(to_json(shapes.job(job, desk.base_url(request))), media_type="application/json")
+
+
+@router.post(
+    "/v1/jobs/{job_id}/cancel",
+    response_model=shapes.JobShape,
+    responses={**NOT_FOUND, 409: problem_response("The job has finished")},
+)
+async def cancel_job(job_id: str, request: Request, desk: DeskDep) -> Response:
+    """Cancel a job. A running one stops at its next step."""
+    return answer(await desk.call(desk.counter.cancel, job_id), desk.base_url(request))
+
+
+@router.delete("/v1/jobs/{job_id}", status_code=204, response_class=Response, responses={**NOT_FOUND})
+async def erase_job(job_id: str, desk: DeskDep) -> Response:
+    """Erase a job: its pictures, its artifacts, its cache entry and what its events told."""
+    await desk.call(desk.counter.erase, job_id)
+    return Response(status_code=204)
+
+
+@router.api_route(
+    "/v1/jobs/{job_id}/artifacts/{name}",
+    methods=["GET", "HEAD"],
+    response_class=Response,
+    responses={
+        200: {"content": {"image/*": {}}},
+        206: {"description": "A part, by `Range`"},
+        304: {"description": "Not changed"},
+        416: {"description": "No such part"},
+        **NOT_FOUND,
+    },
+    operation_id="get_artifact",
+)
+async def get_artifact(job_id: str, name: str, request: Request, desk: DeskDep) -> Response:
+    """The bytes of an artifact. They never change: `ETag` is their SHA-256."""
+    job = await desk.job(job_id)
+    for file in job.artifacts:
+        if file.name == name:
+            return await send_file(file, request, desk)
+    raise NotFoundError("the job has no such artifact")
+
+
+async def send_file(file: File, request: Request, desk: Desk) -> Response:
+    """A stored file with its true media type; `Range`, `If-None-Match` and `HEAD` are honoured."""
+    etag = f'"{file.sha256}"'
+    headers = {
+        "ETag": etag,
+        # private: a photo of a face is for who asked for it; it may be erased, and shared caches would not know
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    known = request.headers.get("if-none-match")
+    if known is not None and any(tag.strip().removeprefix("W/") in (etag, "*") for tag in known.split(",")):
+        await desk.call(desk.blobs.has, file.sha256)
+        return Response(status_code=304, headers=headers)
+    path = await desk.call(desk.blobs.local_path, file.sha256)
+    if path is None:
+        return Response(await desk.call(desk.blobs.get, file.sha256), media_type=file.media_type, headers=headers)
+    return FileResponse(path, media_type=file.media_type, headers=headers)
+
+
+@router.get(
+    "/v1/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events"}},
+    tags=["events"],
+)
+async def stream_events(
+    request: Request,
+    desk: DeskDep,
+    after: After = None,
+    job: str | None = None,
+    operation: str | None = None,
+) -> Response:
+    """Events as they happen. Resumes behind `Last-Event-ID`, which wins over `after`."""
+    resumed = request.headers.get("last-event-id")
+    if resumed:
+        if not resumed.isdecimal() or int(resumed) > MAX_EVENT_ID:
+            raise InvalidRequestError("Last-Event-ID: not an event id")
+        after = int(resumed)
+    base = desk.base_url(request)
+    place = desk.streams.place("sse")
+    place.__enter__()  # left when the stream ends, which is after this function
+    batches = desk.streams.listen(after=after, job_id=job, operation=operation, quiet_s=QUIET_S)
+
+    async def lines() -> AsyncIterator[str]:
+        sent = EVENTS_SENT.labels("sse")
+        try:
+            yield "retry: 2000\n\n"
+            async for batch in batches:
+                if not batch:
+                    yield ": still here\n\n"
+                for told in batch:
+                    yield told.text(as_server_sent, base) or ""
+                    sent.inc()
+        except TooSlowError:
+            return  # the client comes back with Last-Event-ID
+        finally:
+            place.__exit__(None, None, None)
+
+    return StreamingResponse(
+        lines(),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.websocket("/v1/events")
+async def socket_events(
+    socket: WebSocket,
+    desk: DeskDep,
+    after: After = None,
+    job: str | None = None,
+    operation: str | None = None,
+) -> None:
+    """The same as JSON texts."""
+    await serve_socket(
+        socket,
+        desk.streams,
+        as_json,
+        desk.base_url(socket),
+        stream="events",
+        after=after,
+        job_id=job,
+        operation=operation,
+    )
+
+
+def as_json(event: Event, base: str) -> str:
+    """An event as a WebSocket message."""
+    return to_json(shapes.event(event, base)).decode()
+
+
+def as_server_sent(event: Event, base: str) -> str:
+    """An event as lines of `text/event-stream`."""
+    return f"id: {event.id}\nevent: {event.type}\ndata: {as_json(event, base)}\n\n"

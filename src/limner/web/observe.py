@@ -1,0 +1,76 @@
+"""One log line and one set of metrics per request, and a request id to follow it by."""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from limner.telemetry import REQUEST_SECONDS, REQUESTS, request_id
+
+log = logging.getLogger("limner.access")
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Observe:
+    """ASGI middleware. `quiet` leaves out the log line (a load test), not the metrics."""
+
+    def __init__(self, app: ASGIApp, *, quiet: bool) -> None:
+        self._app = app
+        self._quiet = quiet
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Observe one request; sockets and the application's own start pass by."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        # A client's own id is taken over only in a form that cannot forge a log line.
+        chosen = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        token = request_id.set(chosen)
+        start = time.perf_counter()
+        status = 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", chosen.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            request_id.reset(token)
+            seconds = time.perf_counter() - start
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            route = route_template(scope)
+            REQUESTS.labels(method, route, str(status)).inc()
+            REQUEST_SECONDS.labels(method, route).observe(seconds)
+            if not self._quiet and route not in _QUIET:
+                log.info(
+                    "request",
+                    extra={
+                        "request": chosen,
+                        "method": method,
+                        "route": route,
+                        "status": status,
+                        "ms": round(seconds * 1000, 1),
+                        "job": scope.get("path_params", {}).get("job_id"),
+                    },
+                )
+
+
+def route_template(scope: Scope) -> str:
+    """The route as declared, `/v1/jobs/{job_id}`: so that labels stay few whatever is asked for."""
+    route = scope.get("route")
+    return getattr(route, "path", None) or "unmatched"

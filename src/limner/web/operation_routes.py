@@ -1,0 +1,157 @@
+"""`POST /v1/<operation>` for every operation of the catalogue, and `GET /v1/operations`."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+from uuid_utils import uuid7
+
+from limner.domain.errors import InvalidRequestError
+from limner.domain.job import Job
+from limner.operation import Operation
+from limner.web import shapes
+from limner.web.desk import Desk, DeskDep
+from limner.web.read_request import read_submission
+
+router = APIRouter(tags=["operations"])
+
+PROBLEMS = {
+    408: "The upload took too long",
+    413: "Too many bytes or pixels",
+    415: "Not an accepted kind of picture",
+    422: "Broken picture or invalid fields",
+    429: "The queue is full; see `Retry-After`",
+    503: "The service is stopping",
+}
+Responses = dict[int | str, dict[str, Any]]
+_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
+
+
+@router.get("/v1/operations", response_model=shapes.OperationsShape)
+async def list_operations(request: Request, desk: DeskDep) -> Response:
+    """Each operation with the JSON Schema of its parameters and of its result."""
+    listed = [
+        {
+            "name": each.name,
+            "summary": each.summary,
+            "version": each.version,
+            "url": f"{desk.base_url(request)}/v1/{each.name}",
+            "parameters": each.params.model_json_schema(),
+            "result": each.result.model_json_schema(),
+        }
+        for each in desk.catalogue.values()
+    ]
+    return Response(to_json({"operations": listed}), media_type="application/json")
+
+
+def add_operation(routes: APIRouter, operation: Operation[Any, Any]) -> None:
+    """Give the operation its endpoint."""
+    routes.add_api_route(
+        f"/v1/{operation.name}",
+        _endpoint(operation),
+        methods=["POST"],
+        name=operation.name,
+        summary=operation.summary,
+        status_code=202,
+        response_model=shapes.JobShape,
+        responses={
+            200: {"model": shapes.JobShape, "description": "Finished: from the cache, or within `Prefer: wait`"},
+            202: {"description": "Stored; follow `Location` or the events"},
+            **{status: problem_response(text) for status, text in PROBLEMS.items()},
+        },
+        openapi_extra=_described_body(operation),
+    )
+
+
+def problem_response(description: str) -> dict[str, Any]:
+    """An error in OpenAPI."""
+    return {
+        "description": description,
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemShape"}}},
+    }
+
+
+def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Desk], Awaitable[Response]]:
+    async def submit(request: Request, desk: DeskDep) -> Response:
+        wait_s = min(_preferred_wait(request), desk.settings.max_wait_s)
+        key = _idempotency_key(request)
+        job_id = str(uuid7())
+        with desk.memory.share() as share, desk.streams.expecting(job_id) as ended:
+            params, pictures = await read_submission(request, operation, desk, share)
+            job = await desk.call(
+                lambda: desk.counter.submit(operation, params, pictures, job_id=job_id, idempotency_key=key)
+            )
+            pictures.clear()
+            share.give_back()
+            if wait_s > 0 and not job.status.final:
+                job = await _wait(desk, job, ended, wait_s)
+        return answer(job, desk.base_url(request), waited=wait_s > 0)
+
+    return submit
+
+
+async def _wait(desk: Desk, job: Job, ended: "asyncio.Future[None]", wait_s: float) -> Job:
+    """The job once it has ended, or as it stands after `wait_s` seconds or when the service stops."""
+    closing = asyncio.create_task(desk.streams.closing.wait())
+    try:
+        await asyncio.wait([ended, closing], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        closing.cancel()
+    return await desk.job(job.id)
+
+
+def answer(job: Job, base: str, *, waited: bool = False) -> Response:
+    """200 for a finished job, else 202."""
+    headers = {"Location": f"{base}/v1/jobs/{job.id}"}
+    if waited:
+        headers["Preference-Applied"] = "wait"
+    done = job.status.final
+    return Response(
+        to_json(shapes.job(job, base)), status_code=200 if done else 202, media_type="application/json", headers=headers
+    )
+
+
+def _preferred_wait(request: Request) -> int:
+    """Seconds of `Prefer: wait=N` (RFC 7240), 0 without."""
+    match = _WAIT.search(",".join(request.headers.getlist("prefer")))
+    return int(match[1]) if match else 0
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
+        raise InvalidRequestError("Idempotency-Key: 1 to 255 printable characters")
+    return key
+
+
+def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
+    """The request body in OpenAPI: as a form, and as JSON with base64 or URLs."""
+    form = operation.params.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")
+    form.pop("$defs", None)
+    fields = dict(form["properties"])
+    json_fields: dict[str, Any] = {}
+    for name, schema in fields.items():
+        if name in operation.image_fields:
+            json_fields[name] = {"type": "string", "description": "Base64 or a data URL"}
+            json_fields[f"{name}_url"] = {"type": "string", "format": "uri", "description": "Where to fetch it instead"}
+        else:
+            json_fields[name] = schema
+    as_json = {"type": "object", "properties": json_fields, "additionalProperties": False}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": form}, "application/json": {"schema": as_json}},
+        },
+        "parameters": [
+            {
+                "name": "Prefer",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "`wait=N`: seconds to wait",
+            },
+            {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}},
+        ],
+    }

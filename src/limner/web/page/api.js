@@ -1,0 +1,127 @@
+/**
+ * The service's HTTP calls. Addresses are relative to the page, so that it works behind a path prefix too.
+ *
+ * @typedef {{name: string, media_type: string, size: number, width?: number, height?: number, url: string}} Artifact
+ * @typedef {{id: string, operation: string, status: string, progress: number, cached: ?string, created_at: string,
+ *   started_at: ?string, finished_at: ?string, result: ?object, error: ?object, artifacts: Artifact[],
+ *   faces_count?: number}} Job
+ * @typedef {{name: string, summary: string, version: number, url: string, parameters: object, result: object}} Operation
+ */
+
+/** What the server, or the way to it, said no with. `status` 0: the server was not reached. */
+export class Problem extends Error {
+  constructor({ status = 0, title = "Something went wrong", detail = "", retryable = false, retryAfterS = null }) {
+    super(detail || title);
+    Object.assign(this, { status, title, detail, retryable, retryAfterS });
+  }
+
+  static unreachable() {
+    return new Problem({ title: "Server out of reach", detail: "The server did not answer.", retryable: true });
+  }
+
+  /** From a response's status, body text and Retry-After; a proxy's HTML page becomes a plain sentence. */
+  static from(status, text, retryAfter) {
+    let body = {};
+    try { body = JSON.parse(text) ?? {}; } catch { /* not JSON */ }
+    const seconds = Number.parseFloat(retryAfter);
+    return new Problem({
+      status,
+      title: body.title ?? `The server answered ${status}`,
+      detail: typeof body.detail === "string" ? body.detail : "",
+      retryable: body.retryable ?? [408, 429, 502, 503, 504].includes(status),
+      retryAfterS: Number.isFinite(seconds) ? seconds : null,
+    });
+  }
+}
+
+/** An absolute address from one relative to the service's root ("/v1/detect" or "v1/detect"). */
+export const address = (path) => new URL(path.replace(/^\/+/, ""), document.baseURI).href;
+
+export const artifactAddress = (job, artifact) =>
+  address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.name)}`);
+
+export const jobAddress = (id) => address(`v1/jobs/${encodeURIComponent(id)}`);
+
+async function call(method, url) {
+  let response;
+  try {
+    response = await fetch(url, { method, headers: { Accept: "application/json" } });
+  } catch {
+    throw Problem.unreachable();
+  }
+  const text = await response.text();
+  if (!response.ok) throw Problem.from(response.status, text, response.headers.get("Retry-After"));
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch {
+    throw new Problem({ status: response.status, title: "Not an answer of this service" });
+  }
+}
+
+/** @returns {Promise<Operation[]>} */
+export const operations = async () => (await call("GET", address("v1/operations"))).operations;
+
+/** One page, newest first. @returns {Promise<{jobs: Job[], next_cursor: ?string}>} */
+export function jobs({ cursor = null, limit }) {
+  const url = new URL(address("v1/jobs"));
+  url.searchParams.set("limit", limit);
+  if (cursor) url.searchParams.set("cursor", cursor);
+  return call("GET", url);
+}
+
+/** @returns {Promise<Job>} */
+export const job = (id) => call("GET", jobAddress(id));
+export const cancel = (id) => call("POST", `${jobAddress(id)}/cancel`);
+export const erase = (id) => call("DELETE", jobAddress(id));
+
+/** Why the service cannot take work now, or null when it can. */
+export async function notReady() {
+  try {
+    await call("GET", address("readyz"));
+    return null;
+  } catch (problem) {
+    return problem.status === 503 ? problem : null;
+  }
+}
+
+/**
+ * Submit a job. XMLHttpRequest because fetch tells nothing about an upload's progress.
+ * @param {{url: string, fields: [string, string|Blob, string?][], key: string}} request `key`: a repeat with the same
+ *   key returns the same job, so sending again after a broken connection is safe
+ * @returns {{done: Promise<Job>, abort: () => void}}
+ */
+export function submit({ url, fields, key }, onProgress) {
+  const request = new XMLHttpRequest();
+  const done = new Promise((resolve, reject) => {
+    request.open("POST", address(url));
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("Idempotency-Key", key);
+    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.onerror = () => reject(Problem.unreachable());
+    request.onabort = () => reject(new Problem({ title: "Cancelled" }));
+    request.onload = () => {
+      const { status, responseText } = request;
+      if (status < 200 || status > 299) {
+        reject(Problem.from(status, responseText, request.getResponseHeader("Retry-After")));
+        return;
+      }
+      try {
+        resolve(JSON.parse(responseText));
+      } catch {
+        reject(new Problem({ status, title: "Not an answer of this service" }));
+      }
+    };
+    const form = new FormData();
+    for (const [name, value, fileName] of fields) {
+      if (value instanceof Blob) form.append(name, value, fileName ?? value.name ?? "photo");
+      else form.append(name, value);
+    }
+    request.send(form);
+  });
+  return { done, abort: () => request.abort() };
+}
+
+/** A random name; `crypto.randomUUID` exists only in secure contexts. */
+export function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,115 @@
+/** Photos from the camera: a live picture where the browser gives one, else the phone's own camera app or a file. */
+
+import { byId, plural, say } from "./dom.js";
+
+const SAID = {
+  NotAllowedError: "The browser does not let this page use the camera. Allow it in the address bar, or choose a photo instead.",
+  NotFoundError: "There is no camera here. Choose a photo instead.",
+  NotReadableError: "Another program is using the camera. Close it and try again, or choose a photo instead.",
+  insecure: "Browsers open the camera only over https or on this machine itself. Choose a photo instead; a phone then offers its camera.",
+};
+
+export class Camera {
+  #dialog = byId("booth");
+  #video = byId("booth-video");
+  #words = byId("booth-words");
+  #shoot = byId("booth-shoot");
+  #switch = byId("booth-switch");
+  #instead = byId("booth-app");
+  #stream = null;
+  #facing = "user";
+  #device = null;
+  #taken = 0;
+
+  /** @param {(photo: File) => void} taken called with each photo */
+  constructor(taken) {
+    this.taken = taken;
+    this.#dialog.addEventListener("close", () => this.#stop());
+    this.#dialog.addEventListener("click", (event) => {
+      if (event.target === this.#dialog || event.target.closest("[data-close]")) this.#dialog.close();
+    });
+    this.#shoot.addEventListener("click", () => this.#take());
+    this.#switch.addEventListener("click", () => this.#other());
+    this.#instead.addEventListener("click", () => {
+      this.#dialog.close();
+      byId("capture").click();
+    });
+    byId("capture").addEventListener("change", ({ target }) => {
+      for (const file of target.files) this.taken(file);
+      target.value = "";
+    });
+  }
+
+  open() {
+    this.#taken = 0;
+    this.#dialog.showModal();
+    this.#start();
+  }
+
+  async #start() {
+    this.#stop();
+    this.#shoot.hidden = false;
+    this.#shoot.disabled = true;
+    this.#instead.hidden = true;
+    this.#words.textContent = "Asking for the camera…";
+    try {
+      if (!navigator.mediaDevices?.getUserMedia) throw Object.assign(new Error(), { name: "insecure" });
+      const which = this.#device ? { deviceId: { exact: this.#device } } : { facingMode: this.#facing };
+      const stream = await navigator.mediaDevices.getUserMedia({ audio: false,
+        video: { ...which, width: { ideal: 1920 }, height: { ideal: 1080 } } });
+      if (!this.#dialog.open) {
+        for (const track of stream.getTracks()) track.stop();
+        return;
+      }
+      this.#stream = stream;
+      this.#video.srcObject = stream;
+      const { facingMode, deviceId } = stream.getVideoTracks()[0].getSettings();
+      this.#device = deviceId ?? null;
+      this.#video.classList.toggle("mirrored", facingMode !== "environment");
+      await this.#video.play();
+      this.#words.textContent = "";
+      this.#shoot.disabled = false;
+      this.#shoot.focus();
+      this.#switch.hidden = (await this.#cameras()).length < 2;
+    } catch (error) {
+      if (error.name === "AbortError" || !this.#dialog.open) return;
+      this.#words.textContent = SAID[error.name] ?? `The camera did not start: ${error.message}`;
+      this.#shoot.hidden = true;
+      this.#switch.hidden = true;
+      this.#instead.hidden = false;
+      this.#instead.focus();
+    }
+  }
+
+  async #cameras() {
+    return (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
+  }
+
+  async #other() {
+    const cameras = await this.#cameras();
+    const at = cameras.findIndex((camera) => camera.deviceId === this.#device);
+    this.#device = cameras[(at + 1) % cameras.length]?.deviceId ?? null;
+    await this.#start();
+  }
+
+  #take() {
+    const { videoWidth: width, videoHeight: height } = this.#video;
+    if (!width) return;
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width, height });
+    canvas.getContext("2d").drawImage(this.#video, 0, 0);
+    canvas.toBlob((blob) => {
+      if (!blob) return;
+      this.#taken += 1;
+      this.#words.textContent = `${plural(this.#taken, "photo")} taken`;
+      say("Photo taken.");
+      this.taken(new File([blob], `camera-${this.#taken}.jpg`, { type: "image/jpeg" }));
+    }, "image/jpeg", 0.92);
+  }
+
+  #stop() {
+    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    this.#stream = null;
+    this.#video.srcObject = null;
+  }
+}

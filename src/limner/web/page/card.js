@@ -1,0 +1,184 @@
+/** One job, or one photo on its way to become a job, as a card. `render` may be called as often as one likes. */
+
+import { artifactAddress } from "./api.js";
+import { clock, copyButton, duration, el, sentence } from "./dom.js";
+import { viewFor } from "./views/index.js";
+
+const ENDED = new Set(["succeeded", "failed", "cancelled"]);
+export const ended = (job) => ENDED.has(job?.status);
+
+const span = (from, to) => (from && to ? Date.parse(to) - Date.parse(from) : Number.NaN);
+
+/** How long the work took, and in a longer sentence also how long it waited. */
+export function timing(job) {
+  const worked = span(job.started_at, job.finished_at);
+  const waited = span(job.created_at, job.started_at);
+  return {
+    short: duration(worked),
+    long: [Number.isFinite(waited) && `waited ${duration(waited)}`, Number.isFinite(worked) && `worked ${duration(worked)}`]
+      .filter(Boolean).join(", "),
+  };
+}
+
+/** What a record is at, in words, and how far (`null`: no bar, `undefined`: a bar without end). */
+function situation({ job, upload }, retryWords) {
+  if (!job) {
+    if (upload.state === "waiting") return { words: "Waiting its turn", tone: "busy" };
+    if (upload.state === "sending") {
+      return upload.progress < 1
+        ? { words: `Sending ${Math.round(upload.progress * 100)} %`, bar: upload.progress, tone: "busy" }
+        : { words: "Sent", bar: undefined, tone: "busy" };
+    }
+    if (upload.state === "held") return { words: "Queued here", detail: retryWords, bar: undefined, tone: "busy" };
+    return { words: upload.problem?.title ?? "Not taken", detail: upload.problem?.detail, tone: "bad" };
+  }
+  switch (job.status) {
+    case "queued": return { words: "Queued", bar: undefined, tone: "busy" };
+    case "running": {
+      const part = job.progress > 0 && job.progress < 1 ? job.progress : undefined;
+      return { words: part ? `Working, ${Math.round(part * 100)} %` : "Working", bar: part, tone: "busy" };
+    }
+    case "failed": return { words: job.error?.title ?? "Failed", detail: job.error?.detail, tone: "bad" };
+    case "cancelled": return { words: "Cancelled", tone: "still" };
+    default: return { words: viewFor(job.operation).headline(job), tone: "done" };
+  }
+}
+
+export class Card {
+  #shown = null; // the picture's address
+  #buttons = ""; // which actions are there
+
+  /**
+   * @param {import("./board.js").Record} record
+   * @param {object} actions what the buttons do: open, json, cancel, again, erase, pictureLost
+   */
+  constructor(record, actions) {
+    this.record = record;
+    this.actions = actions;
+    this.frame = el("button", { class: "frame", type: "button", onclick: () => this.actions.open(this.record) });
+    this.bar = el("progress", { max: 1, hidden: true });
+    this.title = el("h3", { class: "card-title" });
+    this.detail = el("p", { class: "card-detail" });
+    this.facts = el("p", { class: "facts" });
+    this.tools = el("div", { class: "tools" });
+    this.element = el("li", { class: "card" }, this.frame, this.bar,
+      el("div", { class: "words" }, this.title, this.detail, this.facts), this.tools);
+  }
+
+  render() {
+    const { record } = this;
+    const { job, upload, mine, localUrl } = record;
+    const { words, detail, bar = null, tone } = situation(record, this.#retryWords());
+    const pending = tone === "busy" && bar === null && job ? undefined : bar;
+    this.element.dataset.tone = tone;
+    this.element.dataset.status = job?.status ?? upload.state;
+    this.element.classList.toggle("mine", mine);
+    if (job) this.element.dataset.job = job.id;
+    this.title.textContent = words;
+    this.detail.textContent = detail ?? "";
+    this.#renderFacts();
+    this.bar.hidden = tone !== "busy";
+    if (pending === null || pending === undefined) this.bar.removeAttribute("value");
+    else this.bar.value = pending;
+    this.bar.setAttribute("aria-label", words);
+    const artifact = job?.status === "succeeded" ? viewFor(job.operation).picture(job) : null;
+    this.#renderPicture(artifact ? artifactAddress(job, artifact) : localUrl, words);
+    this.frame.disabled = !job;
+    this.frame.setAttribute("aria-label", job ? `Open: ${[record.name, words].filter(Boolean).join(", ")}` : words);
+    this.#renderTools(artifact);
+  }
+
+  #retryWords() {
+    const { upload } = this.record;
+    if (upload?.state !== "held") return "";
+    const reason = { 0: "The server is out of reach", 429: "The server is busy" }[upload.problem.status] ?? upload.problem.title;
+    const left = Math.ceil((upload.retryAt - Date.now()) / 1000);
+    return `${reason}; ${left > 0 ? `trying again in ${left} s` : "trying again"}.`;
+  }
+
+  #renderFacts() {
+    const { job, name } = this.record;
+    const parts = [name];
+    if (job) {
+      const { short, long } = timing(job);
+      parts.push(sentence(job.operation), job.cached ? "from the cache" : short, clock(job.finished_at ?? job.created_at));
+      this.facts.title = long;
+    }
+    this.facts.replaceChildren(...parts.filter(Boolean).map((part) => el("span", { text: part })));
+  }
+
+  #renderPicture(source, words) {
+    if (this.#shown === (source ?? words)) {
+      this.frame.firstElementChild.alt = words;
+      return;
+    }
+    this.#shown = source ?? words;
+    if (!source) {
+      this.frame.replaceChildren(el("span", { class: "blank", "aria-hidden": "true" }));
+      return;
+    }
+    const image = el("img", { src: source, alt: words, loading: "lazy", decoding: "async", draggable: "false" });
+    image.addEventListener("error", () => {
+      if (image.parentNode !== this.frame) return;
+      this.frame.replaceChildren(el("span", { class: "blank", "aria-hidden": "true" }));
+      if (!source.startsWith("blob:")) this.actions.pictureLost(this.record);
+    });
+    // The photo stays until its marked copy is there, so that the card does not blink.
+    const before = this.frame.querySelector("img");
+    if (!before) {
+      this.frame.replaceChildren(image);
+      return;
+    }
+    image.loading = "eager";
+    const swap = () => this.#shown === source && this.frame.replaceChildren(image);
+    image.decode().then(swap, swap);
+  }
+
+  #renderTools(artifact) {
+    const { record, actions } = this;
+    const { job, upload } = record;
+    const kinds = [];
+    if (job?.status === "succeeded" && artifact) kinds.push("link");
+    if (ended(job)) kinds.push("json");
+    if (upload?.file && (ended(job) || upload.state === "refused")) kinds.push("again");
+    if (ended(job) || upload?.state === "refused") kinds.push("erase");
+    else kinds.push("cancel");
+    const state = kinds.join() + (artifact?.name ?? "");
+    if (state === this.#buttons) return;
+    this.#buttons = state;
+    const hadFocus = this.tools.contains(document.activeElement);
+    const make = {
+      link: () => copyButton("Link", () => artifactAddress(this.record.job, artifact), { title: "Copy the picture's address" }),
+      json: () => el("button", { type: "button", text: "JSON", onclick: () => actions.json(record) }),
+      again: () => el("button", { type: "button", text: job?.status === "succeeded" ? "Redo" : "Try again",
+        title: "Send this photo again, with the options now chosen", onclick: () => actions.again(record) }),
+      cancel: () => el("button", { type: "button", text: "Cancel", onclick: () => actions.cancel(record) }),
+      erase: () => (job ? this.#eraseButton() : el("button", { type: "button", text: "Dismiss", onclick: () => actions.erase(record) })),
+    };
+    this.tools.replaceChildren(...kinds.map((kind) => make[kind]()));
+    if (hadFocus) (this.tools.querySelector("button") ?? this.frame).focus();
+  }
+
+  /** Erasing is for everyone and for good, so it takes a second press; looking away takes the first one back. */
+  #eraseButton() {
+    const button = el("button", { type: "button", class: "erase", text: "Delete" });
+    const reset = () => {
+      button.classList.remove("sure");
+      button.textContent = "Delete";
+    };
+    button.addEventListener("click", () => {
+      if (button.classList.contains("sure")) {
+        reset();
+        this.actions.erase(this.record);
+      } else {
+        button.classList.add("sure");
+        button.textContent = "For good?";
+        button.setAttribute("aria-live", "polite");
+      }
+    });
+    button.addEventListener("blur", reset);
+    button.addEventListener("mouseleave", () => document.activeElement !== button && reset());
+    button.addEventListener("keydown", (event) => event.key === "Escape" && reset());
+    return button;
+  }
+}

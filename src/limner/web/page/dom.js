@@ -1,0 +1,119 @@
+/** Makers of elements and words. Data enters the page as text or attribute only, never as markup. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, props, children) {
+  for (const [name, value] of Object.entries(props)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "text") node.textContent = value;
+    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+/** An element: `text` is its text, `on…` a listener, anything else an attribute (`true` = bare, false/null = left out). */
+export const el = (tag, props = {}, ...children) => fill(document.createElement(tag), props, children);
+
+/** The same for SVG. */
+export const svg = (tag, props = {}, ...children) => fill(document.createElementNS(SVG, tag), props, children);
+
+/** @returns {HTMLElement} the page's element of that id */
+export const byId = (id) => document.getElementById(id);
+
+export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
+
+/** "min_score" → "Min score" */
+export function sentence(name) {
+  const words = String(name).replaceAll("_", " ").trim().toLowerCase();
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/** Milliseconds as a person says them. */
+export function duration(ms) {
+  if (!Number.isFinite(ms)) return "";
+  if (ms < 1) return "under 1 ms";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;
+  return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
+}
+
+/** Time of day; with the date when it was not today. */
+export function clock(iso) {
+  const time = new Date(iso);
+  if (Number.isNaN(time.getTime())) return "";
+  const today = time.toDateString() === new Date().toDateString();
+  const hours = { hour: "2-digit", minute: "2-digit" };
+  return time.toLocaleString([], today ? hours : { day: "numeric", month: "short", ...hours });
+}
+
+export function fileSize(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  return bytes < 1_000_000 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1_000_000).toFixed(1)} MB`;
+}
+
+/** Put text on the clipboard, also where the page has no secure context (plain http in a home network). */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = el("textarea", { class: "hidden", readonly: true });
+    field.value = text;
+    (document.querySelector("dialog[open]") ?? document.body).append(field);
+    const before = document.activeElement;
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    before?.focus?.();
+    if (!done) throw new Error("The browser does not let this page copy.");
+  }
+}
+
+/** A button that copies and says so. `text` is called when it is pressed. */
+export function copyButton(label, text, props = {}) {
+  const button = el("button", { type: "button", text: label, ...props });
+  button.addEventListener("click", async () => {
+    try {
+      await copyText(await text());
+      button.textContent = "Copied";
+      say("Copied.");
+    } catch (error) {
+      button.textContent = "Not copied";
+      say(error.message);
+    }
+    setTimeout(() => { button.textContent = label; }, 1600);
+  });
+  return button;
+}
+
+/** Hand the browser a file to save. */
+export function saveFile(name, text, type) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+let lines = [];
+let speaking = null;
+
+/** Tell a screen reader; what comes close together is said as one. */
+export function say(line) {
+  if (!lines.includes(line)) lines.push(line);
+  speaking ??= setTimeout(() => {
+    const extra = lines.length > 3 ? ` And ${lines.length - 3} more.` : "";
+    byId("status").textContent = lines.slice(0, 3).join(" ") + extra;
+    lines = [];
+    speaking = null;
+  }, 250);
+}
+
+/** Remember something small between visits; a browser that refuses loses nothing else. */
+export const memory = {
+  get(key, fallback) {
+    try { return JSON.parse(localStorage.getItem(`limner-${key}`)) ?? fallback; } catch { return fallback; }
+  },
+  set(key, value) {
+    try { localStorage.setItem(`limner-${key}`, JSON.stringify(value)); } catch { /* full or forbidden */ }
+  },
+};

@@ -1,0 +1,122 @@
+/** The large view of one job: its operation's own view, then its facts, files and JSON. */
+
+import { address, artifactAddress, job as fetchJob, jobAddress } from "./api.js";
+import { ended, timing } from "./card.js";
+import { byId, clock, copyButton, el, fileSize, sentence } from "./dom.js";
+import { viewFor } from "./views/index.js";
+
+const HASH = /^#job=(.+)$/;
+
+export class Viewer {
+  #dialog = byId("viewer");
+  #body = byId("viewer-body");
+  #title = byId("viewer-title");
+  /** @type {?import("./board.js").Record} */
+  #record = null;
+  #shownStatus = null;
+
+  /** @param {import("./board.js").Board} board */
+  constructor(board) {
+    this.board = board;
+    this.#dialog.addEventListener("click", (event) => {
+      if (event.target === this.#dialog || event.target.closest("[data-close]")) this.#dialog.close();
+    });
+    this.#dialog.addEventListener("close", () => {
+      this.#record = null;
+      this.#body.replaceChildren();
+      history.replaceState(null, "", location.pathname + location.search);
+    });
+    this.#dialog.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
+      if (!step || event.target.closest("input, textarea, pre")) return;
+      const beside = this.#record?.card.element[step]?.querySelector(".frame:enabled");
+      beside?.click();
+      beside?.focus({ preventScroll: true }); // where the focus returns to
+      this.#title.focus();
+    });
+    addEventListener("hashchange", () => this.openFromAddress());
+  }
+
+  /** `…#job=ID` opens that job. */
+  async openFromAddress() {
+    const id = HASH.exec(location.hash)?.[1];
+    if (!id) return;
+    try {
+      await this.open(this.board.get(decodeURIComponent(id)) ?? this.board.put(await fetchJob(decodeURIComponent(id)), true));
+    } catch (problem) {
+      this.#show("This picture is not here", el("p", { class: "fault", text: problem.status === 404
+        ? "It may have been deleted since the link was made." : problem.message }));
+    }
+  }
+
+  async open(record, { json = false } = {}) {
+    if (!record.job) return;
+    this.#record = record;
+    this.#shownStatus = null;
+    history.replaceState(null, "", `#job=${encodeURIComponent(record.job.id)}`);
+    if (!record.whole || !ended(record.job)) {
+      this.#show(record.card.title.textContent, el("p", { class: "soft", text: "One moment…" }));
+      try {
+        record.whole = false;
+        await this.board.whole(record);
+      } catch (problem) {
+        if (this.#record === record) this.#show("Not to be had", el("p", { class: "fault", text: problem.message }));
+        return;
+      }
+    }
+    if (this.#record === record) this.#render(json);
+  }
+
+  /** The feed has changed a record; if it is the one in view, show it anew. */
+  changed(record) {
+    if (record === this.#record && this.#shownStatus !== null && record.job.status !== this.#shownStatus) this.open(record);
+  }
+
+  #show(title, ...children) {
+    this.#title.textContent = title;
+    this.#body.replaceChildren(...children);
+    if (!this.#dialog.open) this.#dialog.showModal();
+  }
+
+  #render(json) {
+    const { job, localUrl, name, card } = this.#record;
+    this.#shownStatus = job.status;
+    card.render();
+    const main = job.status === "succeeded"
+      ? viewFor(job.operation).open(job, localUrl)
+      : el("div", { class: "view" }, localUrl && el("div", { class: "plate" }, el("img", { src: localUrl, alt: "" })),
+        job.error ? el("p", { class: "fault", text: job.error.detail || job.error.title })
+          : el("p", { class: "soft", text: ended(job) ? "This job was cancelled." : "Not finished yet." }));
+    this.#show(card.title.textContent, main, this.#facts(job, name), this.#files(job), this.#json(job, json));
+    if (json) this.#body.querySelector("summary").focus();
+    else this.#title.focus();
+  }
+
+  #facts(job, name) {
+    const { long } = timing(job);
+    const rows = [["File", name], ["Operation", sentence(job.operation)], ["Time", long],
+      ["Cache", job.cached && `an earlier result (${job.cached})`], ["Sent", clock(job.created_at)], ["Job", job.id]];
+    return el("dl", { class: "values" }, ...rows.filter(([, value]) => value)
+      .flatMap(([term, value]) => [el("dt", { text: term }), el("dd", { text: value })]));
+  }
+
+  #files(job) {
+    if (!job.artifacts?.length) return "";
+    return el("ul", { class: "files", role: "list" }, ...job.artifacts.map((artifact) => {
+      const url = artifactAddress(job, artifact);
+      const size = artifact.width ? `${artifact.width} × ${artifact.height}, ` : "";
+      return el("li", {}, el("span", { class: "file-name" }, el("a", { href: url, target: "_blank", rel: "noopener", text: artifact.name }),
+        el("small", { class: "soft", text: ` ${size}${fileSize(artifact.size)}` })),
+      el("a", { class: "button", href: url, download: `${job.id}-${artifact.name}`, text: "Save" }),
+      copyButton("Copy link", () => url), copyButton("Copy page link", () => address(`#job=${job.id}`)));
+    }));
+  }
+
+  #json(job, open) {
+    const text = JSON.stringify(job, null, 2);
+    return el("details", { class: "json", open }, el("summary", { text: "JSON" }),
+      el("div", { class: "row" }, copyButton("Copy JSON", () => text),
+        el("a", { class: "button", href: jobAddress(job.id), target: "_blank", rel: "noopener", text: "Open in the API" })),
+      el("pre", { tabindex: 0, "aria-label": "The job as JSON", text }));
+  }
+}

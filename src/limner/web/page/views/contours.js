@@ -1,0 +1,149 @@
+/** `contours`: the SVG inline, each region to switch and to point at, and the landmarks over it. */
+
+import { artifactAddress } from "../api.js";
+import { copyButton, el, saveFile, sentence, svg } from "../dom.js";
+import { plate } from "./any.js";
+
+const isSvg = (artifact) => artifact.media_type === "image/svg+xml";
+
+export const picture = (job) => job.artifacts?.find(isSvg) ?? null;
+
+export function headline(job) {
+  const regions = Object.keys(job.result?.mask_contours ?? {}).length;
+  return regions ? `${regions} regions` : "Contours";
+}
+
+// The server's own output, and still only these come in: shapes, text, the embedded photo. No scripts, links or styles.
+const ELEMENTS = new Set(["svg", "g", "path", "polygon", "polyline", "rect", "circle", "ellipse", "line", "text", "tspan",
+  "title", "desc", "defs", "clipPath", "mask", "image", "use"]);
+const ATTRIBUTES = new Set(["id", "data-region", "viewBox", "preserveAspectRatio", "d", "points", "x", "y", "x1", "y1", "x2",
+  "y2", "cx", "cy", "r", "rx", "ry", "width", "height", "transform", "fill", "fill-opacity", "fill-rule", "clip-rule",
+  "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity",
+  "clip-path", "clipPathUnits", "mask", "font-size", "font-family", "font-weight", "text-anchor", "dominant-baseline",
+  "dx", "dy", "paint-order", "vector-effect"]);
+
+/** A clean copy; ids get a prefix so that they cannot meet the page's own. Null: not for us. */
+function cleanCopy(node) {
+  if (!ELEMENTS.has(node.localName)) return null;
+  const copy = svg(node.localName);
+  const style = node.getAttribute("data-style") ?? "";
+  const declared = style.split(";").map((part) => part.split(/:(.*)/s).map((word) => word?.trim()));
+  const given = [...node.attributes].map(({ name, value }) => [name, value]);
+  for (const [name, value] of [...given, ...declared]) {
+    if (ATTRIBUTES.has(name) && value) {
+      copy.setAttribute(name, name === "id" ? `drawn-${value}` : value.replace(/url\(["']?#([^)"']*)["']?\)/g, "url(#drawn-$1)"));
+    }
+  }
+  const link = node.getAttribute("href") ?? node.getAttributeNS("http://www.w3.org/1999/xlink", "href") ?? "";
+  if (link.startsWith("#")) copy.setAttribute("href", `#drawn-${link.slice(1)}`);
+  else if (/^data:image\/(png|jpeg|webp);/.test(link)) copy.setAttribute("href", link);
+  for (const child of node.childNodes) {
+    if (child.nodeType === Node.TEXT_NODE) copy.append(child.data);
+    else if (child.nodeType === Node.ELEMENT_NODE) {
+      const inner = cleanCopy(child);
+      if (inner) copy.append(inner);
+    }
+  }
+  return copy;
+}
+
+async function drawing(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`The server answered ${response.status}.`);
+  const text = await response.text();
+  // The page's CSP forbids inline styles in a parsed document too, and complains of each: they come in under another name.
+  const tame = text.replace(/<style[\s\S]*?<\/style>/g, "").replace(/\sstyle=/g, " data-style=");
+  const root = new DOMParser().parseFromString(tame, "image/svg+xml").documentElement;
+  if (root.localName !== "svg" || root.querySelector("parsererror")) throw new Error("It is not an SVG.");
+  return { text, node: cleanCopy(root) };
+}
+
+/** Polygons of `mask_contours`, for a drawing that does not name its regions. */
+function ownRegions(rings) {
+  return Object.entries(rings ?? {}).map(([name, each]) => svg("g", { "data-region": name, fill: "#A16AA9", "fill-opacity": 0.5 },
+    svg("path", { d: each.map((ring) => `M${ring.map((point) => point.join(" ")).join("L")}Z`).join(""), "fill-rule": "evenodd" })));
+}
+
+/** The landmarks, source pixels → SVG pixels, as dots that keep their size at any zoom. */
+function landmarkDots({ landmarks, transform }) {
+  if (!landmarks?.length) return null;
+  const [[a, b, c], [d, e, f], [g, h, i]] = transform ?? [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
+  const dots = landmarks.map(({ x, y }) => {
+    const w = g * x + h * y + i || 1;
+    return `M${((a * x + b * y + c) / w).toFixed(1)} ${((d * x + e * y + f) / w).toFixed(1)}h0`;
+  });
+  return svg("path", { class: "dots", d: dots.join(""), visibility: "hidden" });
+}
+
+const box = (label, checked, change) => {
+  const input = el("input", { type: "checkbox", checked });
+  input.addEventListener("change", () => change(input.checked));
+  return { input, label: el("label", { class: "tick" }, input, ` ${label}`) };
+};
+
+/** The switches for one drawing. */
+function switches(node, job, caption) {
+  const groups = [...node.querySelectorAll("[data-region]")];
+  const name = (group) => {
+    const region = group.getAttribute("data-region");
+    const title = [...group.children].find((child) => child.localName === "title")?.textContent;
+    return sentence(title || region);
+  };
+  const light = (group, on) => {
+    group.classList.toggle("lit", on);
+    caption.textContent = on ? name(group) : "\u00a0";
+  };
+  const regions = groups.map((group) => {
+    const each = box(name(group), true, (on) => {
+      if (on) group.removeAttribute("display");
+      else group.setAttribute("display", "none");
+    });
+    for (const [on, ...events] of [[true, "mouseenter", "focusin"], [false, "mouseleave", "focusout"]]) {
+      for (const event of events) each.label.addEventListener(event, () => light(group, on));
+    }
+    group.addEventListener("mouseenter", () => { light(group, true); each.label.classList.add("lit"); });
+    group.addEventListener("mouseleave", () => { light(group, false); each.label.classList.remove("lit"); });
+    return each;
+  });
+  const all = (on) => el("button", { type: "button", text: on ? "All" : "None", onclick: () => {
+    for (const { input } of regions) if (input.checked !== on) input.click();
+  } });
+  const photo = node.querySelector("image");
+  const dots = landmarkDots(job.result ?? {});
+  if (dots) node.append(dots);
+  const source = { client: "sent with the photo", server: "found by the server" }[job.result?.landmarks_source];
+  return el("div", { class: "side" },
+    el("div", { class: "layers" },
+      photo && box("Photo", true, (on) => photo.setAttribute("visibility", on ? "visible" : "hidden")).label,
+      dots && box(`Landmarks (${job.result.landmarks.length}${source ? `, ${source}` : ""})`, false,
+        (on) => dots.setAttribute("visibility", on ? "visible" : "hidden")).label),
+    regions.length > 0 && el("fieldset", { class: "regions" }, el("legend", { text: "Regions" }),
+      el("div", { class: "row" }, all(true), all(false)), el("div", { class: "region-list" }, ...regions.map((each) => each.label))));
+}
+
+export function open(job, localUrl) {
+  const artifact = picture(job);
+  const stage = plate(job, artifact, localUrl, headline(job));
+  const view = el("div", { class: "view" }, stage);
+  if (!artifact) return view;
+  const caption = el("p", { class: "caption", "aria-hidden": "true", text: "\u00a0" });
+  drawing(artifactAddress(job, artifact)).then(({ text, node }) => {
+    if (!node.querySelector("[data-region]")) node.append(...ownRegions(job.result?.mask_contours));
+    if (!node.hasAttribute("viewBox")) node.setAttribute("viewBox", `0 0 ${artifact.width} ${artifact.height}`);
+    node.removeAttribute("width");
+    node.removeAttribute("height");
+    node.setAttribute("class", "drawing");
+    node.setAttribute("role", "img");
+    node.setAttribute("aria-label", headline(job));
+    stage.replaceChildren(node);
+    stage.after(caption);
+    const side = switches(node, job, caption);
+    side.append(el("div", { class: "row" },
+      el("button", { type: "button", text: "Save SVG", onclick: () => saveFile(`${job.id}-contours.svg`, text, "image/svg+xml") }),
+      el("button", { type: "button", text: "Save JSON",
+        onclick: () => saveFile(`${job.id}-contours.json`, JSON.stringify(job.result, null, 2), "application/json") }),
+      copyButton("Copy SVG", () => text)));
+    view.append(side);
+  }).catch((error) => view.append(el("p", { class: "fault", text: `The regions cannot be switched: ${error.message}` })));
+  return view;
+}

@@ -1,0 +1,80 @@
+"""Every error as RFC 9457 `application/problem+json`, whoever raised it."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from limner.domain.errors import (
+    InvalidRequestError,
+    LimnerError,
+    MethodNotAllowedError,
+    NotFoundError,
+    TooLargeError,
+    UnsupportedMediaError,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+
+_BY_STATUS: dict[int, type[LimnerError]] = {
+    404: NotFoundError,
+    405: MethodNotAllowedError,
+    413: TooLargeError,
+    415: UnsupportedMediaError,
+}
+
+
+def response(error: LimnerError, headers: dict[str, str] | None = None) -> Response:
+    """The error as a response."""
+    sent = dict(headers or {})
+    if error.status in (429, 503):
+        sent.setdefault("Retry-After", str(RETRY_AFTER_S))
+    return Response(to_json(error.problem()), status_code=error.status, media_type=MEDIA_TYPE, headers=sent)
+
+
+def fields(errors: list[Any], prefix: tuple[str, ...] = ()) -> InvalidRequestError:
+    """pydantic's errors as one problem: `errors` lists the field and what is wrong with it, never its value."""
+    listed = [
+        {"field": ".".join(str(part) for part in (*prefix, *error["loc"])) or "(body)", "message": error["msg"]}
+        for error in errors[:20]
+    ]
+    first = listed[0]
+    return InvalidRequestError(f"{first['field']}: {first['message']}", errors=listed)
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer all errors so."""
+
+    @app.exception_handler(LimnerError)
+    async def limner_error(_: Request, error: LimnerError) -> Response:
+        if error.status >= 500:
+            log.warning("request refused", extra={"problem": error.slug, "detail": error.detail})
+        return response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation_error(_: Request, error: RequestValidationError) -> Response:
+        # loc begins with query / path / body, which the client can tell by itself
+        return response(fields([{**each, "loc": each["loc"][1:]} for each in error.errors()]))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> Response:
+        kind = _BY_STATUS.get(error.status_code)
+        headers = dict(error.headers or {})
+        if kind is None:
+            problem = InvalidRequestError(str(error.detail)).problem() | {"status": error.status_code}
+            return Response(to_json(problem), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
+        detail = None if str(error.detail) in ("Not Found", "Method Not Allowed") else str(error.detail)
+        return response(kind(detail), headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:
+        log.error("request error", exc_info=error)
+        return response(LimnerError("an unexpected error; the log has it under the request's id"))

@@ -1,0 +1,217 @@
+"""From a request's body to an operation's parameters and pictures, within bounds of bytes, parts and time."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
+from limner.operation import ImageRef, Operation, P, R
+from limner.vision import image
+from limner.vision.image import Limits
+from limner.web import problems
+from limner.web.desk import Desk
+from limner.web.fetch_url import fetch
+from limner.web.upload_memory import Share
+
+MAX_FIELDS = 64
+MAX_FIELD_BYTES = 1_000_000
+FORM_OVERHEAD_BYTES = 2_000_000  # fields and part headers beside the pictures
+DRAIN_FACTOR = 8  # an upload up to so many times too large is read to its end, so that its sender sees the answer
+
+
+async def read_submission(
+    request: Request, operation: Operation[P, R], desk: Desk, share: Share
+) -> tuple[P, dict[str, bytes]]:
+    """The operation's parameters and its pictures' bytes, from multipart or JSON.
+
+    TooLargeError, UnsupportedMediaError, BadImageError, InvalidRequestError, UploadTimeoutError, QueueFullError, and
+    what fetching an `image_url` raises.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    pictures = len(operation.image_fields)
+    limit = desk.limits.max_bytes * pictures + FORM_OVERHEAD_BYTES
+    if kind == "multipart/form-data":
+        values, found = await _read_form(request, operation, desk, share, limit)
+    elif kind == "application/json":
+        body = await read_body(request, desk, share, limit * 4 // 3)
+        values, found = await desk.call(_read_json, body, operation, desk.limits)
+    else:
+        raise UnsupportedMediaError(
+            "send multipart/form-data or application/json", accepts=["multipart/form-data", "application/json"]
+        )
+    for name in operation.image_fields:
+        url = values.pop(f"{name}_url", None)
+        if url in (None, ""):
+            continue
+        if name in found:
+            raise InvalidRequestError(f"{name}: send the picture or its URL, not both")
+        if not isinstance(url, str):
+            raise InvalidRequestError(f"{name}_url: not a URL")
+        found[name] = await fetch(
+            url,
+            max_bytes=desk.limits.max_bytes,
+            timeout_s=desk.settings.fetch_timeout_s,
+            private_hosts=desk.settings.fetch_private_hosts,
+        )
+        share.take(len(found[name]))
+    params = await desk.call(validate, operation, values, found, desk.limits)
+    return params, found
+
+
+def validate(operation: Operation[P, R], values: dict[str, Any], pictures: dict[str, bytes], limits: Limits) -> P:
+    """Parameters from plain values and pictures; looks at the pictures' headers only."""
+    for name, data in pictures.items():
+        values[name] = reference(data, limits)
+    if "image" not in values:
+        raise InvalidRequestError("image: a picture is needed: a file part, base64 or image_url", field="image")
+    try:
+        return operation.params.model_validate(values)
+    except ValidationError as error:
+        raise problems.fields(error.errors(include_input=False, include_url=False, include_context=False)) from None
+
+
+def reference(data: bytes, limits: Limits) -> ImageRef:
+    """The record of a picture, from its header. TooLargeError, UnsupportedMediaError, BadImageError."""
+    info = image.probe(data, limits)
+    return ImageRef(
+        sha256=hashlib.sha256(data).hexdigest(),
+        media_type=info.media_type,
+        size=len(data),
+        width=info.width,
+        height=info.height,
+    )
+
+
+async def read_body(request: Request, desk: Desk, share: Share, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes."""
+    return b"".join([chunk async for chunk in _chunks(request, desk, share, limit)])
+
+
+async def _chunks(request: Request, desk: Desk, share: Share, limit: int) -> AsyncIterator[bytes]:
+    """The body's chunks. TooLargeError over `limit`, UploadTimeoutError when it takes too long to arrive."""
+    declared = request.headers.get("content-length", "")
+    length = int(declared) if declared.isdecimal() else 0
+    too_large = TooLargeError(f"the request is larger than {limit:,} bytes", limit=limit)
+    # Who waits for "100 Continue", or sends far too much, is told before a byte of it is read.
+    if length > limit and (length > DRAIN_FACTOR * limit or "expect" in request.headers):
+        raise too_large
+    received = 0
+    try:
+        async with asyncio.timeout(desk.settings.upload_timeout_s):
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received > DRAIN_FACTOR * limit:
+                    raise too_large
+                if max(received, length) <= limit:
+                    share.take(len(chunk))
+                    yield chunk
+    except TimeoutError:
+        raise UploadTimeoutError(f"the upload did not arrive within {desk.settings.upload_timeout_s:g} s") from None
+    except ClientDisconnect:
+        raise InvalidRequestError("the client left before the upload was complete") from None
+    if received > limit:
+        raise too_large
+
+
+async def read_form(request: Request, desk: Desk, share: Share, limit: int, *, max_files: int) -> FormData:
+    """A multipart form, held in memory, at most `limit` bytes."""
+    parser = MultiPartParser(
+        Headers(raw=request.headers.raw),
+        _chunks(request, desk, share, limit),  # type: ignore[arg-type]  # only iterated
+        max_files=max_files,
+        max_fields=MAX_FIELDS,
+        max_part_size=MAX_FIELD_BYTES,
+    )
+    parser.spool_max_size = limit  # memory is accounted for already; a detour by the disk would only cost time
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        if "exceeded maximum size" in error.message:
+            raise TooLargeError(f"a form field is larger than {MAX_FIELD_BYTES:,} bytes") from None
+        raise InvalidRequestError(f"the form cannot be read: {error.message}") from None
+    except (KeyError, UnicodeDecodeError, ValueError):
+        raise InvalidRequestError("the form cannot be read") from None
+
+
+async def _read_form(
+    request: Request, operation: Operation[Any, Any], desk: Desk, share: Share, limit: int
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    form = await read_form(request, desk, share, limit, max_files=len(operation.image_fields) + 1)
+    values: dict[str, Any] = {}
+    found: dict[str, bytes] = {}
+    try:
+        for name, value in form.multi_items():
+            if name in values or name in found:
+                raise InvalidRequestError(f"{name}: sent twice")
+            if isinstance(value, UploadFile):
+                if name not in operation.image_fields:
+                    expected = " or ".join(repr(each) for each in operation.image_fields)
+                    raise InvalidRequestError(f"{name}: not a picture of this operation; the file part is {expected}")
+                found[name] = await value.read()
+            elif value == "":
+                continue  # an empty form field is one that was not filled in
+            elif name in operation.image_fields:
+                found[name] = decode_base64(value, name, desk.limits)
+            else:
+                values[name] = _structured(name, value)
+    finally:
+        await form.close()
+    return values, found
+
+
+def _structured(name: str, value: str) -> object:
+    """A form field that holds JSON (a list or an object) as what it says; any other as the text it is."""
+    if value[:1] not in ("[", "{"):
+        return value
+    try:
+        return from_json(value)
+    except ValueError:
+        raise InvalidRequestError(f"{name}: not valid JSON") from None
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A JSON object. InvalidRequestError."""
+    try:
+        values = from_json(body)
+    except ValueError as error:
+        raise InvalidRequestError(f"the body is not valid JSON: {str(error)[:120]}") from None
+    if not isinstance(values, dict):
+        raise InvalidRequestError("the body must be a JSON object")
+    return values
+
+
+def _read_json(body: bytes, operation: Operation[Any, Any], limits: Limits) -> tuple[dict[str, Any], dict[str, bytes]]:
+    values = read_object(body)
+    found: dict[str, bytes] = {}
+    for name in operation.image_fields:
+        value = values.pop(name, None)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise InvalidRequestError(f"{name}: must be base64 or a data URL")
+        found[name] = decode_base64(value, name, limits)
+    return values, found
+
+
+def decode_base64(value: str, name: str, limits: Limits) -> bytes:
+    """Bytes of base64 text or of a `data:` URL; line breaks are allowed. InvalidRequestError, TooLargeError."""
+    if value[:5].lower() == "data:":
+        head, comma, value = value.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise InvalidRequestError(f"{name}: a data URL must be base64")
+    text = "".join(value.split())
+    if len(text) // 4 * 3 - 2 > limits.max_bytes:
+        raise TooLargeError(f"{name}: larger than {limits.max_bytes:,} bytes", limit=limits.max_bytes)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequestError(f"{name}: not valid base64") from None

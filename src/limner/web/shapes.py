@@ -1,0 +1,155 @@
+"""Jobs, events and operations as clients see them: the models document the JSON, the functions make it."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from limner.domain.event import Event
+from limner.domain.job import File, Job, Status
+
+Moment = datetime
+
+
+class ArtifactShape(BaseModel):
+    """A file that a job made."""
+
+    name: str
+    media_type: str
+    size: int
+    width: int | None
+    height: int | None
+    url: str
+
+
+class ProblemShape(BaseModel):
+    """An error, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    retryable: bool
+
+
+class JobShape(BaseModel):
+    """A job."""
+
+    id: str
+    operation: str
+    status: Status
+    progress: float = Field(ge=0, le=1)
+    cached: Literal["exact", "similar"] | None
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    url: str
+    result: dict[str, Any] | None
+    error: ProblemShape | None
+    artifacts: list[ArtifactShape]
+
+
+class JobPageShape(BaseModel):
+    """Jobs, newest first; `next_cursor` asks for those that come after."""
+
+    jobs: list[JobShape]
+    next_cursor: str | None
+
+
+class EventJobShape(BaseModel):
+    """What an event tells of its job. An erased job leaves only `id` and `operation`."""
+
+    id: str
+    operation: str
+    status: Status | None = None
+    progress: float | None = None
+    cached: str | None = None
+    faces_count: int | None = None
+    url: str | None = None
+    error: ProblemShape | None = None
+    artifacts: list[ArtifactShape] = []
+
+
+class EventShape(BaseModel):
+    """An event."""
+
+    id: int
+    type: str
+    time: Moment
+    job: EventJobShape
+
+
+class OperationShape(BaseModel):
+    """An operation: where to call it, what it takes and what it gives, as JSON Schema."""
+
+    name: str
+    summary: str
+    version: int
+    url: str
+    parameters: dict[str, Any]
+    result: dict[str, Any]
+
+
+class OperationsShape(BaseModel):
+    """All operations."""
+
+    operations: list[OperationShape]
+
+
+def moment(value: datetime | None) -> str | None:
+    """RFC 3339 in UTC, ending in Z."""
+    return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def artifact_url(base: str, job_id: str, name: str) -> str:
+    """Where an artifact is."""
+    return f"{base}/v1/jobs/{job_id}/artifacts/{name}"
+
+
+def job(value: Job, base: str) -> dict[str, Any]:
+    """The JSON of a job."""
+    return {
+        "id": value.id,
+        "operation": value.operation,
+        "status": value.status,
+        "progress": value.progress,
+        "cached": value.cached,
+        "created_at": moment(value.created_at),
+        "started_at": moment(value.started_at),
+        "finished_at": moment(value.finished_at),
+        "url": f"{base}/v1/jobs/{value.id}",
+        "result": value.result,
+        "error": value.error,
+        "artifacts": [_artifact(file, base) for file in value.artifacts],
+    }
+
+
+def _artifact(file: File, base: str) -> dict[str, Any]:
+    return {
+        "name": file.name,
+        "media_type": file.media_type,
+        "size": file.size,
+        "width": file.width,
+        "height": file.height,
+        "url": artifact_url(base, file.job_id, file.name),
+    }
+
+
+def event(value: Event, base: str) -> dict[str, Any]:
+    """The JSON of an event."""
+    told: dict[str, Any] = {"id": value.job_id, "operation": value.operation}
+    if value.content is not None:
+        told |= {
+            "status": value.content["status"],
+            "progress": value.content["progress"],
+            "cached": value.content["cached"],
+            "faces_count": value.content["faces_count"],
+            "url": f"{base}/v1/jobs/{value.job_id}",
+            "error": value.content["error"],
+            "artifacts": [
+                {key: each[key] for key in ("name", "media_type", "size", "width", "height")}
+                | {"url": artifact_url(base, value.job_id, each["name"])}
+                for each in value.content["artifacts"]
+            ],
+        }
+    return {"id": value.id, "type": value.type, "time": moment(value.time), "job": told}

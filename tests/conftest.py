@@ -1,0 +1,45 @@
+"""What all tests share: real photos, and where the models are."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import skimage.data
+from PIL import Image
+
+MODELS = Path(os.environ.get("LIMNER_MODELS_DIR", Path(__file__).parent.parent / "models"))
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The fetched weights (`make install` does that)."""
+    return MODELS
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> npt.NDArray[np.uint8]:
+    """A public-domain portrait (NASA), (512, 512, 3) RGB, with one face."""
+    pixels: npt.NDArray[np.uint8] = skimage.data.astronaut()
+    return pixels
+
+
+@pytest.fixture(scope="session")
+def astronaut_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
+    """The same as a JPEG file."""
+    return as_jpeg(astronaut)
+
+
+def as_jpeg(pixels: npt.NDArray[np.uint8], quality: int = 90) -> bytes:
+    """A JPEG file of RGB pixels."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def another(jpeg: bytes, number: int) -> bytes:
+    """The same photo as another file: a numbered comment behind the JPEG's start. Nothing cached answers it."""
+    comment = f"photo {number}".encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]

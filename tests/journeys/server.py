@@ -1,0 +1,96 @@
+"""`limner serve` as a process of its own: started, killed and stopped as a person or a machine would."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import MODELS
+
+
+class Server:
+    """A server on a free port, with its database and photos in `folder`."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        """`variables` are further LIMNER_* settings, by their full name."""
+        self.folder = folder
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.socket_url = f"ws://127.0.0.1:{self.port}"
+        self.log = folder / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.variables = {
+            "LIMNER_DATABASE_URL": f"sqlite:///{folder}/limner.db",
+            "LIMNER_BLOBS_URL": str(folder / "blobs"),
+            "LIMNER_MODELS_DIR": str(MODELS),
+            "LIMNER_DURABILITY": "relaxed",
+            **variables,
+        }
+
+    def start(self) -> None:
+        """Start, and wait until it is ready."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIMNER_")}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "limner.cli", "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+                env=inherited | self.variables,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 30
+        while not self._ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+            time.sleep(0.05)
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    def stop(self, timeout_s: float = 30) -> int | None:
+        """SIGTERM, and wait; the exit status."""
+        return self._end(signal.SIGTERM, timeout_s)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing can be tidied up."""
+        self._end(signal.SIGKILL, 10)
+
+    def restart(self) -> None:
+        """Stop and start on the same database and port."""
+        self.stop()
+        self.start()
+
+    def _end(self, number: signal.Signals, timeout_s: float) -> int | None:
+        if self.process is None:
+            return None
+        self.process.send_signal(number)
+        status = self.process.wait(timeout_s)
+        self.process = None
+        return status
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def check_log(self) -> None:
+        """Nothing unexpected happened: no error line, no traceback."""
+        text = self.log.read_text()
+        assert "Traceback" not in text, text[-5000:]
+        assert '"level": "ERROR"' not in text, text[-5000:]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
