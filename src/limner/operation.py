@@ -7,17 +7,18 @@ in `operations/` and its name in the catalogue there. Read `operations/detect.py
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from limner.domain.errors import InvalidRequestError
 from limner.domain.job import File
-from limner.vision.image import Limits
+from limner.vision.image import Limits, probe
 from limner.vision.models import Models
 
 
@@ -41,6 +42,27 @@ class ImageRef(BaseModel):
             "format": "binary",
             "description": "The picture: a file part, or base64 / a data URL in JSON.",
         }
+
+
+def reference(data: bytes, limits: Limits) -> ImageRef:
+    """The record of a picture, from its header. TooLargeError, UnsupportedMediaError, BadImageError."""
+    info = probe(data, limits)
+    return ImageRef(
+        sha256=hashlib.sha256(data).hexdigest(),
+        media_type=info.media_type,
+        size=len(data),
+        width=info.width,
+        height=info.height,
+    )
+
+
+def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
+    """pydantic's errors as one problem: `errors` lists each field and what is wrong with it, never its value."""
+    listed = [
+        {"field": ".".join(str(part) for part in error["loc"]) or "(body)", "message": error["msg"]}
+        for error in errors[:20]
+    ]
+    return InvalidRequestError(f"{listed[0]['field']}: {listed[0]['message']}", errors=listed)
 
 
 class Params(BaseModel):
@@ -134,6 +156,19 @@ class Operation(Generic[P, R]):
             for name, field in self.params.model_fields.items()
             if field.annotation is ImageRef or ImageRef in get_args(field.annotation)
         )
+
+    def parse(self, values: Mapping[str, Any], pictures: Mapping[str, bytes], limits: Limits) -> P:
+        """Parameters from plain values and the pictures' bytes, of which only the headers are read.
+
+        InvalidRequestError lists the wrong fields; TooLargeError, UnsupportedMediaError, BadImageError for a picture.
+        """
+        given = {**values, **{name: reference(data, limits) for name, data in pictures.items()}}
+        if "image" not in given:
+            raise InvalidRequestError("image: a picture is needed: a file part, base64 or image_url", field="image")
+        try:
+            return self.params.model_validate(given)
+        except ValidationError as error:
+            raise invalid_fields(error.errors(include_input=False, include_url=False, include_context=False)) from None
 
     def cache_key(self, params: P, fingerprint: str) -> str:
         """Equal exactly when the same work would be done: operation, version, models, pictures, parameters."""

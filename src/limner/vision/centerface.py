@@ -15,6 +15,7 @@ from limner.vision.hits import Hits
 
 MAX_OVERLAP = 0.3
 _STRIDE = 4
+_CURVE = 0.55  # its scores run low: this brings .4, which is as sure as .6 of YuNet, to .6
 _OUTPUTS = ["537", "538", "539", "540"]  # heatmap, scale, offset, landmarks
 
 
@@ -49,14 +50,14 @@ def _decoded(
     A point is a fraction of the box from its top left corner. The person's right eye, which is on the left of the
     picture, comes first.
     """
-    y, x = np.nonzero(heat >= min_score)
+    y, x = np.nonzero(heat >= min_score ** (1 / _CURVE))
     rows = np.empty((len(x), 15), np.float32)
     height, width = np.exp(scale[:, y, x]) * _STRIDE
     rows[:, 0] = (x + offset[1, y, x] + 0.5) * _STRIDE - width / 2
     rows[:, 1] = (y + offset[0, y, x] + 0.5) * _STRIDE - height / 2
     rows[:, 2] = rows[:, 0] + width
     rows[:, 3] = rows[:, 1] + height
-    rows[:, hits.SCORE] = heat[y, x]
+    rows[:, hits.SCORE] = heat[y, x] ** _CURVE
     rows[:, 5::2] = (points[1::2, y, x] * width + rows[:, 0]).T
     rows[:, 6::2] = (points[0::2, y, x] * height + rows[:, 1]).T
     return rows

@@ -1,12 +1,12 @@
 """At which sizes to look at a picture, and which hits to believe: the strategy round the two detectors.
 
 One working size cannot serve: a crowd's faces of a dozen pixels want the picture large, while a close-up raises false
-alarms there and its one big face goes unseen. So a picture is looked at several times, from small to large, each size
+alarms there and its one big face goes unseen. So a picture is looked at several times, from small to large; each size
 is trusted for the faces it sees well, and a doubtful hit wants a second opinion. Read `Detector.detect`, then `_look`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -24,101 +24,123 @@ DEFAULT_MIN_SCORE = 0.6
 Pixels = npt.NDArray[np.uint8]
 Network = YuNet | CenterFace
 
-# Working sizes as areas in pixels, so that a panorama is not shrunk to a thread.
+# Working sizes as areas in pixels, not as long sides, so that a panorama is not shrunk to a thread.
 _GLANCE_AREA = 160 * 120
+_TURN_AREA = 480 * 360
 _COARSE_AREA = 640 * 480
 _FINE_AREA = 1280 * 960
 _MAX_AREA = 3264 * 2448
-_MAX_ENLARGEMENT = 1.5
-# Sides of a box at the working size, pixels: which faces each size is trusted for.
+_MAX_ENLARGEMENT = 1.5  # more finds nothing more
+_WORTHWHILE = 1.25  # a larger size must be so much larger than the last
+
+# Which faces each working size is trusted for: sides of the box there, in pixels.
 _GLANCE_MIN_SIDE = 24
 _COARSE_MAX_SIDE = 300
-_FINE_MAX_SIDE = 96  # also what neighbouring tiles share, so that no face is cut by both
-_TILE_SIDE = 736
-_CROWD = 3  # so many faces at one size below the next figure, and the next larger size is looked at too
-_CROWD_MAX_SIDE = 28
-_FLOOR = 0.3
+_FINE_MAX_SIDE = 96  # also what neighbouring tiles share, so that a face cut by one is whole in the other
+_MIN_SIDE = 24  # except at the largest size, which is trusted for all that is smaller
+
+_TILE_SIDE = 736  # memory stays the same however large the picture, and the processor's cache is used better
+_MULTIPLE = 32  # of the coarsest stride
 _MAX_OVERLAP = 0.3
+_MAX_COVERED = 0.7
+_FLOOR = 0.3  # below any score that is shown, so that a weaker twin is seen to be one
+
+_CROWD = 3  # so many faces below the next figure, and the next larger size is looked at too
+_CROWD_MAX_SIDE = 28
+
+_DOUBTFUL = 0.8
+_DOUBTFUL_LARGE = 0.9  # real faces that are large score more than this
+_LARGE = 0.06  # of the root of the picture's area
+_MAX_DOUBTS = 24  # the largest; in a crowd the many others are nearly all faces
+_OPINION_SIDE = 128
+_CONFIRMED = 0.4
+
+_TURNED_ROLL = 50  # degrees; beyond it a network takes eyes for mouths
+_TURNED_MIN_SCORE = 0.7  # three more tries make three times as many false alarms
 
 
 class Detector:
     """YuNet first, CenterFace for second opinions and for `precise`. May be used from several threads."""
 
     def __init__(self, weights_folder: Path) -> None:
+        """Loads both networks. ModelError when a file is missing."""
         self._yunet = YuNet(weights_folder)
         self._centerface = CenterFace(weights_folder)
 
     def detect(
-        self, image: Pixels, *, min_score: float = DEFAULT_MIN_SCORE, precise: bool = False, max_faces: int | None = None
+        self,
+        image: Pixels,
+        *,
+        min_score: float = DEFAULT_MIN_SCORE,
+        precise: bool = False,
+        max_faces: int | None = None,
     ) -> list[Face]:
-        """Faces in upright RGB (H, W, 3) uint8, best score first, boxes within the picture."""
+        """Faces in upright RGB (H, W, 3) uint8, best score first; boxes lie within the picture.
+
+        A photo that lies on its side or upside down without saying so is turned in search of faces when none is found
+        upright. Boxes and points are then those of the picture as given; a face's left is where it would be with the
+        face upright, so `Face.roll_degrees` tells how it lies.
+        """
         height, width = image.shape[:2]
+        small = _halved(image, _MAX_AREA)
         network = self._centerface if precise else self._yunet
+        found = self._believed(network, small, min_score)
+        turns = self._turns(small, found)
+        if turns:
+            turned = np.ascontiguousarray(np.rot90(small, turns))
+            found = self._believed(network, turned, max(min_score, _TURNED_MIN_SCORE))
+            found = hits.unturned(found, turns, small.shape[1], small.shape[0])
+        found = hits.moved(found, factor_x=width / small.shape[1], factor_y=height / small.shape[0])
+        return hits.faces(hits.clipped(found, width, height)[:max_faces])
+
+    def _believed(self, network: Network, image: Pixels, min_score: float) -> Hits:
+        """Hits of at least `min_score`, best first, after a second opinion on those of YuNet's that need one.
+
+        Dogs, wheels and folds of cloth score up to .9 with YuNet, but CenterFace does not see faces there.
+        """
         found = _look(network, image, min(min_score, _FLOOR))
-        found = hits.clipped(found[found[:, hits.SCORE] >= min_score], width, height)
-        return hits.faces(found[:max_faces])
+        found = found[found[:, hits.SCORE] >= min_score]
+        if network is self._yunet and len(found):
+            sides = hits.sides(found)
+            large = sides > _LARGE * math.sqrt(image.shape[0] * image.shape[1])
+            doubtful = np.flatnonzero(found[:, hits.SCORE] < np.where(large, _DOUBTFUL_LARGE, _DOUBTFUL))
+            for index in doubtful[np.argsort(-sides[doubtful], kind="stable")][:_MAX_DOUBTS]:
+                if not self._confirmed(image, found[index]):
+                    found[index, hits.SCORE] /= 2
+            found = found[found[:, hits.SCORE] >= min_score]
+        return found[np.argsort(-found[:, hits.SCORE], kind="stable")]
+
+    def _confirmed(self, image: Pixels, hit: npt.NDArray[np.float32]) -> bool:
+        """Whether CenterFace sees the same face in a square about it, twice its size."""
+        x, y = (float(hit[at] + hit[at + 2]) / 2 for at in (0, 1))
+        side = 2 * float(max(hit[2] - hit[0], hit[3] - hit[1]))
+        left, top = round(x - side / 2), round(y - side / 2)
+        extent = max(2, round(side))
+        part = image[max(0, top) : max(0, top + extent), max(0, left) : max(0, left + extent)]
+        factor = _OPINION_SIDE / extent
+        columns, rows = (max(1, min(_OPINION_SIDE, round(part.shape[at] * factor))) for at in (1, 0))
+        seen = self._centerface.hits(_resized(part, columns, rows), _CONFIRMED, (_OPINION_SIDE, _OPINION_SIDE))
+        seen = hits.moved(
+            seen, factor_x=part.shape[1] / columns, factor_y=part.shape[0] / rows, x=max(0, left), y=max(0, top)
+        )
+        return bool((hits.overlaps(hit[None], seen) > _MAX_OVERLAP).any())
+
+    def _turns(self, image: Pixels, upright: Hits) -> int:
+        """How many quarter turns (of `np.rot90`) bring the faces upright; 0 where nothing speaks for any."""
+        if len(upright):
+            rolls = np.array([face.roll_degrees for face in hits.faces(upright)])
+            if 2 * np.count_nonzero(np.abs(rolls) > _TURNED_ROLL) <= len(rolls):
+                return 0
+        factor = min(1.0, math.sqrt(_TURN_AREA / (image.shape[0] * image.shape[1])))
+        small = _resized(image, max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+        totals = []
+        for turns in range(4):
+            found = _at(self._yunet, np.ascontiguousarray(np.rot90(small, turns)), 1, _TURNED_MIN_SCORE)
+            totals.append(float(found[:, hits.SCORE].sum()))
+        return int(np.argmax(totals))
 
 
-def _look(network: Network, image: Pixels, floor: float) -> Hits:
-    """Hits of at least `floor` at all working sizes that the picture calls for, merged."""
-    area = image.shape[0] * image.shape[1]
-    glance = min(_MAX_ENLARGEMENT, math.sqrt(_GLANCE_AREA / area))
-    coarse = min(_MAX_ENLARGEMENT, math.sqrt(_COARSE_AREA / area))
-    fine = min(1.0, math.sqrt(_FINE_AREA / area))
-    most = min(_MAX_ENLARGEMENT, math.sqrt(_MAX_AREA / area))
-    at_glance = _at(network, image, glance, floor)
-    found = [at_glance[hits.sides(at_glance) * glance >= _GLANCE_MIN_SIDE]]
-    at_coarse = _at(network, image, coarse, floor)
-    found.append(at_coarse[hits.sides(at_coarse) * coarse <= _COARSE_MAX_SIDE])
-    factor, last = coarse, found[-1]
-    upto = fine
-    while upto >= 1.25 * factor:
-        factor = upto
-        at_fine = _at(network, image, factor, floor)
-        last = at_fine[hits.sides(at_fine) * factor <= _FINE_MAX_SIDE]
-        found.append(last)
-        upto = min(most, 2 * factor) if _is_crowd(last, factor) else factor
-    return hits.best(hits.joined(found), _MAX_OVERLAP)
-
-
-def _is_crowd(found: Hits, factor: float) -> bool:
-    small = found[(hits.sides(found) * factor < _CROWD_MAX_SIDE) & (found[:, hits.SCORE] >= 0.5)]
-    return len(small) >= _CROWD
-
-
-def _at(network: Network, image: Pixels, factor: float, floor: float) -> Hits:
-    """Hits in the picture scaled by `factor`, tile by tile; in the picture's own pixels."""
-    height, width = image.shape[:2]
-    columns, rows = max(1, round(width * factor)), max(1, round(height * factor))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    scaled = image if (columns, rows) == (width, height) else cv2.resize(image, (columns, rows), interpolation=method)
-    found = []
-    across, down = _spans(columns), _spans(rows)
-    for top, bottom in down:
-        for left, right in across:
-            shape = (_padded(down[0][1] - down[0][0]), _padded(across[0][1] - across[0][0]))
-            part = network.hits(scaled[top:bottom, left:right], floor, shape)
-            found.append(hits.moved(part, x=left, y=top))
-    merged = hits.joined(found)
-    if len(found) > 1:
-        merged = hits.best(merged, _MAX_OVERLAP)
-    return hits.moved(merged, factor_x=width / columns, factor_y=height / rows)
-
-
-def _spans(length: int) -> list[tuple[int, int]]:
-    """Stretches of one length that cover `length` and share `_FINE_MAX_SIDE` with their neighbours."""
-    if length <= _TILE_SIDE:
-        return [(0, length)]
-    count = math.ceil((length - _FINE_MAX_SIDE) / (_TILE_SIDE - _FINE_MAX_SIDE))
-    size = math.ceil((length + (count - 1) * _FINE_MAX_SIDE) / count)
-    return [(start, start + size) for start in (round(i * (length - size) / (count - 1)) for i in range(count))]
-
-
-def _padded(length: int) -> int:
-    return max(64, -(-length // 32) * 32)
-
-
-def scaled(faces: list[Face], factor_x: float, factor_y: float) -> list[Face]:
+def scaled(faces: Sequence[Face], factor_x: float, factor_y: float) -> list[Face]:
     """The same faces in a picture `factor_x` times as wide and `factor_y` times as high."""
 
     def point(p: Point) -> Point:
@@ -140,3 +162,75 @@ def scaled(faces: list[Face], factor_x: float, factor_y: float) -> list[Face]:
         )
         for face in faces
     ]
+
+
+def _look(network: Network, image: Pixels, floor: float) -> Hits:
+    """Hits of at least `floor` at all working sizes that the picture calls for, merged, in the picture's pixels."""
+    area = image.shape[0] * image.shape[1]
+    glance, coarse, most = (
+        min(_MAX_ENLARGEMENT, math.sqrt(at / area)) for at in (_GLANCE_AREA, _COARSE_AREA, _MAX_AREA)
+    )
+    at_glance = _at(network, image, glance, floor)
+    trusted = [at_glance[hits.sides(at_glance) * glance >= _GLANCE_MIN_SIDE]]
+
+    factor, following, max_side = coarse, min(1.0, math.sqrt(_FINE_AREA / area)), _COARSE_MAX_SIDE
+    while True:
+        found = _at(network, image, factor, floor)
+        sides = hits.sides(found) * factor
+        found, sides = found[sides <= max_side], sides[sides <= max_side]
+        if factor > coarse or following < _WORTHWHILE * factor:
+            following = min(most, 2 * factor) if _is_crowd(found, sides) else 0
+        if following < _WORTHWHILE * factor:
+            return hits.best(hits.joined([*trusted, found]), _MAX_OVERLAP, _MAX_COVERED)
+        trusted.append(found[sides >= _MIN_SIDE])
+        factor, max_side = following, _FINE_MAX_SIDE
+
+
+def _is_crowd(found: Hits, sides: npt.NDArray[np.float32]) -> bool:
+    return np.count_nonzero((sides < _CROWD_MAX_SIDE) & (found[:, hits.SCORE] >= 0.5)) >= _CROWD
+
+
+def _at(network: Network, image: Pixels, factor: float, floor: float) -> Hits:
+    """Hits in the picture scaled by `factor`, tile by tile, in the picture's own pixels."""
+    height, width = image.shape[:2]
+    columns, rows = max(1, round(width * factor)), max(1, round(height * factor))
+    resized = _resized(image, columns, rows)
+    across, down = _spans(columns), _spans(rows)
+    shape = _padded(down[0][1]), _padded(across[0][1])
+    found = [
+        hits.moved(network.hits(resized[top:bottom, left:right], floor, shape), x=left, y=top)
+        for top, bottom in down
+        for left, right in across
+    ]
+    merged = found[0] if len(found) == 1 else hits.best(hits.joined(found), _MAX_OVERLAP)
+    return hits.moved(merged, factor_x=width / columns, factor_y=height / rows)
+
+
+def _spans(length: int) -> list[tuple[int, int]]:
+    """Equal stretches (half-open), as few as will cover `length`, neighbours sharing at least `_FINE_MAX_SIDE`."""
+    if length <= _TILE_SIDE:
+        return [(0, length)]
+    count = math.ceil((length - _FINE_MAX_SIDE) / (_TILE_SIDE - _FINE_MAX_SIDE))
+    size = math.ceil((length + (count - 1) * _FINE_MAX_SIDE) / count)
+    return [(start, start + size) for start in (i * (length - size) // (count - 1) for i in range(count))]
+
+
+def _padded(length: int) -> int:
+    return -(-length // _MULTIPLE) * _MULTIPLE
+
+
+def _halved(image: Pixels, min_area: int) -> Pixels:
+    """Halved as often as leaves `min_area`: what no working size needs is not carried along."""
+    while image.shape[0] * image.shape[1] >= 4 * min_area and min(image.shape[:2]) >= 2:
+        image = _resized(image, image.shape[1] // 2, image.shape[0] // 2)
+    return image
+
+
+def _resized(image: Pixels, columns: int, rows: int) -> Pixels:
+    """Halved while it can be, which is quick and exact, then bilinear: a tenth of the cost of averaging areas."""
+    while image.shape[0] >= 2 * rows and image.shape[1] >= 2 * columns:
+        half = image.shape[1] // 2, image.shape[0] // 2
+        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+    if image.shape[:2] == (rows, columns):
+        return image
+    return np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)

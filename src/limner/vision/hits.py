@@ -73,12 +73,17 @@ def covered(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
     return _shared(one, other) / np.maximum(np.minimum(_areas(one)[:, None], _areas(other)[None, :]), np.float32(1e-9))
 
 
-def best(hits: Hits, max_overlap: float) -> Hits:
-    """Greedy non-maximum suppression: best score first, nothing that overlaps a better hit by more (IoU) is kept."""
+def best(hits: Hits, max_overlap: float, max_covered: float = 1) -> Hits:
+    """Greedy non-maximum suppression, best score first: a hit goes when a better one overlaps it by more.
+
+    `max_overlap` is intersection over union; `max_covered` is intersection over the smaller box.
+    """
     hits = hits[np.argsort(-hits[:, SCORE], kind="stable")]
     if len(hits) < 2:
         return hits
     clash = overlaps(hits, hits) > max_overlap
+    if max_covered < 1:
+        clash |= covered(hits, hits) > max_covered
     alive = np.ones(len(hits), np.bool_)
     for index in range(len(hits)):
         if alive[index]:

@@ -18,7 +18,7 @@ from limner.web.desk import Desk, DeskDep
 from limner.web.event_streams import serve_socket
 from limner.web.job_routes import send_file
 from limner.web.operation_routes import Responses, problem_response
-from limner.web.read_request import FORM_OVERHEAD_BYTES, read_form, validate
+from limner.web.read_request import FORM_OVERHEAD_BYTES, read_form
 
 router = APIRouter(tags=["classic"])
 
@@ -58,7 +58,7 @@ async def _submit(request: Request, desk: Desk) -> Job:
             data = await part.read()
         finally:
             await form.close()
-        params = await desk.call(validate, operation, {}, {"image": data}, desk.limits)
+        params = await desk.call(operation.parse, {}, {"image": data}, desk.limits)
         return await desk.call(lambda: desk.counter.submit(operation, params, {"image": data}))
 
 

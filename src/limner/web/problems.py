@@ -1,7 +1,6 @@
 """Every error as RFC 9457 `application/problem+json`, whoever raised it."""
 
 import logging
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +17,7 @@ from limner.domain.errors import (
     TooLargeError,
     UnsupportedMediaError,
 )
+from limner.operation import invalid_fields
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,6 @@ def response(error: LimnerError, headers: dict[str, str] | None = None) -> Respo
     return Response(to_json(error.problem()), status_code=error.status, media_type=MEDIA_TYPE, headers=sent)
 
 
-def fields(errors: list[Any], prefix: tuple[str, ...] = ()) -> InvalidRequestError:
-    """pydantic's errors as one problem: `errors` lists the field and what is wrong with it, never its value."""
-    listed = [
-        {"field": ".".join(str(part) for part in (*prefix, *error["loc"])) or "(body)", "message": error["msg"]}
-        for error in errors[:20]
-    ]
-    first = listed[0]
-    return InvalidRequestError(f"{first['field']}: {first['message']}", errors=listed)
-
-
 def install(app: FastAPI) -> None:
     """Have the application answer all errors so."""
 
@@ -62,7 +52,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def validation_error(_: Request, error: RequestValidationError) -> Response:
         # loc begins with query / path / body, which the client can tell by itself
-        return response(fields([{**each, "loc": each["loc"][1:]} for each in error.errors()]))
+        return response(invalid_fields([{**each, "loc": each["loc"][1:]} for each in error.errors()]))
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:

@@ -3,21 +3,17 @@
 import asyncio
 import base64
 import binascii
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
-from limner.operation import ImageRef, Operation, P, R
-from limner.vision import image
+from limner.operation import Operation, P, R
 from limner.vision.image import Limits
-from limner.web import problems
 from limner.web.desk import Desk
 from limner.web.fetch_url import fetch
 from limner.web.upload_memory import Share
@@ -63,32 +59,8 @@ async def read_submission(
             private_hosts=desk.settings.fetch_private_hosts,
         )
         share.take(len(found[name]))
-    params = await desk.call(validate, operation, values, found, desk.limits)
+    params = await desk.call(operation.parse, values, found, desk.limits)
     return params, found
-
-
-def validate(operation: Operation[P, R], values: dict[str, Any], pictures: dict[str, bytes], limits: Limits) -> P:
-    """Parameters from plain values and pictures; looks at the pictures' headers only."""
-    for name, data in pictures.items():
-        values[name] = reference(data, limits)
-    if "image" not in values:
-        raise InvalidRequestError("image: a picture is needed: a file part, base64 or image_url", field="image")
-    try:
-        return operation.params.model_validate(values)
-    except ValidationError as error:
-        raise problems.fields(error.errors(include_input=False, include_url=False, include_context=False)) from None
-
-
-def reference(data: bytes, limits: Limits) -> ImageRef:
-    """The record of a picture, from its header. TooLargeError, UnsupportedMediaError, BadImageError."""
-    info = image.probe(data, limits)
-    return ImageRef(
-        sha256=hashlib.sha256(data).hexdigest(),
-        media_type=info.media_type,
-        size=len(data),
-        width=info.width,
-        height=info.height,
-    )
 
 
 async def read_body(request: Request, desk: Desk, share: Share, limit: int) -> bytes:

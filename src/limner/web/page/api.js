@@ -34,8 +34,8 @@ export class Problem extends Error {
   }
 }
 
-/** An absolute address from one relative to the service's root ("/v1/detect" or "v1/detect"). */
-export const address = (path) => new URL(path.replace(/^\/+/, ""), document.baseURI).href;
+/** An absolute address from one relative to the service's root. The way this page came is the way that works. */
+export const address = (path) => new URL(path, document.baseURI).href;
 
 export const artifactAddress = (job, artifact) =>
   address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.name)}`);
@@ -86,16 +86,17 @@ export async function notReady() {
 
 /**
  * Submit a job. XMLHttpRequest because fetch tells nothing about an upload's progress.
- * @param {{url: string, fields: [string, string|Blob, string?][], key: string}} request `key`: a repeat with the same
- *   key returns the same job, so sending again after a broken connection is safe
+ * @param {string} operation
+ * @param {{fields: [string, string|Blob, string?][], token: string}} content a repeat with the same `token` returns the
+ *   same job, so sending again after a broken connection is safe
  * @returns {{done: Promise<Job>, abort: () => void}}
  */
-export function submit({ url, fields, key }, onProgress) {
+export function submit(operation, { fields, token }, onProgress) {
   const request = new XMLHttpRequest();
   const done = new Promise((resolve, reject) => {
-    request.open("POST", address(url));
+    request.open("POST", address(`v1/${encodeURIComponent(operation)}`));
     request.setRequestHeader("Accept", "application/json");
-    request.setRequestHeader("Idempotency-Key", key);
+    request.setRequestHeader("Idempotency-Key", token);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onerror = () => reject(Problem.unreachable());
     request.onabort = () => reject(new Problem({ title: "Cancelled" }));

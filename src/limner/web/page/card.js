@@ -20,23 +20,23 @@ export function timing(job) {
   };
 }
 
-/** What a record is at, in words, and how far (`null`: no bar, `undefined`: a bar without end). */
+/** What a record is at, in words, and how far: `bar` 0..1, "endless", or none. */
 function situation({ job, upload }, retryWords) {
   if (!job) {
     if (upload.state === "waiting") return { words: "Waiting its turn", tone: "busy" };
     if (upload.state === "sending") {
       return upload.progress < 1
         ? { words: `Sending ${Math.round(upload.progress * 100)} %`, bar: upload.progress, tone: "busy" }
-        : { words: "Sent", bar: undefined, tone: "busy" };
+        : { words: "Sent", bar: "endless", tone: "busy" };
     }
-    if (upload.state === "held") return { words: "Queued here", detail: retryWords, bar: undefined, tone: "busy" };
+    if (upload.state === "held") return { words: "Queued here", detail: retryWords, bar: "endless", tone: "busy" };
     return { words: upload.problem?.title ?? "Not taken", detail: upload.problem?.detail, tone: "bad" };
   }
   switch (job.status) {
-    case "queued": return { words: "Queued", bar: undefined, tone: "busy" };
+    case "queued": return { words: "Queued", bar: "endless", tone: "busy" };
     case "running": {
-      const part = job.progress > 0 && job.progress < 1 ? job.progress : undefined;
-      return { words: part ? `Working, ${Math.round(part * 100)} %` : "Working", bar: part, tone: "busy" };
+      const part = job.progress > 0 && job.progress < 1 ? job.progress : null;
+      return { words: part ? `Working, ${Math.round(part * 100)} %` : "Working", bar: part ?? "endless", tone: "busy" };
     }
     case "failed": return { words: job.error?.title ?? "Failed", detail: job.error?.detail, tone: "bad" };
     case "cancelled": return { words: "Cancelled", tone: "still" };
@@ -59,17 +59,17 @@ export class Card {
     this.bar = el("progress", { max: 1, hidden: true });
     this.title = el("h3", { class: "card-title" });
     this.detail = el("p", { class: "card-detail" });
+    this.name = el("p", { class: "facts file" });
     this.facts = el("p", { class: "facts" });
     this.tools = el("div", { class: "tools" });
     this.element = el("li", { class: "card" }, this.frame, this.bar,
-      el("div", { class: "words" }, this.title, this.detail, this.facts), this.tools);
+      el("div", { class: "words" }, this.title, this.detail, this.name, this.facts), this.tools);
   }
 
   render() {
     const { record } = this;
     const { job, upload, mine, localUrl } = record;
-    const { words, detail, bar = null, tone } = situation(record, this.#retryWords());
-    const pending = tone === "busy" && bar === null && job ? undefined : bar;
+    const { words, detail, bar, tone } = situation(record, this.#retryWords());
     this.element.dataset.tone = tone;
     this.element.dataset.status = job?.status ?? upload.state;
     this.element.classList.toggle("mine", mine);
@@ -77,9 +77,9 @@ export class Card {
     this.title.textContent = words;
     this.detail.textContent = detail ?? "";
     this.#renderFacts();
-    this.bar.hidden = tone !== "busy";
-    if (pending === null || pending === undefined) this.bar.removeAttribute("value");
-    else this.bar.value = pending;
+    this.bar.hidden = bar === undefined;
+    if (bar === "endless") this.bar.removeAttribute("value");
+    else this.bar.value = bar ?? 0;
     this.bar.setAttribute("aria-label", words);
     const artifact = job?.status === "succeeded" ? viewFor(job.operation).picture(job) : null;
     this.#renderPicture(artifact ? artifactAddress(job, artifact) : localUrl, words);
@@ -97,8 +97,10 @@ export class Card {
   }
 
   #renderFacts() {
-    const { job, name } = this.record;
-    const parts = [name];
+    const { job, name, mine } = this.record;
+    const parts = [];
+    const given = name ?? (mine ? "yours" : "");
+    if (this.name.textContent !== given) this.name.title = this.name.textContent = given;
     if (job) {
       const { short, long } = timing(job);
       parts.push(sentence(job.operation), job.cached ? "from the cache" : short, clock(job.finished_at ?? job.created_at));
@@ -150,10 +152,10 @@ export class Card {
     const make = {
       link: () => copyButton("Link", () => artifactAddress(this.record.job, artifact), { title: "Copy the picture's address" }),
       json: () => el("button", { type: "button", text: "JSON", onclick: () => actions.json(record) }),
-      again: () => el("button", { type: "button", text: job?.status === "succeeded" ? "Redo" : "Try again",
+      again: () => el("button", { type: "button", text: job?.status === "succeeded" ? "Redo" : "Retry",
         title: "Send this photo again, with the options now chosen", onclick: () => actions.again(record) }),
       cancel: () => el("button", { type: "button", text: "Cancel", onclick: () => actions.cancel(record) }),
-      erase: () => (job ? this.#eraseButton() : el("button", { type: "button", text: "Dismiss", onclick: () => actions.erase(record) })),
+      erase: () => (job ? this.#eraseButton() : el("button", { type: "button", class: "erase", text: "Dismiss", onclick: () => actions.erase(record) })),
     };
     this.tools.replaceChildren(...kinds.map((kind) => make[kind]()));
     if (hadFocus) (this.tools.querySelector("button") ?? this.frame).focus();

@@ -85,12 +85,7 @@ function choice(name, field) {
   if (values.length > CHIP_CHOICES || field.nullable) {
     const select = el("select", { name, id: `option-${name}` }, ...values.map((value) =>
       el("option", { value, text: words(value), selected: value === first })));
-    const label = el("label", { for: select.id, text: titleOf(name, field) });
-    return {
-      element: el("div", { class: "field" }, label, select, hinted(select, field)),
-      front: !field.nullable,
-      value: () => (select.value === String(first) ? null : select.value),
-    };
+    return labelled(name, field, select, !field.nullable, () => (select.value === String(first) ? null : select.value));
   }
   const group = el("fieldset", { class: "field" }, el("legend", { text: titleOf(name, field) }));
   const hint = hinted(group, field);
@@ -147,22 +142,13 @@ function typed(name, field) {
   } else {
     input = el("input", { type: "text", name, id, maxlength: field.maxLength, pattern: field.pattern, value: initial });
   }
-  return {
-    input,
-    element: el("div", { class: "field" }, el("label", { for: id, text: titleOf(name, field) }), input, hinted(input, field)),
-    front: !field.nullable && !isNumber(field),
-    value: () => (input.value === String(initial) ? null : input.value),
-  };
+  return labelled(name, field, input, !field.nullable && !isNumber(field),
+    () => (input.value === String(initial) ? null : input.value));
 }
 
 function file(name, field) {
   const input = el("input", { type: "file", name, id: `option-${name}`, accept: field.contentMediaType });
-  return {
-    input,
-    element: el("div", { class: "field" }, el("label", { for: input.id, text: titleOf(name, field) }), input, hinted(input, field)),
-    front: false,
-    value: () => input.files[0] ?? null,
-  };
+  return labelled(name, field, input, false, () => input.files[0] ?? null);
 }
 
 function json(name, field) {
@@ -174,12 +160,13 @@ function json(name, field) {
     try { if (input.value.trim()) JSON.parse(input.value); } catch (error) { fault = `Not JSON: ${error.message}`; }
     input.setCustomValidity(fault);
   });
-  return {
-    input,
-    element: el("div", { class: "field" }, el("label", { for: input.id, text: titleOf(name, field) }), input, hinted(input, field)),
-    front: false,
-    value: () => (input.value.trim() === initial ? null : input.value.trim()),
-  };
+  return labelled(name, field, input, false, () => (input.value.trim() === initial ? null : input.value.trim()));
+}
+
+/** A text-like field under its label. */
+function labelled(name, field, input, front, value) {
+  const label = el("label", { for: input.id, text: titleOf(name, field) });
+  return { input, front, value, element: el("div", { class: "field" }, label, input, hinted(input, field)) };
 }
 
 /** @returns {Control} */
@@ -244,10 +231,12 @@ export class OptionsForm {
 export function operationPicker(operations, chosen) {
   const forms = new Map();
   const host = byId("options");
+  const summary = el("p", { class: "soft" });
   const pick = (operation) => {
     if (!forms.has(operation.name)) forms.set(operation.name, new OptionsForm(operation));
     const form = forms.get(operation.name);
-    host.replaceChildren(el("p", { class: "summary", text: operation.summary ?? "" }), form.element);
+    summary.textContent = operation.summary ?? "";
+    host.replaceChildren(form.element);
     chosen(form);
   };
   const tabs = el("fieldset", { class: "tabs" }, el("legend", { class: "hidden", text: "What to make" }),
@@ -256,6 +245,6 @@ export function operationPicker(operations, chosen) {
       input.addEventListener("change", () => pick(operation));
       return el("label", { class: "tab" }, input, el("span", { text: sentence(operation.name) }));
     }));
-  byId("operations").replaceChildren(...(operations.length > 1 ? [tabs] : []));
+  byId("operations").replaceChildren(...(operations.length > 1 ? [tabs, summary] : [summary]));
   pick(operations[0]);
 }

@@ -27,7 +27,7 @@ let form = null;
 
 // ---- photos in -----------------------------------------------------------------------------------------------------
 
-const snapshot = () => ({ url: form.operation.url, operation: form.operation.name, fields: form.fields() });
+const snapshot = () => ({ operation: form.operation.name, fields: form.fields() });
 
 /** @param {Iterable<File>} files */
 function add(files) {
@@ -45,13 +45,14 @@ function add(files) {
   }
   say(`${plural(photos.length, "photo")} added.`);
   uploads.go();
+  const gallery = byId("gallery");
+  if (gallery.getBoundingClientRect().top > innerHeight * 0.8) gallery.scrollIntoView(); // a phone: go to where they appear
 }
 
 function again(record) {
   if (!record.job) {
     // It was refused; the options may be what was wrong, so those now chosen count.
-    if (form?.operation.name === record.upload.form.operation && form.check()) record.upload.form = snapshot();
-    uploads.again(record.upload);
+    if (form.check()) uploads.again(record.upload, snapshot());
     return;
   }
   add([record.upload.file]);
@@ -126,7 +127,7 @@ async function loadOperations() {
     });
   } catch (problem) {
     const retry = el("button", { type: "button", text: "Try again", onclick: () => loadOperations() });
-    byId("options").replaceChildren(el("div", { class: "problem-box", role: "alert" },
+    byId("operations").replaceChildren(el("div", { class: "problem-box", role: "alert" },
       el("p", { text: `What the server can do is not known: ${problem.message}` }), retry));
   }
 }

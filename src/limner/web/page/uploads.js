@@ -3,7 +3,7 @@
  * is out of reach.
  *
  * @typedef {"waiting"|"sending"|"held"|"refused"|"sent"} UploadState
- * @typedef {{key: string, file: ?Blob, name: string, form: {url: string, operation: string, fields: Array},
+ * @typedef {{key: string, token: string, file: ?Blob, name: string, form: {operation: string, fields: Array},
  *   state: UploadState, progress: number, problem: ?import("./api.js").Problem, retryAt: ?number, abort: ?Function,
  *   tries: number, unchecked: boolean}} Upload
  */
@@ -35,7 +35,7 @@ export class Uploads extends EventTarget {
   /** @returns {Upload} */
   add(file, name, form) {
     /** @type {Upload} */
-    const upload = { key: randomKey(), file, name, form, state: "waiting", progress: 0, problem: null, retryAt: null,
+    const upload = { key: randomKey(), token: randomKey(), file, name, form, state: "waiting", progress: 0, problem: null, retryAt: null,
       abort: null, tries: 0, unchecked: false };
     this.#line.push(upload);
     return upload;
@@ -56,11 +56,13 @@ export class Uploads extends EventTarget {
   /** The server is back: no more waiting. */
   release() {
     this.#holdUntil = 0;
+    for (const upload of this.#line) upload.tries = 0;
     this.go();
   }
 
-  again(upload) {
-    Object.assign(upload, { state: "waiting", problem: null, retryAt: null, tries: 0, unchecked: true });
+  /** A refused one once more, with the form as it is now. */
+  again(upload, form) {
+    Object.assign(upload, { form, token: randomKey(), state: "waiting", problem: null, retryAt: null, tries: 0, unchecked: true });
     this.#line.push(upload);
     this.#changed(upload);
     this.go();
@@ -90,9 +92,9 @@ export class Uploads extends EventTarget {
     Object.assign(upload, { state: "sending", progress: 0, problem: null, retryAt: null });
     this.#sending.add(upload);
     this.#changed(upload);
-    const { url, fields } = upload.form;
+    const { operation, fields } = upload.form;
     const photo = upload.file ? [["image", upload.file, upload.name]] : [];
-    const request = submit({ url, fields: [...photo, ...fields], key: upload.key }, (part) => {
+    const request = submit(operation, { fields: [...photo, ...fields], token: upload.token }, (part) => {
       upload.progress = part;
       this.#changed(upload);
     });

@@ -1,7 +1,7 @@
 /** `contours`: the SVG inline, each region to switch and to point at, and the landmarks over it. */
 
 import { artifactAddress } from "../api.js";
-import { copyButton, el, saveFile, sentence, svg } from "../dom.js";
+import { el, saveFile, sentence, svg } from "../dom.js";
 import { plate } from "./any.js";
 
 const isSvg = (artifact) => artifact.media_type === "image/svg+xml";
@@ -141,8 +141,7 @@ export function open(job, localUrl) {
     side.append(el("div", { class: "row" },
       el("button", { type: "button", text: "Save SVG", onclick: () => saveFile(`${job.id}-contours.svg`, text, "image/svg+xml") }),
       el("button", { type: "button", text: "Save JSON",
-        onclick: () => saveFile(`${job.id}-contours.json`, JSON.stringify(job.result, null, 2), "application/json") }),
-      copyButton("Copy SVG", () => text)));
+        onclick: () => saveFile(`${job.id}-contours.json`, JSON.stringify(job.result, null, 2), "application/json") })));
     view.append(side);
   }).catch((error) => view.append(el("p", { class: "fault", text: `The regions cannot be switched: ${error.message}` })));
   return view;

@@ -1,0 +1,1 @@
+"""Measuring what Limner does, on pictures and machines of one's own."""

@@ -1,0 +1,374 @@
+"""A face's contours: photo and landmarks in, upright translucent regions out, as SVG and as polygons.
+
+Read `trace`: it goes through the steps in order, each the work of one module (`align`, `labels`, `outlines`, `regions`,
+`smooth`, `svg`). Nothing is guessed in silence: what was assumed is in the result.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from limner.domain.errors import InvalidRequestError
+from limner.vision import align, image, labels, outlines, regions, smooth, svg
+from limner.vision.align import Matrix, Points
+from limner.vision.faces import Box
+from limner.vision.outlines import Outlines
+from limner.vision.regions import Mask
+from limner.vision.smooth import Ring
+
+Scheme = Literal["named", "seven", "labels", "own"]
+
+LANDMARK_COUNTS = (478, 468, 68)
+
+_WORKING_WIDTH = 400  # the face's width on the grid that masks are drawn on: 1 % of it is four pixels
+_MOST_WORKING_PIXELS = 4_000_000
+_PHOTO_QUALITY = 88
+_MOST_PHOTO_SIDE = 2_048  # of the embedded picture, unless a size is asked for
+_FOREHEAD_REACH = 2.2  # how far above the mesh a label map's skin may still be forehead, in heights of the mesh's
+_LEAST_EXTENT = 4.0  # px; a face smaller than this has collapsed
+_OUTSIDE = 0.25  # landmarks may leave the photo by this share of its longer side: a face can be cut off by its edge
+_HAIR_ABOVE, _HAIR_BESIDE = 0.42, 0.10  # head beyond the landmarks without a map, of the face's height
+_MOST_REGIONS, _MOST_NAME = 64, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is drawn and how."""
+
+    scheme: Scheme = "named"
+    regions: Mapping[str, Sequence[int]] = field(default_factory=dict)  # for "own": name → landmark indices, in order
+    style: svg.Style = field(default_factory=svg.Style)
+    texts: bool = True  # names or numbers on the regions
+    photo: bool = True  # the photo embedded below them
+    clip: bool = False  # the photo cut to the head's outline
+    transparent: bool = False  # nothing where the photo does not reach, else its border's colour
+    padding: float = 0.08  # margin round the head, of its longer side
+    smoothing: float = 0.4  # 0..1
+    size: int | None = None  # long side of the drawn SVG, px; the view's own size if not given
+    meanings: Mapping[int, str] = field(default_factory=lambda: labels.MEANINGS)  # of the label map's values
+
+
+@dataclass(frozen=True, slots=True)
+class Contours:
+    """The result. Crop pixels are those of the SVG's view."""
+
+    svg: str
+    mask_contours: dict[str, list[list[list[float]]]]
+    """By region name or number: closed rings of [x, y], crop pixels; the last point joins the first. A hole is a ring
+    of its own, and rings combine by the even-odd rule."""
+    transform: Matrix
+    """(3, 3): source photo pixels → crop pixels; its inverse leads back."""
+    roll_degrees: float
+    """By how much the face was tilted, positive = clockwise; it has been turned back by this."""
+    crop: Box
+    """The view on the upright canvas, whole pixels."""
+    landmarks: Points
+    """Those used, source photo pixels."""
+    assumptions: tuple[str, ...]
+
+
+def trace(
+    photo: NDArray[np.uint8],
+    landmarks: Points,
+    label_map: NDArray[np.uint8] | None = None,
+    options: Options | None = None,
+) -> Contours:
+    """The contours of one face.
+
+    photo: (H, W, 3) uint8 RGB, upright by EXIF. landmarks: (478 | 468, ≥ 2) MediaPipe's mesh or (68, ≥ 2) iBUG, pixels
+    of the photo; further columns are not read. label_map: (h, w) uint8, any size of the photo's aspect.
+    InvalidRequestError for landmarks, a map or options that cannot be used, naming the first that is wrong.
+    """
+    wanted = _checked_options(options or Options())
+    height, width = photo.shape[:2]
+    source = checked_landmarks(landmarks, width, height)
+    assumptions: list[str] = []
+    if label_map is not None:
+        assumptions += _map_assumptions(labels.check(label_map, width, height), label_map, wanted, width, height)
+    elif wanted.scheme == "labels":
+        raise InvalidRequestError("The scheme 'labels' needs a segmentation map.")
+
+    roll = align.roll_degrees(source)
+    turn, canvas_width, canvas_height = align.upright(width, height, roll)
+    level = align.apply(turn, source)
+    _require_unmirrored(level)
+    reach = _FOREHEAD_REACH if label_map is not None else 1.0
+    face = outlines.outlines(level, reach)
+
+    crop = _crop(face, level, turn, label_map, (width, height), (canvas_width, canvas_height), wanted.padding)
+    to_crop = align.translation(-crop.x, -crop.y) @ turn
+    view = (int(crop.width), int(crop.height))
+    grid = _Grid(view, min(_WORKING_WIDTH / face.width, (_MOST_WORKING_PIXELS / (view[0] * view[1])) ** 0.5))
+
+    on_grid = None if label_map is None else grid.labels(label_map, to_crop, (width, height))
+    masks, notes = _masks(wanted, align.apply(grid.matrix @ to_crop, source), grid, on_grid, reach)
+    assumptions += notes
+    unit = face.width * grid.scale
+    grain = 1.0 if label_map is None else max(1.0, grid.scale * width / label_map.shape[1])
+    rings = {
+        key: [grid.back(ring) for ring in smooth.outline(mask, strength=wanted.smoothing, unit=unit, grain=grain)]
+        for key, mask in masks.items()
+    }
+    rings = {key: found for key, found in rings.items() if found}
+
+    head = None
+    if wanted.photo and wanted.clip:
+        head = _head_rings(face, on_grid, grid, crop, unit, wanted.smoothing, grain)
+    return Contours(
+        svg=_drawing(photo, to_crop, view, rings, head, wanted),
+        mask_contours={
+            key: [np.round(ring.polygon, 2).tolist() for ring in found] for key, found in rings.items()
+        },
+        transform=to_crop,
+        roll_degrees=roll,
+        crop=crop,
+        landmarks=source,
+        assumptions=tuple(assumptions),
+    )
+
+
+def checked_landmarks(landmarks: Points, width: int, height: int) -> Points:
+    """The landmarks as (N, 2) float64. InvalidRequestError names the first bad one: count, a value that is no number,
+    a point outside the picture, all on one spot or line."""
+    points = np.asarray(landmarks, dtype=np.float64)
+    if points.ndim != 2 or points.shape[0] not in LANDMARK_COUNTS or points.shape[1] < 2:
+        count = points.shape[0] if points.ndim else 0
+        raise InvalidRequestError(
+            f"There are {count} landmarks; {', '.join(map(str, LANDMARK_COUNTS[:-1]))} or {LANDMARK_COUNTS[-1]} "
+            "points of x and y are read."
+        )
+    points = np.ascontiguousarray(points[:, :2])
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
+        raise InvalidRequestError(f"Landmark {int(np.argmin(finite))} is not a pair of finite numbers.")
+    slack = _OUTSIDE * max(width, height)
+    inside = ((points >= -slack) & (points <= (width + slack, height + slack))).all(axis=1)
+    if not inside.all():
+        first = int(np.argmin(inside))
+        x, y = points[first]
+        raise InvalidRequestError(
+            f"Landmark {first} at ({x:.1f}, {y:.1f}) lies outside the picture of {width}×{height} pixels."
+        )
+    within = ((points >= 0) & (points <= (width, height))).all(axis=1)
+    if within.mean() < 0.5:
+        first = int(np.argmin(within))
+        raise InvalidRequestError(f"Most landmarks lie outside the picture, the first of them is landmark {first}.")
+    _require_extent(points)
+    return points
+
+
+def _require_extent(points: Points) -> None:
+    """A face has a width, a height and two eyes apart."""
+    centred = points - points.mean(axis=0)
+    narrow = float(np.linalg.svd(centred, compute_uv=False)[-1]) / np.sqrt(len(points))
+    left, right = align.eye_centres(points)
+    mouth = align.mouth_centre(points)
+    if narrow * 4 < _LEAST_EXTENT or np.hypot(*(right - left)) < 1.0 or np.hypot(*(mouth - (left + right) / 2)) < 1.0:
+        first = int(np.argmin(np.hypot(*(points[1:] - points[0]).T))) + 1
+        raise InvalidRequestError(f"The landmarks have collapsed: landmark {first} lies on landmark 0 or all on a line.")
+
+
+def _require_unmirrored(level: Points) -> None:
+    """With the eyes level and the left one left, a mouth above them means that left and right were exchanged."""
+    left, right = align.eye_centres(level)
+    if align.mouth_centre(level)[1] <= (left[1] + right[1]) / 2:
+        index = 33 if len(level) != 68 else 36
+        raise InvalidRequestError(
+            f"The landmarks are mirrored: landmark {index} must belong to the eye on the picture's left."
+        )
+
+
+def _checked_options(options: Options) -> Options:
+    options.style.checked()
+    for name, value, low, high in (
+        ("padding", options.padding, 0.0, 2.0),
+        ("smoothing", options.smoothing, 0.0, 1.0),
+        ("size", options.size or 1024, 16, 8_192),
+    ):
+        if not low <= value <= high:
+            raise InvalidRequestError(f"The {name} must be from {low:g} to {high:g}.")
+    if options.scheme == "own" and not 1 <= len(options.regions) <= _MOST_REGIONS:
+        raise InvalidRequestError(f"Own regions must be given, 1 to {_MOST_REGIONS} of them.")
+    if options.scheme != "own" and options.regions:
+        raise InvalidRequestError(f"Own regions are only drawn with the scheme 'own', not {options.scheme!r}.")
+    for name, indices in options.regions.items():
+        if not 1 <= len(name) <= _MOST_NAME or not name.isprintable():
+            raise InvalidRequestError(f"A region's name has 1 to {_MOST_NAME} printable characters, not {name!r:.80}.")
+        if not 3 <= len(indices) <= LANDMARK_COUNTS[0]:
+            raise InvalidRequestError(f"The region {name!r} needs 3 to {LANDMARK_COUNTS[0]} landmarks.")
+    return options
+
+
+def _map_assumptions(
+    present: list[int], label_map: NDArray[np.uint8], options: Options, width: int, height: int
+) -> list[str]:
+    """What is taken for granted of a map, in words."""
+    said = []
+    if label_map.shape != (height, width):
+        said.append(
+            f"The segmentation map of {label_map.shape[1]}×{label_map.shape[0]} was taken to show the whole photo of "
+            f"{width}×{height}: scaled by nearest neighbour."
+        )
+    if options.scheme == "labels":
+        return said
+    known = ", ".join(f"{value} {options.meanings[value]}" for value in present if value in options.meanings)
+    said.append(f"The segmentation map's values were taken as: {known}.")
+    unknown = [str(value) for value in present if value not in options.meanings]
+    if unknown:
+        said.append(f"Values without a known meaning were taken as none of the regions: {', '.join(unknown)}.")
+    if options.scheme != "own" and not any(options.meanings.get(value) == "skin" for value in present):
+        raise InvalidRequestError(
+            "The segmentation map has no skin: none of its values means it. Give the values' meanings, or the scheme "
+            "'labels'."
+        )
+    return said
+
+
+def _crop(
+    face: Outlines,
+    level: Points,
+    turn: Matrix,
+    label_map: NDArray[np.uint8] | None,
+    photo_size: tuple[int, int],
+    canvas: tuple[int, int],
+    padding: float,
+) -> Box:
+    """The head's box with its margin, on the upright canvas."""
+    points = np.concatenate([level, face.parts["face"]])
+    low, high = points.min(axis=0), points.max(axis=0)
+    tall = float(np.ptp(face.parts["face"][:, 1]))
+    if label_map is None:
+        low = low - (_HAIR_BESIDE * tall, _HAIR_ABOVE * tall)
+        high = high + (_HAIR_BESIDE * tall, 0.0)
+    else:
+        seen = _head_pixels(label_map, level, turn, photo_size)
+        low, high = np.minimum(low, seen.min(axis=0)), np.maximum(high, seen.max(axis=0))
+    low, high = np.maximum(low, 0), np.minimum(high, canvas)
+    box = Box(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
+    return align.crop_box(box, padding, *canvas)
+
+
+def _head_pixels(
+    label_map: NDArray[np.uint8], level: Points, turn: Matrix, photo_size: tuple[int, int]
+) -> Points:
+    """Corner points of all that is not background, on the canvas; where a map has several heads, of the one that the
+    landmarks lie on most."""
+    head = (label_map != 0).astype(np.uint8)
+    to_canvas = turn @ align.scaling(photo_size[0] / label_map.shape[1], photo_size[1] / label_map.shape[0])
+    found, _ = cv2.findContours(head, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    on_map = align.apply(align.inverse(to_canvas), level).astype(np.float32)
+    best = max(found, key=lambda ring: sum(cv2.pointPolygonTest(ring, (float(x), float(y)), False) >= 0 for x, y in on_map[::8]))
+    return align.apply(to_canvas, best[:, 0, :].astype(np.float64) + 0.5)
+
+
+class _Grid:
+    """The frame that masks are drawn in: the crop at a working scale."""
+
+    def __init__(self, view: tuple[int, int], scale: float) -> None:
+        self.scale = scale
+        self.shape = (max(1, round(view[1] * scale)), max(1, round(view[0] * scale)))
+        self.matrix = align.scaling(scale, scale)
+
+    def labels(self, label_map: NDArray[np.uint8], to_crop: Matrix, photo_size: tuple[int, int]) -> Mask:
+        """The map in this frame: scaled to the photo, turned and cropped in one step of nearest neighbour."""
+        stretch = align.scaling(photo_size[0] / label_map.shape[1], photo_size[1] / label_map.shape[0])
+        return align.warp_labels(label_map, self.matrix @ to_crop @ stretch, self.shape[1], self.shape[0])
+
+    def back(self, ring: Ring) -> Ring:
+        """A ring of this frame in crop pixels."""
+        return Ring(ring.beziers / self.scale, ring.polygon / self.scale, ring.is_hole)
+
+
+def _masks(
+    options: Options, landmarks: Points, grid: _Grid, on_grid: Mask | None, reach: float
+) -> tuple[dict[str, Mask], list[str]]:
+    """The scheme's masks, in its order, and what was assumed for them."""
+    if options.scheme == "labels" and on_grid is not None:
+        return regions.by_label(on_grid), []
+    if options.scheme == "own":
+        return _own_masks(options, landmarks, grid, on_grid)
+    notes = []
+    parts = None
+    if on_grid is not None:
+        parts = regions.label_parts(on_grid, options.meanings)
+        if regions.swapped_sides(parts):
+            parts = regions.with_sides_swapped(parts)
+            notes.append("The segmentation map's left and right are the person's; they were exchanged.")
+    else:
+        notes.append("Without a segmentation map the forehead ends where the face mesh does, and ears and hair are left out.")
+    if len(landmarks) == 68:
+        notes.append("With 68 landmarks the forehead, cheeks, under-eyes and chin are drawn by proportion.")
+    masks = regions.named(outlines.outlines(landmarks, reach), grid.shape, parts)
+    if options.scheme == "seven":
+        return {number: masks[name] for number, name in regions.SEVEN.items() if name in masks}, notes
+    return {name: masks[name] for name in regions.NAMED if name in masks}, notes
+
+
+def _own_masks(
+    options: Options, landmarks: Points, grid: _Grid, on_grid: Mask | None
+) -> tuple[dict[str, Mask], list[str]]:
+    for name, indices in options.regions.items():
+        for index in indices:
+            if not 0 <= index < len(landmarks):
+                raise InvalidRequestError(f"The region {name!r} names landmark {index}; there are {len(landmarks)}.")
+    head = None if on_grid is None else (on_grid != 0).astype(np.uint8) * np.uint8(255)
+    masks = regions.own(landmarks, options.regions, grid.shape, head)
+    return masks, [] if head is None else ["Own regions were kept within what is not background in the map."]
+
+
+def _head_rings(
+    face: Outlines, on_grid: Mask | None, grid: _Grid, crop: Box, unit: float, strength: float, grain: float
+) -> list[Ring] | Points:
+    """The head's outline in crop pixels: of the map's head, else the face's oval."""
+    if on_grid is None:
+        return face.parts["face"] - (crop.x, crop.y)
+    head = (on_grid != 0).astype(np.uint8) * np.uint8(255)
+    return [grid.back(ring) for ring in smooth.outline(head, strength=strength, unit=unit, grain=grain)]
+
+
+def _drawing(
+    photo: NDArray[np.uint8],
+    to_crop: Matrix,
+    view: tuple[int, int],
+    rings: Mapping[str, Sequence[Ring]],
+    head: list[Ring] | Points | None,
+    options: Options,
+) -> str:
+    long_side = max(view)
+    scale = (options.size or long_side) / long_side
+    size = (max(1, round(view[0] * scale)), max(1, round(view[1] * scale)))
+    embedded = None
+    clip: list[Points | Sequence[Ring]] = []
+    if options.photo:
+        fine = min(scale, 1.0) if options.size else min(1.0, _MOST_PHOTO_SIDE / long_side)
+        width, height = max(1, round(view[0] * fine)), max(1, round(view[1] * fine))
+        matrix = align.scaling(width / view[0], height / view[1]) @ to_crop
+        turned = align.warp_image(photo, matrix, width, height, align.border_colour(photo))
+        embedded = svg.Photo(
+            image.encode(turned, "jpeg", quality=_PHOTO_QUALITY, subsampling="420"), "image/jpeg"
+        )
+        if head is not None:
+            clip.append(head)
+        if options.transparent:
+            rows, columns = photo.shape[:2]
+            clip.append(align.apply(to_crop, np.array([[0.0, 0], [columns, 0], [columns, rows], [0, rows]])))
+    shapes = [
+        svg.Shape(key, title_of(key, options.scheme), _text(key, options) if options.texts else None, found)
+        for key, found in rings.items()
+    ]
+    return svg.document(view[0], view[1], shapes, options.style, photo=embedded, clip=clip, size=size)
+
+
+def title_of(key: str, scheme: Scheme) -> str:
+    """What a region is called for people."""
+    if scheme == "seven":
+        return regions.SEVEN[key].replace("_", " ")
+    return f"label {key}" if scheme == "labels" else key.replace("_", " ")
+
+
+def _text(key: str, options: Options) -> str:
+    return key.replace("_", " ") if options.scheme == "named" else key

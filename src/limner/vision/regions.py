@@ -1,0 +1,250 @@
+"""The regions of a face as masks: outlines drawn from landmarks, held within a label map where there is one.
+
+Read `named` first. Masks are (H, W) uint8, 0 or 255, all of one frame: upright, mouth below the eyes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from limner.vision.align import Points
+from limner.vision.outlines import Outlines
+
+Mask: TypeAlias = NDArray[np.uint8]
+
+NAMED = (
+    ("forehead", "left_brow", "right_brow", "left_eye", "right_eye", "left_under_eye", "right_under_eye")
+    + ("left_cheek", "right_cheek", "nose", "upper_lip", "mouth", "lower_lip", "chin", "jaw")
+    + ("left_ear", "right_ear", "hair")
+)
+"""The scheme of names. Ears and hair need a label map; the mouth is what shows between the lips, if anything does;
+the jaw lies below the mouth's corners on both sides of the chin."""
+
+SEVEN: Mapping[str, str] = {
+    "1": "forehead",
+    "2": "left_under_eye",
+    "3": "right_under_eye",
+    "4": "lower_face",
+    "5": "nose",
+    "6": "right_ear",
+    "7": "left_ear",
+}
+"""The numbered scheme. The lower face is the lower third: from the nose's base to the chin, without the lips."""
+
+_OWN_LABEL = frozenset(
+    ("left_brow", "right_brow", "left_eye", "right_eye", "nose", "upper_lip", "mouth", "lower_lip")
+    + ("left_ear", "right_ear", "hair")
+)
+_PAIRED = ("brow", "eye", "ear")
+_SHIFT = 4  # fillPoly takes fixed-point coordinates with this many binary places
+_GAP = 0.005  # of the face's width, left free round regions that are cut out of skin
+_FEWEST = 2e-4  # a label with less than this share of the face's width squared counts as absent
+
+
+def named(outlines: Outlines, shape: tuple[int, int], parts: Mapping[str, Mask] | None = None) -> dict[str, Mask]:
+    """The masks of the named scheme and of `lower_face`, those that are not empty.
+
+    outlines: in the masks' frame. shape: (height, width). parts: the label map's masks by meaning (`label_parts`).
+    With a map, features take the shape of their label where the map has it, and all else stays within skin.
+    """
+    return _Face(outlines, shape, parts).regions()
+
+
+def label_parts(labels: Mask, meanings: Mapping[int, str]) -> dict[str, Mask]:
+    """A label map as one mask per meaning, left and right as seen in this frame."""
+    parts: dict[str, Mask] = {}
+    for value, meaning in meanings.items():
+        mask = _u8(labels == value)
+        if mask.any():
+            parts[meaning] = cv2.bitwise_or(parts[meaning], mask) if meaning in parts else mask  # type: ignore[assignment]
+    return parts
+
+
+def swapped_sides(parts: Mapping[str, Mask]) -> bool:
+    """Whether the map's left and right are the person's: its left brow, eye or ear lies on the picture's right."""
+    lean = 0.0
+    for feature in _PAIRED:
+        left, right = parts.get(f"left_{feature}"), parts.get(f"right_{feature}")
+        if left is not None and right is not None:
+            lean += _middle_x(left) - _middle_x(right)
+    return lean > 0
+
+
+def with_sides_swapped(parts: Mapping[str, Mask]) -> dict[str, Mask]:
+    """The parts with left and right exchanged in their names."""
+    other = {f"left_{feature}": f"right_{feature}" for feature in _PAIRED}
+    other |= {right: left for left, right in other.items()}
+    return {other.get(name, name): mask for name, mask in parts.items()}
+
+
+def by_label(labels: Mask) -> dict[str, Mask]:
+    """One mask per value that occurs, the background's 0 aside; named by the number."""
+    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    return {str(value): _u8(labels == value) for value in values if value}
+
+
+def own(
+    landmarks: Points, regions: Mapping[str, Sequence[int]], shape: tuple[int, int], head: Mask | None
+) -> dict[str, Mask]:
+    """The caller's regions: the polygon through the landmarks in the given order; within `head` where it is known."""
+    masks = {}
+    for name, indices in regions.items():
+        mask = _filled(landmarks[list(indices)], shape)
+        masks[name] = mask if head is None else _and(mask, head)
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+class _Face:
+    """One face's masks in the making; each of its methods cuts some of the regions."""
+
+    def __init__(self, outlines: Outlines, shape: tuple[int, int], parts: Mapping[str, Mask] | None) -> None:
+        self._outlines = outlines
+        self._shape = shape
+        self._unit = outlines.width
+        self._gap = max(1, round(_GAP * self._unit))
+        self._skin = None if parts is None else parts.get("skin", np.zeros(shape, np.uint8))
+        enough = _FEWEST * self._unit * self._unit
+        self._labels = {
+            name: mask for name, mask in (parts or {}).items() if name in _OWN_LABEL and cv2.countNonZero(mask) > enough
+        }
+
+    def regions(self) -> dict[str, Mask]:
+        masks = self._features()
+        features = list(masks.values())
+        masks["forehead"] = self._cut("forehead", [masks["left_brow"], masks["right_brow"]])
+        for side in ("left", "right"):
+            under_eye = self._cut(f"{side}_under_eye", [masks[f"{side}_eye"]])
+            masks[f"{side}_under_eye"] = under_eye
+            masks[f"{side}_cheek"] = self._cut(f"{side}_cheek", [*features, under_eye, self._below_mouth()])
+        lips = [masks[name] for name in ("upper_lip", "mouth", "lower_lip")]
+        masks["chin"] = self._cut("chin", lips)
+        beside_chin = [*lips, masks["chin"], _not(self._below_mouth())]
+        masks["jaw"] = _or(self._cut("left_jaw", beside_chin), self._cut("right_jaw", beside_chin))
+        masks["lower_face"] = self._cut("lower_face", [*lips, masks["nose"]])
+        masks |= self._ears()
+        if "hair" in self._labels:
+            masks["hair"] = self._labels["hair"]
+        return {name: mask for name, mask in masks.items() if cv2.countNonZero(mask)}
+
+    def _features(self) -> dict[str, Mask]:
+        """Brows, eyes, nose, lips: the label's shape, else the outline."""
+        masks = {}
+        for name in ("left_brow", "right_brow", "left_eye", "right_eye", "nose", "upper_lip", "mouth", "lower_lip"):
+            labelled = self._labels.get(name)
+            masks[name] = self._on_skin(self._drawn(name)) if labelled is None else labelled
+        if self._skin is None:
+            # Drawn lips meet the drawn mouth exactly; the mouth wins.
+            for lip in ("upper_lip", "lower_lip"):
+                masks[lip] = _minus(masks[lip], masks["mouth"])
+        return masks
+
+    def _cut(self, name: str, without: Sequence[Mask]) -> Mask:
+        """A region of skin: its outline less the others, a gap kept, its largest piece."""
+        mask = self._on_skin(self._drawn(name))
+        x, y, width, height = cv2.boundingRect(mask)
+        if width == 0:
+            return mask
+        window = np.s_[y : y + height, x : x + width]
+        part = mask[window].copy()
+        for other in without:
+            part = _minus(part, np.ascontiguousarray(other[window]))
+        part = _largest(_eroded(part, self._gap))
+        cut = np.zeros_like(mask)
+        cut[window] = part
+        return cut
+
+    def _ears(self) -> dict[str, Mask]:
+        """Skin beside the face's oval between the brows' level and a little below the mouth; only a map tells."""
+        ears = {name: self._labels[name] for name in ("left_ear", "right_ear") if name in self._labels}
+        if self._skin is None or ears:
+            return ears
+        beside = _minus(self._skin, _dilated(self._drawn("face"), 2 * self._gap))
+        top = int(max(0, self._outlines.brow_level))
+        mouth = self._outlines.mouth_line
+        beside[:top] = 0
+        beside[max(0, int(mouth[:, 1].max() + 0.12 * self._unit)) :] = 0
+        beside = _opened(beside, max(1, round(0.012 * self._unit)))
+        middle = int(np.clip(self._outlines.parts["face"][:, 0].mean(), 0, self._shape[1]))
+        for name, columns in (("left_ear", np.s_[:middle]), ("right_ear", np.s_[middle:])):
+            half = np.zeros_like(beside)
+            half[:, columns] = beside[:, columns]
+            ear = _eroded(_largest(half), self._gap)
+            if cv2.countNonZero(ear) > 0.002 * self._unit * self._unit:
+                ears[name] = ear
+        return ears
+
+    def _below_mouth(self) -> Mask:
+        """All below the line through the mouth's corners."""
+        left, right = self._outlines.mouth_line
+        along = (right - left) / max(float(np.hypot(*(right - left))), 1e-6) * 4.0 * float(max(self._shape))
+        down = np.array([-along[1], along[0]])
+        return _filled(np.array([left - along, right + along, right + along + down, left - along + down]), self._shape)
+
+    def _drawn(self, name: str) -> Mask:
+        return _filled(self._outlines.parts[name], self._shape)
+
+    def _on_skin(self, mask: Mask) -> Mask:
+        return mask if self._skin is None else _and(mask, self._skin)
+
+
+def _filled(polygon: Points, shape: tuple[int, int]) -> Mask:
+    """The polygon filled: pixels whose centre is inside or on the edge."""
+    mask = np.zeros(shape, np.uint8)
+    # fillPoly puts pixel centres at whole numbers.
+    fixed = np.clip(np.round((polygon - 0.5) * (1 << _SHIFT)), -(1 << 24), 1 << 24).astype(np.int32)
+    cv2.fillPoly(mask, [fixed], 255, lineType=cv2.LINE_8, shift=_SHIFT)
+    return mask
+
+
+def _largest(mask: Mask) -> Mask:
+    """The largest of the pieces that hang together."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+    if count <= 2:
+        return mask
+    return _u8(pieces == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
+
+
+def _eroded(mask: Mask, radius: int) -> Mask:
+    """What lies farther than `radius` from the edge; the picture's border counts as one."""
+    return np.asarray(cv2.erode(mask, _disc(radius), borderType=cv2.BORDER_CONSTANT, borderValue=0), dtype=np.uint8)
+
+
+def _dilated(mask: Mask, radius: int) -> Mask:
+    return np.asarray(cv2.dilate(mask, _disc(radius)), dtype=np.uint8)
+
+
+def _opened(mask: Mask, radius: int) -> Mask:
+    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(radius)), dtype=np.uint8)
+
+
+def _disc(radius: int) -> Mask:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), dtype=np.uint8)
+
+
+def _middle_x(mask: Mask) -> float:
+    moments = cv2.moments(mask, binaryImage=True)
+    return moments["m10"] / max(moments["m00"], 1.0)
+
+
+def _u8(truth: NDArray[np.bool_]) -> Mask:
+    return truth.astype(np.uint8) * np.uint8(255)
+
+
+def _and(one: Mask, other: Mask) -> Mask:
+    return np.asarray(cv2.bitwise_and(one, other), dtype=np.uint8)
+
+
+def _or(one: Mask, other: Mask) -> Mask:
+    return np.asarray(cv2.bitwise_or(one, other), dtype=np.uint8)
+
+
+def _not(mask: Mask) -> Mask:
+    return np.asarray(cv2.bitwise_not(mask), dtype=np.uint8)
+
+
+def _minus(one: Mask, other: Mask) -> Mask:
+    # Saturated subtraction of 0 and 255 is the set difference, in one pass.
+    return np.asarray(cv2.subtract(one, other), dtype=np.uint8)
