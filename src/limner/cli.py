@@ -230,5 +230,63 @@ def _given(**options: object) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+# --- benchmarks -----------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def bench() -> None:
+    """Measure: each prints a ratio against a reference in the same run."""
+
+
+_photo = click.option("--photo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A JPEG to send.")
+_clients = click.option("--clients", type=click.IntRange(1), default=4, show_default=True, help="Connections.")
+
+
+def _bench_photo(photo: Path | None) -> bytes:
+    from limner.bench.client import default_photo
+
+    return photo.read_bytes() if photo is not None else default_photo()
+
+
+@bench.command("detect")
+@_photo
+@_clients
+@click.option("--photos", type=click.IntRange(8), default=200, show_default=True, help="Photos a round.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+def bench_detect(photo: Path | None, clients: int, photos: int, rounds: int) -> None:
+    """Upload → artifact fetched, against the bare pipeline on the same cores."""
+    from limner import settings
+    from limner.bench import detect as measure
+
+    with _told():
+        measure.run(settings.load(), _bench_photo(photo), clients=clients, photos=photos, rounds=rounds)
+
+
+@bench.command("cache")
+@_photo
+@_clients
+@click.option("--requests", type=click.IntRange(8), default=2000, show_default=True)
+def bench_cache(photo: Path | None, clients: int, requests: int) -> None:
+    """Cache hits per second."""
+    from limner import settings
+    from limner.bench import cache as measure
+
+    with _told():
+        measure.run(settings.load(), _bench_photo(photo), clients=clients, requests=requests)
+
+
+@bench.command("sockets")
+@_photo
+@click.option("--sockets", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--events", type=click.IntRange(1), default=20, show_default=True)
+def bench_sockets(photo: Path | None, sockets: int, events: int) -> None:
+    """One event to many sockets: p50 and p99."""
+    from limner import settings
+    from limner.bench import sockets as measure
+
+    with _told():
+        measure.run(settings.load(), _bench_photo(photo), sockets=sockets, events=events)
+
+
 if __name__ == "__main__":
     main()

@@ -1,0 +1,139 @@
+"""What benchmarks have in common: a photo in many versions, a server process, and a client that costs little."""
+
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from limner.domain.errors import SettingsError
+from limner.settings import Settings
+
+_BOUNDARY = b"limner-bench-boundary"
+READY_TIMEOUT_S = 30
+
+
+def default_photo() -> bytes:
+    """scikit-image's astronaut (NASA, public domain) on 1280×720, as JPEG. SettingsError where it is not installed."""
+    try:
+        import skimage.data
+    except ImportError:
+        raise SettingsError("scikit-image is not installed: name a photo with --photo") from None
+    from PIL import Image
+
+    face = Image.fromarray(skimage.data.astronaut()).resize((720, 720))  # type: ignore[no-untyped-call]
+    canvas = Image.new("RGB", (1280, 720), (90, 96, 104))
+    canvas.paste(face, (280, 0))
+    file = io.BytesIO()
+    canvas.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def version(jpeg: bytes, number: int) -> bytes:
+    """The same photo as another file (a numbered JPEG comment), so that no cache knows it."""
+    comment = f"{number:012}".encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
+
+
+def multipart(photo: bytes, fields: dict[str, str]) -> tuple[bytes, str]:
+    """A form with the photo as `image`: body and content type."""
+    parts = [
+        b'--%s\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (_BOUNDARY, name.encode(), value.encode())
+        for name, value in fields.items()
+    ]
+    head = (
+        b'--%s\r\nContent-Disposition: form-data; name="image"; filename="photo"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n" % _BOUNDARY
+    )
+    body = b"".join([*parts, head, photo, b"\r\n--", _BOUNDARY, b"--\r\n"])
+    return body, f"multipart/form-data; boundary={_BOUNDARY.decode()}"
+
+
+class Client:
+    """One keep-alive connection."""
+
+    def __init__(self, host: str, port: int, timeout_s: float = 60) -> None:
+        self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        self._connection.connect()
+        assert self._connection.sock is not None
+        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def submit(
+        self, operation: str, photo: bytes, fields: dict[str, str] | None = None, *, wait_s: int = 60
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and body of a submission that waits for its job."""
+        body, kind = multipart(photo, fields or {})
+        headers = {"Content-Type": kind, "Prefer": f"wait={wait_s}"} if wait_s else {"Content-Type": kind}
+        self._connection.request("POST", f"/v1/{operation}", body, headers)
+        answer = self._connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body."""
+        self._connection.request("GET", path)
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+@contextmanager
+def server(settings: Settings, **variables: str) -> Iterator[int]:
+    """A server of its own on an empty database in a temporary folder; gives its port."""
+    with tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        log = (Path(folder) / "log").open("wb")
+        process = subprocess.Popen(  # noqa: S603  # our own program
+            [sys.executable, "-m", "limner.cli", "serve", "--host", "127.0.0.1", "--port", str(port)],
+            env={
+                **os.environ,
+                "LIMNER_DATABASE_URL": f"sqlite:///{folder}/limner.db",
+                "LIMNER_BLOBS_URL": f"{folder}/blobs",
+                "LIMNER_MODELS_DIR": str(settings.models_dir),
+                "LIMNER_WORKERS": str(settings.workers),
+                **variables,
+            },
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            _until_ready(process, port, Path(folder) / "log")
+            yield port
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+            log.close()
+
+
+def _until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client = Client("127.0.0.1", port, 2)
+            status, _ = client.get("/readyz")
+            client.close()
+        except OSError:
+            time.sleep(0.05)
+            continue
+        if status == 200:
+            return
+    raise SettingsError(f"the server did not start: {log.read_text()[-2000:]}")
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that `share` (0..1) of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
