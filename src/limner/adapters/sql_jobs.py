@@ -20,6 +20,68 @@ from limner.domain.job import File, Job, Outcome, Role, Status
 
 _OPEN = (Status.QUEUED, Status.RUNNING)
 
+# Statements of the paths that every job takes, built once: building one costs more than running it on SQLite.
+_ATTEMPT = and_(
+    jobs.c.id == bindparam("of_job"), jobs.c.attempt == bindparam("of_attempt"), jobs.c.status == Status.RUNNING
+)
+_JOB = select(jobs).where(jobs.c.id == bindparam("of_job"))
+_FILES = select(files).where(files.c.job_id == bindparam("of_job")).order_by(files.c.position)
+_BY_IDEMPOTENCY_KEY = select(jobs.c.id, jobs.c.cache_key).where(jobs.c.idempotency_key == bindparam("key"))
+_CACHED = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.cache_key == bindparam("key"),
+        jobs.c.status == Status.SUCCEEDED,
+        jobs.c.computed_at >= bindparam("since"),
+    )
+    .order_by(jobs.c.id.desc())
+    .limit(1)
+)
+_LEADER = (
+    select(jobs.c.id)
+    .where(jobs.c.cache_key == bindparam("key"), jobs.c.status.in_(_OPEN), jobs.c.leader_id.is_(None))
+    .limit(1)
+)
+_FOLLOWERS = select(jobs.c.id).where(jobs.c.leader_id == bindparam("of_job")).order_by(jobs.c.id)
+_COUNT_QUEUED = select(func.count()).select_from(jobs).where(jobs.c.status == Status.QUEUED)
+_COUNT_ATTEMPT = select(func.count()).select_from(jobs).where(_ATTEMPT)
+_START = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"), jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
+    .values(
+        status=Status.RUNNING,
+        attempt=jobs.c.attempt + 1,
+        started_at=bindparam("now"),
+        lease_until=bindparam("until"),
+        progress=0.0,
+    )
+)
+_HOLD = update(jobs).where(_ATTEMPT).values(lease_until=None)
+_RENEW = update(jobs).where(_ATTEMPT).values(lease_until=bindparam("until"))
+_END = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "status",
+                "progress",
+                "cached",
+                "started_at",
+                "finished_at",
+                "computed_at",
+                "result",
+                "error",
+                "faces_count",
+            )
+        }
+        | {"leader_id": None, "lease_until": None}
+    )
+)
+_ADD_JOB, _ADD_FILE, _ADD_EVENT = insert(jobs), insert(files), insert(events)
+_EVENTS = select(events).where(events.c.id > bindparam("after")).order_by(events.c.id).limit(bindparam("most"))
+
 
 class SqlJobs:
     """`ports.JobStore` on SQLAlchemy Core."""
@@ -34,9 +96,7 @@ class SqlJobs:
         """See `ports.JobStore.submit`."""
         with self._writes.begin() as db:
             if idempotency_key is not None:
-                row = db.execute(
-                    select(jobs.c.id, jobs.c.cache_key).where(jobs.c.idempotency_key == idempotency_key)
-                ).first()
+                row = db.execute(_BY_IDEMPOTENCY_KEY, {"key": idempotency_key}).first()
                 if row is not None:
                     if row.cache_key != job.cache_key:
                         raise InvalidRequestError("this Idempotency-Key was used for another request")
@@ -48,12 +108,7 @@ class SqlJobs:
                 return done
             if _count_queued(db) >= max_queued:
                 raise QueueFullError
-            leader = db.scalar(
-                select(jobs.c.id)
-                .where(jobs.c.cache_key == job.cache_key, jobs.c.status.in_(_OPEN), jobs.c.leader_id.is_(None))
-                .limit(1)
-            )
-            job = replace(job, leader_id=leader)
+            job = replace(job, leader_id=db.scalar(_LEADER, {"key": job.cache_key}))
             _insert(db, job, idempotency_key)
             _log(db, job)
             return job
@@ -64,17 +119,7 @@ class SqlJobs:
         """See `ports.JobStore.start`."""
         now = datetime.now(UTC)
         with self._writes.begin() as db:
-            changed = db.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
-                .values(
-                    status=Status.RUNNING,
-                    attempt=jobs.c.attempt + 1,
-                    started_at=_micros(now),
-                    lease_until=_micros(now + lease),
-                    progress=0.0,
-                )
-            )
+            changed = db.execute(_START, {"of_job": job_id, "now": _micros(now), "until": _micros(now + lease)})
             if changed.rowcount == 0:
                 return None
             job = _known(db, job_id)
@@ -84,29 +129,20 @@ class SqlJobs:
     def alive(self, job_id: str, attempt: int) -> bool:
         """See `ports.JobStore.alive`."""
         with self._reads.connect() as db:
-            return db.scalar(select(func.count()).select_from(jobs).where(_attempt(job_id, attempt))) == 1
+            return db.scalar(_COUNT_ATTEMPT, _of(job_id, attempt)) == 1
 
     def renew(self, attempts: Iterable[tuple[str, int]], *, lease: timedelta) -> None:
         """See `ports.JobStore.renew`."""
-        rows = [{"job": job_id, "number": attempt} for job_id, attempt in attempts]
-        if not rows:
-            return
-        with self._writes.begin() as db:
-            db.execute(
-                update(jobs)
-                .where(
-                    jobs.c.id == bindparam("job"),
-                    jobs.c.attempt == bindparam("number"),
-                    jobs.c.status == Status.RUNNING,
-                )
-                .values(lease_until=_micros(datetime.now(UTC) + lease)),
-                rows,
-            )
+        until = _micros(datetime.now(UTC) + lease)
+        rows = [{**_of(job_id, attempt), "until": until} for job_id, attempt in attempts]
+        if rows:
+            with self._writes.begin() as db:
+                db.execute(_RENEW, rows)
 
     def progress(self, job_id: str, attempt: int, fraction: float) -> bool:
         """See `ports.JobStore.progress`."""
         with self._writes.begin() as db:
-            changed = db.execute(update(jobs).where(_attempt(job_id, attempt)).values(progress=fraction))
+            changed = db.execute(update(jobs).where(_ATTEMPT).values(progress=fraction), _of(job_id, attempt))
             if changed.rowcount == 0:
                 return False
             _log(db, _known(db, job_id), EventType.PROGRESS)
@@ -115,7 +151,7 @@ class SqlJobs:
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         """See `ports.JobStore.finish`."""
         with self._writes.begin() as db:
-            if db.execute(update(jobs).where(_attempt(job_id, attempt)).values(lease_until=None)).rowcount == 0:
+            if db.execute(_HOLD, _of(job_id, attempt)).rowcount == 0:
                 return False
             _finish(db, _known(db, job_id), outcome)
             return True
@@ -242,13 +278,13 @@ class SqlJobs:
 
     def events(self, after: int, *, limit: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
         """See `ports.JobStore.events`."""
-        query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
+        query = _EVENTS
         if job_id is not None:
             query = query.where(events.c.job_id == job_id)
         if operation is not None:
             query = query.where(events.c.operation == operation)
         with self._reads.connect() as db:
-            return [_event(row) for row in db.execute(query).mappings()]
+            return [_event(row) for row in db.execute(query, {"after": after, "most": limit}).mappings()]
 
     def last_event_id(self) -> int:
         """See `ports.JobStore.last_event_id`."""
@@ -270,19 +306,20 @@ class SqlJobs:
 # --- inside one transaction ----------------------------------------------------------------------------------------
 
 
-def _attempt(job_id: str, attempt: int) -> Any:  # SQLAlchemy's expression types are its own affair
-    return and_(jobs.c.id == job_id, jobs.c.attempt == attempt, jobs.c.status == Status.RUNNING)
+def _of(job_id: str, attempt: int) -> dict[str, Any]:
+    """The parameters of `_ATTEMPT`."""
+    return {"of_job": job_id, "of_attempt": attempt}
 
 
 def _count_queued(db: Connection) -> int:
-    return db.scalar(select(func.count()).select_from(jobs).where(jobs.c.status == Status.QUEUED)) or 0
+    return db.scalar(_COUNT_QUEUED) or 0
 
 
 def _find(db: Connection, job_id: str) -> Job | None:
-    row = db.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+    row = db.execute(_JOB, {"of_job": job_id}).mappings().first()
     if row is None:
         return None
-    named = db.execute(select(files).where(files.c.job_id == job_id).order_by(files.c.position)).mappings()
+    named = db.execute(_FILES, {"of_job": job_id}).mappings()
     return _job(row, [_file(file) for file in named])
 
 
@@ -296,16 +333,7 @@ def _known(db: Connection, job_id: str) -> Job:
 def _cached(db: Connection, job: Job, cache_for: timedelta) -> Job | None:
     """The job as it stands when another's result answers it, or None."""
     now = datetime.now(UTC)
-    source_id = db.scalar(
-        select(jobs.c.id)
-        .where(
-            jobs.c.cache_key == job.cache_key,
-            jobs.c.status == Status.SUCCEEDED,
-            jobs.c.computed_at >= _micros(now - cache_for),
-        )
-        .order_by(jobs.c.id.desc())
-        .limit(1)
-    )
+    source_id = db.scalar(_CACHED, {"key": job.cache_key, "since": _micros(now - cache_for)})
     if source_id is None:
         return None
     return _answered(_known(db, source_id), job, now)
@@ -344,8 +372,8 @@ def _finish(db: Connection, job: Job, outcome: Outcome) -> None:
         files=(*job.inputs, *outcome.artifacts),
     )
     _store_end(db, done)
-    for row in db.execute(select(jobs.c.id).where(jobs.c.leader_id == job.id).order_by(jobs.c.id)).all():
-        follower = _known(db, row.id)
+    for follower_id in db.scalars(_FOLLOWERS, {"of_job": job.id}).all():
+        follower = _known(db, follower_id)
         if outcome.status is Status.SUCCEEDED:
             _store_end(db, _answered(done, follower, now))
         else:
@@ -356,21 +384,19 @@ def _finish(db: Connection, job: Job, outcome: Outcome) -> None:
 
 def _store_end(db: Connection, job: Job) -> None:
     db.execute(
-        update(jobs)
-        .where(jobs.c.id == job.id)
-        .values(
-            status=job.status,
-            progress=job.progress,
-            cached=job.cached,
-            leader_id=None,
-            lease_until=None,
-            started_at=_micros(job.started_at),
-            finished_at=_micros(job.finished_at),
-            computed_at=_micros(job.computed_at),
-            result=_json(job.result),
-            error=_json(job.error),
-            faces_count=job.faces_count,
-        )
+        _END,
+        {
+            "of_job": job.id,
+            "new_status": job.status,
+            "new_progress": job.progress,
+            "new_cached": job.cached,
+            "new_started_at": _micros(job.started_at),
+            "new_finished_at": _micros(job.finished_at),
+            "new_computed_at": _micros(job.computed_at),
+            "new_result": _json(job.result),
+            "new_error": _json(job.error),
+            "new_faces_count": job.faces_count,
+        },
     )
     _insert_files(db, job.artifacts, len(job.inputs))
     _log(db, job)
@@ -378,9 +404,8 @@ def _store_end(db: Connection, job: Job) -> None:
 
 def _requeue(db: Connection, job_id: str, attempt: int) -> bool:
     changed = db.execute(
-        update(jobs)
-        .where(_attempt(job_id, attempt))
-        .values(status=Status.QUEUED, lease_until=None, started_at=None, progress=0.0)
+        update(jobs).where(_ATTEMPT).values(status=Status.QUEUED, lease_until=None, started_at=None, progress=0.0),
+        _of(job_id, attempt),
     )
     if changed.rowcount == 0:
         return False
@@ -390,7 +415,7 @@ def _requeue(db: Connection, job_id: str, attempt: int) -> bool:
 
 def _promote(db: Connection, leader_id: str) -> None:
     """Let the oldest of those that wait behind `leader_id` lead the others; the sweep, or its caller, sends it."""
-    followers = list(db.scalars(select(jobs.c.id).where(jobs.c.leader_id == leader_id).order_by(jobs.c.id)))
+    followers = db.scalars(_FOLLOWERS, {"of_job": leader_id}).all()
     if followers:
         db.execute(update(jobs).where(jobs.c.id == followers[0]).values(leader_id=None))
         db.execute(update(jobs).where(jobs.c.leader_id == leader_id).values(leader_id=followers[0]))
@@ -406,26 +431,27 @@ def _forget(db: Connection, sha256s: Iterable[str], delete_blob: Callable[[str],
 
 def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
     db.execute(
-        insert(jobs).values(
-            id=job.id,
-            operation=job.operation,
-            lane=job.lane,
-            status=job.status,
-            progress=job.progress,
-            cached=job.cached,
-            params=_json(job.params),
-            cache_key=job.cache_key,
-            leader_id=job.leader_id,
-            attempt=job.attempt,
-            idempotency_key=idempotency_key,
-            created_at=_micros(job.created_at),
-            started_at=_micros(job.started_at),
-            finished_at=_micros(job.finished_at),
-            computed_at=_micros(job.computed_at),
-            result=_json(job.result),
-            error=_json(job.error),
-            faces_count=job.faces_count,
-        )
+        _ADD_JOB,
+        {
+            "id": job.id,
+            "operation": job.operation,
+            "lane": job.lane,
+            "status": job.status,
+            "progress": job.progress,
+            "cached": job.cached,
+            "params": _json(job.params),
+            "cache_key": job.cache_key,
+            "leader_id": job.leader_id,
+            "attempt": job.attempt,
+            "idempotency_key": idempotency_key,
+            "created_at": _micros(job.created_at),
+            "started_at": _micros(job.started_at),
+            "finished_at": _micros(job.finished_at),
+            "computed_at": _micros(job.computed_at),
+            "result": _json(job.result),
+            "error": _json(job.error),
+            "faces_count": job.faces_count,
+        },
     )
     _insert_files(db, job.files, 0)
 
@@ -433,7 +459,7 @@ def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
 def _insert_files(db: Connection, named: Sequence[File], first: int) -> None:
     if named:
         db.execute(
-            insert(files),
+            _ADD_FILE,
             [
                 {
                     "id": file.id,
@@ -454,13 +480,14 @@ def _insert_files(db: Connection, named: Sequence[File], first: int) -> None:
 
 def _log(db: Connection, job: Job, kind: EventType | None = None) -> None:
     db.execute(
-        insert(events).values(
-            type=kind or EventType.entering(job.status),
-            time=_micros(datetime.now(UTC)),
-            job_id=job.id,
-            operation=job.operation,
-            content=_json(content_of(job)),
-        )
+        _ADD_EVENT,
+        {
+            "type": kind or EventType.entering(job.status),
+            "time": _micros(datetime.now(UTC)),
+            "job_id": job.id,
+            "operation": job.operation,
+            "content": _json(content_of(job)),
+        },
     )
 
 

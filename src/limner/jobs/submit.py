@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from uuid_utils import uuid7
 
-from limner.domain.errors import QueueFullError, UnavailableError
+from limner.domain.errors import UnavailableError
 from limner.domain.job import File, Job, Role
 from limner.operation import ImageRef, Operation, P, R
 from limner.ports import BlobStore, Bus, Engine, JobStore
@@ -59,8 +59,6 @@ class Counter:
             created_at=datetime.now(UTC),
             files=tuple(_input(job_id, name, getattr(params, name)) for name in pictures),
         )
-        if self.store.queued() >= 2 * self.max_queued:
-            raise QueueFullError  # far over: spare the disk the bytes
         for data in pictures.values():
             self.blobs.put(data)
         try:
