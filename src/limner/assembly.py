@@ -96,6 +96,7 @@ def _build(settings: Settings, held: ExitStack) -> House:
         engine=engine,
         bus=bus,
         models=models,
+        limits=limits,
         max_queued=settings.max_queued,
         cache_for=timedelta(hours=settings.cache_hours),
     )

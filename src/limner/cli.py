@@ -1,13 +1,14 @@
-"""The command line: `limner serve`, `detect`, `models`, `migrate`, `doctor`, `bench`.
+"""The command line: `limner serve`, `detect`, `contours`, `models`, `migrate`, `doctor`, `bench`.
 
 Imports stand inside the commands: `--help` should not wait for the models' libraries.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ from limner.domain.errors import LimnerError, UnsupportedMediaError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Limner, one who paints faces: finds faces in photos and marks them."""
+    """Limner, one who paints faces: finds faces in photos, marks them and outlines their regions."""
 
 
 @contextmanager
@@ -149,6 +150,50 @@ def detect(
     _on_files("detect", photos, values, output=output, as_json=as_json, summary=_faces_in_words)
 
 
+@main.command()
+@_photos
+@_output
+@_as_json
+@click.option("--scheme", type=click.Choice(["named", "seven", "labels"]), help="Which regions (named).")
+@click.option("--style", type=click.Choice(["default", "light"]), help="How they are drawn.")
+@click.option("--map", "label_map", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Label picture.")
+@click.option(
+    "--landmarks",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file: a list of {x, y}, or an object with such a list as `landmarks`.",
+)
+@click.option("--no-photo", is_flag=True, help="Leave the photo out of the SVG.")
+@click.option("--no-texts", is_flag=True, help="Leave the regions' names out.")
+@click.option("--clip", is_flag=True, help="Cut the photo out along the head.")
+def contours(
+    photos: tuple[Path, ...],
+    output: Path | None,
+    as_json: bool,
+    scheme: str | None,
+    style: str | None,
+    label_map: Path | None,
+    landmarks: Path | None,
+    no_photo: bool,
+    no_texts: bool,
+    clip: bool,
+) -> None:
+    """Outline the regions of the largest face in each photo; write the SVG with -o."""
+    values = _given(scheme=scheme, style=style)
+    values |= {"photo": not no_photo, "texts": not no_texts, "clip": clip}
+    if landmarks is not None:
+        try:
+            read = json.loads(landmarks.read_bytes())
+        except ValueError:
+            raise click.ClickException(f"{landmarks} is not JSON") from None
+        values["landmarks"] = read["landmarks"] if isinstance(read, dict) and "landmarks" in read else read
+    further = {} if label_map is None else {"segmentation_map": label_map.read_bytes()}
+    _on_files("contours", photos, values, output=output, as_json=as_json, summary=_regions_in_words, further=further)
+
+
+def _regions_in_words(result: dict[str, Any]) -> str:
+    return f"{len(result['mask_contours'])} regions, face turned by {result['roll_degrees']:.1f}°"
+
+
 def _faces_in_words(result: dict[str, Any]) -> str:
     scores = ", ".join(f"{face['score']:.2f}" for face in result["faces"][:8])
     count = len(result["faces"])
@@ -164,6 +209,7 @@ def _on_files(
     output: Path | None,
     as_json: bool,
     summary: Callable[[dict[str, Any]], str],
+    further: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """Run an operation on each photo, side by side, with a progress bar when there are several."""
     from concurrent.futures import ThreadPoolExecutor
@@ -187,7 +233,9 @@ def _on_files(
 
     def one(path: Path) -> tuple[Path, local.Made | LimnerError]:
         try:
-            made = local.run(CATALOGUE[name], values, {"image": path.read_bytes()}, models=loaded, limits=limits)
+            made = local.run(
+                CATALOGUE[name], values, {"image": path.read_bytes(), **further}, models=loaded, limits=limits
+            )
         except LimnerError as error:
             return path, error
         return path, made
@@ -204,7 +252,7 @@ def _on_files(
                 click.echo(f"{path}: {made.title}: {made.detail}", err=True)
                 continue
             written = _write(made.artifacts, path, output, several=several)
-            result = made.result.model_dump(mode="json")
+            result = made.result.model_dump(mode="json", exclude_none=True)
             if as_json:
                 click.echo(json.dumps({"file": str(path), **result, "written": [str(each) for each in written]}))
             else:

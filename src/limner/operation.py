@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
@@ -70,6 +70,9 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    beside_the_work: ClassVar[frozenset[str]] = frozenset()
+    """Fields that do not change the result, and so are no part of the cache key."""
+
     image: ImageRef = Field(title="Photo")
 
 
@@ -110,6 +113,8 @@ class Context:
         self.progress = progress
         self.check_cancelled = check
         self.stages: dict[str, float] = {}
+        self.look: int | None = None
+        """Set to the photo's perceptual hash by an operation whose result may answer photos that look the same."""
         self._read = read
         self._attach = attach
 
@@ -147,6 +152,7 @@ class Operation(Generic[P, R]):
     result: type[R]
     run: Callable[[P, Context], R]
     models: tuple[str, ...]
+    check: Callable[[P, Mapping[str, bytes], Limits], None] | None
 
     @property
     def image_fields(self) -> tuple[str, ...]:
@@ -158,7 +164,7 @@ class Operation(Generic[P, R]):
         )
 
     def parse(self, values: Mapping[str, Any], pictures: Mapping[str, bytes], limits: Limits) -> P:
-        """Parameters from plain values and the pictures' bytes, of which only the headers are read.
+        """Parameters from plain values and the pictures' bytes, of which only the headers are read, and `check`.
 
         InvalidRequestError lists the wrong fields; TooLargeError, UnsupportedMediaError, BadImageError for a picture.
         """
@@ -166,22 +172,38 @@ class Operation(Generic[P, R]):
         if "image" not in given:
             raise InvalidRequestError("image: a picture is needed: a file part, base64 or image_url", field="image")
         try:
-            return self.params.model_validate(given)
+            params = self.params.model_validate(given)
         except ValidationError as error:
             raise invalid_fields(error.errors(include_input=False, include_url=False, include_context=False)) from None
+        if self.check is not None:
+            self.check(params, pictures, limits)
+        return params
 
     def cache_key(self, params: P, fingerprint: str) -> str:
         """Equal exactly when the same work would be done: operation, version, models, pictures, parameters."""
-        work = [self.name, self.version, fingerprint, params.model_dump(mode="json")]
+        return self._key(params, fingerprint, [])
+
+    def rest_key(self, params: P, fingerprint: str) -> str:
+        """The same for all but the photo's content: equal when a photo that looks the same may answer."""
+        return self._key(params, fingerprint, [params.image.width, params.image.height])
+
+    def _key(self, params: P, fingerprint: str, size: list[int]) -> str:
+        left_out = set(self.params.beside_the_work) | ({"image"} if size else set())
+        work = [self.name, self.version, fingerprint, size, params.model_dump(mode="json", exclude=left_out)]
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
 def operation(
-    *, version: int, lane: str = "cpu", models: tuple[str, ...] = ()
+    *,
+    version: int,
+    lane: str = "cpu",
+    models: tuple[str, ...] = (),
+    check: Callable[[P, Mapping[str, bytes], Limits], None] | None = None,
 ) -> Callable[[Callable[[P, Context], R]], Operation[P, R]]:
     """Make a function `(params, ctx) -> result` an operation. The docstring's first line is its summary.
 
-    Raise `version` whenever the same input gives another result; `models` names the weights that it uses.
+    Raise `version` whenever the same input gives another result; `models` names the weights that it uses. `check` sees
+    the pictures' bytes when the job is submitted, and raises for what could only fail: the client hears it at once.
     """
 
     def declare(run: Callable[[P, Context], R]) -> Operation[P, R]:
@@ -195,6 +217,7 @@ def operation(
             result=hints["return"],
             run=run,
             models=models,
+            check=check,
         )
 
     return declare

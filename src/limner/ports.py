@@ -25,6 +25,7 @@ class JobStore(Protocol):
         *,
         max_queued: int,
         cache_for: timedelta,
+        similar_within: int = 0,
         idempotency_key: str | None = None,
     ) -> Job:
         """Take in a new job (status queued, files = its inputs) and give back the job as stored.
@@ -33,8 +34,10 @@ class JobStore(Protocol):
         the idempotency key is known → that job, unchanged (InvalidRequestError if its cache key differs);
         a job with this cache key succeeded within `cache_for` → stored as succeeded, `cached="exact"`, sharing its
         artifacts;
-        a job with this cache key is queued or running → stored as queued behind it (`leader_id`);
+        the job has a look, and one with the same rest key and a look at most `similar_within` bits away succeeded
+        within `cache_for` → the same with the nearest of them, `cached="similar"` and the distance;
         `max_queued` jobs are queued → QueueFullError, nothing stored;
+        a job with this cache key is queued or running → stored as queued behind it (`leader_id`);
         else stored as queued.
         """
         ...

@@ -4,11 +4,11 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from limner.domain.errors import NotFoundError, SettingsError
+from limner.domain.errors import NotFoundError, SettingsError, UnavailableError
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -28,10 +28,12 @@ class DiskBlobs:
         """See `ports.BlobStore.put`."""
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
-        try:
-            os.utime(path)  # young again: a sweep for forgotten blobs must leave it to its new owner
-        except FileNotFoundError:
-            self._write(path, data)
+        with _told_as_unavailable():
+            try:
+                os.utime(path)  # young again: a sweep for forgotten blobs must leave it to its new owner
+                self._sync_folder(path.parent)  # who wrote it may be about to, and this answer must not wait for that
+            except FileNotFoundError:
+                self._write(path, data)
         return sha256
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -65,7 +67,10 @@ class DiskBlobs:
 
     def get(self, sha256: str) -> bytes:
         """See `ports.BlobStore.get`."""
-        return self.local_path(sha256).read_bytes()
+        try:
+            return self._path(sha256).read_bytes()
+        except FileNotFoundError:
+            raise _gone() from None
 
     def has(self, sha256: str) -> bool:
         """See `ports.BlobStore.has`."""
@@ -80,7 +85,7 @@ class DiskBlobs:
         """See `ports.BlobStore.local_path`."""
         path = self._path(sha256)
         if not path.exists():
-            raise NotFoundError("these bytes are no longer here")
+            raise _gone()
         return path
 
     def older_than(self, moment: datetime) -> Iterator[str]:
@@ -93,7 +98,7 @@ class DiskBlobs:
                 continue
             for path in shelf.iterdir():
                 with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < limit:
+                    if _is_sha256(shelf.name + path.name) and path.stat().st_mtime < limit:
                         yield shelf.name + path.name
 
     def ping(self) -> None:
@@ -102,6 +107,23 @@ class DiskBlobs:
             file.write(b"ok")
 
     def _path(self, sha256: str) -> Path:
-        if len(sha256) != 64 or not _HEX.issuperset(sha256):  # nothing from outside becomes a path unchecked
+        if not _is_sha256(sha256):  # nothing from outside becomes a path unchecked
             raise NotFoundError("not a SHA-256")
         return self._folder / sha256[:2] / sha256[2:]
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and _HEX.issuperset(text)
+
+
+def _gone() -> NotFoundError:
+    return NotFoundError("these bytes are no longer here")
+
+
+@contextmanager
+def _told_as_unavailable() -> Iterator[None]:
+    """A full disk, a folder that may not be written or is gone: it may be another time."""
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(f"the folder of photos cannot be written ({error.strerror})") from error

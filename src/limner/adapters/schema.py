@@ -13,6 +13,9 @@ jobs = Table(
     Column("status", String(16), nullable=False),
     Column("progress", Float, nullable=False),
     Column("cached", String(16)),
+    Column("cache_distance", Integer),
+    Column("look", String(16)),
+    Column("rest_key", String(64)),
     Column("params", Text, nullable=False),
     Column("cache_key", String(64), nullable=False),
     Column("leader_id", String(36)),
@@ -29,6 +32,7 @@ jobs = Table(
     Index("jobs_by_status", "status", "id"),
     Index("jobs_by_operation", "operation", "id"),
     Index("jobs_by_cache_key", "cache_key", "status"),
+    Index("jobs_by_rest_key", "rest_key", "status"),
     Index("jobs_by_leader", "leader_id"),
 )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from limner.domain.errors import SettingsError
@@ -33,7 +33,7 @@ def open_database(url: str, *, durable: bool) -> Engine:
             parsed = make_url(url)
         except ArgumentError:
             raise SettingsError(f"LIMNER_DATABASE_URL is not a URL: {url.rsplit('@', maxsplit=1)[-1]!r}") from None
-        if parsed.drivername != "sqlite" or not parsed.database:
+        if parsed.drivername != "sqlite" or not parsed.database or parsed.database == ":memory:":
             raise SettingsError(
                 f"LIMNER_DATABASE_URL must be 'sqlite:///path' or 'memory:', not scheme {parsed.drivername!r}"
             )
@@ -74,17 +74,32 @@ def head_revision() -> str:
 
 
 def migrate(engine: Engine) -> bool:
-    """Bring the tables to the newest revision. Returns whether anything changed."""
+    """Bring the tables to the newest revision. Returns whether anything changed.
+
+    SettingsError for a file that is no database, cannot be written, or was left by a newer version of the service.
+    """
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        if current == head_revision():
+            return False
+        _upgrade(engine)
+    except DatabaseError as error:
+        raise SettingsError(f"LIMNER_DATABASE_URL: the database cannot be opened ({error.orig})") from error
+    return True
+
+
+def _upgrade(engine: Engine) -> None:
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
-    with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    if current == head_revision():
-        return False
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    # Alembic reads the value as a template: a per cent sign in the path is not one of its own.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.execution_options(write=True).begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return True
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise SettingsError(f"LIMNER_DATABASE_URL: the database is of another version ({error})") from None

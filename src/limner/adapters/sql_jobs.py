@@ -5,20 +5,32 @@ reads first is still true when it writes.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from uuid_utils import uuid7
 
 from limner.adapters.schema import events, files, jobs
-from limner.domain.errors import InvalidRequestError, JobCrashedError, JobFinishedError, NotFoundError, QueueFullError
+from limner.domain.errors import (
+    InvalidRequestError,
+    JobCrashedError,
+    JobFinishedError,
+    NotFoundError,
+    QueueFullError,
+    UnavailableError,
+)
 from limner.domain.event import Event, EventType, content_of
 from limner.domain.job import File, Job, Outcome, Role, Status
 
+_MOST_LOOKS = 2000  # the newest results that a look is compared with
 _OPEN = (Status.QUEUED, Status.RUNNING)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Statements of the paths that every job takes, built once: building one costs more than running it on SQLite.
 _ATTEMPT = and_(
@@ -36,6 +48,17 @@ _CACHED = (
     )
     .order_by(jobs.c.id.desc())
     .limit(1)
+)
+_SIMILAR = (
+    select(jobs.c.id, jobs.c.look)
+    .where(
+        jobs.c.rest_key == bindparam("rest"),
+        jobs.c.status == Status.SUCCEEDED,
+        jobs.c.computed_at >= bindparam("since"),
+        jobs.c.look.is_not(None),
+    )
+    .order_by(jobs.c.id.desc())
+    .limit(_MOST_LOOKS)
 )
 _LEADER = (
     select(jobs.c.id)
@@ -68,6 +91,7 @@ _END = (
                 "status",
                 "progress",
                 "cached",
+                "look",
                 "started_at",
                 "finished_at",
                 "computed_at",
@@ -84,24 +108,42 @@ _EVENTS = select(events).where(events.c.id > bindparam("after")).order_by(events
 
 
 class SqlJobs:
-    """`ports.JobStore` on SQLAlchemy Core."""
+    """`ports.JobStore` on SQLAlchemy Core. Every method raises UnavailableError when the database cannot be used."""
 
     def __init__(self, engine: Engine) -> None:
-        self._reads = engine
-        self._writes = engine.execution_options(write=True)
+        self._engine = engine
+        self._writer = engine.execution_options(write=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _told_as_unavailable(), self._writer.begin() as db:
+            yield db
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _told_as_unavailable(), self._engine.connect() as db:
+            yield db
 
     # --- taking in -------------------------------------------------------------------------------------------------
 
-    def submit(self, job: Job, *, max_queued: int, cache_for: timedelta, idempotency_key: str | None = None) -> Job:
+    def submit(
+        self,
+        job: Job,
+        *,
+        max_queued: int,
+        cache_for: timedelta,
+        similar_within: int = 0,
+        idempotency_key: str | None = None,
+    ) -> Job:
         """See `ports.JobStore.submit`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             if idempotency_key is not None:
                 row = db.execute(_BY_IDEMPOTENCY_KEY, {"key": idempotency_key}).first()
                 if row is not None:
                     if row.cache_key != job.cache_key:
                         raise InvalidRequestError("this Idempotency-Key was used for another request")
                     return _known(db, row.id)
-            done = _cached(db, job, cache_for)
+            done = _cached(db, job, cache_for) or _similar(db, job, cache_for, similar_within)
             if done is not None:
                 _insert(db, done, idempotency_key)
                 _log(db, done)
@@ -118,7 +160,7 @@ class SqlJobs:
     def start(self, job_id: str, *, lease: timedelta) -> Job | None:
         """See `ports.JobStore.start`."""
         now = datetime.now(UTC)
-        with self._writes.begin() as db:
+        with self._writing() as db:
             changed = db.execute(_START, {"of_job": job_id, "now": _micros(now), "until": _micros(now + lease)})
             if changed.rowcount == 0:
                 return None
@@ -128,7 +170,7 @@ class SqlJobs:
 
     def alive(self, job_id: str, attempt: int) -> bool:
         """See `ports.JobStore.alive`."""
-        with self._reads.connect() as db:
+        with self._reading() as db:
             return db.scalar(_COUNT_ATTEMPT, _of(job_id, attempt)) == 1
 
     def renew(self, attempts: Iterable[tuple[str, int]], *, lease: timedelta) -> None:
@@ -136,12 +178,12 @@ class SqlJobs:
         until = _micros(datetime.now(UTC) + lease)
         rows = [{**_of(job_id, attempt), "until": until} for job_id, attempt in attempts]
         if rows:
-            with self._writes.begin() as db:
+            with self._writing() as db:
                 db.execute(_RENEW, rows)
 
     def progress(self, job_id: str, attempt: int, fraction: float) -> bool:
         """See `ports.JobStore.progress`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             changed = db.execute(update(jobs).where(_ATTEMPT).values(progress=fraction), _of(job_id, attempt))
             if changed.rowcount == 0:
                 return False
@@ -150,7 +192,7 @@ class SqlJobs:
 
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         """See `ports.JobStore.finish`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             if db.execute(_HOLD, _of(job_id, attempt)).rowcount == 0:
                 return False
             _finish(db, _known(db, job_id), outcome)
@@ -158,12 +200,12 @@ class SqlJobs:
 
     def release(self, job_id: str, attempt: int) -> bool:
         """See `ports.JobStore.release`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             return _requeue(db, job_id, attempt)
 
     def expire(self, *, max_attempts: int, now: datetime) -> int:
         """See `ports.JobStore.expire`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             rows = db.execute(
                 select(jobs.c.id, jobs.c.attempt).where(
                     jobs.c.status == Status.RUNNING, jobs.c.lease_until < _micros(now)
@@ -181,7 +223,7 @@ class SqlJobs:
 
     def cancel(self, job_id: str) -> Job:
         """See `ports.JobStore.cancel`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             job = _known(db, job_id)
             if job.status.final:
                 raise JobFinishedError(f"the job has {job.status} already")
@@ -197,7 +239,7 @@ class SqlJobs:
 
     def erase(self, job_id: str, delete_blob: Callable[[str], None]) -> None:
         """See `ports.JobStore.erase`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             job = _known(db, job_id)
             _promote(db, job_id)
             db.execute(delete(files).where(files.c.job_id == job_id))
@@ -207,12 +249,12 @@ class SqlJobs:
 
     def forget(self, sha256s: Sequence[str], delete_blob: Callable[[str], None]) -> None:
         """See `ports.JobStore.forget`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             _forget(db, sha256s, delete_blob)
 
     def outdated(self, before: datetime, limit: int) -> list[str]:
         """See `ports.JobStore.outdated`."""
-        with self._reads.connect() as db:
+        with self._reading() as db:
             return list(
                 db.scalars(
                     select(jobs.c.id)
@@ -224,14 +266,14 @@ class SqlJobs:
 
     def drop_events(self, before: datetime) -> None:
         """See `ports.JobStore.drop_events`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             db.execute(delete(events).where(events.c.time < _micros(before)))
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:
         """See `ports.JobStore.get`."""
-        with self._reads.connect() as db:
+        with self._reading() as db:
             return _find(db, job_id)
 
     def page(
@@ -245,7 +287,7 @@ class SqlJobs:
             query = query.where(jobs.c.status == status)
         if before is not None:
             query = query.where(jobs.c.id < before)
-        with self._reads.connect() as db:
+        with self._reading() as db:
             rows = db.execute(query).mappings().all()
             named: dict[str, list[File]] = {row["id"]: [] for row in rows}
             for file in db.execute(
@@ -256,13 +298,13 @@ class SqlJobs:
 
     def file(self, file_id: str) -> File | None:
         """See `ports.JobStore.file`."""
-        with self._reads.connect() as db:
+        with self._reading() as db:
             row = db.execute(select(files).where(files.c.id == file_id)).mappings().first()
             return _file(row) if row is not None else None
 
     def waiting(self, limit: int) -> list[tuple[str, str]]:
         """See `ports.JobStore.waiting`."""
-        with self._reads.connect() as db:
+        with self._reading() as db:
             rows = db.execute(
                 select(jobs.c.id, jobs.c.lane)
                 .where(jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
@@ -273,7 +315,7 @@ class SqlJobs:
 
     def queued(self) -> int:
         """See `ports.JobStore.queued`."""
-        with self._reads.connect() as db:
+        with self._reading() as db:
             return _count_queued(db)
 
     def events(self, after: int, *, limit: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
@@ -283,24 +325,34 @@ class SqlJobs:
             query = query.where(events.c.job_id == job_id)
         if operation is not None:
             query = query.where(events.c.operation == operation)
-        with self._reads.connect() as db:
+        with self._reading() as db:
             return [_event(row) for row in db.execute(query, {"after": after, "most": limit}).mappings()]
 
     def last_event_id(self) -> int:
         """See `ports.JobStore.last_event_id`."""
-        with self._reads.connect() as db:
+        with self._reading() as db:
             # The sequence, not max(id): it remembers also what was dropped.
             last = db.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'events'").scalar()
             return int(last or 0)
 
     def ping(self) -> None:
         """See `ports.JobStore.ping`."""
-        with self._writes.begin() as db:
+        with self._writing() as db:
             db.execute(select(func.count()).select_from(jobs).where(jobs.c.id == ""))
 
     def close(self) -> None:
         """See `ports.JobStore.close`."""
-        self._reads.dispose()
+        self._engine.dispose()
+
+
+@contextmanager
+def _told_as_unavailable() -> Iterator[None]:
+    """What the database says when it is locked, full, read-only or gone; it may be another time."""
+    try:
+        yield
+    except (OperationalError, NoConnectionError) as error:
+        reason = error.orig if isinstance(error, OperationalError) else error
+        raise UnavailableError(f"the database cannot be used just now ({reason})") from error
 
 
 # --- inside one transaction ----------------------------------------------------------------------------------------
@@ -339,6 +391,19 @@ def _cached(db: Connection, job: Job, cache_for: timedelta) -> Job | None:
     return _answered(_known(db, source_id), job, now)
 
 
+def _similar(db: Connection, job: Job, cache_for: timedelta, similar_within: int) -> Job | None:
+    """The job as it stands when the result of a photo that looks the same answers it, or None."""
+    if job.look is None or job.rest_key is None:
+        return None
+    now = datetime.now(UTC)
+    rows = db.execute(_SIMILAR, {"rest": job.rest_key, "since": _micros(now - cache_for)}).all()
+    look = int(job.look, 16)
+    distance, source_id = min((((look ^ int(row.look, 16)).bit_count(), row.id) for row in rows), default=(65, ""))
+    if distance > similar_within:
+        return None
+    return replace(_answered(_known(db, source_id), job, now), cached="similar", cache_distance=distance)
+
+
 def _answered(source: Job, job: Job, now: datetime) -> Job:
     """`job`, finished with what `source` found; the cache ages from when that was worked out."""
     shared = tuple(replace(file, id=str(uuid7()), job_id=job.id) for file in source.artifacts)
@@ -366,6 +431,7 @@ def _finish(db: Connection, job: Job, outcome: Outcome) -> None:
         progress=1.0 if outcome.status is Status.SUCCEEDED else job.progress,
         finished_at=now,
         computed_at=now,
+        look=outcome.look or job.look,
         result=outcome.result,
         error=outcome.error,
         faces_count=outcome.faces_count,
@@ -390,6 +456,7 @@ def _store_end(db: Connection, job: Job) -> None:
             "new_status": job.status,
             "new_progress": job.progress,
             "new_cached": job.cached,
+            "new_look": job.look,
             "new_started_at": _micros(job.started_at),
             "new_finished_at": _micros(job.finished_at),
             "new_computed_at": _micros(job.computed_at),
@@ -439,6 +506,9 @@ def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
             "status": job.status,
             "progress": job.progress,
             "cached": job.cached,
+            "cache_distance": job.cache_distance,
+            "look": job.look,
+            "rest_key": job.rest_key,
             "params": _json(job.params),
             "cache_key": job.cache_key,
             "leader_id": job.leader_id,
@@ -505,6 +575,9 @@ def _job(row: RowMapping, named: Sequence[File]) -> Job:
         status=Status(row["status"]),
         progress=row["progress"],
         cached=row["cached"],
+        cache_distance=row["cache_distance"],
+        look=row["look"],
+        rest_key=row["rest_key"],
         attempt=row["attempt"],
         leader_id=row["leader_id"],
         started_at=_moment(row["started_at"]) if row["started_at"] is not None else None,
@@ -547,8 +620,8 @@ def _json(value: dict[str, Any] | None) -> str | None:
 
 
 def _micros(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1_000_000)
+    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _moment(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1_000_000, UTC)
+    return _EPOCH + timedelta(microseconds=micros)

@@ -108,6 +108,14 @@ class MethodNotAllowedError(LimnerError):
     status = 405
 
 
+class RangeError(LimnerError):
+    """The file has no such part."""
+
+    slug = "range-not-satisfiable"
+    title = "Range not satisfiable"
+    status = 416
+
+
 class JobFinishedError(LimnerError):
     """The job has finished already."""
 

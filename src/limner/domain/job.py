@@ -49,7 +49,9 @@ class Job:
 
     `attempt` counts the starts and fences off overtaken ones. `leader_id` names the job that does the very same work
     and will answer for this one too. `cached` says that the result was another job's: `exact` or `similar`;
-    `computed_at` is when the result was really worked out, by whichever job.
+    `computed_at` is when the result was really worked out, by whichever job. `look` is the photo's perceptual hash (16
+    hex digits) and `rest_key` the cache key of all but the photo, where an operation can answer by likeness;
+    `cache_distance` is how many bits of the two looks differed.
     """
 
     id: str
@@ -61,6 +63,9 @@ class Job:
     status: Status = Status.QUEUED
     progress: float = 0.0
     cached: str | None = None
+    cache_distance: int | None = None
+    look: str | None = None
+    rest_key: str | None = None
     attempt: int = 0
     leader_id: str | None = None
     started_at: datetime | None = None
@@ -84,11 +89,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended: with a result and artifacts, or with an error (a problem object)."""
+    """How one attempt ended: with a result and artifacts, or with an error (a problem object). `look`: see `Job`."""
 
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     faces_count: int | None = None
+    look: str | None = None
     artifacts: tuple[File, ...] = ()
 
     @property

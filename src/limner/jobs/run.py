@@ -91,8 +91,9 @@ class _Attempt:
             self.stages = ctx.stages
             result = operation.run(operation.params.model_validate(self.job.params), ctx)
             return Outcome(
-                result=result.model_dump(mode="json"),
+                result=result.model_dump(mode="json", exclude_none=True),
                 faces_count=result.faces_count(),
+                look=None if ctx.look is None else f"{ctx.look:016x}",
                 artifacts=tuple(each.file for each in self.attached),
             )
         except CancelledError:

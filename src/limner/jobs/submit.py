@@ -6,19 +6,25 @@ one transaction decides (a repeat, a cached answer, the same work in flight, a f
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from uuid_utils import uuid7
 
-from limner.domain.errors import UnavailableError
+from limner.domain.errors import LimnerError, UnavailableError
 from limner.domain.job import File, Job, Role
 from limner.operation import ImageRef, Operation, P, R
 from limner.ports import BlobStore, Bus, Engine, JobStore
 from limner.telemetry import JOBS_SUBMITTED, request_id
+from limner.vision import image
+from limner.vision.image import Limits
 from limner.vision.models import Models
+from limner.vision.phash import SAME_PHOTO, perceptual_hash
 
 log = logging.getLogger(__name__)
+
+LOOK_SIDE = 256  # a perceptual hash needs no more
 
 
 @dataclass
@@ -30,6 +36,7 @@ class Counter:
     engine: Engine
     bus: Bus
     models: Models
+    limits: Limits
     max_queued: int
     cache_for: timedelta
     open: bool = True
@@ -40,7 +47,6 @@ class Counter:
         params: P,
         pictures: Mapping[str, bytes],
         *,
-        job_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Store the pictures (bytes by parameter name) and the job, and send it on its way.
@@ -49,24 +55,35 @@ class Counter:
         """
         if not self.open:
             raise UnavailableError("the service is stopping")
-        job_id = job_id or str(uuid7())
+        job_id = str(uuid7())
+        fingerprint = self.models.fingerprint(operation.models)
         job = Job(
             id=job_id,
             operation=operation.name,
             lane=operation.lane,
             params=params.model_dump(mode="json"),
-            cache_key=operation.cache_key(params, self.models.fingerprint(operation.models)),
+            cache_key=operation.cache_key(params, fingerprint),
             created_at=datetime.now(UTC),
             files=tuple(_input(job_id, name, getattr(params, name)) for name in pictures),
         )
+        if "cache" in operation.params.model_fields:
+            job = replace(job, rest_key=operation.rest_key(params, fingerprint))
+            if getattr(params, "cache", None) == "similar":
+                small = image.decode(pictures["image"], self.limits, at_least=LOOK_SIDE)
+                job = replace(job, look=f"{perceptual_hash(small):016x}")
         for data in pictures.values():
             self.blobs.put(data)
         try:
             stored = self.store.submit(
-                job, max_queued=self.max_queued, cache_for=self.cache_for, idempotency_key=idempotency_key
+                job,
+                max_queued=self.max_queued,
+                cache_for=self.cache_for,
+                similar_within=SAME_PHOTO,
+                idempotency_key=idempotency_key,
             )
         except Exception:
-            self.store.forget([file.sha256 for file in job.files], self.blobs.delete)
+            with suppress(LimnerError):  # the sweep tidies up what cannot be now
+                self.store.forget([file.sha256 for file in job.files], self.blobs.delete)
             raise
         # Between put and row an erasure may have removed the same bytes; from the row on, none will.
         for file in job.files:

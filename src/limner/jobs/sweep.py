@@ -57,7 +57,8 @@ class Sweep:
                 self.once()
             except Exception:
                 log.exception("sweep error")  # the next round tries again
-            self._stop.wait(self.every_s)
+            # A lease must be renewed well before it ends, however seldom a sweep is wanted.
+            self._stop.wait(min(self.every_s, self.lease.total_seconds() / 3))
 
     def once(self) -> None:
         """One round."""

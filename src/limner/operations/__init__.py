@@ -3,6 +3,7 @@
 from typing import Any
 
 from limner.operation import Operation
+from limner.operations.contours import contours
 from limner.operations.detect import detect
 
-CATALOGUE: dict[str, Operation[Any, Any]] = {each.name: each for each in (detect,)}
+CATALOGUE: dict[str, Operation[Any, Any]] = {each.name: each for each in (detect, contours)}

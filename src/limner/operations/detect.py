@@ -2,11 +2,14 @@
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from limner.operation import Context, ImageRef, Params, Result, operation
 from limner.vision import draw, faces, image
 from limner.vision.detector import DEFAULT_MIN_SCORE, scaled
+from limner.vision.mesh import MeshResult
+from limner.vision.pose import head_pose
 
 FINE_SIDE = 2048
 MARKS = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
@@ -26,6 +29,10 @@ class DetectParams(Params):
     max_faces: Annotated[
         int | None, Field(ge=1, le=10_000, title="At most", description="Only so many faces, best score first")
     ] = None
+    landmarks: Annotated[
+        Literal["five", "mesh"],
+        Field(title="Landmarks", description="`mesh` adds 478 points and the head's pose to each face"),
+    ] = "five"
     format: Annotated[
         Literal["jpeg", "png", "webp"] | None,
         Field(title="Format", description="Of the marked picture; default: like the photo"),
@@ -58,6 +65,22 @@ class LandmarksShape(BaseModel):
     mouth_right: PointShape
 
 
+class PoseShape(BaseModel):
+    """Which way the head is turned, degrees; all zero = upright, looking into the camera."""
+
+    yaw: float = Field(description="Positive = to the picture's right")
+    pitch: float = Field(description="Positive = up")
+    roll: float = Field(description="Positive = clockwise as seen in the picture")
+
+
+class MeshShape(BaseModel):
+    """MediaPipe's 478 points: [x, y, z], pixels; z smaller = nearer."""
+
+    points: list[list[float]]
+    presence: float = Field(ge=0, le=1, description="How surely there is a face")
+    pose: PoseShape
+
+
 class FaceShape(BaseModel):
     """A face: in pixels of the upright photo, and relative to its size."""
 
@@ -66,6 +89,7 @@ class FaceShape(BaseModel):
     score: float = Field(ge=0, le=1)
     landmarks: LandmarksShape
     roll_degrees: float = Field(description="Tilt of the eye line; positive = clockwise as seen in the picture")
+    mesh: MeshShape | None = Field(None, description="Only with `landmarks: mesh`")
 
 
 class SizeShape(BaseModel):
@@ -86,7 +110,7 @@ class DetectResult(Result):
         return len(self.faces)
 
 
-@operation(version=1, models=("yunet", "centerface"))
+@operation(version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"))
 def detect(params: DetectParams, ctx: Context) -> DetectResult:
     """Find the faces in a photo and mark each."""
     data = ctx.data(params.image)
@@ -96,12 +120,19 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
         found = ctx.models.detector().detect(
             small, min_score=params.min_score, precise=params.precise, max_faces=params.max_faces
         )
+    meshes: list[MeshShape | None] = [None] * len(found)
+    if params.landmarks == "mesh" and found:
+        with ctx.stage("mesh"):
+            fitted = ctx.models.mesh().fit(small, found)
+        meshes = [_mesh_shape(mesh, params.image.width / small.shape[1]) for mesh in fitted]
     height, width = small.shape[:2]
     found = scaled(found, params.image.width / width, params.image.height / height)
     if found and params.mark != "none":
         _mark(params, data, found, ctx)
     size = SizeShape(width=params.image.width, height=params.image.height)
-    return DetectResult(image=size, faces=[_shape(face, params.image) for face in found])
+    return DetectResult(
+        image=size, faces=[_shape(face, mesh, params.image) for face, mesh in zip(found, meshes, strict=True)]
+    )
 
 
 def _mark(params: DetectParams, data: bytes, found: list[faces.Face], ctx: Context) -> None:
@@ -122,7 +153,16 @@ def _mark(params: DetectParams, data: bytes, found: list[faces.Face], ctx: Conte
     )
 
 
-def _shape(face: faces.Face, photo: ImageRef) -> FaceShape:
+def _mesh_shape(mesh: MeshResult, factor: float) -> MeshShape:
+    pose = head_pose(mesh.points)
+    return MeshShape(
+        points=np.round(mesh.points.astype(float) * factor, 2).tolist(),
+        presence=round(mesh.presence, 4),
+        pose=PoseShape(yaw=round(pose.yaw, 1), pitch=round(pose.pitch, 1), roll=round(pose.roll, 1)),
+    )
+
+
+def _shape(face: faces.Face, mesh: MeshShape | None, photo: ImageRef) -> FaceShape:
     def point(at: faces.Point) -> PointShape:
         return PointShape(x=round(at.x, 2), y=round(at.y, 2))
 
@@ -144,4 +184,5 @@ def _shape(face: faces.Face, photo: ImageRef) -> FaceShape:
             mouth_right=point(marks.mouth_right),
         ),
         roll_degrees=round(face.roll_degrees, 2),
+        mesh=mesh,
     )

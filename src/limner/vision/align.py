@@ -70,7 +70,8 @@ def apply(matrix: Matrix, points: Points) -> Points:
 
 def inverse(matrix: Matrix) -> Matrix:
     """The way back. The transforms made here can always be inverted."""
-    return np.linalg.inv(matrix)
+    back: Matrix = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    return back
 
 
 def crop_box(head: Box, padding: float, canvas_width: int, canvas_height: int) -> Box:
@@ -88,14 +89,19 @@ def warp_image(image: NDArray[np.uint8], matrix: Matrix, width: int, height: int
 
     Bilinear; shrinking more than twice averages first, so that fine hair does not turn to grain.
     """
-    factor = int(1.0 / max(math.sqrt(abs(float(np.linalg.det(matrix[:2, :2])))), 1e-9))
+    factor = int(1.0 / max(math.sqrt(abs(float(np.linalg.det(matrix[:2, :2])))), 1e-9) + 1e-6)
     if factor >= 2:
         rows, columns = -(-image.shape[0] // factor), -(-image.shape[1] // factor)
         scale = scaling(image.shape[1] / columns, image.shape[0] / rows)
         image = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
         matrix = matrix @ scale
     warped = cv2.warpAffine(
-        image, _for_cv2(matrix), (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+        image,
+        _for_cv2(matrix),
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=fill,
     )
     return np.asarray(warped, dtype=np.uint8)
 
@@ -103,7 +109,12 @@ def warp_image(image: NDArray[np.uint8], matrix: Matrix, width: int, height: int
 def warp_labels(labels: NDArray[np.uint8], matrix: Matrix, width: int, height: int) -> NDArray[np.uint8]:
     """A label picture (H, W) through the transform, nearest neighbour: anything smoother invents labels. Outside: 0."""
     warped = cv2.warpAffine(
-        labels, _for_cv2(matrix), (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+        labels,
+        _for_cv2(matrix),
+        (width, height),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
     )
     return np.asarray(warped, dtype=np.uint8)
 

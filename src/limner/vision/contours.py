@@ -21,6 +21,7 @@ from limner.vision.regions import Mask
 from limner.vision.smooth import Ring
 
 Scheme = Literal["named", "seven", "labels", "own"]
+Source = Literal["client", "server"]
 
 LANDMARK_COUNTS = (478, 468, 68)
 
@@ -30,7 +31,7 @@ _PHOTO_QUALITY = 88
 _MOST_PHOTO_SIDE = 2_048  # of the embedded picture, unless a size is asked for
 _FOREHEAD_REACH = 2.2  # how far above the mesh a label map's skin may still be forehead, in heights of the mesh's
 _LEAST_EXTENT = 4.0  # px; a face smaller than this has collapsed
-_OUTSIDE = 0.25  # landmarks may leave the photo by this share of its longer side: a face can be cut off by its edge
+_EDGE = 1.0  # px by which a client's landmark may leave the photo: rounding
 _HAIR_ABOVE, _HAIR_BESIDE = 0.42, 0.10  # head beyond the landmarks without a map, of the face's height
 _MOST_REGIONS, _MOST_NAME = 64, 64
 
@@ -68,6 +69,7 @@ class Contours:
     """The view on the upright canvas, whole pixels."""
     landmarks: Points
     """Those used, source photo pixels."""
+    landmarks_source: Source
     assumptions: tuple[str, ...]
 
 
@@ -76,16 +78,19 @@ def trace(
     landmarks: Points,
     label_map: NDArray[np.uint8] | None = None,
     options: Options | None = None,
+    *,
+    landmarks_source: Source = "client",
 ) -> Contours:
     """The contours of one face.
 
     photo: (H, W, 3) uint8 RGB, upright by EXIF. landmarks: (478 | 468, ≥ 2) MediaPipe's mesh or (68, ≥ 2) iBUG, pixels
-    of the photo; further columns are not read. label_map: (h, w) uint8, any size of the photo's aspect.
+    of the photo; further columns are not read. landmarks_source: `client` when they came with the request, `server`
+    when they were fitted here. label_map: (h, w) uint8, any size of the photo's aspect.
     InvalidRequestError for landmarks, a map or options that cannot be used, naming the first that is wrong.
     """
     wanted = _checked_options(options or Options())
     height, width = photo.shape[:2]
-    source = checked_landmarks(landmarks, width, height)
+    source = checked_landmarks(landmarks, width, height, landmarks_source)
     assumptions: list[str] = []
     if label_map is not None:
         assumptions += _map_assumptions(labels.check(label_map, width, height), label_map, wanted, width, height)
@@ -120,20 +125,20 @@ def trace(
         head = _head_rings(face, on_grid, grid, crop, unit, wanted.smoothing, grain)
     return Contours(
         svg=_drawing(photo, to_crop, view, rings, head, wanted),
-        mask_contours={
-            key: [np.round(ring.polygon, 2).tolist() for ring in found] for key, found in rings.items()
-        },
+        mask_contours={key: [np.round(ring.polygon, 2).tolist() for ring in found] for key, found in rings.items()},
         transform=to_crop,
         roll_degrees=roll,
         crop=crop,
         landmarks=source,
+        landmarks_source=landmarks_source,
         assumptions=tuple(assumptions),
     )
 
 
-def checked_landmarks(landmarks: Points, width: int, height: int) -> Points:
+def checked_landmarks(landmarks: Points, width: int, height: int, source: Source = "client") -> Points:
     """The landmarks as (N, 2) float64. InvalidRequestError names the first bad one: count, a value that is no number,
-    a point outside the picture, all on one spot or line."""
+    a point outside the picture (a client's only: the server's mesh goes on where the photo cuts a face off), all on
+    one spot or line."""
     points = np.asarray(landmarks, dtype=np.float64)
     if points.ndim != 2 or points.shape[0] not in LANDMARK_COUNTS or points.shape[1] < 2:
         count = points.shape[0] if points.ndim else 0
@@ -145,18 +150,13 @@ def checked_landmarks(landmarks: Points, width: int, height: int) -> Points:
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
         raise InvalidRequestError(f"Landmark {int(np.argmin(finite))} is not a pair of finite numbers.")
-    slack = _OUTSIDE * max(width, height)
-    inside = ((points >= -slack) & (points <= (width + slack, height + slack))).all(axis=1)
-    if not inside.all():
+    inside = ((points >= -_EDGE) & (points <= (width + _EDGE, height + _EDGE))).all(axis=1)
+    if source == "client" and not inside.all():
         first = int(np.argmin(inside))
         x, y = points[first]
         raise InvalidRequestError(
             f"Landmark {first} at ({x:.1f}, {y:.1f}) lies outside the picture of {width}×{height} pixels."
         )
-    within = ((points >= 0) & (points <= (width, height))).all(axis=1)
-    if within.mean() < 0.5:
-        first = int(np.argmin(within))
-        raise InvalidRequestError(f"Most landmarks lie outside the picture, the first of them is landmark {first}.")
     _require_extent(points)
     return points
 
@@ -169,7 +169,9 @@ def _require_extent(points: Points) -> None:
     mouth = align.mouth_centre(points)
     if narrow * 4 < _LEAST_EXTENT or np.hypot(*(right - left)) < 1.0 or np.hypot(*(mouth - (left + right) / 2)) < 1.0:
         first = int(np.argmin(np.hypot(*(points[1:] - points[0]).T))) + 1
-        raise InvalidRequestError(f"The landmarks have collapsed: landmark {first} lies on landmark 0 or all on a line.")
+        raise InvalidRequestError(
+            f"The landmarks have collapsed: landmark {first} lies on landmark 0 or all on a line."
+        )
 
 
 def _require_unmirrored(level: Points) -> None:
@@ -238,31 +240,33 @@ def _crop(
     padding: float,
 ) -> Box:
     """The head's box with its margin, on the upright canvas."""
-    points = np.concatenate([level, face.parts["face"]])
-    low, high = points.min(axis=0), points.max(axis=0)
-    tall = float(np.ptp(face.parts["face"][:, 1]))
     if label_map is None:
-        low = low - (_HAIR_BESIDE * tall, _HAIR_ABOVE * tall)
-        high = high + (_HAIR_BESIDE * tall, 0.0)
+        points = np.concatenate([level, face.parts["face"]])
+        tall = float(np.ptp(face.parts["face"][:, 1]))
+        hair = np.array([_HAIR_BESIDE, _HAIR_ABOVE]) * tall
+        low, high = points.min(axis=0) - hair, points.max(axis=0) + hair * np.array([1.0, 0.0])
     else:
-        seen = _head_pixels(label_map, level, turn, photo_size)
-        low, high = np.minimum(low, seen.min(axis=0)), np.maximum(high, seen.max(axis=0))
+        points = np.concatenate([level, _head_pixels(label_map, level, turn, photo_size)])
+        low, high = points.min(axis=0), points.max(axis=0)
     low, high = np.maximum(low, 0), np.minimum(high, canvas)
     box = Box(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
     return align.crop_box(box, padding, *canvas)
 
 
-def _head_pixels(
-    label_map: NDArray[np.uint8], level: Points, turn: Matrix, photo_size: tuple[int, int]
-) -> Points:
-    """Corner points of all that is not background, on the canvas; where a map has several heads, of the one that the
-    landmarks lie on most."""
-    head = (label_map != 0).astype(np.uint8)
+def _head_pixels(label_map: NDArray[np.uint8], level: Points, turn: Matrix, photo_size: tuple[int, int]) -> Points:
+    """The outline, on the canvas, of the piece of not-background that most landmarks lie on; where they all lie on
+    background, nothing, (0, 2). To within the map's five-hundredth part."""
+    step = max(1, max(label_map.shape) // 512)
+    _, pieces = cv2.connectedComponents((label_map[::step, ::step] != 0).astype(np.uint8))
     to_canvas = turn @ align.scaling(photo_size[0] / label_map.shape[1], photo_size[1] / label_map.shape[0])
-    found, _ = cv2.findContours(head, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    on_map = align.apply(align.inverse(to_canvas), level).astype(np.float32)
-    best = max(found, key=lambda ring: sum(cv2.pointPolygonTest(ring, (float(x), float(y)), False) >= 0 for x, y in on_map[::8]))
-    return align.apply(to_canvas, best[:, 0, :].astype(np.float64) + 0.5)
+    to_canvas = to_canvas @ align.scaling(step, step)
+    columns, rows = np.floor(align.apply(align.inverse(to_canvas), level)).astype(np.intp).T
+    seen = pieces[np.clip(rows, 0, pieces.shape[0] - 1), np.clip(columns, 0, pieces.shape[1] - 1)]
+    if not seen.any():
+        return np.zeros((0, 2))
+    piece = (pieces == np.bincount(seen[seen > 0]).argmax()).astype(np.uint8)
+    found, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return align.apply(to_canvas, found[0][:, 0, :].astype(np.float64) + 0.5)
 
 
 class _Grid:
@@ -299,7 +303,9 @@ def _masks(
             parts = regions.with_sides_swapped(parts)
             notes.append("The segmentation map's left and right are the person's; they were exchanged.")
     else:
-        notes.append("Without a segmentation map the forehead ends where the face mesh does, and ears and hair are left out.")
+        notes.append(
+            "Without a segmentation map the forehead ends where the face mesh does, and ears and hair are left out."
+        )
     if len(landmarks) == 68:
         notes.append("With 68 landmarks the forehead, cheeks, under-eyes and chin are drawn by proportion.")
     masks = regions.named(outlines.outlines(landmarks, reach), grid.shape, parts)
@@ -348,9 +354,7 @@ def _drawing(
         width, height = max(1, round(view[0] * fine)), max(1, round(view[1] * fine))
         matrix = align.scaling(width / view[0], height / view[1]) @ to_crop
         turned = align.warp_image(photo, matrix, width, height, align.border_colour(photo))
-        embedded = svg.Photo(
-            image.encode(turned, "jpeg", quality=_PHOTO_QUALITY, subsampling="420"), "image/jpeg"
-        )
+        embedded = svg.Photo(image.encode(turned, "jpeg", quality=_PHOTO_QUALITY, subsampling="420"), "image/jpeg")
         if head is not None:
             clip.append(head)
         if options.transparent:

@@ -16,6 +16,8 @@ Hits = npt.NDArray[np.float32]  # (N, 15)
 X = [0, 2, 5, 7, 9, 11, 13]
 Y = [1, 3, 6, 8, 10, 12, 14]
 SCORE = 4
+_TINY = np.float32(1e-9)
+MAX_HITS = 1024  # the best so many are compared: comparing is quadratic, and a low score lets tens of thousands in
 
 
 def empty() -> Hits:
@@ -58,19 +60,20 @@ def clipped(hits: Hits, width: float, height: float) -> Hits:
 
 def sides(hits: Hits) -> npt.NDArray[np.float32]:
     """The boxes' sizes: square roots of their areas, (N,) pixels."""
-    return np.sqrt(np.maximum(hits[:, 2] - hits[:, 0], 0) * np.maximum(hits[:, 3] - hits[:, 1], 0))
+    return np.asarray(np.sqrt(_areas(hits)), np.float32)
 
 
 def overlaps(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
     """Intersection over union of every box of `one` with every box of `other`, (N, M)."""
     shared = _shared(one, other)
-    areas = _areas(one)[:, None] + _areas(other)[None, :] - shared
-    return shared / np.maximum(areas, np.float32(1e-9))
+    union = _areas(one)[:, None] + _areas(other)[None, :] - shared
+    return np.asarray(shared / np.maximum(union, _TINY), np.float32)
 
 
 def covered(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
     """Intersection over the smaller box's area, (N, M): 1 where one box lies within the other."""
-    return _shared(one, other) / np.maximum(np.minimum(_areas(one)[:, None], _areas(other)[None, :]), np.float32(1e-9))
+    smaller = np.minimum(_areas(one)[:, None], _areas(other)[None, :])
+    return np.asarray(_shared(one, other) / np.maximum(smaller, _TINY), np.float32)
 
 
 def best(hits: Hits, max_overlap: float, max_covered: float = 1) -> Hits:
@@ -78,7 +81,7 @@ def best(hits: Hits, max_overlap: float, max_covered: float = 1) -> Hits:
 
     `max_overlap` is intersection over union; `max_covered` is intersection over the smaller box.
     """
-    hits = hits[np.argsort(-hits[:, SCORE], kind="stable")]
+    hits = hits[np.argsort(-hits[:, SCORE], kind="stable")][:MAX_HITS]
     if len(hits) < 2:
         return hits
     clash = overlaps(hits, hits) > max_overlap
@@ -103,10 +106,12 @@ def faces(hits: Hits) -> list[Face]:
 
 
 def _areas(hits: Hits) -> npt.NDArray[np.float32]:
-    return (hits[:, 2] - hits[:, 0]) * (hits[:, 3] - hits[:, 1])
+    areas: npt.NDArray[np.float32] = (hits[:, 2] - hits[:, 0]) * (hits[:, 3] - hits[:, 1])
+    return areas
 
 
 def _shared(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
-    left, top = (np.maximum(one[:, None, i], other[None, :, i]) for i in (0, 1))
-    right, bottom = (np.minimum(one[:, None, i], other[None, :, i]) for i in (2, 3))
-    return np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
+    left, top = (np.maximum(one[:, None, at], other[None, :, at]) for at in (0, 1))
+    right, bottom = (np.minimum(one[:, None, at], other[None, :, at]) for at in (2, 3))
+    shared: npt.NDArray[np.float32] = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
+    return shared

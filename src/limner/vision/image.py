@@ -6,8 +6,9 @@ Read `probe`, then `decode`, then `encode`.
 """
 
 import io
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,14 @@ _PILLOW = {
     "image/bmp": "BMP",
     "image/tiff": "TIFF",
     "image/avif": "AVIF",
+}
+_MAGIC = {
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/tiff": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "image/bmp": re.compile(rb"BM....\0\0\0\0", re.DOTALL),
 }
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _OUTPUT: dict[str, Format] = {
@@ -159,18 +168,9 @@ def encode(
 
 def media_type_of(data: bytes) -> str:
     """The media type by the first bytes. UnsupportedMediaError for anything that is not accepted."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        return "image/gif"
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "image/tiff"
-    if data[:2] == b"BM" and data[6:10] == b"\0\0\0\0":
-        return "image/bmp"
+    for media_type, pattern in _MAGIC.items():
+        if pattern.match(data):
+            return media_type
     if data[4:8] == b"ftyp":
         brands = {data[8:12], *(data[at : at + 4] for at in range(16, min(int.from_bytes(data[:4]), 256), 4))}
         if brands & {b"avif", b"avis"}:
@@ -311,7 +311,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation, 1..8, in an EXIF block; 1 where it says nothing sensible. A broken block is no broken picture."""
+    """The orientation, 1..8, in an EXIF block; 1 where it says nothing sensible: a broken block spoils no picture."""
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
@@ -333,18 +333,19 @@ def _valid_orientation(value: object) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+_UPRIGHT: dict[int, Callable[[Pixels], npt.ArrayLike]] = {
+    2: lambda pixels: cv2.flip(pixels, 1),
+    3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
+    4: lambda pixels: cv2.flip(pixels, 0),
+    5: cv2.transpose,
+    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda pixels: cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180),
+    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}  # EXIF 2.32, tag 0x112
+
+
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """EXIF 2.32, tag 0x112: 2 mirrored, 3 upside down, 4 both, 5 transposed, 6 and 8 on a side, 7 transposed over."""
-    if orientation == 1:
-        return pixels
-    if orientation in {5, 7}:
-        pixels = cv2.transpose(pixels)
-    turns = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 7: cv2.ROTATE_180, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
-    if orientation in turns:
-        pixels = cv2.rotate(pixels, turns[orientation])
-    if orientation in {2, 4}:
-        pixels = cv2.flip(pixels, 1 if orientation == 2 else 0)
-    return pixels  # type: ignore[return-value]
+    return pixels if orientation == 1 else np.asarray(_UPRIGHT[orientation](pixels), np.uint8)
 
 
 def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:

@@ -67,7 +67,7 @@ def check(values: NDArray[np.uint8], photo_width: int, photo_height: int) -> lis
     present = [int(value) for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256))]
     if len(present) > MOST_VALUES:
         raise InvalidRequestError(
-            f"The segmentation map is not a label picture: it has {len(present)} values, at most {MOST_VALUES} are read."
+            f"The segmentation map is not a label picture: it has {len(present)} values, more than {MOST_VALUES}."
         )
     if present == [0]:
         raise InvalidRequestError("The segmentation map is empty: every pixel is 0, the background.")

@@ -16,7 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from limner.domain.errors import ModelError
@@ -35,21 +35,26 @@ _CENTRE_DOWN = 0.41
 _SIDE_PER_EYES_TO_MOUTH = 2.5
 _EYES_TO_MOUTH_PER_EYES = 1.05
 
+
+def _indices(text: str) -> NDArray[np.intp]:
+    return np.array(text.split(), dtype=np.intp)
+
+
 # Which mesh points the 71 eye points of `iris_landmark` are: MediaPipe's topology, the eye on the picture's left.
 # Lids (lower, upper), then the rings round them outward up to the brow.
-_LEFT_EYE_POINTS = np.array(
-    [33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173]
-    + [130, 25, 110, 24, 23, 22, 26, 112, 243, 247, 30, 29, 27, 28, 56, 190]
-    + [226, 31, 228, 229, 230, 231, 232, 233, 244, 113, 225, 224, 223, 222, 221, 189]
-    + [35, 124, 46, 53, 52, 65, 143, 111, 117, 118, 119, 120, 121, 128, 245]
-    + [156, 70, 63, 105, 66, 107, 55, 193]
+_LEFT_EYE_POINTS = _indices(
+    "33 7 163 144 145 153 154 155 133 246 161 160 159 158 157 173 "
+    "130 25 110 24 23 22 26 112 243 247 30 29 27 28 56 190 "
+    "226 31 228 229 230 231 232 233 244 113 225 224 223 222 221 189 "
+    "35 124 46 53 52 65 143 111 117 118 119 120 121 128 245 "
+    "156 70 63 105 66 107 55 193"
 )
-_RIGHT_EYE_POINTS = np.array(
-    [263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398]
-    + [359, 255, 339, 254, 253, 252, 256, 341, 463, 467, 260, 259, 257, 258, 286, 414]
-    + [446, 261, 448, 449, 450, 451, 452, 453, 464, 342, 445, 444, 443, 442, 441, 413]
-    + [265, 353, 276, 283, 282, 295, 372, 340, 346, 347, 348, 349, 350, 357, 465]
-    + [383, 300, 293, 334, 296, 336, 285, 417]
+_RIGHT_EYE_POINTS = _indices(
+    "263 249 390 373 374 380 381 382 362 466 388 387 386 385 384 398 "
+    "359 255 339 254 253 252 256 341 463 467 260 259 257 258 286 414 "
+    "446 261 448 449 450 451 452 453 464 342 445 444 443 442 441 413 "
+    "265 353 276 283 282 295 372 340 346 347 348 349 350 357 465 "
+    "383 300 293 334 296 336 285 417"
 )
 _LEFT_CORNERS = (33, 133)
 _RIGHT_CORNERS = (362, 263)
@@ -104,7 +109,7 @@ class FaceMesh:
     """Fits the mesh. Safe to share between threads; at most `instances` fits run at once, the others wait."""
 
     def __init__(self, folder: Path, *, instances: int = 2) -> None:
-        """`folder` holds the model files (`weights.py`). ModelError when one is missing; loading waits for first use."""
+        """`folder` holds the model files of `weights.py`. ModelError when one is missing; loading waits for use."""
         self._face = _Network(weights.path(folder, "face_landmark"), instances)
         self._iris = _Network(weights.path(folder, "iris_landmark"), instances)
 
@@ -157,8 +162,8 @@ class FaceMesh:
         outline, iris = self._iris.run(np.ascontiguousarray(cut[:, ::-1]) if mirrored else cut)
         outline, iris = outline.reshape(-1, 3), iris.reshape(-1, 3)
         if mirrored:
-            outline = outline * np.float32([-1, 1, 1]) + np.float32([_EYE_SIDE, 0, 0])
-            iris = iris * np.float32([-1, 1, 1]) + np.float32([_EYE_SIDE, 0, 0])
+            outline[:, 0] = _EYE_SIDE - outline[:, 0]
+            iris[:, 0] = _EYE_SIDE - iris[:, 0]
         # The numbering wants right, upper, left, lower on both eyes, so mirroring has swapped two.
         iris = iris[[0, 3, 2, 1, 4]] if mirrored else iris
         return region.back(outline, _EYE_SIDE), region.back(iris, _EYE_SIDE)

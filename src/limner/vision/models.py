@@ -1,12 +1,14 @@
 """The models of this process, each loaded when it is first asked for."""
 
 import hashlib
+import os
 import threading
 from functools import cached_property
 from pathlib import Path
 
 from limner.vision import weights
 from limner.vision.detector import Detector
+from limner.vision.mesh import FaceMesh
 
 
 class Models:
@@ -24,6 +26,15 @@ class Models:
     @cached_property
     def _detector(self) -> Detector:
         return Detector(self.folder)
+
+    def mesh(self) -> FaceMesh:
+        """The face mesh."""
+        with self._lock:
+            return self._mesh
+
+    @cached_property
+    def _mesh(self) -> FaceMesh:
+        return FaceMesh(self.folder, instances=os.cpu_count() or 1)
 
     def fingerprint(self, names: tuple[str, ...]) -> str:
         """One short word that changes when any of these models does."""

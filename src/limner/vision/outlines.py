@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from limner.vision.align import Points
 
 # Clockwise as seen, from the top of the forehead.
-_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377) + (
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109
-)  # fmt: skip
+_RIGHT_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377)
+_LEFT_OVAL = (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+_OVAL = (*_RIGHT_OVAL, *_LEFT_OVAL)
 _UPPER_OVAL = (21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251)  # temple to temple
 _ABOVE_BROWS = (251, 301, 300, 293, 334, 296, 336, 9, 107, 66, 105, 63, 70, 71, 21)
 _BETWEEN_BROWS = 9
+_NOSE_ROOT, _INNER_BROW_ENDS = 8, (55, 285)
 
 # Paired parts: (left, right), each from the outer side inward.
 _BROWS = (
@@ -33,9 +35,9 @@ _BELOW_LID = ((130, 25, 110, 24, 23, 22, 26, 112, 243), (359, 255, 339, 254, 253
 _LID_FOLD = ((226, 31, 228, 229, 230, 231, 232, 233, 244), (446, 261, 448, 449, 450, 451, 452, 453, 464))
 _CHEEKBONE = ((143, 111, 117, 118, 119, 120, 121, 128, 245), (372, 340, 346, 347, 348, 349, 350, 357, 465))
 # From the inner end of the under-eye down the nose's side, round the wing, along the mouth fold to beside the corner.
-_NOSE_SIDE_AND_FOLD = ((128, 47, 126, 142, 203, 206, 216, 57), (357, 277, 355, 371, 423, 426, 436, 287))
+_NOSE_SIDE_AND_FOLD = ((47, 126, 142, 203, 206, 216, 57), (277, 355, 371, 423, 426, 436, 287))
 _FACE_EDGE = ((172, 58, 132, 93, 234, 127), (397, 288, 361, 323, 454, 356))  # upward
-_NOSE_SIDE = ((8, 193, 188, 217, 209, 49, 129, 64, 98, 97, 2), (8, 417, 412, 437, 429, 279, 358, 294, 327, 326, 2))
+_NOSE_SIDE = ((193, 188, 217, 209, 49, 129, 64, 98, 97, 2), (417, 412, 437, 429, 279, 358, 294, 327, 326, 2))
 _UPPER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191, 78)
 _LOWER_LIP = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95, 78)
 _MOUTH = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
@@ -47,8 +49,8 @@ _JAW = (
 _NOSE_BASE_LINE = (132, 147, 187, 205, 98, 97, 2, 326, 327, 425, 411, 376, 361)
 _LOWER_OVAL = (361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132)
 
-_UNDER_EYE_DEPTH = np.array([0.0, 0.35, 0.62, 0.76, 0.8, 0.76, 0.66, 0.45, 0.0])
-"""How far the crescent reaches from below the lid towards the cheekbone, along the lid: a thin start at both ends."""
+_UNDER_EYE_DEPTH = np.array([0.0, 0.4, 0.75, 0.95, 1.0, 0.97, 0.86, 0.55, 0.0])
+"""The crescent's depth along the lid, from the outer to the inner end, as a share of the deepest."""
 
 MOUTH_CORNERS = {478: (61, 291), 468: (61, 291), 68: (48, 54)}
 
@@ -81,12 +83,13 @@ def _of_mesh(mesh: Points, forehead_reach: float) -> Outlines:
     def drawn(indices: Sequence[int]) -> Points:
         return mesh[list(indices)]
 
+    root = (mesh[_NOSE_ROOT] + mesh[list(_INNER_BROW_ENDS)]) / 2
     parts = {
         "face": drawn(_OVAL),
         "forehead": np.concatenate(
             [_raised(drawn(_UPPER_OVAL), mesh[_BETWEEN_BROWS], forehead_reach), drawn(_ABOVE_BROWS)]
         ),
-        "nose": np.concatenate([drawn(_NOSE_SIDE[1]), drawn(_NOSE_SIDE[0])[-2:0:-1]]),
+        "nose": np.concatenate([root, drawn(_NOSE_SIDE[1]), drawn(_NOSE_SIDE[0])[-2::-1]]),
         "upper_lip": drawn(_UPPER_LIP),
         "lower_lip": drawn(_LOWER_LIP),
         "mouth": drawn(_MOUTH),
@@ -95,16 +98,13 @@ def _of_mesh(mesh: Points, forehead_reach: float) -> Outlines:
     }
     for side, name in enumerate(("left", "right")):
         upper = drawn(_BELOW_LID[side])
-        toward = (drawn(_LID_FOLD[side]) + drawn(_CHEEKBONE[side])) / 2
-        lower = upper + (toward - upper) * (_UNDER_EYE_DEPTH * 1.25)[:, None]
-        cheek_top = drawn(_CHEEKBONE[side])[1:-1]
+        deepest = (mesh[_LID_FOLD[side][4]] + mesh[_CHEEKBONE[side][4]]) / 2 - upper[4]
+        lower = upper + deepest * _UNDER_EYE_DEPTH[:, None]
         parts |= {
             f"{name}_brow": drawn(_BROWS[side]),
             f"{name}_eye": drawn(_EYES[side]),
             f"{name}_under_eye": np.concatenate([upper, lower[-2:0:-1]]),
-            f"{name}_cheek": np.concatenate(
-                [cheek_top, drawn(_NOSE_SIDE_AND_FOLD[side]), drawn(_FACE_EDGE[side])]
-            ),
+            f"{name}_cheek": np.concatenate([lower[2:-1], drawn(_NOSE_SIDE_AND_FOLD[side]), drawn(_FACE_EDGE[side])]),
             f"{name}_jaw": drawn(_JAW[side]),
         }
     return Outlines(
@@ -129,9 +129,9 @@ def _of_68(points: Points, forehead_reach: float) -> Outlines:
     temples = upper[upper[:, 1] < float(points[17:27, 1].max())]
     floor = np.concatenate([_lifted(right_brow, 0.04 * width), [between], _lifted(left_brow, 0.04 * width)[::-1]])
     wings = _spread(points[31:36], points[33], 1.3)
-    bridge = 0.13 * width * np.array([1.0, 0.0])
-    nose_left = [between * 0.6 + points[27] * 0.4 - bridge * 0.45, points[28] - bridge * 0.6, points[29] - bridge * 0.8]
-    nose_right = [between * 0.6 + points[27] * 0.4 + bridge * 0.45, points[28] + bridge * 0.6, points[29] + bridge * 0.8]
+    half_nose = 0.13 * width * np.array([[0.45, 0.0], [0.6, 0.0], [0.8, 0.0]])
+    ridge = np.array([between * 0.6 + points[27] * 0.4, points[28], points[29]])
+    nose_left, nose_right = ridge - half_nose, ridge + half_nose
     wing_up = np.array([0.0, -0.18 * height])
     below_lip = points[57]
     chin_top = below_lip + (jaw[8] - below_lip) * 0.3
@@ -139,10 +139,7 @@ def _of_68(points: Points, forehead_reach: float) -> Outlines:
     parts = {
         "face": np.concatenate([upper, jaw[::-1]]),
         "forehead": np.concatenate([_raised(temples, between, forehead_reach), floor]),
-        "nose": np.array(
-            [nose_left[0], nose_right[0], nose_right[1], nose_right[2], wings[4] + wing_up, wings[4]]
-            + [points[34], points[33], points[32], wings[0], wings[0] + wing_up, nose_left[2], nose_left[1]]
-        ),
+        "nose": np.concatenate([nose_right, [wings[4] + wing_up], wings[::-1], [wings[0] + wing_up], nose_left[::-1]]),
         "upper_lip": points[[48, 49, 50, 51, 52, 53, 54, 64, 63, 62, 61, 60]],
         "lower_lip": points[[48, 59, 58, 57, 56, 55, 54, 64, 65, 66, 67, 60]],
         "mouth": points[60:68],
@@ -156,8 +153,8 @@ def _of_68(points: Points, forehead_reach: float) -> Outlines:
         long = float(np.hypot(*(eye[-1] - eye[0])))
         outward = np.sign(eye[0, 0] - eye[-1, 0]) * long
         lid = _even(eye, 9)
-        below = lid + np.array([0.0, 0.16 * long])
-        lower = below + np.stack([np.zeros(9), 0.62 * long * _UNDER_EYE_DEPTH], axis=1)
+        below = lid + np.array([0.0, 0.14 * long])
+        lower = below + np.stack([np.zeros(9), 0.4 * long * _UNDER_EYE_DEPTH], axis=1)
         fold = (wing + corner) / 2 + np.array([0.35 * outward, 0.0])
         cheek_top = np.concatenate([lower[1:-1], [wing + wing_up * 2.0]])
         beside_corner = corner + np.array([0.3 * outward, 0.0])
@@ -169,8 +166,10 @@ def _of_68(points: Points, forehead_reach: float) -> Outlines:
                 [cheek_top, [wing + np.array([0.12 * outward, 0.0]), fold, beside_corner], edge]
             ),
             f"{name}_jaw": np.concatenate(
-                [[edge[1], beside_corner, chin_top + np.sign(outward) * np.abs(chin_half)]]
-                + [jaw[7:2:-1] if name == "left" else jaw[9:14]]
+                [
+                    [edge[1], beside_corner, chin_top + np.sign(outward) * np.abs(chin_half)],
+                    jaw[7:2:-1] if name == "left" else jaw[9:14],
+                ]
             ),
         }
     return Outlines(parts, points[[48, 54]], float((left_brow[0, 1] + right_brow[0, 1]) / 2), width)
@@ -178,22 +177,26 @@ def _of_68(points: Points, forehead_reach: float) -> Outlines:
 
 def _raised(edge: Points, between_brows: Points, reach: float) -> Points:
     """The forehead's edge pushed away from between the brows: up fully, sideways half as much."""
-    return between_brows + (edge - between_brows) * np.array([1.0 + (reach - 1.0) * 0.5, reach])
+    return _points(between_brows + (edge - between_brows) * np.array([1.0 + (reach - 1.0) * 0.5, reach]))
 
 
 def _upper_oval(left: Points, right: Points, top: float) -> Points:
     """Half an ellipse from left to right over `top`, 13 points."""
     angle = np.linspace(np.pi, 0.0, 13)
     middle, half = (left + right) / 2, (right - left) / 2
-    return middle + np.cos(angle)[:, None] * half + np.sin(angle)[:, None] * np.array([0.0, top - middle[1]])
+    return _points(middle + np.cos(angle)[:, None] * half + np.sin(angle)[:, None] * np.array([0.0, top - middle[1]]))
 
 
 def _lifted(line: Points, by: float) -> Points:
-    return line - np.array([0.0, by])
+    return _points(line - np.array([0.0, by]))
 
 
 def _spread(line: Points, about: Points, factor: float) -> Points:
-    return about + (line - about) * np.array([factor, 1.0])
+    return _points(about + (line - about) * np.array([factor, 1.0]))
+
+
+def _points(values: npt.ArrayLike) -> Points:
+    return np.asarray(values, dtype=np.float64)
 
 
 def _even(line: Points, count: int) -> Points:

@@ -3,7 +3,7 @@
 Read `named` first. Masks are (H, W) uint8, 0 or 255, all of one frame: upright, mouth below the eyes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import cv2
@@ -15,11 +15,10 @@ from limner.vision.outlines import Outlines
 
 Mask: TypeAlias = NDArray[np.uint8]
 
-NAMED = (
-    ("forehead", "left_brow", "right_brow", "left_eye", "right_eye", "left_under_eye", "right_under_eye")
-    + ("left_cheek", "right_cheek", "nose", "upper_lip", "mouth", "lower_lip", "chin", "jaw")
-    + ("left_ear", "right_ear", "hair")
-)
+_FEATURES = ("left_brow", "right_brow", "left_eye", "right_eye", "nose", "upper_lip", "mouth", "lower_lip")
+_ONLY_WITH_MAP = ("left_ear", "right_ear", "hair")
+_SKIN = ("forehead", "left_under_eye", "right_under_eye", "left_cheek", "right_cheek", "chin", "jaw")
+NAMED = (*_SKIN, *_FEATURES, *_ONLY_WITH_MAP)
 """The scheme of names. Ears and hair need a label map; the mouth is what shows between the lips, if anything does;
 the jaw lies below the mouth's corners on both sides of the chin."""
 
@@ -34,10 +33,7 @@ SEVEN: Mapping[str, str] = {
 }
 """The numbered scheme. The lower face is the lower third: from the nose's base to the chin, without the lips."""
 
-_OWN_LABEL = frozenset(
-    ("left_brow", "right_brow", "left_eye", "right_eye", "nose", "upper_lip", "mouth", "lower_lip")
-    + ("left_ear", "right_ear", "hair")
-)
+_OWN_LABEL = frozenset((*_FEATURES, *_ONLY_WITH_MAP))
 _PAIRED = ("brow", "eye", "ear")
 _SHIFT = 4  # fillPoly takes fixed-point coordinates with this many binary places
 _GAP = 0.005  # of the face's width, left free round regions that are cut out of skin
@@ -132,11 +128,13 @@ class _Face:
     def _features(self) -> dict[str, Mask]:
         """Brows, eyes, nose, lips: the label's shape, else the outline."""
         masks = {}
-        for name in ("left_brow", "right_brow", "left_eye", "right_eye", "nose", "upper_lip", "mouth", "lower_lip"):
+        for name in _FEATURES:
             labelled = self._labels.get(name)
             masks[name] = self._on_skin(self._drawn(name)) if labelled is None else labelled
         if self._skin is None:
-            # Drawn lips meet the drawn mouth exactly; the mouth wins.
+            # A closed mouth is drawn as a sliver between the lips: not a region. An open one wins over drawn lips.
+            if self._is_sliver(masks["mouth"]):
+                masks["mouth"] = np.zeros(self._shape, np.uint8)
             for lip in ("upper_lip", "lower_lip"):
                 masks[lip] = _minus(masks[lip], masks["mouth"])
         return masks
@@ -144,37 +142,32 @@ class _Face:
     def _cut(self, name: str, without: Sequence[Mask]) -> Mask:
         """A region of skin: its outline less the others, a gap kept, its largest piece."""
         mask = self._on_skin(self._drawn(name))
-        x, y, width, height = cv2.boundingRect(mask)
-        if width == 0:
-            return mask
-        window = np.s_[y : y + height, x : x + width]
-        part = mask[window].copy()
         for other in without:
-            part = _minus(part, np.ascontiguousarray(other[window]))
-        part = _largest(_eroded(part, self._gap))
-        cut = np.zeros_like(mask)
-        cut[window] = part
-        return cut
+            mask = _minus(mask, other)
+        return _in_window(mask, lambda part: _largest(_eroded(part, self._gap)))
 
     def _ears(self) -> dict[str, Mask]:
         """Skin beside the face's oval between the brows' level and a little below the mouth; only a map tells."""
-        ears = {name: self._labels[name] for name in ("left_ear", "right_ear") if name in self._labels}
+        ears: dict[str, Mask] = {name: self._labels[name] for name in ("left_ear", "right_ear") if name in self._labels}
         if self._skin is None or ears:
             return ears
-        beside = _minus(self._skin, _dilated(self._drawn("face"), 2 * self._gap))
+        beside = _minus(self._skin, _dilated(self._drawn("face"), self._gap))
         top = int(max(0, self._outlines.brow_level))
         mouth = self._outlines.mouth_line
         beside[:top] = 0
         beside[max(0, int(mouth[:, 1].max() + 0.12 * self._unit)) :] = 0
-        beside = _opened(beside, max(1, round(0.012 * self._unit)))
+        beside = _opened(beside, max(1, round(0.005 * self._unit)))
         middle = int(np.clip(self._outlines.parts["face"][:, 0].mean(), 0, self._shape[1]))
-        for name, columns in (("left_ear", np.s_[:middle]), ("right_ear", np.s_[middle:])):
-            half = np.zeros_like(beside)
-            half[:, columns] = beside[:, columns]
-            ear = _eroded(_largest(half), self._gap)
+        for name, columns in (("left_ear", np.s_[:, :middle]), ("right_ear", np.s_[:, middle:])):
+            ear = _in_window(beside[columns], lambda part: _eroded(_largest(part), self._gap))
             if cv2.countNonZero(ear) > 0.002 * self._unit * self._unit:
-                ears[name] = ear
+                ears[name] = np.zeros_like(beside)
+                ears[name][columns] = ear
         return ears
+
+    def _is_sliver(self, mask: Mask) -> bool:
+        """Thinner on the mean than a hundredth of the face's width."""
+        return cv2.countNonZero(mask) < 0.01 * self._unit * cv2.boundingRect(mask)[2]
 
     def _below_mouth(self) -> Mask:
         """All below the line through the mouth's corners."""
@@ -197,6 +190,18 @@ def _filled(polygon: Points, shape: tuple[int, int]) -> Mask:
     fixed = np.clip(np.round((polygon - 0.5) * (1 << _SHIFT)), -(1 << 24), 1 << 24).astype(np.int32)
     cv2.fillPoly(mask, [fixed], 255, lineType=cv2.LINE_8, shift=_SHIFT)
     return mask
+
+
+def _in_window(mask: Mask, change: Callable[[Mask], Mask]) -> Mask:
+    """The mask changed by a function that never adds pixels, which gets only the part that holds any."""
+    mask = np.ascontiguousarray(mask)
+    x, y, width, height = cv2.boundingRect(mask)
+    if width == 0:
+        return mask
+    window = np.s_[y : y + height, x : x + width]
+    changed = np.zeros_like(mask)
+    changed[window] = change(np.ascontiguousarray(mask[window]))
+    return changed
 
 
 def _largest(mask: Mask) -> Mask:
@@ -225,8 +230,8 @@ def _disc(radius: int) -> Mask:
 
 
 def _middle_x(mask: Mask) -> float:
-    moments = cv2.moments(mask, binaryImage=True)
-    return moments["m10"] / max(moments["m00"], 1.0)
+    columns = np.count_nonzero(mask[::4], axis=0)  # every fourth row says enough
+    return float(np.arange(len(columns)) @ columns) / max(int(columns.sum()), 1)
 
 
 def _u8(truth: NDArray[np.bool_]) -> Mask:

@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
 import cv2
@@ -23,7 +24,7 @@ _FIRST_LETTER = re.compile(r"[A-Za-z_]")
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How regions are drawn. Colours are `#rgb`, `#rrggbb` or a name; lengths are pixels of the crop."""
+    """How regions are drawn. Colours are `#rgb`, `#rrggbb` or a name; lengths are pixels as drawn."""
 
     fill: str = "#A16AA9"
     opacity: float = 0.5
@@ -85,19 +86,21 @@ def document(
     clip: outlines that the photo is cut to, each a polygon (N, 2) or rings; it shows where it is inside all of them.
     """
     drawn = size or (width, height)
+    thin = width / drawn[0]  # a pixel as drawn, in pixels of the view
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1" '
-        f'width="{drawn[0]}" height="{drawn[1]}" viewBox="0 0 {width} {height}">',
+        f'<svg {spaces} version="1.1" width="{drawn[0]}" height="{drawn[1]}" viewBox="0 0 {width} {height}">',
         f"<title>{escape(title)}</title>",
     ]
     if photo is not None:
         lines += _photo(photo, width, height, clip)
-    dash = f' stroke-dasharray="{",".join(map(_number, style.dash))}"' if any(style.dash) else ""
+    dash = ",".join(_number(length * thin) for length in style.dash) if any(style.dash) else "none"
     # fill-opacity and not opacity, so that the stroke stays as strong as it is asked for.
     lines.append(
         f'<g class="regions" fill="{style.fill}" fill-opacity="{_number(style.opacity)}" fill-rule="evenodd" '
-        f'stroke="{style.stroke}" stroke-width="{_number(style.stroke_width)}"{dash} stroke-linejoin="round">'
+        f'stroke="{style.stroke}" stroke-width="{_number(style.stroke_width * thin)}" stroke-dasharray="{dash}" '
+        'stroke-linejoin="round">'
     )
     font = max(8.0, 0.022 * max(width, height))
     for shape in shapes:
@@ -106,11 +109,12 @@ def document(
     return "\n".join(lines)
 
 
-def inner_pole(rings: Sequence[Ring]) -> tuple[float, float, float]:
-    """The visual centre: the point inside the rings that is farthest from their edge, x, y, and that distance.
+def inner_pole(rings: Sequence[Ring]) -> tuple[float, float, float, float]:
+    """The visual centre of the rings' inside: x, y, the distance to the edge there, and the room to its sides.
 
-    By the distance transform of the rings drawn small: within a hundredth of their extent, and inside even where the
-    centroid is not.
+    Where the distance transform of the rings drawn small is greatest: inside even where the centroid is not. A long
+    shape has a whole ridge of such places, so of those within a twentieth of the greatest distance the one nearest
+    to the centroid is taken.
     """
     polygons = [ring.polygon for ring in rings]
     low = np.min([polygon.min(axis=0) for polygon in polygons], axis=0)
@@ -118,9 +122,16 @@ def inner_pole(rings: Sequence[Ring]) -> tuple[float, float, float]:
     scale = _POLE_GRID / max(extent, 1e-6)
     drawn = np.zeros((_POLE_GRID + 4, _POLE_GRID + 4), np.uint8)
     cv2.fillPoly(drawn, [np.round((polygon - low) * scale + 2).astype(np.int32) for polygon in polygons], 255)
-    _, distance, _, place = cv2.minMaxLoc(cv2.distanceTransform(drawn, cv2.DIST_L2, 5))
-    x, y = (np.array(place) - 2) / scale + low
-    return float(x), float(y), distance / scale
+    distance = np.asarray(cv2.distanceTransform(drawn, cv2.DIST_L2, 5))
+    rows, columns = np.nonzero(distance >= 0.95 * distance.max())
+    inside = np.argwhere(drawn)
+    middle = inside.mean(axis=0)
+    best = int(np.argmin((rows - middle[0]) ** 2 + (columns - middle[1]) ** 2))
+    row, column = int(rows[best]), int(columns[best])
+    walls = np.flatnonzero(drawn[row] == 0)
+    beside = float(np.abs(walls - column).min())
+    x, y = (np.array([column, row]) - 2) / scale + low
+    return float(x), float(y), float(distance[row, column]) / scale, beside / scale
 
 
 def path_data(beziers: Beziers) -> str:
@@ -129,12 +140,10 @@ def path_data(beziers: Beziers) -> str:
     Relative to the rounded points, not the exact ones, so that rounding does not add up.
     """
     points = np.round(beziers * 10).astype(np.int64)  # tenths of a pixel
-    x, y = points[0, 0]
-    commands = [f"M{_tenths(x)} {_tenths(y)}"]
-    for start, first, second, end in points:
-        numbers = (_tenths(value) for point in (first, second, end) for value in point - start)
-        commands.append("c" + " ".join(numbers).replace(" -", "-"))
-    return "".join(commands) + "z"
+    x, y = points[0, 0].tolist()
+    steps = (points[:, 1:] - points[:, :1]).reshape(-1, 6).tolist()
+    curves = "".join("c" + " ".join(map(_tenths, step)).replace(" -", "-") for step in steps)
+    return f"M{_tenths(x)} {_tenths(y)}{curves}z"
 
 
 def _region(shape: Shape, style: Style, font: float, width: int) -> list[str]:
@@ -147,9 +156,9 @@ def _region(shape: Shape, style: Style, font: float, width: int) -> list[str]:
         f'<path d="{data}"/>',
     ]
     if shape.text is not None:
-        x, y, room = inner_pole(shape.rings)
-        letters = max(len(shape.text), 1)
-        fitting = min(font, max(0.45 * font, 3.2 * room / letters, 0.9 * room if letters <= 2 else 0.0))
+        x, y, around, beside = inner_pole(shape.rings)
+        # A letter is about 0.55 of the font's size wide and 0.7 high.
+        fitting = max(0.4 * font, min(font, 3.4 * beside / max(len(shape.text), 1), 2.2 * around))
         x = float(np.clip(x, fitting, max(width - fitting, fitting)))
         lines.append(
             f'<text x="{_number(x)}" y="{_number(y)}" dy=".35em" text-anchor="middle" font-family="sans-serif" '
@@ -191,10 +200,9 @@ def _number(value: float) -> str:
     return "0" if text in {"-0", ""} else text
 
 
+@lru_cache(maxsize=4096)
 def _tenths(value: int) -> str:
     """A whole number of tenths as decimal, as short as SVG allows: `.5`, `-3`, `12.4`."""
-    whole, rest = divmod(abs(int(value)), 10)
+    whole, rest = divmod(abs(value), 10)
     text = f"{whole or ''}.{rest}" if rest else str(whole)
     return f"-{text}" if value < 0 else text
-
-

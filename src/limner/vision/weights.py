@@ -221,7 +221,7 @@ def _prepared(published: Path) -> bytes:
 
     Both detectors are fully convolutional; what fixes their size is only what the file says of its input and outputs.
     """
-    import onnx  # noqa: PLC0415  slow to import, and needed only here
+    import onnx  # slow, and needed only here
 
     model = onnx.load(published)
     graph = model.graph

@@ -34,9 +34,10 @@ class YuNet:
         blob = np.zeros((1, 3, rows, columns), np.float32)  # BGR, 0..255
         for channel in range(3):
             blob[0, 2 - channel, : image.shape[0], : image.shape[1]] = image[:, :, channel]
-        outputs = iter(self._session.run(_OUTPUTS, {"input": blob}))
+        outputs = self._session.run(_OUTPUTS, {"input": blob})
         found = [
-            _decoded(stride, columns // stride, min_score, *(next(outputs)[0] for _ in range(4))) for stride in _STRIDES
+            _decoded(stride, columns // stride, [each[0] for each in outputs[4 * at : 4 * at + 4]], min_score)
+            for at, stride in enumerate(_STRIDES)
         ]
         return hits.best(hits.joined(found), MAX_OVERLAP)
 
@@ -45,20 +46,14 @@ def _padded(image: npt.NDArray[np.uint8]) -> tuple[int, int]:
     return max(32, -(-image.shape[0] // 32) * 32), max(32, -(-image.shape[1] // 32) * 32)
 
 
-def _decoded(
-    stride: int,
-    columns: int,
-    min_score: float,
-    cls: npt.NDArray[np.float32],
-    obj: npt.NDArray[np.float32],
-    bbox: npt.NDArray[np.float32],
-    kps: npt.NDArray[np.float32],
-) -> Hits:
-    """One stride's cells, row by row: cls and obj (N, 1), bbox (N, 4), kps (N, 10), to hits of at least `min_score`.
+def _decoded(stride: int, columns: int, outputs: list[npt.NDArray[np.float32]], min_score: float) -> Hits:
+    """One stride's cells, row by row, to hits of at least `min_score`.
 
+    `outputs` are cls (N, 1), obj (N, 1), bbox (N, 4) and kps (N, 10); boxes and points are relative to the cell.
     The threshold comes before everything else: few of the tens of thousands of cells are worth decoding. The network
     names the person's right eye first, which is the one on the left of the picture.
     """
+    cls, obj, bbox, kps = outputs
     scores = np.sqrt(cls[:, 0].clip(0, 1) * obj[:, 0].clip(0, 1))
     index = np.flatnonzero(scores >= min_score)
     rows = np.empty((len(index), 15), np.float32)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -83,7 +84,7 @@ def create_app(desk: Desk, at_work: Callable[[], AbstractContextManager[None]]) 
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After", "X-Request-ID", "ETag"],
         )
-    app.add_middleware(SameOriginSockets, allowed=origins)
+    app.add_middleware(SameOriginSockets, allowed=(*origins, *_own_origin(desk.settings.public_url)))
     app.add_middleware(Observe, quiet=desk.settings.load_test_mode)
     return app
 
@@ -108,7 +109,15 @@ class SameOriginSockets:
         if not origin or "*" in self._allowed or origin in self._allowed:
             return True
         host: bytes = headers.get(b"host", b"")
-        return origin.partition("://")[2] == host.decode("latin-1")
+        return bool(origin.partition("://")[2] == host.decode("latin-1"))
+
+
+def _own_origin(public_url: str | None) -> tuple[str, ...]:
+    """The origin of our own page where a proxy in front has another name than the Host it passes on."""
+    if public_url is None:
+        return ()
+    parts = urlsplit(public_url)
+    return (f"{parts.scheme}://{parts.netloc}".lower(),)
 
 
 def _complete_schema(app: FastAPI) -> None:

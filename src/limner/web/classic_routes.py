@@ -3,14 +3,16 @@
 Three families: `/image` … `/faces`, `/api/v1/images` … `/ws/v1/faces`, and the facial-contour paths.
 """
 
+import base64
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from pydantic_core import to_json
 from starlette.datastructures import UploadFile
 
-from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoundError
+from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoundError, UnsupportedMediaError
 from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Role, Status
 from limner.web import shapes
@@ -18,7 +20,7 @@ from limner.web.desk import Desk, DeskDep
 from limner.web.event_streams import serve_socket
 from limner.web.job_routes import send_file
 from limner.web.operation_routes import Responses, problem_response
-from limner.web.read_request import FORM_OVERHEAD_BYTES, read_form
+from limner.web.read_request import FORM_OVERHEAD_BYTES, read_body, read_form, read_json
 
 router = APIRouter(tags=["classic"])
 
@@ -49,7 +51,7 @@ async def _submit(request: Request, desk: Desk) -> Job:
     with desk.memory.share() as share:
         limit = desk.limits.max_bytes + FORM_OVERHEAD_BYTES
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-            raise InvalidRequestError("send the picture as multipart/form-data, part 'file'")
+            raise UnsupportedMediaError("send the picture as multipart/form-data, part 'file'")
         form = await read_form(request, desk, share, limit, max_files=2)
         try:
             part = form.get("file") or form.get("image")
@@ -148,14 +150,14 @@ async def get_processed_image(job_id: str, request: Request, desk: DeskDep) -> R
 
 
 class _NoFaceError(FaceNotFoundError):
-    """No face was found in the photo, so there is no marked picture."""
+    """There is no marked picture: no face was found in the photo, or none was to be marked."""
 
     status = 404
 
 
 def as_face_message(event: Event, base: str) -> str | None:
     """The classic message: only for detect jobs that found a face."""
-    if not _tells_of_face(event):
+    if not _tells_of_picture(event):
         return None
     assert event.content is not None
     return json.dumps(
@@ -169,12 +171,14 @@ def as_face_message(event: Event, base: str) -> str | None:
     )
 
 
-def _tells_of_face(event: Event) -> bool:
+def _tells_of_picture(event: Event) -> bool:
+    """Of a face that was found and marked; a photo that was only looked at (`mark=none`) has no picture to show."""
     return (
         event.type is EventType.SUCCEEDED
         and event.operation == "detect"
         and event.content is not None
         and bool(event.content["faces_count"])
+        and bool(event.content["artifacts"])
     )
 
 
@@ -237,8 +241,9 @@ async def get_api_image_meta(file_id: str, request: Request, desk: DeskDep) -> R
 
 def as_picture_url(event: Event, base: str) -> str | None:
     """The classic text: the URL of the marked picture."""
-    if not _tells_of_face(event) or event.content is None or not event.content["artifacts"]:
+    if not _tells_of_picture(event):
         return None
+    assert event.content is not None
     return _image_url(base, event.content["artifacts"][0]["id"])
 
 
@@ -246,3 +251,90 @@ def as_picture_url(event: Event, base: str) -> str | None:
 async def socket_picture_urls(socket: WebSocket, desk: DeskDep) -> None:
     """The URL of each marked picture as plain text."""
     await serve_socket(socket, desk.streams, as_picture_url, desk.base_url(socket), stream="urls")
+
+
+# --- /api/v1/submit, /api/v1/status and the same under /api/v1/frontal/crop ------------------------------------------
+
+_CONTOUR_STATES = {
+    Status.QUEUED: "pending",
+    Status.RUNNING: "processing",
+    Status.SUCCEEDED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "failed",
+}
+_CONTOURS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {
+                        "image": {"type": "string", "description": "Base64 or a data URL"},
+                        "landmarks": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "properties": {"x": {"type": "number"}, "y": {"type": "number"}},
+                            },
+                        },
+                        "segmentation_map": {"type": "string", "description": "Base64 or a data URL"},
+                        "loadtest_mode": {"type": "boolean"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/api/v1/submit", status_code=202, openapi_extra=_CONTOURS_BODY)
+async def post_contours(request: Request, desk: DeskDep) -> Response:
+    """Submit a face for its contours by label."""
+    return await _submit_contours(request, desk, "labels")
+
+
+@router.post("/api/v1/frontal/crop/submit", status_code=202, openapi_extra=_CONTOURS_BODY)
+async def post_frontal_crop(request: Request, desk: DeskDep) -> Response:
+    """Submit a face for its seven numbered regions."""
+    return await _submit_contours(request, desk, "seven")
+
+
+async def _submit_contours(request: Request, desk: Desk, scheme: str) -> Response:
+    operation = desk.catalogue["contours"]
+    with desk.memory.share() as share:
+        limit = (2 * desk.limits.max_bytes + FORM_OVERHEAD_BYTES) * 4 // 3
+        body = await read_body(request, desk, share, limit)
+
+        def submit() -> Job:
+            sent, pictures = read_json(body, operation, desk.limits)
+            skips_delay = sent.get("loadtest_mode") is True or desk.settings.load_test_mode
+            values = {
+                "scheme": scheme,
+                "landmarks": sent.get("landmarks") or None,
+                "answer_after_s": 0 if skips_delay else desk.settings.simulated_delay_s,
+            }
+            return desk.counter.submit(operation, operation.parse(values, pictures, desk.limits), pictures)
+
+        job = await desk.call(submit)
+    return _json({"id": job.id, "status": "pending"}, 202)
+
+
+@router.get("/api/v1/status/{job_id}", responses={**NOT_FOUND})
+@router.get("/api/v1/frontal/crop/status/{job_id}", responses={**NOT_FOUND})
+async def get_contours_status(job_id: str, desk: DeskDep) -> Response:
+    """How a contours job stands; when completed with the SVG (base64) and the polygons."""
+    job = await desk.job(job_id)
+    if job.operation != "contours":
+        raise NotFoundError("no such job")
+    delay = timedelta(seconds=job.params.get("answer_after_s", 0))
+    if datetime.now(UTC) < job.created_at + delay:
+        return _json({"id": job.id, "status": "processing"})
+    told: dict[str, Any] = {"id": job.id, "status": _CONTOUR_STATES[job.status]}
+    if job.status is Status.SUCCEEDED and job.result is not None:
+        told["svg"] = base64.b64encode(await desk.call(desk.blobs.get, job.artifacts[0].sha256)).decode()
+        told["mask_contours"] = job.result["mask_contours"]
+    elif job.status.final:
+        told["error"] = (job.error or {}).get("detail", f"the job was {job.status}")
+    return _json(told)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,6 +25,7 @@ from limner.telemetry import EVENTS_SENT, SOCKETS, SOCKETS_SLOW
 log = logging.getLogger(__name__)
 
 PAGE = 200
+READERS = 4
 POLL_S = 1.0  # a wake-up may be lost: the rows are looked at this often anyway
 QUIET_S = 15.0
 SEND_TIMEOUT_S = 30.0
@@ -76,7 +78,10 @@ class Streams:
         self._tail = 0  # id of the newest
         self._news = asyncio.Event()
         self._wake = asyncio.Event()
-        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        # Its own, and small: name look-ups and photos in the common pool must not keep events from anyone, nor a
+        # thousand clients that come back at once take every connection to the store.
+        self._readers = ThreadPoolExecutor(READERS, "events")
         self._max_sockets = max_sockets
         self._open = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,7 +92,7 @@ class Streams:
     async def start(self) -> None:
         """Begin to follow the log from its end."""
         self._loop = loop = asyncio.get_running_loop()
-        self._tail = await asyncio.to_thread(self._store.last_event_id)
+        self._tail = await loop.run_in_executor(self._readers, self._store.last_event_id)
         self._unsubscribe = self._bus.subscribe(lambda: _call_soon(loop, self._wake.set))
         self._tasks = [asyncio.create_task(self._follow())]
 
@@ -99,10 +104,13 @@ class Streams:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        self._readers.shutdown(wait=False)
 
     def close(self) -> None:
         """Tell all streams to end: the service stops."""
         self.closing.set()
+        for job_id in list(self._waiters):
+            self._ended(job_id)
         self._notify()
 
     def close_soon(self) -> None:
@@ -116,22 +124,24 @@ class Streams:
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
             self._wake.clear()
             try:
-                while rows := await asyncio.to_thread(self._read, self._tail):
+                while rows := await self._read(self._tail):
                     self._take(rows)
             except Exception:
                 # Without the store nothing can be told; the next look tries again, and no row is skipped.
                 log.exception("events cannot be read")
                 await asyncio.sleep(POLL_S)
 
-    def _read(self, after: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
-        return self._store.events(after, limit=PAGE, job_id=job_id, operation=operation)
+    async def _read(self, after: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, lambda: self._store.events(after, limit=PAGE, job_id=job_id, operation=operation)
+        )
 
     def _take(self, rows: list[Event]) -> None:
         for event in rows:
             self._ring.append(Told(event))
             self._tail = event.id
-            if event.type in FINAL and (waiter := self._waiters.pop(event.job_id, None)) and not waiter.done():
-                waiter.set_result(None)
+            if event.type in FINAL:
+                self._ended(event.job_id)
         self._end += len(rows)
         self._notify()
 
@@ -141,13 +151,23 @@ class Streams:
 
     @contextmanager
     def expecting(self, job_id: str) -> Iterator[asyncio.Future[None]]:
-        """A future that is done when the job has ended. Begin to expect before the job is submitted."""
+        """A future that is done when the job ends or the service stops. Look at the job after beginning to expect."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[job_id] = future
+        self._waiters.setdefault(job_id, set()).add(future)
+        if self.closing.is_set():
+            future.set_result(None)
         try:
             yield future
         finally:
-            self._waiters.pop(job_id, None)
+            waiting = self._waiters.get(job_id, set())
+            waiting.discard(future)
+            if not waiting:
+                self._waiters.pop(job_id, None)
+
+    def _ended(self, job_id: str) -> None:
+        for future in self._waiters.pop(job_id, ()):
+            if not future.done():
+                future.set_result(None)
 
     def listen(
         self,
@@ -174,12 +194,13 @@ class Streams:
     ) -> AsyncIterator[list[Told]]:
         while after is not None:
             position = self._end  # what the ring gets from here on is newer than, or part of, the next page
-            rows = await asyncio.to_thread(self._read, after, job_id, operation)
+            rows = await self._read(after, job_id, operation)
             if rows:
                 after = rows[-1].id
                 yield [Told(event) for event in rows]
             if len(rows) < PAGE:
-                seen = after
+                # An id beyond the last was given by a database that is no more: go on from now, not in its future.
+                seen = after if rows else min(after, seen)
                 break
         while not self.closing.is_set():
             behind = self._end - position

@@ -7,7 +7,7 @@ name server that answers differently a moment later (DNS rebinding) gains nothin
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urljoin, urlsplit
 
 import httpcore
@@ -16,11 +16,24 @@ from limner.domain.errors import TooLargeError, UrlFetchError, UrlNotAllowedErro
 
 MAX_REDIRECTS = 3
 MAX_URL = 2048
+_UNICAST = ipaddress.ip_network("2000::/3")  # the only IPv6 space that is given out
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_IETF_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 
 
-async def fetch(url: str, *, max_bytes: int, timeout_s: float, private_hosts: tuple[str, ...] = ()) -> bytes:
-    """The bytes at `url`. UrlNotAllowedError, UrlFetchError, TooLargeError; the whole takes `timeout_s` at most."""
+async def fetch(
+    url: str,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    private_hosts: tuple[str, ...] = (),
+    take: Callable[[int], None] = lambda _: None,
+) -> bytes:
+    """The bytes at `url`. UrlNotAllowedError, UrlFetchError, TooLargeError; the whole takes `timeout_s` at most.
+
+    `take` is told of each number of bytes that arrived, and may raise to refuse them.
+    """
     try:
         async with (
             asyncio.timeout(timeout_s),
@@ -28,7 +41,7 @@ async def fetch(url: str, *, max_bytes: int, timeout_s: float, private_hosts: tu
         ):
             for _ in range(MAX_REDIRECTS + 1):
                 _check(url)
-                answer = await _get(pool, url, max_bytes)
+                answer = await _get(pool, url, max_bytes, take)
                 if isinstance(answer, bytes):
                     return answer
                 url = urljoin(url, answer)
@@ -54,7 +67,9 @@ def _check(url: str) -> None:
         raise UrlNotAllowedError("image_url: must not carry a user name or password")
 
 
-async def _get(pool: httpcore.AsyncConnectionPool, url: str, max_bytes: int) -> bytes | str:
+async def _get(
+    pool: httpcore.AsyncConnectionPool, url: str, max_bytes: int, take: Callable[[int], None]
+) -> bytes | str:
     """The body, or the place that a redirect names."""
     # identity: what is received is what is counted, so no compressed bomb
     headers = [
@@ -73,6 +88,7 @@ async def _get(pool: httpcore.AsyncConnectionPool, url: str, max_bytes: int) -> 
             raise UrlFetchError(f"the other server answered {answer.status}")
         data = bytearray()
         async for chunk in answer.aiter_stream():
+            take(len(chunk))
             data += chunk
             if len(data) > max_bytes:
                 raise TooLargeError(f"image_url: larger than {max_bytes:,} bytes", limit=max_bytes)
@@ -82,20 +98,17 @@ async def _get(pool: httpcore.AsyncConnectionPool, url: str, max_bytes: int) -> 
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet: not private, loopback, link-local, multicast or reserved.
 
-    IPv4 addresses inside IPv6 ones (mapped, 6to4, Teredo, NAT64) are looked at too.
+    IPv4 addresses inside IPv6 ones (mapped, NAT64, 6to4, Teredo) are looked at too.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    inner: list[ipaddress.IPv4Address | None] = []
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
-            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-    hidden = [each for each in inner if each is not None]
-    if any(not each.is_global or each.is_multicast for each in hidden):
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        return True  # it is that IPv4 address, and that one is public
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip not in _IETF_PROTOCOLS
+    if ip.ipv4_mapped is not None:
+        return is_public(str(ip.ipv4_mapped))
+    if ip in _NAT64:
+        return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    hidden = [each for each in (ip.sixtofour, *(ip.teredo or ())) if each is not None]
+    return ip in _UNICAST and ip.is_global and all(is_public(str(each)) for each in hidden)
 
 
 class _GuardedNetwork(httpcore.AsyncNetworkBackend):

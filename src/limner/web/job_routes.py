@@ -1,16 +1,19 @@
 """Jobs, their artifacts and their events: what can be asked once a job is there."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, WebSocket
 from pydantic_core import to_json
-from starlette.responses import FileResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from limner.domain.errors import InvalidRequestError, NotFoundError
 from limner.domain.event import Event
 from limner.domain.job import File, Status
-from limner.telemetry import EVENTS_SENT
+from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
 from limner.web.desk import Desk, DeskDep
 from limner.web.event_streams import TooSlowError, serve_socket
@@ -21,6 +24,7 @@ router = APIRouter(tags=["jobs"])
 NOT_FOUND: Responses = {404: problem_response("No such job")}
 QUIET_S = 15.0
 MAX_EVENT_ID = 2**63 - 1
+MAX_EVENT_ID_DIGITS = 19
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 After = Annotated[int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin behind this event id; default: now")]
@@ -103,12 +107,24 @@ async def send_file(file: File, request: Request, desk: Desk) -> Response:
     }
     known = request.headers.get("if-none-match")
     if known is not None and any(tag.strip().removeprefix("W/") in (etag, "*") for tag in known.split(",")):
-        await desk.call(desk.blobs.has, file.sha256)
         return Response(status_code=304, headers=headers)
     path = await desk.call(desk.blobs.local_path, file.sha256)
     if path is None:
         return Response(await desk.call(desk.blobs.get, file.sha256), media_type=file.media_type, headers=headers)
-    return FileResponse(path, media_type=file.media_type, headers=headers)
+    return _StoredFile(path, media_type=file.media_type, headers=headers)
+
+
+class _StoredFile(FileResponse):
+    """A file whose answer to a `Range` that cannot be given is a problem like any other."""
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []  # as if it had not been sent: RFC 9110, 14.2
+        except RangeNotSatisfiable:
+            raise HTTPException(416, headers={"Content-Range": f"bytes */{file_size}"}) from None
 
 
 @router.get(
@@ -127,12 +143,10 @@ async def stream_events(
     """Events as they happen. Resumes behind `Last-Event-ID`, which wins over `after`."""
     resumed = request.headers.get("last-event-id")
     if resumed:
-        if not resumed.isdecimal() or int(resumed) > MAX_EVENT_ID:
+        if not resumed.isdecimal() or len(resumed) > MAX_EVENT_ID_DIGITS or int(resumed) > MAX_EVENT_ID:
             raise InvalidRequestError("Last-Event-ID: not an event id")
         after = int(resumed)
     base = desk.base_url(request)
-    place = desk.streams.place("sse")
-    place.__enter__()  # left when the stream ends, which is after this function
     batches = desk.streams.listen(after=after, job_id=job, operation=operation, quiet_s=QUIET_S)
 
     async def lines() -> AsyncIterator[str]:
@@ -146,15 +160,25 @@ async def stream_events(
                     yield told.text(as_server_sent, base) or ""
                     sent.inc()
         except TooSlowError:
-            return  # the client comes back with Last-Event-ID
-        finally:
-            place.__exit__(None, None, None)
+            SOCKETS_SLOW.labels("sse").inc()  # the client comes back with Last-Event-ID
 
-    return StreamingResponse(
-        lines(),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return _EventStream(lines(), desk.streams.place("sse"))
+
+
+class _EventStream(StreamingResponse):
+    """Lines of server-sent events, which hold a place among the open streams for as long as they are sent."""
+
+    def __init__(self, lines: AsyncIterator[str], place: AbstractContextManager[None]) -> None:
+        super().__init__(
+            lines,
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 @router.websocket("/v1/events")

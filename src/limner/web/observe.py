@@ -28,9 +28,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        # A client's own id is taken over only in a form that cannot forge a log line.
-        chosen = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        chosen = _sane(dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")) or uuid.uuid4().hex
         token = request_id.set(chosen)
         start = time.perf_counter()
         status = 500
@@ -65,9 +63,14 @@ class Observe:
                         "route": route,
                         "status": status,
                         "ms": round(seconds * 1000, 1),
-                        "job": scope.get("path_params", {}).get("job_id"),
+                        "job": _sane(str(scope.get("path_params", {}).get("job_id", ""))),
                     },
                 )
+
+
+def _sane(given: str) -> str | None:
+    """What a client sent as an id, if it has a form that cannot forge a log line."""
+    return given if _SANE_ID.fullmatch(given) else None
 
 
 def route_template(scope: Scope) -> str:

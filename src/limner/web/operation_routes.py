@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
-from uuid_utils import uuid7
 
 from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
@@ -27,7 +26,7 @@ PROBLEMS = {
     503: "The service is stopping",
 }
 Responses = dict[int | str, dict[str, Any]]
-_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
+_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
 
 @router.get("/v1/operations", response_model=shapes.OperationsShape)
@@ -78,29 +77,25 @@ def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Desk], Await
     async def submit(request: Request, desk: DeskDep) -> Response:
         wait_s = min(_preferred_wait(request), desk.settings.max_wait_s)
         key = _idempotency_key(request)
-        job_id = str(uuid7())
-        with desk.memory.share() as share, desk.streams.expecting(job_id) as ended:
+        with desk.memory.share() as share:
             params, pictures = await read_submission(request, operation, desk, share)
-            job = await desk.call(
-                lambda: desk.counter.submit(operation, params, pictures, job_id=job_id, idempotency_key=key)
-            )
+            job = await desk.call(lambda: desk.counter.submit(operation, params, pictures, idempotency_key=key))
             pictures.clear()
-            share.give_back()
-            if wait_s > 0 and not job.status.final:
-                job = await _wait(desk, job, ended, wait_s)
+        if wait_s > 0 and not job.status.final:
+            job = await _wait(desk, job.id, wait_s)
         return answer(job, desk.base_url(request), waited=wait_s > 0)
 
     return submit
 
 
-async def _wait(desk: Desk, job: Job, ended: "asyncio.Future[None]", wait_s: float) -> Job:
+async def _wait(desk: Desk, job_id: str, wait_s: float) -> Job:
     """The job once it has ended, or as it stands after `wait_s` seconds or when the service stops."""
-    closing = asyncio.create_task(desk.streams.closing.wait())
-    try:
-        await asyncio.wait([ended, closing], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        closing.cancel()
-    return await desk.job(job.id)
+    with desk.streams.expecting(job_id) as ended:
+        job = await desk.job(job_id)  # it may have ended before it was expected
+        if not job.status.final:
+            await asyncio.wait([ended], timeout=wait_s)
+            job = await desk.job(job_id)
+    return job
 
 
 def answer(job: Job, base: str, *, waited: bool = False) -> Response:

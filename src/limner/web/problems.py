@@ -1,6 +1,7 @@
 """Every error as RFC 9457 `application/problem+json`, whoever raised it."""
 
 import logging
+from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +15,7 @@ from limner.domain.errors import (
     LimnerError,
     MethodNotAllowedError,
     NotFoundError,
+    RangeError,
     TooLargeError,
     UnsupportedMediaError,
 )
@@ -29,6 +31,7 @@ _BY_STATUS: dict[int, type[LimnerError]] = {
     405: MethodNotAllowedError,
     413: TooLargeError,
     415: UnsupportedMediaError,
+    416: RangeError,
 }
 
 
@@ -37,6 +40,8 @@ def response(error: LimnerError, headers: dict[str, str] | None = None) -> Respo
     sent = dict(headers or {})
     if error.status in (429, 503):
         sent.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if error.status == 408:
+        sent["Connection"] = "close"  # what is still on its way belongs to no request any more: RFC 9110, 15.5.9
     return Response(to_json(error.problem()), status_code=error.status, media_type=MEDIA_TYPE, headers=sent)
 
 
@@ -61,7 +66,8 @@ def install(app: FastAPI) -> None:
         if kind is None:
             problem = InvalidRequestError(str(error.detail)).problem() | {"status": error.status_code}
             return Response(to_json(problem), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
-        detail = None if str(error.detail) in ("Not Found", "Method Not Allowed") else str(error.detail)
+        plain = HTTPStatus(error.status_code).phrase  # what a framework says when it has nothing to say
+        detail = None if error.detail == plain else str(error.detail)
         return response(kind(detail), headers)
 
     @app.exception_handler(Exception)

@@ -39,7 +39,7 @@ async def read_submission(
         values, found = await _read_form(request, operation, desk, share, limit)
     elif kind == "application/json":
         body = await read_body(request, desk, share, limit * 4 // 3)
-        values, found = await desk.call(_read_json, body, operation, desk.limits)
+        values, found = await desk.call(read_json, body, operation, desk.limits)
     else:
         raise UnsupportedMediaError(
             "send multipart/form-data or application/json", accepts=["multipart/form-data", "application/json"]
@@ -57,8 +57,8 @@ async def read_submission(
             max_bytes=desk.limits.max_bytes,
             timeout_s=desk.settings.fetch_timeout_s,
             private_hosts=desk.settings.fetch_private_hosts,
+            take=share.take,
         )
-        share.take(len(found[name]))
     params = await desk.call(operation.parse, values, found, desk.limits)
     return params, found
 
@@ -161,7 +161,8 @@ def read_object(body: bytes) -> dict[str, Any]:
     return values
 
 
-def _read_json(body: bytes, operation: Operation[Any, Any], limits: Limits) -> tuple[dict[str, Any], dict[str, bytes]]:
+def read_json(body: bytes, operation: Operation[Any, Any], limits: Limits) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The fields and the pictures of a JSON body."""
     values = read_object(body)
     found: dict[str, bytes] = {}
     for name in operation.image_fields:

@@ -40,6 +40,9 @@ class JobShape(BaseModel):
     status: Status
     progress: float = Field(ge=0, le=1)
     cached: Literal["exact", "similar"] | None
+    cache_distance: int | None = Field(
+        description="Bits by which the two photos' perceptual hashes differ; `similar` only"
+    )
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
@@ -114,6 +117,7 @@ def job(value: Job, base: str) -> dict[str, Any]:
         "status": value.status,
         "progress": value.progress,
         "cached": value.cached,
+        "cache_distance": value.cache_distance,
         "created_at": moment(value.created_at),
         "started_at": moment(value.started_at),
         "finished_at": moment(value.finished_at),

@@ -17,6 +17,9 @@ def upgrade() -> None:
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("progress", sa.Float, nullable=False),
         sa.Column("cached", sa.String(16)),
+        sa.Column("cache_distance", sa.Integer),
+        sa.Column("look", sa.String(16)),
+        sa.Column("rest_key", sa.String(64)),
         sa.Column("params", sa.Text, nullable=False),
         sa.Column("cache_key", sa.String(64), nullable=False),
         sa.Column("leader_id", sa.String(36)),
@@ -34,6 +37,7 @@ def upgrade() -> None:
     op.create_index("jobs_by_status", "jobs", ["status", "id"])
     op.create_index("jobs_by_operation", "jobs", ["operation", "id"])
     op.create_index("jobs_by_cache_key", "jobs", ["cache_key", "status"])
+    op.create_index("jobs_by_rest_key", "jobs", ["rest_key", "status"])
     op.create_index("jobs_by_leader", "jobs", ["leader_id"])
     op.create_table(
         "files",

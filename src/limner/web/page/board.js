@@ -9,7 +9,7 @@
  * @property {?string} localUrl the photo itself, for an upload
  * @property {?string} name the file's name, for an upload
  * @property {number} lastEvent
- * @property {number} time ms; the newest stands first
+ * @property {string} order its time, ISO 8601: the newest stands first
  * @property {Card} card
  */
 
@@ -121,7 +121,7 @@ export class Board {
   put(job, whole) {
     let record = this.#records.get(job.id);
     if (!record) {
-      record = this.#enter(job.id, { job, time: Date.parse(job.created_at) || Date.now(), mine: this.#mine.has(job.id) });
+      record = this.#enter(job.id, { job, order: job.created_at ?? "", mine: this.#mine.has(job.id) });
     } else if (!(ended(record.job) && !ended(job))) { // what has ended does not begin again
       const wasEnded = ended(record.job);
       record.job = { ...record.job, ...job };
@@ -138,7 +138,7 @@ export class Board {
   /** Enter an upload, or show that it has changed. */
   upload(upload) {
     const record = this.#records.get(upload.key) ?? (upload.state === "sent" ? null : this.#enter(upload.key, {
-      upload, mine: true, name: upload.name, time: this.#newestTime(),
+      upload, mine: true, name: upload.name, order: this.#newest(),
       localUrl: upload.file ? URL.createObjectURL(upload.file) : null,
     }));
     if (record) this.#touch(record);
@@ -227,7 +227,7 @@ export class Board {
     const record = { key, job: null, upload: null, mine: false, whole: false, localUrl: null, name: null, lastEvent: 0, ...given };
     record.card = new Card(record, this.actions);
     this.#byElement.set(record.card.element, record);
-    const older = [...this.#list.children].find((element) => this.#byElement.get(element).time <= record.time);
+    const older = [...this.#list.children].find((element) => this.#byElement.get(element).order <= record.order);
     this.#list.insertBefore(record.card.element, older ?? null);
     this.#records.set(key, record);
     record.card.render();
@@ -237,9 +237,10 @@ export class Board {
   }
 
   /** Own clock or the server's, whichever is ahead: what was just added stands first. */
-  #newestTime() {
-    const first = this.#byElement.get(this.#list.firstElementChild);
-    return Math.max(Date.now(), first?.time ?? 0);
+  #newest() {
+    const first = this.#byElement.get(this.#list.firstElementChild)?.order ?? "";
+    const now = new Date().toISOString();
+    return now > first ? now : first;
   }
 
   #trim() {

@@ -103,10 +103,10 @@ export class Card {
     if (this.name.textContent !== given) this.name.title = this.name.textContent = given;
     if (job) {
       const { short, long } = timing(job);
-      parts.push(sentence(job.operation), job.cached ? "from the cache" : short, clock(job.finished_at ?? job.created_at));
+      parts.push(sentence(job.operation), job.cached ? "cached" : short, clock(job.finished_at ?? job.created_at));
       this.facts.title = long;
     }
-    this.facts.replaceChildren(...parts.filter(Boolean).map((part) => el("span", { text: part })));
+    this.facts.textContent = parts.filter(Boolean).join(" · ");
   }
 
   #renderPicture(source, words) {
@@ -121,7 +121,7 @@ export class Card {
     }
     const image = el("img", { src: source, alt: words, loading: "lazy", decoding: "async", draggable: "false" });
     image.addEventListener("error", () => {
-      if (image.parentNode !== this.frame) return;
+      if (this.#shown !== source) return;
       this.frame.replaceChildren(el("span", { class: "blank", "aria-hidden": "true" }));
       if (!source.startsWith("blob:")) this.actions.pictureLost(this.record);
     });
@@ -132,8 +132,12 @@ export class Card {
       return;
     }
     image.loading = "eager";
-    const swap = () => this.#shown === source && this.frame.replaceChildren(image);
-    image.decode().then(swap, swap);
+    image.addEventListener("load", () => {
+      if (this.#shown !== source) return;
+      this.frame.replaceChildren(image);
+      URL.revokeObjectURL(this.record.localUrl);
+      this.record.localUrl = null;
+    });
   }
 
   #renderTools(artifact) {

@@ -69,6 +69,8 @@ byId("waiting").querySelector("button").addEventListener("click", () => {
   for (const upload of uploads.dropWaiting()) board.forget(upload);
 });
 
+addEventListener("beforeunload", (event) => uploads.busy && event.preventDefault()); // the browser asks
+
 const picker = byId("files");
 byId("drop").addEventListener("click", () => picker.click());
 picker.addEventListener("change", () => {

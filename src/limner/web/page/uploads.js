@@ -5,13 +5,13 @@
  * @typedef {"waiting"|"sending"|"held"|"refused"|"sent"} UploadState
  * @typedef {{key: string, token: string, file: ?Blob, name: string, form: {operation: string, fields: Array},
  *   state: UploadState, progress: number, problem: ?import("./api.js").Problem, retryAt: ?number, abort: ?Function,
- *   tries: number, unchecked: boolean}} Upload
+ *   tries: number, unchecked: boolean, dropped: boolean}} Upload
  */
 
 import { Problem, randomKey, submit } from "./api.js";
 
 const AT_ONCE = 4;
-const SIZE_LIMIT = 20 * 1024 * 1024; // the server's default; the server has the last word
+const SIZE_LIMIT = 20_000_000; // the server's default; the server has the last word
 const BROKEN_TRIES = 3;
 const BUSY_TRIES = 40;
 const LONGEST_WAIT_MS = 30_000;
@@ -32,11 +32,14 @@ export class Uploads extends EventTarget {
   /** How many wait their turn. */
   get waiting() { return this.#line.length; }
 
+  /** Whether closing the page now would lose a photo. */
+  get busy() { return this.#line.length + this.#sending.size > 0; }
+
   /** @returns {Upload} */
   add(file, name, form) {
     /** @type {Upload} */
     const upload = { key: randomKey(), token: randomKey(), file, name, form, state: "waiting", progress: 0, problem: null, retryAt: null,
-      abort: null, tries: 0, unchecked: false };
+      abort: null, tries: 0, unchecked: false, dropped: false };
     this.#line.push(upload);
     return upload;
   }
@@ -45,11 +48,8 @@ export class Uploads extends EventTarget {
   go() {
     clearTimeout(this.#timer);
     const pause = this.#holdUntil - Date.now();
-    if (pause > 0) {
-      this.#timer = setTimeout(() => this.go(), pause);
-      return;
-    }
-    while (this.#sending.size < AT_ONCE && this.#line.length) this.#send(this.#line.shift());
+    if (pause > 0) this.#timer = setTimeout(() => this.go(), pause);
+    else while (this.#sending.size < AT_ONCE && this.#line.length) this.#send(this.#line.shift());
     this.dispatchEvent(new Event("line"));
   }
 
@@ -70,6 +70,7 @@ export class Uploads extends EventTarget {
 
   drop(upload) {
     this.#line = this.#line.filter((other) => other !== upload);
+    upload.dropped = true;
     upload.abort?.();
     this.dispatchEvent(new Event("line"));
   }
@@ -116,7 +117,7 @@ export class Uploads extends EventTarget {
     if (!file) return null;
     if (file.size === 0) return new Problem({ title: "Empty file", detail: "There is nothing in this file." });
     if (file.size > SIZE_LIMIT) {
-      const size = (file.size / 1024 / 1024).toFixed(1);
+      const size = (Math.ceil(file.size / 1e5) / 10).toFixed(1);
       return new Problem({ title: "Too large", detail: `It has ${size} MB; up to 20 MB are taken.`, retryable: true });
     }
     return null;
@@ -142,6 +143,6 @@ export class Uploads extends EventTarget {
   }
 
   #changed(upload) {
-    this.dispatchEvent(new CustomEvent("change", { detail: upload }));
+    if (!upload.dropped) this.dispatchEvent(new CustomEvent("change", { detail: upload }));
   }
 }

@@ -51,8 +51,8 @@ async function drawing(url) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
   const text = await response.text();
-  // The page's CSP forbids inline styles in a parsed document too, and complains of each: they come in under another name.
-  const tame = text.replace(/<style[\s\S]*?<\/style>/g, "").replace(/\sstyle=/g, " data-style=");
+  // The page's CSP complains of inline styles and handlers in a parsed document too: they come in under other names.
+  const tame = text.replace(/<style[\s\S]*?<\/style>/g, "").replace(/\s(style|on\w+)=/g, " data-$1=");
   const root = new DOMParser().parseFromString(tame, "image/svg+xml").documentElement;
   if (root.localName !== "svg" || root.querySelector("parsererror")) throw new Error("It is not an SVG.");
   return { text, node: cleanCopy(root) };

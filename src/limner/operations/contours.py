@@ -1,0 +1,218 @@
+"""Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin …"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from limner.domain.errors import FaceNotFoundError
+from limner.operation import Context, ImageRef, Params, Result, operation
+from limner.vision import image, labels, svg
+from limner.vision.contours import Options, checked_landmarks, trace
+from limner.vision.detector import DEFAULT_MIN_SCORE
+from limner.vision.faces import Face
+from limner.vision.image import Limits
+from limner.vision.phash import perceptual_hash
+
+Colour = Annotated[str, Field(pattern=r"^(#[0-9A-Fa-f]{3}|#[0-9A-Fa-f]{6}|[A-Za-z]{3,20})$", examples=["#A16AA9"])]
+
+
+class PointShape(BaseModel):
+    """A place in the photo, pixels."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    x: float
+    y: float
+
+
+class ContoursParams(Params):
+    """Parameters of `contours`."""
+
+    beside_the_work = frozenset({"cache", "answer_after_s"})
+
+    segmentation_map: Annotated[
+        ImageRef | None,
+        Field(title="Segmentation map", description="A label picture of the same photo, one value per part"),
+    ] = None
+    landmarks: Annotated[
+        list[PointShape] | None,
+        Field(
+            title="Landmarks",
+            description="478 or 468 points of MediaPipe's mesh or 68 of iBUG, photo pixels; default: found here",
+        ),
+    ] = None
+    scheme: Annotated[
+        Literal["named", "seven", "labels", "own"],
+        Field(title="Regions", description="By name; seven numbered; the map's own labels; or `regions`"),
+    ] = "named"
+    regions: Annotated[
+        dict[str, list[int]] | None,
+        Field(title="Own regions", description="With `own`: name → indices of landmarks, in order", max_length=64),
+    ] = None
+    label_meanings: Annotated[
+        dict[int, str] | None,
+        Field(title="Meanings of labels", description='What each value of the map shows, e.g. {"1": "skin"}'),
+    ] = None
+    style: Annotated[Literal["default", "light"], Field(title="Style")] = "default"
+    fill: Annotated[Colour | None, Field(title="Fill", description="Colour of the regions")] = None
+    fills: Annotated[
+        dict[str, Colour] | None, Field(title="Fills", description="Colours of single regions", max_length=64)
+    ] = None
+    opacity: Annotated[float | None, Field(ge=0, le=1, title="Opacity", description="Of the regions' fill")] = None
+    stroke: Annotated[Colour | None, Field(title="Line colour")] = None
+    stroke_width: Annotated[float | None, Field(ge=0, le=100, title="Line width", description="Pixels")] = None
+    dash: Annotated[
+        list[Annotated[float, Field(ge=0, le=1000)]] | None,
+        Field(title="Dashes", description="Lengths of dashes and gaps, pixels; [] for a whole line", max_length=16),
+    ] = None
+    texts: Annotated[bool, Field(title="Names", description="Name or number on each region")] = True
+    photo: Annotated[bool, Field(title="Photo", description="The photo embedded below the regions")] = True
+    clip: Annotated[bool, Field(title="Clip", description="The photo cut out along the head's outline")] = False
+    transparent: Annotated[
+        bool, Field(title="Transparent", description="Nothing where the photo ends, instead of its border's colour")
+    ] = False
+    padding: Annotated[float, Field(ge=0, le=2, title="Padding", description="Round the head, share of its size")] = (
+        0.08
+    )
+    smoothing: Annotated[float, Field(ge=0, le=1, title="Smoothing")] = 0.4
+    size: Annotated[
+        int | None,
+        Field(ge=16, le=8192, title="Size", description="Longer side of the SVG, pixels; default: the crop's"),
+    ] = None
+    cache: Annotated[
+        Literal["exact", "similar"],
+        Field(
+            title="Cache",
+            description="`similar`: the result of a photo that looks the same may answer, with all else equal",
+        ),
+    ] = "exact"
+    answer_after_s: SkipJsonSchema[Annotated[float, Field(ge=0, le=60)]] = 0
+    """Of the classic paths alone: they say "processing" for so long. Nothing waits for it."""
+
+
+class CropShape(PointShape):
+    """The view, pixels of the upright canvas."""
+
+    width: float
+    height: float
+
+
+class SizeShape(BaseModel):
+    """Size in pixels, upright by EXIF."""
+
+    width: int
+    height: int
+
+
+class ContoursResult(Result):
+    """Result of `contours`. The SVG is the artifact `contours.svg`."""
+
+    image: SizeShape
+    mask_contours: dict[str, list[list[list[float]]]] = Field(
+        description="By region: closed rings of [x, y] in crop pixels, combined by the even-odd rule"
+    )
+    transform: list[list[float]] = Field(description="3×3: photo pixels → crop pixels")
+    roll_degrees: float = Field(description="By how much the face was tilted, positive = clockwise")
+    crop: CropShape
+    landmarks: list[PointShape] = Field(description="Those used, photo pixels")
+    landmarks_source: Literal["client", "server"]
+    presence: float | None = Field(None, description="How surely the mesh saw a face, 0..1; only for `server`")
+    assumptions: list[str] = Field(description="What was taken for granted, in words")
+
+    def faces_count(self) -> int:
+        """One: the largest."""
+        return 1
+
+
+def check(params: ContoursParams, pictures: Mapping[str, bytes], limits: Limits) -> None:
+    """Landmarks and map, looked at before the job is taken in. InvalidRequestError."""
+    if params.landmarks is not None:
+        checked_landmarks(_points(params.landmarks), params.image.width, params.image.height)
+    if params.segmentation_map is not None:
+        label_map = labels.decode(pictures["segmentation_map"], limits.max_pixels)
+        labels.check(label_map, params.image.width, params.image.height)
+
+
+def _points(landmarks: list[PointShape]) -> npt.NDArray[np.float64]:
+    return np.array([(point.x, point.y) for point in landmarks], np.float64).reshape(-1, 2)
+
+
+@operation(version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check)
+def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
+    """Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin."""
+    with ctx.stage("decode"):
+        photo = image.decode(ctx.data(params.image), ctx.limits)
+        ctx.look = perceptual_hash(photo)
+        label_map = None
+        if params.segmentation_map is not None:
+            label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits.max_pixels)
+    points, presence = _landmarks(params, photo, ctx)
+    with ctx.stage("trace"):
+        traced = trace(photo, points, label_map, _options(params))
+    ctx.attach(
+        "contours.svg",
+        traced.svg.encode(),
+        "image/svg+xml",
+        width=round(traced.crop.width),
+        height=round(traced.crop.height),
+    )
+    return ContoursResult(
+        image=SizeShape(width=params.image.width, height=params.image.height),
+        mask_contours=traced.mask_contours,
+        transform=traced.transform.tolist(),
+        roll_degrees=round(traced.roll_degrees, 3),
+        crop=CropShape(x=traced.crop.x, y=traced.crop.y, width=traced.crop.width, height=traced.crop.height),
+        landmarks=[PointShape(x=round(x, 2), y=round(y, 2)) for x, y in traced.landmarks.tolist()],
+        landmarks_source="server" if params.landmarks is None else "client",
+        presence=presence,
+        assumptions=list(traced.assumptions),
+    )
+
+
+def _landmarks(
+    params: ContoursParams, photo: npt.NDArray[np.uint8], ctx: Context
+) -> tuple[npt.NDArray[np.float64], float | None]:
+    """The client's points, or the mesh of the largest face with its presence. FaceNotFoundError."""
+    if params.landmarks is not None:
+        return _points(params.landmarks), None
+    with ctx.stage("detect"):
+        faces = ctx.models.detector().detect(photo, min_score=DEFAULT_MIN_SCORE)
+    if not faces:
+        raise FaceNotFoundError
+    with ctx.stage("mesh"):
+        mesh = ctx.models.mesh().fit(photo, [max(faces, key=_area)])[0]
+    return mesh.points[:, :2].astype(np.float64), round(mesh.presence, 4)
+
+
+def _area(face: Face) -> float:
+    return face.box.width * face.box.height
+
+
+def _options(params: ContoursParams) -> Options:
+    style = svg.STYLES[params.style]
+    style = svg.Style(
+        fill=params.fill or style.fill,
+        fills=params.fills or style.fills,
+        opacity=style.opacity if params.opacity is None else params.opacity,
+        stroke=params.stroke or style.stroke,
+        stroke_width=style.stroke_width if params.stroke_width is None else params.stroke_width,
+        dash=style.dash if params.dash is None else tuple(params.dash),
+        label=style.label,
+    )
+    return Options(
+        scheme=params.scheme,
+        regions=params.regions or {},
+        style=style,
+        texts=params.texts,
+        photo=params.photo,
+        clip=params.clip,
+        transparent=params.transparent,
+        padding=params.padding,
+        smoothing=params.smoothing,
+        size=params.size,
+        meanings=params.label_meanings or labels.MEANINGS,
+    )
