@@ -336,5 +336,61 @@ def bench_sockets(photo: Path | None, sockets: int, events: int) -> None:
         measure.run(settings.load(), _bench_photo(photo), sockets=sockets, events=events)
 
 
+@bench.command("accuracy")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def bench_accuracy(folder: Path) -> None:
+    """AP, recall and precision by face size on a labelled set (labels.json, or WIDER FACE's ground truth)."""
+    from limner import settings
+    from limner.bench import accuracy as measure
+
+    with _told():
+        measure.main(folder, settings.load().models_dir)
+
+
+@bench.command("contours")
+@click.option(
+    "--photo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Measured as it is, in full."
+)
+@click.option(
+    "--landmarks", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSON of {x, y} points."
+)
+@click.option("--map", "label_map", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Label picture.")
+@click.option("--times", type=click.IntRange(3), default=20, show_default=True)
+def bench_contours(photo: Path | None, landmarks: Path | None, label_map: Path | None, times: int) -> None:
+    """CPU of each stage, with and without the client's landmarks and map."""
+    from limner import settings
+    from limner.bench import contours as measure
+
+    with _told():
+        measure.run(
+            settings.load(),
+            _bench_photo(photo),
+            landmarks=landmarks,
+            label_map=label_map,
+            times=times,
+            as_sent=photo is not None,
+        )
+
+
+@bench.command("load")
+@_photo
+@_clients
+@click.option("--url", default="http://127.0.0.1:8282", show_default=True, help="A service on this machine.")
+@click.option("--operation", default="detect", show_default=True)
+@click.option("--requests", type=click.IntRange(1), default=200, show_default=True)
+@click.option("-F", "--field", "fields", multiple=True, metavar="NAME=VALUE", help="A parameter; may be repeated.")
+@click.option("--same", is_flag=True, help="Send the same photo each time: measures the cache.")
+def bench_load(
+    photo: Path | None, clients: int, url: str, operation: str, requests: int, fields: tuple[str, ...], same: bool
+) -> None:
+    """A load test with a report: requests/s, p50, p95, p99, errors."""
+    from limner.bench import load as measure
+
+    given = dict(field.partition("=")[::2] for field in fields)
+    with _told():
+        well = measure.run(url, operation, _bench_photo(photo), given, clients=clients, requests=requests, same=same)
+    sys.exit(0 if well else 1)
+
+
 if __name__ == "__main__":
     main()

@@ -17,7 +17,7 @@ def run(settings: Settings, photo: bytes, *, clients: int, requests: int) -> Non
         hits = _rate(port, [[photo] * (requests // clients)] * clients, cached=True)
     rate = len(hits[1]) / hits[0]
     ratio = rate / (len(fresh[1]) / fresh[0])
-    print(  # noqa: T201
+    print(
         f"cache hits: {rate:.0f}/s ({clients} clients; p50 {percentile(hits[1], 0.5) * 1000:.1f} ms, "
         f"p99 {percentile(hits[1], 0.99) * 1000:.1f} ms); ratio to working it out: {ratio:.1f}"
     )

@@ -25,11 +25,11 @@ def run(settings: Settings, photo: bytes, *, clients: int, photos: int, rounds: 
             bare = _bare(settings, models, photo, photos, numbers)
             served = _served(port, photo, clients, photos, numbers)
             ratios.append(served / bare)
-            print(  # noqa: T201
+            print(
                 f"round {number}: pipeline {bare:6.1f} photos/s ({settings.workers} threads)   "
                 f"service {served:6.1f} photos/s ({clients} clients)   ratio {served / bare:.2f}"
             )
-    print(f"ratio service : pipeline, median of {rounds} rounds: {statistics.median(ratios):.2f} (aim: 0.85)")  # noqa: T201
+    print(f"ratio service : pipeline, median of {rounds} rounds: {statistics.median(ratios):.2f} (aim: 0.85)")
 
 
 def _bare(settings: Settings, models: Models, photo: bytes, photos: int, numbers: "count[int]") -> float:

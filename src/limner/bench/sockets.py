@@ -18,11 +18,11 @@ def run(settings: Settings, photo: bytes, *, sockets: int, events: int) -> None:
         few = asyncio.run(_spread(port, photo, 10, events, first=0))
         many = asyncio.run(_spread(port, photo, sockets, events, first=events))
     for count, spent in ((10, few), (sockets, many)):
-        print(  # noqa: T201
+        print(
             f"{count} sockets, {events} events: p50 {percentile(spent, 0.5) * 1000:.1f} ms, "
             f"p99 {percentile(spent, 0.99) * 1000:.1f} ms after the first socket had it"
         )
-    print(f"ratio of p99, {sockets} : 10 sockets: {percentile(many, 0.99) / percentile(few, 0.99):.1f}")  # noqa: T201
+    print(f"ratio of p99, {sockets} : 10 sockets: {percentile(many, 0.99) / percentile(few, 0.99):.1f}")
 
 
 async def _spread(port: int, photo: bytes, sockets: int, events: int, *, first: int) -> list[float]:
