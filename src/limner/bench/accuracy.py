@@ -109,30 +109,37 @@ def read(folder: Path) -> Iterator[Labelled]:
 def main(folder: Path, models: Path) -> None:
     """Print a table of the default and the precise detector over a labelled folder."""
     detector = Detector(models)
-    table = Table(title=f"Faces in {folder}, overlap {MIN_OVERLAP}, score {DEFAULT_MIN_SCORE}")
-    for heading in ("detector", "AP", "recall", "precision", "false alarms", *map(_size_name, SIZES), "ms (CPU)"):
-        table.add_column(heading, justify="left" if heading == "detector" else "right", no_wrap=True)
-    for name, precise in (("default", False), ("precise", True)):
+    reports = []
+    for precise in (False, True):
 
         def detect(image: npt.NDArray[np.uint8], score: float, precise: bool = precise) -> list[Face]:
             return detector.detect(image, min_score=score, precise=precise)
 
-        report = evaluate(detect, folder)
-        table.add_row(
-            name,
-            f"{report.average_precision:.3f}",
-            f"{report.recall:.3f}",
-            f"{report.precision:.3f}",
-            str(report.false_alarms),
-            *(f"{found}/{all_}" for found, all_ in report.by_size.values()),
-            f"{report.cpu_ms:.1f}",
-        )
+        reports.append(evaluate(detect, folder))
+    rows: dict[str, Callable[[Report], str]] = {
+        "average precision": lambda report: f"{report.average_precision:.3f}",
+        f"recall at {DEFAULT_MIN_SCORE}": lambda report: f"{report.recall:.3f}",
+        f"precision at {DEFAULT_MIN_SCORE}": lambda report: f"{report.precision:.3f}",
+        "false alarms": lambda report: str(report.false_alarms),
+        "CPU ms, median": lambda report: f"{report.cpu_ms:.1f}",
+    }
+    caption = f"{reports[0].faces} faces in {reports[0].pictures} pictures, overlap {MIN_OVERLAP}"
+    table = Table(title=f"Faces in {folder.name}", caption=caption)
+    table.add_column("")
+    for heading in ("default", "precise"):
+        table.add_column(heading, justify="right")
+    for name, show in rows.items():
+        table.add_row(name, *map(show, reports))
+    for size in SIZES:
+        table.add_row(f"found, {_size_name(size)}", *("{}/{}".format(*report.by_size[size]) for report in reports))
     Console().print(table)
 
 
 def _size_name(size: tuple[float, float]) -> str:
     low, high = size
-    return f"< {high:g} px" if low == 0 else f"≥ {low:g} px" if high == float("inf") else f"{low:g}–{high:g} px"
+    if low == 0:
+        return f"under {high:g} px"
+    return f"{low:g} px and more" if high == float("inf") else f"{low:g} to {high:g} px"
 
 
 def _judged(labelled: Labelled, faces: Sequence[Face]) -> tuple[list[Face], list[int | None]]:

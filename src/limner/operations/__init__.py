@@ -6,4 +6,6 @@ from limner.operation import Operation
 from limner.operations.contours import contours
 from limner.operations.detect import detect
 
-CATALOGUE: dict[str, Operation[Any, Any]] = {each.name: each for each in (detect, contours)}
+_LISTED: tuple[Operation[Any, Any], ...] = (detect, contours)
+
+CATALOGUE = {each.name: each for each in _LISTED}

@@ -115,32 +115,33 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
     """Find the faces in a photo and mark each."""
     data = ctx.data(params.image)
     with ctx.stage("decode"):
-        small = image.decode(data, ctx.limits, at_least=FINE_SIDE)
+        # What will be marked is needed at its full size anyway; what will only be looked at may come smaller.
+        picture = image.decode_picture(data, ctx.limits) if params.mark != "none" else None
+        photo = picture.on_white() if picture else image.decode(data, ctx.limits, at_least=FINE_SIDE)
     with ctx.stage("detect"):
         found = ctx.models.detector().detect(
-            small, min_score=params.min_score, precise=params.precise, max_faces=params.max_faces
+            photo, min_score=params.min_score, precise=params.precise, max_faces=params.max_faces
         )
+    height, width = photo.shape[:2]
     meshes: list[MeshShape | None] = [None] * len(found)
     if params.landmarks == "mesh" and found:
         with ctx.stage("mesh"):
-            fitted = ctx.models.mesh().fit(small, found)
-        meshes = [_mesh_shape(mesh, params.image.width / small.shape[1]) for mesh in fitted]
-    height, width = small.shape[:2]
+            fitted = ctx.models.mesh().fit(photo, found)
+        meshes = [_mesh_shape(mesh, params.image.width / width) for mesh in fitted]
+    del photo
     found = scaled(found, params.image.width / width, params.image.height / height)
-    if found and params.mark != "none":
-        _mark(params, data, found, ctx)
+    if found and picture is not None:
+        _mark(params, picture, found, ctx)
     size = SizeShape(width=params.image.width, height=params.image.height)
     return DetectResult(
         image=size, faces=[_shape(face, mesh, params.image) for face, mesh in zip(found, meshes, strict=True)]
     )
 
 
-def _mark(params: DetectParams, data: bytes, found: list[faces.Face], ctx: Context) -> None:
+def _mark(params: DetectParams, picture: image.Picture, found: list[faces.Face], ctx: Context) -> None:
     """Attach the photo at its own size with the faces marked."""
-    with ctx.stage("decode"):
-        picture = image.decode_picture(data, ctx.limits)
     with ctx.stage("draw"):
-        MARKS[params.mark](picture.pixels, found)
+        MARKS[params.mark](picture.pixels, found, picture.alpha)
     chosen = params.format or picture.info.output_format
     with ctx.stage("encode"):
         marked = image.encode_picture(picture, chosen)

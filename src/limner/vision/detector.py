@@ -26,7 +26,7 @@ Network = YuNet | CenterFace
 
 # Working sizes as areas in pixels, not as long sides, so that a panorama is not shrunk to a thread.
 _GLANCE_AREA = 160 * 120
-_TURN_AREA = 480 * 360
+_TURN_AREA = 400 * 300
 _COARSE_AREA = 640 * 480
 _FINE_AREA = 1280 * 960
 _MAX_AREA = 3264 * 2448
@@ -39,7 +39,8 @@ _COARSE_MAX_SIDE = 300
 _FINE_MAX_SIDE = 96  # also what neighbouring tiles share, so that a face cut by one is whole in the other
 _MIN_SIDE = 24  # except at the largest size, which is trusted for all that is smaller
 
-_TILE_SIDE = 736  # memory stays the same however large the picture, and the processor's cache is used better
+# Larger pictures go in tiles: memory stays the same however large they are, and the processor's cache is used better.
+_TILE_SIDES: dict[type[Network], int] = {YuNet: 768, CenterFace: 640}
 _MULTIPLE = 32  # of the coarsest stride
 _MIN_PICTURE_SIDE = 8  # no face fits into less
 _MAX_OVERLAP = 0.3
@@ -204,7 +205,7 @@ def _at(network: Network, image: Pixels, factor: float, floor: float) -> Hits:
     height, width = image.shape[:2]
     columns, rows = max(1, round(width * factor)), max(1, round(height * factor))
     resized = _resized(image, columns, rows)
-    across, down = _spans(columns), _spans(rows)
+    across, down = (_spans(length, _TILE_SIDES[type(network)]) for length in (columns, rows))
     shape = _padded(down[0][1]), _padded(across[0][1])
     found = [
         hits.moved(network.hits(resized[top:bottom, left:right], floor, shape), x=left, y=top)
@@ -215,11 +216,11 @@ def _at(network: Network, image: Pixels, factor: float, floor: float) -> Hits:
     return hits.moved(merged, factor_x=width / columns, factor_y=height / rows)
 
 
-def _spans(length: int) -> list[tuple[int, int]]:
+def _spans(length: int, at_most: int) -> list[tuple[int, int]]:
     """Equal stretches (half-open), as few as will cover `length`, neighbours sharing at least `_FINE_MAX_SIDE`."""
-    if length <= _TILE_SIDE:
+    if length <= at_most:
         return [(0, length)]
-    count = math.ceil((length - _FINE_MAX_SIDE) / (_TILE_SIDE - _FINE_MAX_SIDE))
+    count = math.ceil((length - _FINE_MAX_SIDE) / (at_most - _FINE_MAX_SIDE))
     size = math.ceil((length + (count - 1) * _FINE_MAX_SIDE) / count)
     return [(start, start + size) for start in (i * (length - size) // (count - 1) for i in range(count))]
 

@@ -7,7 +7,7 @@ Pictures are (H, W, 3) uint8 RGB, writable. `alpha` (H, W) uint8, where given, b
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +19,13 @@ from limner.vision.faces import Face
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Region = tuple[int, int, int, int]  # left, top, right, bottom; half-open, within the picture
+
+
+class Mark(Protocol):
+    """What `boxes`, `blur` and `pixelate` have in common."""
+
+    def __call__(self, image: Pixels, faces: Sequence[Face], alpha: Pixels | None = None) -> None: ...
+
 
 _LINE: Colour = (94, 234, 190)
 _EDGE: Colour = (16, 24, 32)
@@ -153,7 +160,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _text(text: str, size: int) -> npt.NDArray[np.float32]:
     """The letters' coverage 0..1, cropped to what is inked."""
     mask = _font(size).getmask(text, mode="L")
-    return np.asarray(mask, np.float32).reshape(mask.size[1], mask.size[0]) / 255
+    return np.asarray(np.asarray(mask, np.float32).reshape(mask.size[1], mask.size[0]) / 255, np.float32)
 
 
 def _tag_shape(rows: int, columns: int) -> npt.NDArray[np.float32]:

@@ -8,6 +8,7 @@ Read `probe`, then `decode`, then `encode`.
 import io
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,14 +156,13 @@ def encode(
     if format == "jpeg":
         pixels = np.ascontiguousarray(image)
         return _with_profile(simplejpeg.encode_jpeg(pixels, quality, "RGB", subsampling), profile)
-    if format == "webp" and max(image.shape[:2]) > _WEBP_MAX_SIDE:
-        raise TooLargeError(f"A WebP picture has at most {_WEBP_MAX_SIDE} px a side.")
-    picture = Image.fromarray(image if alpha is None else np.dstack([image, alpha]))
-    out = io.BytesIO()
     if format == "png":
-        picture.save(out, "PNG", compress_level=1, icc_profile=profile)
-    else:
-        picture.save(out, "WEBP", quality=quality, method=1, icc_profile=profile or b"")
+        return _png(image, alpha, profile)
+    if max(image.shape[:2]) > _WEBP_MAX_SIDE:
+        raise TooLargeError(f"A WebP picture has at most {_WEBP_MAX_SIDE} px a side.")
+    out = io.BytesIO()
+    picture = Image.fromarray(image if alpha is None else np.dstack([image, alpha]))
+    picture.save(out, "WEBP", quality=quality, method=1, icc_profile=profile or b"")
     return out.getvalue()
 
 
@@ -362,10 +362,12 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     for top in range(0, height, _ROWS):
         strip = image.crop((0, top, width, min(top + _ROWS, height)))
         strip.info = image.info  # where the transparent colour of a palette or of a grey picture is
-        rows = np.asarray(strip.convert(mode))
-        pixels[top : top + _ROWS] = rows[:, :, :3]
-        if alpha is not None:
-            alpha[top : top + _ROWS] = rows[:, :, 3]
+        rows = np.asarray(strip if strip.mode == mode else strip.convert(mode))
+        if alpha is None:
+            pixels[top : top + _ROWS] = rows
+        else:
+            cv2.cvtColor(rows, cv2.COLOR_RGBA2RGB, dst=pixels[top : top + _ROWS])
+            cv2.extractChannel(rows, 3, dst=alpha[top : top + _ROWS])
     return pixels, None if alpha is None or alpha.min() == 255 else alpha
 
 
@@ -387,9 +389,22 @@ def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
     out = np.empty_like(pixels)
     for top in range(0, len(pixels), _ROWS):
         rows = slice(top, top + _ROWS)
-        weight = alpha[rows, :, None].astype(np.uint16)
-        out[rows] = (pixels[rows] * weight + (255 - weight) * 255 + 127) // 255
+        weight = cv2.cvtColor(alpha[rows], cv2.COLOR_GRAY2RGB)
+        dark = cv2.multiply(cv2.bitwise_not(pixels[rows]), weight, scale=1 / 255)
+        cv2.bitwise_not(dark, dst=out[rows])
     return out
+
+
+def _png(image: Pixels, alpha: Pixels | None, profile: bytes | None) -> bytes:
+    """Run lengths instead of full deflate: of photos it makes smaller files than level 1, in half the time."""
+    stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if alpha is None else np.dstack([image[:, :, ::-1], alpha])
+    speed = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    data = cv2.imencode(".png", stored, speed)[1].tobytes()
+    if profile is None:
+        return data
+    body = b"iCCPICC profile\0\0" + zlib.compress(profile)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return data[:33] + chunk + data[33:]  # after the signature and IHDR
 
 
 def _with_profile(jpeg: bytes, profile: bytes | None) -> bytes:
@@ -401,5 +416,5 @@ def _with_profile(jpeg: bytes, profile: bytes | None) -> bytes:
         b"\xff\xe2" + struct.pack(">H", len(piece) + 16) + b"ICC_PROFILE\0" + bytes([number, len(pieces)]) + piece
         for number, piece in enumerate(pieces, 1)
     )
-    after = 4 + int.from_bytes(jpeg[4:6]) - 2 + 2 if jpeg[2:4] == b"\xff\xe0" else 2
+    after = 4 + int.from_bytes(jpeg[4:6]) if jpeg[2:4] == b"\xff\xe0" else 2
     return jpeg[:after] + segments + jpeg[after:]
