@@ -37,7 +37,7 @@ export class Board {
   #wanted = [];
   #fetching = 0;
   #watch = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) if (isIntersecting) this.#want(target.dataset.job);
+    for (const { isIntersecting, target } of entries) if (isIntersecting) this.#want(this.#byElement.get(target));
   }, { rootMargin: "200px" });
   #loaded = false;
 
@@ -121,13 +121,13 @@ export class Board {
   put(job, whole) {
     let record = this.#records.get(job.id);
     if (!record) {
-      record = this.#enter(job.id, { job, order: job.created_at ?? "", mine: this.#mine.has(job.id) });
-    } else if (!(ended(record.job) && !ended(job))) { // what has ended does not begin again
+      record = this.#enter(job.id, { job, whole, order: job.created_at ?? "", mine: this.#mine.has(job.id) });
+    } else if (ended(job) || !ended(record.job)) { // what has ended does not begin again
       const wasEnded = ended(record.job);
       record.job = { ...record.job, ...job };
+      record.whole = whole || (record.whole && wasEnded); // an event that ends a job does not bring its result
       if (!wasEnded && ended(job)) this.#tellEnd(record);
     }
-    record.whole = whole || (record.whole && ended(record.job));
     this.#touch(record);
     if (!record.whole && ended(record.job)) this.#watch.observe(record.card.element);
     return record;
@@ -157,16 +157,13 @@ export class Board {
     this.#records.delete(upload.key);
     if (twin) {
       // The feed was quicker than the answer, or the same photo had been sent before: one card, the newer place.
-      record.job = twin.job;
-      record.lastEvent = twin.lastEvent;
-      record.whole = twin.whole;
+      Object.assign(record, { job: twin.job, whole: twin.whole, lastEvent: twin.lastEvent });
       this.#leave(twin);
     }
     this.#records.set(job.id, record);
-    record.job ??= { ...job };
-    const wasEnded = ended(record.job);
-    this.put(job, true);
-    if (wasEnded || ended(job)) this.#tellEnd(record);
+    if (twin && !ended(job)) this.put({ ...job, ...twin.job }, twin.whole); // events told more than the answer
+    else this.put(job, true);
+    if (ended(record.job)) this.#tellEnd(record);
   }
 
   /** The upload was dropped before its turn came. */
@@ -300,19 +297,17 @@ export class Board {
   }
 
   /** Fetch the rest of a job whose card is in sight. */
-  #want(id) {
-    const record = this.#records.get(id);
-    if (!record) return;
+  #want(record) {
     this.#watch.unobserve(record.card.element);
-    if (record.whole || this.#wanted.includes(id)) return;
-    this.#wanted.push(id);
+    if (record.whole || this.#wanted.includes(record)) return;
+    this.#wanted.push(record);
     this.#fetchWanted();
   }
 
   #fetchWanted() {
     while (this.#fetching < FETCHES_AT_ONCE && this.#wanted.length) {
-      const record = this.#records.get(this.#wanted.shift());
-      if (!record || record.whole) continue;
+      const record = this.#wanted.shift();
+      if (record.whole || !record.card.element.isConnected) continue;
       this.#fetching += 1;
       this.#recheck(record).finally(() => {
         this.#fetching -= 1;

@@ -1,14 +1,16 @@
 /**
  * A form made from an operation's JSON Schema, so that a new operation has its form without a line here.
  *
- * Switches, choices and bounded numbers stand in front; further files, free numbers, lists and objects (as JSON) under
- * "More options". Only what differs from its default is sent, so that the server's defaults stay the server's.
+ * What is required and the first few switches, choices and bounded numbers stand in front; the rest, and files, free
+ * numbers, lists and objects (as JSON), under "More options". Only what differs from its default is sent, so that the
+ * server's defaults stay the server's.
  */
 
 import { byId, el, sentence } from "./dom.js";
 
 const SLIDER_STEPS = 100;
 const CHIP_CHOICES = 5;
+const IN_FRONT = 4;
 
 /** A property with `$ref`, single `allOf` and "or null" resolved; `nullable` says whether there was an "or null". */
 export function settle(schema, root) {
@@ -60,7 +62,7 @@ let serial = 0;
 
 function hinted(input, field) {
   if (!field.description) return null;
-  const hint = el("small", { class: "hint", id: `${input.id || "field"}-hint-${(serial += 1)}`, text: field.description });
+  const hint = el("small", { class: "hint", id: `${input.id || "field"}-hint-${(serial += 1)}`, text: field.description.replaceAll("`", "") });
   input.setAttribute("aria-describedby", hint.id);
   return hint;
 }
@@ -120,7 +122,7 @@ function slider(name, field, { low, high, step }) {
   return {
     element: el("div", { class: "field" }, head, input,
       automatic && el("label", { class: "tick" }, automatic, " Automatic"), hint),
-    front: true,
+    front: !field.nullable,
     value: () => {
       if (automatic?.checked) return field.default == null ? null : "";
       return Number(input.value) === field.default ? null : input.value;
@@ -199,7 +201,8 @@ export class OptionsForm {
       const made = control(name, field);
       const must = required.has(name);
       if (must && made.input) made.input.required = true;
-      this.controls.push({ name, ...made, front: made.front || must });
+      const room = this.controls.filter((each) => each.front).length < IN_FRONT;
+      this.controls.push({ name, ...made, front: must || (made.front && room) });
     }
     this.element = el("form", { class: "options", novalidate: true });
     this.element.addEventListener("submit", (event) => event.preventDefault());

@@ -118,7 +118,11 @@ addEventListener("drop", (event) => {
 
 // ---- what the server can do ----------------------------------------------------------------------------------------
 
+let loading = false;
+
 async function loadOperations() {
+  if (loading) return;
+  loading = true;
   try {
     const operations = await api.operations();
     if (!operations.length) throw new api.Problem({ title: "The server offers no operation." });
@@ -131,6 +135,8 @@ async function loadOperations() {
     const retry = el("button", { type: "button", text: "Try again", onclick: () => loadOperations() });
     byId("operations").replaceChildren(el("div", { class: "problem-box", role: "alert" },
       el("p", { text: `What the server can do is not known: ${problem.message}` }), retry));
+  } finally {
+    loading = false;
   }
 }
 

@@ -142,6 +142,7 @@ export function open(job, localUrl) {
       el("button", { type: "button", text: "Save SVG", onclick: () => saveFile(`${job.id}-contours.svg`, text, "image/svg+xml") }),
       el("button", { type: "button", text: "Save JSON",
         onclick: () => saveFile(`${job.id}-contours.json`, JSON.stringify(job.result, null, 2), "application/json") })));
+    side.append(...(job.result?.assumptions ?? []).map((each) => el("p", { class: "soft", text: each })));
     view.append(side);
   }).catch((error) => view.append(el("p", { class: "fault", text: `The regions cannot be switched: ${error.message}` })));
   return view;
