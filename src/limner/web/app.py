@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from limner import __version__
@@ -73,7 +74,7 @@ def create_app(desk: Desk, at_work: Callable[[], AbstractContextManager[None]]) 
             PAGE / "index.html", headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
         )
 
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.mount("/page", _PageFiles(directory=PAGE), name="page")
     _complete_schema(app)
     origins = desk.settings.allowed_origins
     if origins:
@@ -87,6 +88,15 @@ def create_app(desk: Desk, at_work: Callable[[], AbstractContextManager[None]]) 
     app.add_middleware(SameOriginSockets, allowed=(*origins, *_own_origin(desk.settings.public_url)))
     app.add_middleware(Observe, quiet=desk.settings.load_test_mode)
     return app
+
+
+class _PageFiles(StaticFiles):
+    """The page's modules, asked for anew by their `ETag`: an old one beside a new one would not fit."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 class SameOriginSockets:
