@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO
 
 from fastapi import FastAPI
-from sqlalchemy import make_url
 
 from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
@@ -67,10 +66,10 @@ def build(settings: Settings) -> House:
 
 def _build(settings: Settings, held: ExitStack) -> House:
     durable = settings.durability == "full"
-    if settings.database_url != "memory:":
-        _claim(Path(make_url(settings.database_url).database or ""), held)
     database = open_database(settings.database_url, durable=durable)
     held.callback(database.dispose)
+    if settings.database_url != "memory:":
+        _claim(Path(database.url.database or ""), held)
     if migrate(database):
         log.info("database brought up to date")
     store = SqlJobs(database)
@@ -79,6 +78,7 @@ def _build(settings: Settings, held: ExitStack) -> House:
     models = Models(settings.models_dir)
     limits = limits_of(settings)
     lease = timedelta(seconds=settings.lease_s)
+    cache_for = timedelta(hours=settings.cache_hours)
     runner = Runner(
         catalogue=CATALOGUE,
         store=store,
@@ -98,7 +98,7 @@ def _build(settings: Settings, held: ExitStack) -> House:
         models=models,
         limits=limits,
         max_queued=settings.max_queued,
-        cache_for=timedelta(hours=settings.cache_hours),
+        cache_for=cache_for,
     )
     sweep = Sweep(
         store=store,
@@ -109,6 +109,7 @@ def _build(settings: Settings, held: ExitStack) -> House:
         max_attempts=settings.max_attempts,
         max_queued=settings.max_queued,
         keep=timedelta(days=settings.keep_days) if settings.keep_days else None,
+        cache_for=cache_for,
         every_s=settings.sweep_s,
     )
     return House(settings, store, blobs, bus, engine, models, counter, sweep, held)

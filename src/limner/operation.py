@@ -59,7 +59,7 @@ def reference(data: bytes, limits: Limits) -> ImageRef:
 def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
     """pydantic's errors as one problem: `errors` lists each field and what is wrong with it, never its value."""
     listed = [
-        {"field": ".".join(str(part) for part in error["loc"]) or "(body)", "message": error["msg"]}
+        {"field": ".".join(str(part) for part in error["loc"])[:100] or "(body)", "message": error["msg"]}
         for error in errors[:20]
     ]
     return InvalidRequestError(f"{listed[0]['field']}: {listed[0]['message']}", errors=listed)

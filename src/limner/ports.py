@@ -119,6 +119,10 @@ class JobStore(Protocol):
         """How many jobs are queued."""
         ...
 
+    def sizes(self, cache_for: timedelta) -> tuple[int, int]:
+        """(results that may still answer from the cache, bytes of all blobs that jobs name)."""
+        ...
+
     def events(self, after: int, *, limit: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
         """Events with an id above `after`, in order of id; a reader that goes on from the last never skips one."""
         ...

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import signal
 import socket
 from types import FrameType
@@ -20,16 +21,22 @@ PING_S = 20.0
 
 
 class _Server(uvicorn.Server):
-    """Tells the application of a stop at once, so that open streams and waiting requests end by themselves."""
+    """Tells the application of a stop at once, so that open streams and waiting requests end by themselves.
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    A stop that was asked for is no failure: unlike uvicorn's own, this one does not raise the signal again at the
+    end, which would cut off the tidying up behind it and the exit status 0.
+    """
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         app = self.config.app
         desk = app.state.desk  # type: ignore[union-attr]  # it is our FastAPI
         if desk.counter.open:
             log.info("stopping", extra={"signal": signal.Signals(sig).name})
         desk.counter.open = False
         desk.streams.close_soon()
-        super().handle_exit(sig, frame)
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True  # Ctrl-C twice: at once
+        self.should_exit = True
 
 
 def run_server(settings: Settings) -> None:
@@ -59,6 +66,10 @@ def run_server(settings: Settings) -> None:
         _Server(config).run([listener])
     finally:
         house.close()
+    if house.engine.running():
+        # A thread is still inside a codec or a model, its job handed back: the interpreter's end would crash under it.
+        logging.shutdown()
+        os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

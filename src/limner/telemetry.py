@@ -30,6 +30,8 @@ STAGE_SECONDS = Histogram(
 )
 FACES = Counter("limner_faces", "Faces found", ["operation"])
 QUEUE_DEPTH = Gauge("limner_queue_depth", "Jobs that are queued")
+CACHE_RESULTS = Gauge("limner_cache_results", "Results that may answer from the cache")
+STORED_BYTES = Gauge("limner_stored_bytes", "Photos and artifacts that jobs name, bytes")
 JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that this process runs now")
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
 SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"])
@@ -44,6 +46,8 @@ METRICS = (
     STAGE_SECONDS,
     FACES,
     QUEUE_DEPTH,
+    CACHE_RESULTS,
+    STORED_BYTES,
     JOBS_RUNNING,
     EVENTS_SENT,
     SOCKETS,

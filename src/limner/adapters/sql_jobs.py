@@ -318,6 +318,16 @@ class SqlJobs:
         with self._reading() as db:
             return _count_queued(db)
 
+    def sizes(self, cache_for: timedelta) -> tuple[int, int]:
+        """See `ports.JobStore.sizes`."""
+        since = _micros(datetime.now(UTC) - cache_for)
+        blobs = select(files.c.sha256, files.c.size).distinct().subquery()
+        results = select(func.count(jobs.c.cache_key.distinct())).where(
+            jobs.c.status == Status.SUCCEEDED, jobs.c.computed_at >= since
+        )
+        with self._reading() as db:
+            return db.scalar(results) or 0, int(db.scalar(select(func.sum(blobs.c.size))) or 0)
+
     def events(self, after: int, *, limit: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
         """See `ports.JobStore.events`."""
         query = _EVENTS

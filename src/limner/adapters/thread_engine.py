@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ class ThreadEngine:
 
     def __init__(self, run: Callable[[str, Callable[[int], None]], None], *, workers: int, capacity: int) -> None:
         self._run = run
-        self._line: queue.Queue[str] = queue.Queue(capacity + workers)
+        self._line: queue.Queue[str | None] = queue.Queue(capacity + workers)  # None: look whether to stop
         self._known: set[str] = set()  # in line or running: a job is not put in line twice
         self._attempts: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -51,6 +52,9 @@ class ThreadEngine:
     def stop(self, timeout_s: float) -> None:
         """See `ports.Engine.stop`."""
         self._stopping.set()
+        for _ in self._threads:
+            with suppress(queue.Full):  # then nobody waits for work
+                self._line.put_nowait(None)
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             if thread.is_alive():
@@ -58,11 +62,8 @@ class ThreadEngine:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            try:
-                job_id = self._line.get(timeout=0.5)
-            except queue.Empty:
-                continue
-            if self._stopping.is_set():
+            job_id = self._line.get()
+            if job_id is None or self._stopping.is_set():
                 return
             try:
                 self._run(job_id, lambda attempt, job_id=job_id: self._started(job_id, attempt))  # type: ignore[misc]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from limner.ports import BlobStore, Bus, Engine, JobStore
-from limner.telemetry import QUEUE_DEPTH
+from limner.telemetry import CACHE_RESULTS, QUEUE_DEPTH, STORED_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +14,7 @@ ERASE_AT_ONCE = 100
 FORGET_AT_ONCE = 500
 ORPHAN_AGE = timedelta(hours=1)
 TIDY_EVERY = timedelta(hours=1)
+COUNT_EVERY = timedelta(minutes=1)  # sizes are sums over whole tables
 
 
 @dataclass
@@ -28,10 +29,12 @@ class Sweep:
     max_attempts: int
     max_queued: int
     keep: timedelta | None
+    cache_for: timedelta
     every_s: float
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _tidied: datetime | None = None
+    _counted: datetime | None = None
 
     def recover(self) -> None:
         """At start, when no other process can be at work on this store: every running job was left by a crash."""
@@ -69,6 +72,11 @@ class Sweep:
         for job_id, lane in self.store.waiting(self.max_queued):
             self.engine.send(job_id, lane)
         QUEUE_DEPTH.set(self.store.queued())
+        if self._counted is None or now - self._counted >= COUNT_EVERY:
+            self._counted = now
+            results, size = self.store.sizes(self.cache_for)
+            CACHE_RESULTS.set(results)
+            STORED_BYTES.set(size)
         if self._tidied is None or now - self._tidied >= TIDY_EVERY:
             self._tidied = now
             self.tidy(now)

@@ -152,7 +152,8 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
             label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits.max_pixels)
     points, presence = _landmarks(params, photo, ctx)
     with ctx.stage("trace"):
-        traced = trace(photo, points, label_map, _options(params))
+        source: Literal["client", "server"] = "server" if params.landmarks is None else "client"
+        traced = trace(photo, points, label_map, _options(params), landmarks_source=source)
     ctx.attach(
         "contours.svg",
         traced.svg.encode(),
@@ -167,7 +168,7 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
         roll_degrees=round(traced.roll_degrees, 3),
         crop=CropShape(x=traced.crop.x, y=traced.crop.y, width=traced.crop.width, height=traced.crop.height),
         landmarks=[PointShape(x=round(x, 2), y=round(y, 2)) for x, y in traced.landmarks.tolist()],
-        landmarks_source="server" if params.landmarks is None else "client",
+        landmarks_source=source,
         presence=presence,
         assumptions=list(traced.assumptions),
     )

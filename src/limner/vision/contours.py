@@ -33,6 +33,7 @@ _FOREHEAD_REACH = 2.2  # how far above the mesh a label map's skin may still be 
 _LEAST_EXTENT = 4.0  # px; a face smaller than this has collapsed
 _EDGE = 1.0  # px by which a client's landmark may leave the photo: rounding
 _HAIR_ABOVE, _HAIR_BESIDE = 0.42, 0.10  # head beyond the landmarks without a map, of the face's height
+_DIGITS = 2  # of the polygons' coordinates
 _MOST_REGIONS, _MOST_NAME = 64, 64
 
 
@@ -94,8 +95,6 @@ def trace(
     assumptions: list[str] = []
     if label_map is not None:
         assumptions += _map_assumptions(labels.check(label_map, width, height), label_map, wanted, width, height)
-    elif wanted.scheme == "labels":
-        raise InvalidRequestError("The scheme 'labels' needs a segmentation map.")
 
     roll = align.roll_degrees(source)
     turn, canvas_width, canvas_height = align.upright(width, height, roll)
@@ -114,10 +113,7 @@ def trace(
     assumptions += notes
     unit = face.width * grid.scale
     grain = 1.0 if label_map is None else max(1.0, grid.scale * width / label_map.shape[1])
-    rings = {
-        key: [grid.back(ring) for ring in smooth.outline(mask, strength=wanted.smoothing, unit=unit, grain=grain)]
-        for key, mask in masks.items()
-    }
+    rings = {key: grid.outline(mask, strength=wanted.smoothing, unit=unit, grain=grain) for key, mask in masks.items()}
     rings = {key: found for key, found in rings.items() if found}
 
     head = None
@@ -125,7 +121,9 @@ def trace(
         head = _head_rings(face, on_grid, grid, crop, unit, wanted.smoothing, grain)
     return Contours(
         svg=_drawing(photo, to_crop, view, rings, head, wanted),
-        mask_contours={key: [np.round(ring.polygon, 2).tolist() for ring in found] for key, found in rings.items()},
+        mask_contours={
+            key: [np.round(ring.polygon, _DIGITS).tolist() for ring in found] for key, found in rings.items()
+        },
         transform=to_crop,
         roll_degrees=roll,
         crop=crop,
@@ -151,7 +149,7 @@ def checked_landmarks(landmarks: Points, width: int, height: int, source: Source
     if not finite.all():
         raise InvalidRequestError(f"Landmark {int(np.argmin(finite))} is not a pair of finite numbers.")
     inside = ((points >= -_EDGE) & (points <= (width + _EDGE, height + _EDGE))).all(axis=1)
-    if source == "client" and not inside.all():
+    if not inside.any() or (source == "client" and not inside.all()):
         first = int(np.argmin(inside))
         x, y = points[first]
         raise InvalidRequestError(
@@ -282,9 +280,13 @@ class _Grid:
         stretch = align.scaling(photo_size[0] / label_map.shape[1], photo_size[1] / label_map.shape[0])
         return align.warp_labels(label_map, self.matrix @ to_crop @ stretch, self.shape[1], self.shape[0])
 
-    def back(self, ring: Ring) -> Ring:
-        """A ring of this frame in crop pixels."""
-        return Ring(ring.beziers / self.scale, ring.polygon / self.scale, ring.is_hole)
+    def outline(self, mask: Mask, *, strength: float, unit: float, grain: float) -> list[Ring]:
+        """A mask of this frame as rings in crop pixels."""
+        step = self.scale / 10**_DIGITS
+        return [
+            Ring(ring.beziers / self.scale, ring.polygon / self.scale, ring.is_hole)
+            for ring in smooth.outline(mask, strength=strength, unit=unit, grain=grain, step=step)
+        ]
 
 
 def _masks(
@@ -308,7 +310,11 @@ def _masks(
         )
     if len(landmarks) == 68:
         notes.append("With 68 landmarks the forehead, cheeks, under-eyes and chin are drawn by proportion.")
-    masks = regions.named(outlines.outlines(landmarks, reach), grid.shape, parts)
+    drawn = outlines.outlines(landmarks, reach)
+    masks = regions.named(drawn, grid.shape, parts)
+    if options.scheme == "labels":
+        notes.append("Without a segmentation map the labels were drawn from the landmarks.")
+        return regions.by_label(regions.as_labels(drawn, masks, grid.shape, options.meanings)), notes
     if options.scheme == "seven":
         return {number: masks[name] for number, name in regions.SEVEN.items() if name in masks}, notes
     return {name: masks[name] for name in regions.NAMED if name in masks}, notes
@@ -333,7 +339,7 @@ def _head_rings(
     if on_grid is None:
         return face.parts["face"] - (crop.x, crop.y)
     head = (on_grid != 0).astype(np.uint8) * np.uint8(255)
-    return [grid.back(ring) for ring in smooth.outline(head, strength=strength, unit=unit, grain=grain)]
+    return grid.outline(head, strength=strength, unit=unit, grain=grain)
 
 
 def _drawing(

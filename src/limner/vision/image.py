@@ -234,6 +234,8 @@ class _Source:
                 rgb, alpha = self._jpeg(at_least), None
             elif self.media_type == "image/heic":
                 rgb, alpha = _split(self.heif.to_pillow())
+            elif (plain := self._plain_png()) is not None:
+                rgb, alpha = plain
             else:
                 self.image.load()
                 if self.media_type == "image/tiff":
@@ -241,6 +243,27 @@ class _Source:
                     self.orientation = 1
                 rgb, alpha = _split(self.image)
         return _upright(rgb, self.orientation), None if alpha is None else _upright(alpha, self.orientation)
+
+    def _plain_png(self) -> tuple[Pixels, Pixels | None] | None:
+        """RGB and alpha of an 8-bit colour PNG, by OpenCV: quicker than Pillow, and without its copies.
+
+        None for any other picture, and for one that OpenCV does not like: Pillow has the last word on what is broken.
+        """
+        if (
+            self.media_type != "image/png"
+            or self.image.mode not in {"RGB", "RGBA"}
+            or "transparency" in self.image.info
+        ):
+            return None
+        found = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if found is None or found.dtype != np.uint8 or found.shape[:2] != self.image.size[::-1]:
+            return None
+        if found.shape[2:] == (3,):
+            return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB, dst=found), np.uint8), None
+        if found.shape[2:] != (4,):
+            return None
+        alpha = np.asarray(cv2.extractChannel(found, 3), np.uint8)
+        return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGRA2RGB), np.uint8), None if alpha.min() == 255 else alpha
 
     def profile(self) -> bytes | None:
         info = self.heif.info if self.media_type == "image/heic" else self.image.info

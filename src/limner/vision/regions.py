@@ -82,6 +82,20 @@ def by_label(labels: Mask) -> dict[str, Mask]:
     return {str(value): _u8(labels == value) for value in values if value}
 
 
+def as_labels(
+    outlines: Outlines, masks: Mapping[str, Mask], shape: tuple[int, int], meanings: Mapping[int, str]
+) -> Mask:
+    """A label map as good as the landmarks give it: the face's outline as skin, the named masks upon it."""
+    labels = np.zeros(shape, np.uint8)
+    for value, meaning in meanings.items():
+        if meaning == "skin":
+            cv2.fillPoly(labels, [np.round(outlines.parts["face"]).astype(np.int32)], (value,))
+    for value, meaning in meanings.items():
+        if meaning in masks:
+            labels[masks[meaning] > 0] = value
+    return labels
+
+
 def own(
     landmarks: Points, regions: Mapping[str, Sequence[int]], shape: tuple[int, int], head: Mask | None
 ) -> dict[str, Mask]:
@@ -131,12 +145,11 @@ class _Face:
         for name in _FEATURES:
             labelled = self._labels.get(name)
             masks[name] = self._on_skin(self._drawn(name)) if labelled is None else labelled
-        if self._skin is None:
-            # A closed mouth is drawn as a sliver between the lips: not a region. An open one wins over drawn lips.
-            if self._is_sliver(masks["mouth"]):
-                masks["mouth"] = np.zeros(self._shape, np.uint8)
-            for lip in ("upper_lip", "lower_lip"):
-                masks[lip] = _minus(masks[lip], masks["mouth"])
+        # A closed mouth is drawn as a sliver between the lips: not a region. An open one wins over drawn lips.
+        if "mouth" not in self._labels and self._is_sliver(masks["mouth"]):
+            masks["mouth"] = np.zeros(self._shape, np.uint8)
+        masks["upper_lip"] = _minus(masks["upper_lip"], masks["mouth"])
+        masks["lower_lip"] = _minus(_minus(masks["lower_lip"], masks["mouth"]), masks["upper_lip"])
         return masks
 
     def _cut(self, name: str, without: Sequence[Mask]) -> Mask:

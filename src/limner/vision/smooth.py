@@ -6,7 +6,7 @@ Read `outline` first; each step below it is one function.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 Curve: TypeAlias = NDArray[np.float64]  # (N, 2), a closed ring; its last point joins its first
 Beziers: TypeAlias = NDArray[np.float64]  # (N, 4, 2): start, two handles, end; each start is the end before it
 
+Number = TypeVar("Number", np.float64, np.complex128)
+
 _DENSE = 512  # samples of a ring while it is worked on
 _LEVELS = 4  # each finer level of smoothing has half the wavelength
 _FEWEST_NODES, _MOST_NODES = 10, 96
-_THICK = 0.6  # the share of a mask that is left without its outermost half pixels, unless it is thin
+_PASS_OVER = 0.7  # of the tolerance: where smoothing strays farther, less of it is used
+_MOST_RINGS = 48  # of one mask: a head has a few, noise has thousands
+_BEND_PER_NODE = 0.7  # radians that a cubic goes round well
 _BLOCK = 8  # sides of a polygon that are looked at together for crossings
 _FLAT = 5  # straight pieces that stand for one Bézier in polygons
 
@@ -32,49 +36,60 @@ class Ring:
     is_hole: bool
 
 
-def outline(mask: NDArray[np.uint8], *, strength: float, unit: float, grain: float = 1.0) -> list[Ring]:
+def outline(
+    mask: NDArray[np.uint8], *, strength: float, unit: float, grain: float = 1.0, step: float = 0.01
+) -> list[Ring]:
     """The smooth outline of a mask, (H, W) uint8, nonzero = inside; rings in mask pixels, larger ones first.
 
     strength: 0 (as traced, stairs removed) .. 1 (soft). unit: the face's width in mask pixels; no ring strays from
     the mask's edge by more than 1 % of it. grain: side of the steps to be smoothed away, mask pixels (a coarse map
-    drawn large has large ones). Specks under 0.02 % of unit² are dropped, as are holes of that size. Every ring is
-    free of self-intersections.
+    drawn large has large ones). Specks under 0.02 % of unit² are dropped, as are holes of that size. step: polygons'
+    corners are at multiples of it, mask pixels, so that what is written with few digits is what was checked. Every
+    polygon is free of self-intersections.
     """
     speck = max(2.0, 2e-4 * unit * unit)
     rings = []
     for traced, is_hole in trace(mask, speck):
         area = _area(traced)
         # Small shapes keep their form: 1 % of the face is a third of an eye's height.
-        tolerance = min(0.009 * unit, max(0.05 * math.sqrt(area), 1.2 * grain))
+        tolerance = min(0.009 * unit, max(0.05 * math.sqrt(area), 1.5 * grain))
         wavelength = max(unit * 0.02 * 12.0**strength, 6.0 * grain * min(1.0, strength * 4.0))
-        rings.append(_ring(traced, is_hole, tolerance, wavelength, unit))
+        rings.append(_ring(traced, is_hole, tolerance, wavelength, unit, step))
     return sorted(rings, key=lambda ring: -_area(ring.polygon))
 
 
 def trace(mask: NDArray[np.uint8], speck: float) -> list[tuple[Curve, bool]]:
-    """Every ring of the mask's edge with whether it is a hole; those of less than `speck` pixels' area are left out.
+    """Every ring of the mask's edge with whether it is a hole; those of less than `speck` pixels' area are left out,
+    as are all but the largest `_MOST_RINGS`.
 
     Pixel (x, y) covers the square from (x, y) to (x+1, y+1). Traced on the mask drawn twice as large, so that a line
     one pixel wide has an inside. The ring lies three quarters of a pixel within the edge, so that smoothing hardly
-    carries it over; in a mask too thin for that, a quarter.
+    carries it over; where the mask is too thin for that, a quarter.
     """
     x, y, width, height = cv2.boundingRect(mask)
     if width == 0:
         return []
     part = cv2.resize(mask[y : y + height, x : x + width], None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     part = cv2.copyMakeBorder(part, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
-    inner = cv2.erode(part, np.ones((3, 3), np.uint8))
-    if cv2.countNonZero(inner) > _THICK * cv2.countNonZero(part):
-        part = inner
-    # Blocks that meet only at a corner would give a ring that crosses itself there: opening parts them.
-    part = cv2.morphologyEx(part, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    near = np.ones((3, 3), np.uint8)
+    inner = cv2.erode(part, near)
+    thin = cv2.subtract(part, cv2.dilate(inner, near))
+    # Thin parts, such as a brow's tail, stay as they are, with as much round them as joins them to the rest.
+    part = cv2.bitwise_or(inner, cv2.bitwise_and(part, cv2.dilate(thin, np.ones((5, 5), np.uint8))))
+    # Blocks that meet only at a corner would give a ring that crosses itself there: opening parts them. Not by
+    # morphologyEx, which moves the mask by half a pixel where the kernel's side is even.
+    block = np.ones((2, 2), np.uint8)
+    part = cv2.dilate(cv2.erode(part, block, anchor=(0, 0)), block, anchor=(1, 1))
     found, hierarchy = cv2.findContours(part, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    # A ring round an area is at least as long as a circle's, and a step of the trace at most √2: most specks of a
+    # noisy map are told by their number of points alone.
+    fewest_points = max(4.0, 2.0 * math.sqrt(math.pi * 4.0 * speck) / math.sqrt(2.0) - 4.0)
     rings = []
     for index, ring in enumerate(found):
-        traced = (ring[:, 0, :].astype(np.float64) + 0.5 - 2.0) / 2.0 + (x, y)
-        if len(traced) >= 4 and _area(traced) >= speck:
+        if len(ring) >= fewest_points and cv2.contourArea(ring) >= 4.0 * speck:
+            traced = (ring[:, 0, :].astype(np.float64) + 0.5 - 2.0) / 2.0 + (x, y)
             rings.append((traced, bool(hierarchy[0][index][3] >= 0)))
-    return rings
+    return sorted(rings, key=lambda ring: -_area(ring[0]))[:_MOST_RINGS]
 
 
 def smoothed(traced: Curve, tolerance: float, wavelength: float) -> Curve:
@@ -82,7 +97,7 @@ def smoothed(traced: Curve, tolerance: float, wavelength: float) -> Curve:
 
     The periodic smoothing spline of the traced points: for evenly spaced points its minimiser of
     Σ|f-p|² + λ∫|f''|² is the Fourier series with each harmonic k damped by 1/(1+(k/k₀)⁴) (Eilers, "A perfect
-    smoother", 2003, on a ring). Where it cuts a corner by more than half the tolerance it passes over, softly, to the
+    smoother", 2003, on a ring). Where it cuts a corner by a good part of the tolerance it passes over, softly, to the
     spline of half the wavelength, and so on: straight parts stay calm, corners stay corners.
     """
     even, length = _evenly(traced, _DENSE)
@@ -92,10 +107,12 @@ def smoothed(traced: Curve, tolerance: float, wavelength: float) -> Curve:
     exact = even[:, 0] + 1j * even[:, 1]
     for level in range(1, _LEVELS + 1):
         away = np.abs(curve - exact)
-        if away.max() <= tolerance * 0.5:
+        if away.max() <= tolerance * _PASS_OVER:
             break
         finer = _damped(spectrum, harmonic, length / (wavelength * 0.5**level))
-        curve = curve + (finer - curve) * _soft(away > tolerance * 0.5, harmonic, wavelength * 0.5**level / length)
+        curve = curve + (finer - curve) * _soft(
+            away > tolerance * _PASS_OVER, harmonic, wavelength * 0.5**level / length
+        )
     return np.stack([curve.real, curve.imag], axis=1)
 
 
@@ -103,25 +120,26 @@ def as_beziers(curve: Curve, tolerance: float) -> Beziers:
     """A dense smooth ring as cubic Béziers within `tolerance` of it: as few as will do, more where it bends."""
     points = curve[:, 0] + 1j * curve[:, 1]
     count = len(points)
-    step = np.abs(np.roll(points, -1) - points)
-    velocity = (np.roll(points, -1) - np.roll(points, 1)) / 2
+    step = np.abs(_following(points) - points)
+    velocity = (_following(points) - _preceding(points)) / 2
     tangent: NDArray[np.complex128] = np.asarray(velocity / np.maximum(np.abs(velocity), 1e-9), dtype=np.complex128)
-    bend = np.abs(np.angle(np.roll(tangent, -1) / np.where(tangent == 0, 1, tangent)))
+    bend = np.abs(np.angle(_following(tangent) * np.conj(tangent)))
     # A fifth of the nodes go by length, the rest by bending: long straight parts need few.
     share = 0.2 * step / max(step.sum(), 1e-9) + 0.8 * np.sqrt(bend * step) / max(np.sqrt(bend * step).sum(), 1e-9)
     way = np.concatenate([[0.0], np.cumsum(share)])
     along = np.concatenate([[0.0], np.cumsum(step)])
-    nodes = float(_FEWEST_NODES)
+    guess = max(_FEWEST_NODES, int(bend.sum() / _BEND_PER_NODE))
+    places = np.searchsorted(way, np.arange(guess) / guess * way[-1])
+    places = np.unique(np.minimum(places, count - 1))
     while True:
-        places = np.searchsorted(way, np.arange(int(nodes)) / int(nodes) * way[-1])
-        places = np.unique(np.minimum(places, count - 1))
         ends = np.append(places[1:], places[0] + count)
         chord = (along[ends % count] - along[places] + np.where(ends >= count, along[-1], 0.0)) / 3.0
         start, end = points[places], points[ends % count]
         control = np.stack([start, start + tangent[places] * chord, end - tangent[ends % count] * chord, end], axis=1)
-        if nodes >= _MOST_NODES or _strays(control, points, tangent, places, ends) <= tolerance:
+        split = (_strays(control, points, tangent, places, ends) > tolerance) & (ends - places > 3)
+        if not split.any() or len(places) >= _MOST_NODES:
             return np.stack([control.real, control.imag], axis=2)
-        nodes *= 1.45
+        places = np.unique(np.concatenate([places, (places[split] + ends[split]) // 2 % count]))
 
 
 def flattened(beziers: Beziers, pieces: int = _FLAT) -> Curve:
@@ -133,7 +151,7 @@ def flattened(beziers: Beziers, pieces: int = _FLAT) -> Curve:
 def is_simple(polygon: Curve) -> bool:
     """Whether no two sides of the closed polygon cross or touch, neighbours aside."""
     count = len(polygon)
-    ends = np.roll(polygon, -1, axis=0)
+    ends = _following(polygon)
     low, high = np.minimum(polygon, ends), np.maximum(polygon, ends)
     # Boxes of eight sides each, all pairs; then only the sides of boxes that overlap: far fewer than all pairs.
     first_of = np.arange(0, count, _BLOCK)
@@ -149,28 +167,35 @@ def is_simple(polygon: Curve) -> bool:
     return not bool(_cross(polygon[first], ends[first], polygon[second], ends[second]).any())
 
 
-def _ring(traced: Curve, is_hole: bool, tolerance: float, wavelength: float, unit: float) -> Ring:
+def _ring(traced: Curve, is_hole: bool, tolerance: float, wavelength: float, unit: float, step: float) -> Ring:
     """Smoothed, fitted and checked; each time the ring crosses itself, with less smoothing."""
     for _ in range(4):
         beziers = as_beziers(smoothed(traced, tolerance, wavelength), max(0.0015 * unit, 0.05))
-        polygon = flattened(beziers)
-        if is_simple(polygon):
-            return Ring(beziers, polygon, is_hole)
+        polygon = _rounded(flattened(beziers), step)
+        if len(polygon) >= 3 and is_simple(polygon):
+            return Ring(beziers, polygon * step, is_hole)
         tolerance, wavelength = tolerance / 2, wavelength / 3
     # What is left is a ring that touches itself: straight sides, ever coarser, and in the end its hull.
-    polygon = next(_coarser(traced, unit))
-    ends = np.roll(polygon, -1, axis=0)
+    polygon = next(_coarser(traced, unit, step)) * step
+    ends = _following(polygon)
     beziers = np.stack([polygon, polygon + (ends - polygon) / 3, polygon + (ends - polygon) * 2 / 3, ends], axis=1)
     return Ring(beziers, polygon, is_hole)
 
 
-def _coarser(traced: Curve, unit: float) -> Iterator[Curve]:
+def _coarser(traced: Curve, unit: float, step: float) -> Iterator[Curve]:
     points = traced.astype(np.float32)
     for share in (0.002, 0.004, 0.008):
-        polygon = cv2.approxPolyDP(points, share * unit, True)[:, 0, :].astype(np.float64)
+        polygon = _rounded(cv2.approxPolyDP(points, share * unit, True)[:, 0, :].astype(np.float64), step)
         if len(polygon) >= 3 and is_simple(polygon):
             yield polygon
-    yield cv2.convexHull(points)[:, 0, :].astype(np.float64)
+    yield _rounded(cv2.convexHull(points)[:, 0, :].astype(np.float64), step)
+
+
+def _rounded(polygon: Curve, step: float) -> Curve:
+    """The polygon in whole steps, without repeated corners: whole numbers, for which `is_simple` is exact."""
+    corners = np.round(polygon / step)
+    kept: Curve = corners[(corners != _preceding(corners)).any(axis=1)]
+    return kept
 
 
 def _evenly(ring: Curve, count: int) -> tuple[Curve, float]:
@@ -202,19 +227,29 @@ def _strays(
     tangent: NDArray[np.complex128],
     places: NDArray[np.intp],
     ends: NDArray[np.intp],
-) -> float:
-    """How far the Béziers leave the curve, at most: measured square to it, at points of the same share of the way."""
+) -> NDArray[np.float64]:
+    """How far each Bézier leaves the curve: measured square to it, at points of the same share of the way."""
     at = np.array([0.2, 0.35, 0.5, 0.65, 0.8])
     on_bezier = control @ _basis(at).T
     on_curve = np.round(places[:, None] + (ends - places)[:, None] * at).astype(np.intp) % len(points)
     offset = (on_bezier - points[on_curve]) * np.conj(tangent[on_curve])
-    return float(np.abs(offset.imag).max())
+    away: NDArray[np.float64] = np.abs(offset.imag).max(axis=1)
+    return away
 
 
 def _basis(at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bernstein polynomials of degree 3 at each place: (len(at), 4)."""
     rest = 1.0 - at
     return np.stack([rest**3, 3 * rest**2 * at, 3 * rest * at**2, at**3], axis=1)
+
+
+def _following(values: NDArray[Number]) -> NDArray[Number]:
+    """For each point of a ring the one after it. (np.roll does the same, five times slower on short arrays.)"""
+    return np.concatenate((values[1:], values[:1]))
+
+
+def _preceding(values: NDArray[Number]) -> NDArray[Number]:
+    return np.concatenate((values[-1:], values[:-1]))
 
 
 def _area(ring: Curve) -> float:
@@ -224,7 +259,7 @@ def _area(ring: Curve) -> float:
 def _signed_area(ring: Curve) -> float:
     """Positive when the ring runs clockwise as seen, y being down."""
     x, y = ring[:, 0] - ring[0, 0], ring[:, 1] - ring[0, 1]
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    return float(np.dot(x, _following(y)) - np.dot(y, _following(x))) / 2
 
 
 def _overlap(low: Curve, high: Curve, other_low: Curve, other_high: Curve) -> NDArray[np.bool_]:

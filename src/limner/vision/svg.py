@@ -19,7 +19,8 @@ from limner.vision.smooth import Beziers, Ring
 
 _COLOUR = re.compile(r"#[0-9A-Fa-f]{3}(?:[0-9A-Fa-f]{3})?|[A-Za-z]{3,24}")
 _POLE_GRID = 96  # the pole is looked for on a grid of this size, then no label is off by more than a percent
-_FIRST_LETTER = re.compile(r"[A-Za-z_]")
+_SMALL = 40  # px; a tenth of a pixel shows on a ring that is no larger
+_FIRST_LETTER = re.compile(r"[A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +136,16 @@ def inner_pole(rings: Sequence[Ring]) -> tuple[float, float, float, float]:
 
 
 def path_data(beziers: Beziers) -> str:
-    """One closed ring as path commands: absolute start, relative curves with one decimal.
+    """One closed ring as path commands: absolute start, relative curves with one decimal, or two if it is small.
 
     Relative to the rounded points, not the exact ones, so that rounding does not add up.
     """
-    points = np.round(beziers * 10).astype(np.int64)  # tenths of a pixel
+    digits = 1 if np.ptp(beziers[:, 0], axis=0).max() > _SMALL else 2
+    points = np.round(beziers * 10**digits).astype(np.int64)
     x, y = points[0, 0].tolist()
     steps = (points[:, 1:] - points[:, :1]).reshape(-1, 6).tolist()
-    curves = "".join("c" + " ".join(map(_tenths, step)).replace(" -", "-") for step in steps)
-    return f"M{_tenths(x)} {_tenths(y)}{curves}z"
+    curves = "".join("c" + " ".join(_decimal(n, digits) for n in step).replace(" -", "-") for step in steps)
+    return f"M{_decimal(x, digits)} {_decimal(y, digits)}{curves}z"
 
 
 def _region(shape: Shape, style: Style, font: float, width: int) -> list[str]:
@@ -189,9 +191,10 @@ def _photo(photo: Photo, width: int, height: int, clip: Sequence[Points | Sequen
 
 
 def _identifier(key: str) -> str:
-    """An XML id for a region: letters, digits, `_`, `-` and `.` kept, all else by its number; letter first."""
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else f"_{ord(c):x}_" for c in key)
-    return name if _FIRST_LETTER.match(name) else f"region-{name}"
+    """An XML id for a region, another for each key: letters, digits, `_` and `-` kept, all else by its number between
+    dots; `region.` before a key that does not start with a letter."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else f".{ord(c):x}." for c in key)
+    return name if _FIRST_LETTER.match(name) else f"region.{name}"
 
 
 def _number(value: float) -> str:
@@ -200,9 +203,9 @@ def _number(value: float) -> str:
     return "0" if text in {"-0", ""} else text
 
 
-@lru_cache(maxsize=4096)
-def _tenths(value: int) -> str:
-    """A whole number of tenths as decimal, as short as SVG allows: `.5`, `-3`, `12.4`."""
-    whole, rest = divmod(abs(value), 10)
-    text = f"{whole or ''}.{rest}" if rest else str(whole)
+@lru_cache(maxsize=8192)
+def _decimal(value: int, digits: int) -> str:
+    """A whole number of tenths or hundredths as decimal, as short as SVG allows: `.5`, `-3`, `12.4`."""
+    whole, rest = divmod(abs(value), 10**digits)
+    text = f"{whole or ''}.{rest:0{digits}}".rstrip("0") if rest else str(whole)
     return f"-{text}" if value < 0 else text

@@ -120,8 +120,10 @@ class Streams:
 
     async def _follow(self) -> None:
         while True:
+            # Not wait_for: until Python 3.12 it loses a cancellation that comes together with the wake-up.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 while rows := await self._read(self._tail):

@@ -123,11 +123,13 @@ async def _read_form(
     try:
         for name, value in form.multi_items():
             if name in values or name in found:
-                raise InvalidRequestError(f"{name}: sent twice")
+                raise InvalidRequestError(f"{name[:100]}: sent twice")
             if isinstance(value, UploadFile):
                 if name not in operation.image_fields:
                     expected = " or ".join(repr(each) for each in operation.image_fields)
-                    raise InvalidRequestError(f"{name}: not a picture of this operation; the file part is {expected}")
+                    raise InvalidRequestError(
+                        f"{name[:100]}: not a picture of this operation; the file part is {expected}"
+                    )
                 found[name] = await value.read()
             elif value == "":
                 continue  # an empty form field is one that was not filled in
@@ -147,7 +149,7 @@ def _structured(name: str, value: str) -> object:
     try:
         return from_json(value)
     except ValueError:
-        raise InvalidRequestError(f"{name}: not valid JSON") from None
+        raise InvalidRequestError(f"{name[:100]}: not valid JSON") from None
 
 
 def read_object(body: bytes) -> dict[str, Any]:
