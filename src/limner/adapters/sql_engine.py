@@ -1,11 +1,13 @@
 """Opens a database: connections, pragmas, and the tables brought up to date."""
 
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from limner.domain.errors import SettingsError
@@ -57,9 +59,14 @@ def open_database(url: str, *, durable: bool) -> Engine:
         cursor.close()
 
     @event.listens_for(engine, "begin")
-    def begin(connection) -> None:  # type: ignore[no-untyped-def]
+    def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        driver: Any = connection.connection.dbapi_connection
+        statement = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        try:
+            driver.execute(statement)  # every transaction pays for it: past SQLAlchemy's own machinery
+        except sqlite3.OperationalError as error:
+            raise OperationalError(statement, None, error) from error
 
     return engine
 

@@ -5,6 +5,7 @@ reads first is still true when it writes.
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -67,6 +68,11 @@ _LEADER = (
 )
 _FOLLOWERS = select(jobs.c.id).where(jobs.c.leader_id == bindparam("of_job")).order_by(jobs.c.id)
 _COUNT_QUEUED = select(func.count()).select_from(jobs).where(jobs.c.status == Status.QUEUED)
+_AT_SUBMISSION = select(
+    _CACHED.scalar_subquery().label("cached_id"),
+    _LEADER.scalar_subquery().label("leader_id"),
+    _COUNT_QUEUED.scalar_subquery().label("queued"),
+)
 _COUNT_ATTEMPT = select(func.count()).select_from(jobs).where(_ATTEMPT)
 _START = (
     update(jobs)
@@ -78,8 +84,9 @@ _START = (
         lease_until=bindparam("until"),
         progress=0.0,
     )
+    .returning(jobs)
 )
-_HOLD = update(jobs).where(_ATTEMPT).values(lease_until=None)
+_HOLD = update(jobs).where(_ATTEMPT).values(lease_until=None).returning(jobs)
 _RENEW = update(jobs).where(_ATTEMPT).values(lease_until=bindparam("until"))
 _END = (
     update(jobs)
@@ -113,10 +120,12 @@ class SqlJobs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writer = engine.execution_options(write=True)
+        self._turn = threading.Lock()
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _told_as_unavailable(), self._writer.begin() as db:
+        # SQLite lets a second writer sleep and look again; a lock wakes it the moment the first is done.
+        with _told_as_unavailable(), self._turn, self._writer.begin() as db:
             yield db
 
     @contextmanager
@@ -143,14 +152,16 @@ class SqlJobs:
                     if row.cache_key != job.cache_key:
                         raise InvalidRequestError("this Idempotency-Key was used for another request")
                     return _known(db, row.id)
-            done = _cached(db, job, cache_for) or _similar(db, job, cache_for, similar_within)
+            since = _micros(datetime.now(UTC) - cache_for)
+            found = db.execute(_AT_SUBMISSION, {"key": job.cache_key, "since": since}).one()
+            done = _exact(db, job, found.cached_id) or _similar(db, job, since, similar_within)
             if done is not None:
                 _insert(db, done, idempotency_key)
                 _log(db, done)
                 return done
-            if _count_queued(db) >= max_queued:
+            if found.queued >= max_queued:
                 raise QueueFullError
-            job = replace(job, leader_id=db.scalar(_LEADER, {"key": job.cache_key}))
+            job = replace(job, leader_id=found.leader_id)
             _insert(db, job, idempotency_key)
             _log(db, job)
             return job
@@ -161,10 +172,11 @@ class SqlJobs:
         """See `ports.JobStore.start`."""
         now = datetime.now(UTC)
         with self._writing() as db:
-            changed = db.execute(_START, {"of_job": job_id, "now": _micros(now), "until": _micros(now + lease)})
-            if changed.rowcount == 0:
+            times = {"now": _micros(now), "until": _micros(now + lease)}
+            row = db.execute(_START, {"of_job": job_id, **times}).mappings().first()
+            if row is None:
                 return None
-            job = _known(db, job_id)
+            job = _with_files(db, row)
             _log(db, job)
             return job
 
@@ -193,9 +205,10 @@ class SqlJobs:
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         """See `ports.JobStore.finish`."""
         with self._writing() as db:
-            if db.execute(_HOLD, _of(job_id, attempt)).rowcount == 0:
+            row = db.execute(_HOLD, _of(job_id, attempt)).mappings().first()
+            if row is None:
                 return False
-            _finish(db, _known(db, job_id), outcome)
+            _finish(db, _with_files(db, row), outcome)
             return True
 
     def release(self, job_id: str, attempt: int) -> bool:
@@ -379,10 +392,11 @@ def _count_queued(db: Connection) -> int:
 
 def _find(db: Connection, job_id: str) -> Job | None:
     row = db.execute(_JOB, {"of_job": job_id}).mappings().first()
-    if row is None:
-        return None
-    named = db.execute(_FILES, {"of_job": job_id}).mappings()
-    return _job(row, [_file(file) for file in named])
+    return None if row is None else _with_files(db, row)
+
+
+def _with_files(db: Connection, row: RowMapping) -> Job:
+    return _job(row, [_file(file) for file in db.execute(_FILES, {"of_job": row["id"]}).mappings()])
 
 
 def _known(db: Connection, job_id: str) -> Job:
@@ -392,26 +406,22 @@ def _known(db: Connection, job_id: str) -> Job:
     return job
 
 
-def _cached(db: Connection, job: Job, cache_for: timedelta) -> Job | None:
-    """The job as it stands when another's result answers it, or None."""
-    now = datetime.now(UTC)
-    source_id = db.scalar(_CACHED, {"key": job.cache_key, "since": _micros(now - cache_for)})
-    if source_id is None:
-        return None
-    return _answered(_known(db, source_id), job, now)
+def _exact(db: Connection, job: Job, source_id: str | None) -> Job | None:
+    """The job as it stands when `source_id`'s result answers it; None without one."""
+    return None if source_id is None else _answered(_known(db, source_id), job, datetime.now(UTC))
 
 
-def _similar(db: Connection, job: Job, cache_for: timedelta, similar_within: int) -> Job | None:
+def _similar(db: Connection, job: Job, since: int | None, similar_within: int) -> Job | None:
     """The job as it stands when the result of a photo that looks the same answers it, or None."""
     if job.look is None or job.rest_key is None:
         return None
-    now = datetime.now(UTC)
-    rows = db.execute(_SIMILAR, {"rest": job.rest_key, "since": _micros(now - cache_for)}).all()
+    rows = db.execute(_SIMILAR, {"rest": job.rest_key, "since": since}).all()
     look = int(job.look, 16)
     distance, source_id = min((((look ^ int(row.look, 16)).bit_count(), row.id) for row in rows), default=(65, ""))
     if distance > similar_within:
         return None
-    return replace(_answered(_known(db, source_id), job, now), cached="similar", cache_distance=distance)
+    answered = _answered(_known(db, source_id), job, datetime.now(UTC))
+    return replace(answered, cached="similar", cache_distance=distance)
 
 
 def _answered(source: Job, job: Job, now: datetime) -> Job:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 200
 READERS = 4
+SETTLE_S = 0.002  # a job's events come in quick succession: one look for several
 POLL_S = 1.0  # a wake-up may be lost: the rows are looked at this often anyway
 QUIET_S = 15.0
 SEND_TIMEOUT_S = 30.0
@@ -124,10 +125,13 @@ class Streams:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
+            await asyncio.sleep(SETTLE_S)
             self._wake.clear()
             try:
-                while rows := await self._read(self._tail):
-                    self._take(rows)
+                rows = await self._read(self._tail)
+                self._take(rows)
+                if len(rows) == PAGE:
+                    self._wake.set()  # there may be more
             except Exception:
                 # Without the store nothing can be told; the next look tries again, and no row is skipped.
                 log.exception("events cannot be read")
@@ -139,6 +143,8 @@ class Streams:
         )
 
     def _take(self, rows: list[Event]) -> None:
+        if not rows:
+            return
         for event in rows:
             self._ring.append(Told(event))
             self._tail = event.id
