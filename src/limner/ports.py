@@ -111,6 +111,10 @@ class JobStore(Protocol):
         """A file by its own id."""
         ...
 
+    def artifact(self, job_id: str, name: str) -> File | None:
+        """A job's artifact by its name."""
+        ...
+
     def waiting(self, limit: int) -> list[tuple[str, str]]:
         """(id, lane) of the queued jobs that have no leader, oldest first."""
         ...

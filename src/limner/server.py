@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from types import FrameType
 
 import uvicorn
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 1024
 PING_S = 20.0
+SWITCH_S = 0.0005
 
 
 class _Server(uvicorn.Server):
@@ -62,6 +64,8 @@ def run_server(settings: Settings) -> None:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("Limner listens on http://%s:%s", shown, port)
+        # Workers hold the interpreter's lock in short turns; waiting for it longer leaves processors idle.
+        sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # what was loaded stays: the collector need not look at it again and again
         _Server(config).run([listener])
     finally:

@@ -6,18 +6,19 @@ reads first is still true when it writes.
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from uuid_utils import uuid7
 
 from limner.adapters.schema import events, files, jobs
+from limner.adapters.sql_prepared import Prepared
 from limner.domain.errors import (
     InvalidRequestError,
     JobCrashedError,
@@ -37,8 +38,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ATTEMPT = and_(
     jobs.c.id == bindparam("of_job"), jobs.c.attempt == bindparam("of_attempt"), jobs.c.status == Status.RUNNING
 )
-_JOB = select(jobs).where(jobs.c.id == bindparam("of_job"))
-_FILES = select(files).where(files.c.job_id == bindparam("of_job")).order_by(files.c.position)
+_JOB = Prepared(select(jobs).where(jobs.c.id == bindparam("of_job")))
+_FILES = Prepared(select(files).where(files.c.job_id == bindparam("of_job")).order_by(files.c.position))
+_ARTIFACT = Prepared(
+    select(files).where(
+        files.c.job_id == bindparam("of_job"), files.c.role == Role.ARTIFACT, files.c.name == bindparam("of_name")
+    )
+)
 _BY_IDEMPOTENCY_KEY = select(jobs.c.id, jobs.c.cache_key).where(jobs.c.idempotency_key == bindparam("key"))
 _CACHED = (
     select(jobs.c.id)
@@ -63,18 +69,24 @@ _SIMILAR = (
 )
 _LEADER = (
     select(jobs.c.id)
-    .where(jobs.c.cache_key == bindparam("key"), jobs.c.status.in_(_OPEN), jobs.c.leader_id.is_(None))
+    .where(
+        jobs.c.cache_key == bindparam("key"),
+        or_(*(jobs.c.status == status for status in _OPEN)),
+        jobs.c.leader_id.is_(None),
+    )
     .limit(1)
 )
-_FOLLOWERS = select(jobs.c.id).where(jobs.c.leader_id == bindparam("of_job")).order_by(jobs.c.id)
+_FOLLOWERS = Prepared(select(jobs.c.id).where(jobs.c.leader_id == bindparam("of_job")).order_by(jobs.c.id))
 _COUNT_QUEUED = select(func.count()).select_from(jobs).where(jobs.c.status == Status.QUEUED)
-_AT_SUBMISSION = select(
-    _CACHED.scalar_subquery().label("cached_id"),
-    _LEADER.scalar_subquery().label("leader_id"),
-    _COUNT_QUEUED.scalar_subquery().label("queued"),
+_AT_SUBMISSION = Prepared(
+    select(
+        _CACHED.scalar_subquery().label("cached_id"),
+        _LEADER.scalar_subquery().label("leader_id"),
+        _COUNT_QUEUED.scalar_subquery().label("queued"),
+    )
 )
 _COUNT_ATTEMPT = select(func.count()).select_from(jobs).where(_ATTEMPT)
-_START = (
+_START = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("of_job"), jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
     .values(
@@ -86,9 +98,9 @@ _START = (
     )
     .returning(jobs)
 )
-_HOLD = update(jobs).where(_ATTEMPT).values(lease_until=None).returning(jobs)
+_HOLD = Prepared(update(jobs).where(_ATTEMPT).values(lease_until=None).returning(jobs))
 _RENEW = update(jobs).where(_ATTEMPT).values(lease_until=bindparam("until"))
-_END = (
+_END = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("of_job"))
     .values(
@@ -110,8 +122,11 @@ _END = (
         | {"leader_id": None, "lease_until": None}
     )
 )
-_ADD_JOB, _ADD_FILE, _ADD_EVENT = insert(jobs), insert(files), insert(events)
+_ADD_JOB = Prepared(insert(jobs).values({column.name: bindparam(column.name) for column in jobs.c}))
+_ADD_FILE = Prepared(insert(files).values({column.name: bindparam(column.name) for column in files.c}))
+_ADD_EVENT = Prepared(insert(events), ("type", "time", "job_id", "operation", "content"))
 _EVENTS = select(events).where(events.c.id > bindparam("after")).order_by(events.c.id).limit(bindparam("most"))
+_ALL_EVENTS = Prepared(_EVENTS)
 
 
 class SqlJobs:
@@ -153,15 +168,15 @@ class SqlJobs:
                         raise InvalidRequestError("this Idempotency-Key was used for another request")
                     return _known(db, row.id)
             since = _micros(datetime.now(UTC) - cache_for)
-            found = db.execute(_AT_SUBMISSION, {"key": job.cache_key, "since": since}).one()
-            done = _exact(db, job, found.cached_id) or _similar(db, job, since, similar_within)
+            (found,) = _AT_SUBMISSION.rows(db, {"key": job.cache_key, "since": since})
+            done = _exact(db, job, found["cached_id"]) or _similar(db, job, since, similar_within)
             if done is not None:
                 _insert(db, done, idempotency_key)
                 _log(db, done)
                 return done
-            if found.queued >= max_queued:
+            if found["queued"] >= max_queued:
                 raise QueueFullError
-            job = replace(job, leader_id=found.leader_id)
+            job = replace(job, leader_id=found["leader_id"])
             _insert(db, job, idempotency_key)
             _log(db, job)
             return job
@@ -173,10 +188,10 @@ class SqlJobs:
         now = datetime.now(UTC)
         with self._writing() as db:
             times = {"now": _micros(now), "until": _micros(now + lease)}
-            row = db.execute(_START, {"of_job": job_id, **times}).mappings().first()
-            if row is None:
+            started = _START.rows(db, {"of_job": job_id, **times})
+            if not started:
                 return None
-            job = _with_files(db, row)
+            job = _with_files(db, started[0])
             _log(db, job)
             return job
 
@@ -205,10 +220,10 @@ class SqlJobs:
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         """See `ports.JobStore.finish`."""
         with self._writing() as db:
-            row = db.execute(_HOLD, _of(job_id, attempt)).mappings().first()
-            if row is None:
+            held = _HOLD.rows(db, _of(job_id, attempt))
+            if not held:
                 return False
-            _finish(db, _with_files(db, row), outcome)
+            _finish(db, _with_files(db, held[0]), outcome)
             return True
 
     def release(self, job_id: str, attempt: int) -> bool:
@@ -315,6 +330,12 @@ class SqlJobs:
             row = db.execute(select(files).where(files.c.id == file_id)).mappings().first()
             return _file(row) if row is not None else None
 
+    def artifact(self, job_id: str, name: str) -> File | None:
+        """See `ports.JobStore.artifact`."""
+        with self._reading() as db:
+            found = _ARTIFACT.rows(db, {"of_job": job_id, "of_name": name})
+            return _file(found[0]) if found else None
+
     def waiting(self, limit: int) -> list[tuple[str, str]]:
         """See `ports.JobStore.waiting`."""
         with self._reading() as db:
@@ -343,13 +364,17 @@ class SqlJobs:
 
     def events(self, after: int, *, limit: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
         """See `ports.JobStore.events`."""
+        after_and_most = {"after": after, "most": limit}
+        if job_id is None and operation is None:
+            with self._reading() as db:
+                return [_event(row) for row in _ALL_EVENTS.rows(db, after_and_most)]
         query = _EVENTS
         if job_id is not None:
             query = query.where(events.c.job_id == job_id)
         if operation is not None:
             query = query.where(events.c.operation == operation)
         with self._reading() as db:
-            return [_event(row) for row in db.execute(query, {"after": after, "most": limit}).mappings()]
+            return [_event(row) for row in db.execute(query, after_and_most).mappings()]
 
     def last_event_id(self) -> int:
         """See `ports.JobStore.last_event_id`."""
@@ -391,12 +416,12 @@ def _count_queued(db: Connection) -> int:
 
 
 def _find(db: Connection, job_id: str) -> Job | None:
-    row = db.execute(_JOB, {"of_job": job_id}).mappings().first()
-    return None if row is None else _with_files(db, row)
+    found = _JOB.rows(db, {"of_job": job_id})
+    return _with_files(db, found[0]) if found else None
 
 
-def _with_files(db: Connection, row: RowMapping) -> Job:
-    return _job(row, [_file(file) for file in db.execute(_FILES, {"of_job": row["id"]}).mappings()])
+def _with_files(db: Connection, row: Mapping[Any, Any]) -> Job:
+    return _job(row, [_file(file) for file in _FILES.rows(db, {"of_job": row["id"]})])
 
 
 def _known(db: Connection, job_id: str) -> Job:
@@ -458,8 +483,8 @@ def _finish(db: Connection, job: Job, outcome: Outcome) -> None:
         files=(*job.inputs, *outcome.artifacts),
     )
     _store_end(db, done)
-    for follower_id in db.scalars(_FOLLOWERS, {"of_job": job.id}).all():
-        follower = _known(db, follower_id)
+    for row in _FOLLOWERS.rows(db, {"of_job": job.id}):
+        follower = _known(db, row["id"])
         if outcome.status is Status.SUCCEEDED:
             _store_end(db, _answered(done, follower, now))
         else:
@@ -469,8 +494,8 @@ def _finish(db: Connection, job: Job, outcome: Outcome) -> None:
 
 
 def _store_end(db: Connection, job: Job) -> None:
-    db.execute(
-        _END,
+    _END.run(
+        db,
         {
             "of_job": job.id,
             "new_status": job.status,
@@ -502,7 +527,7 @@ def _requeue(db: Connection, job_id: str, attempt: int) -> bool:
 
 def _promote(db: Connection, leader_id: str) -> None:
     """Let the oldest of those that wait behind `leader_id` lead the others; the sweep, or its caller, sends it."""
-    followers = db.scalars(_FOLLOWERS, {"of_job": leader_id}).all()
+    followers = [row["id"] for row in _FOLLOWERS.rows(db, {"of_job": leader_id})]
     if followers:
         db.execute(update(jobs).where(jobs.c.id == followers[0]).values(leader_id=None))
         db.execute(update(jobs).where(jobs.c.leader_id == leader_id).values(leader_id=followers[0]))
@@ -517,8 +542,8 @@ def _forget(db: Connection, sha256s: Iterable[str], delete_blob: Callable[[str],
 
 
 def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
-    db.execute(
-        _ADD_JOB,
+    _ADD_JOB.run(
+        db,
         {
             "id": job.id,
             "operation": job.operation,
@@ -532,6 +557,7 @@ def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
             "params": _json(job.params),
             "cache_key": job.cache_key,
             "leader_id": job.leader_id,
+            "lease_until": None,
             "attempt": job.attempt,
             "idempotency_key": idempotency_key,
             "created_at": _micros(job.created_at),
@@ -547,30 +573,27 @@ def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
 
 
 def _insert_files(db: Connection, named: Sequence[File], first: int) -> None:
-    if named:
-        db.execute(
-            _ADD_FILE,
-            [
-                {
-                    "id": file.id,
-                    "job_id": file.job_id,
-                    "position": first + index,
-                    "role": file.role,
-                    "name": file.name,
-                    "sha256": file.sha256,
-                    "media_type": file.media_type,
-                    "size": file.size,
-                    "width": file.width,
-                    "height": file.height,
-                }
-                for index, file in enumerate(named)
-            ],
+    for position, file in enumerate(named, first):
+        _ADD_FILE.run(
+            db,
+            {
+                "id": file.id,
+                "job_id": file.job_id,
+                "position": position,
+                "role": file.role,
+                "name": file.name,
+                "sha256": file.sha256,
+                "media_type": file.media_type,
+                "size": file.size,
+                "width": file.width,
+                "height": file.height,
+            },
         )
 
 
 def _log(db: Connection, job: Job, kind: EventType | None = None) -> None:
-    db.execute(
-        _ADD_EVENT,
+    _ADD_EVENT.run(
+        db,
         {
             "type": kind or EventType.entering(job.status),
             "time": _micros(datetime.now(UTC)),
@@ -584,7 +607,7 @@ def _log(db: Connection, job: Job, kind: EventType | None = None) -> None:
 # --- rows and objects ----------------------------------------------------------------------------------------------
 
 
-def _job(row: RowMapping, named: Sequence[File]) -> Job:
+def _job(row: Mapping[Any, Any], named: Sequence[File]) -> Job:
     return Job(
         id=row["id"],
         operation=row["operation"],
@@ -610,7 +633,7 @@ def _job(row: RowMapping, named: Sequence[File]) -> Job:
     )
 
 
-def _file(row: RowMapping) -> File:
+def _file(row: Mapping[Any, Any]) -> File:
     return File(
         id=row["id"],
         job_id=row["job_id"],
@@ -624,7 +647,7 @@ def _file(row: RowMapping) -> File:
     )
 
 
-def _event(row: RowMapping) -> Event:
+def _event(row: Mapping[Any, Any]) -> Event:
     return Event(
         id=row["id"],
         type=EventType(row["type"]),

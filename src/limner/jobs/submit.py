@@ -47,15 +47,18 @@ class Counter:
         params: P,
         pictures: Mapping[str, bytes],
         *,
+        job_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Store the pictures (bytes by parameter name) and the job, and send it on its way.
+
+        `job_id` lets the caller know it beforehand; the job that comes back may be another one: a repeat's.
 
         UnavailableError while stopping, QueueFullError, InvalidRequestError for a reused idempotency key.
         """
         if not self.open:
             raise UnavailableError("the service is stopping")
-        job_id = str(uuid7())
+        job_id = job_id or str(uuid7())
         fingerprint = self.models.fingerprint(operation.models)
         job = Job(
             id=job_id,
@@ -95,7 +98,7 @@ class Counter:
             self.engine.send(stored.id, stored.lane)
         if how != "repeat":
             JOBS_SUBMITTED.labels(operation.name, how).inc()
-        log.info(
+        log.debug(
             "job taken in",
             extra={"job": stored.id, "operation": operation.name, "how": how, "request": request_id.get()},
         )

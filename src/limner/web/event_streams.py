@@ -123,8 +123,7 @@ class Streams:
         while True:
             # Not wait_for: until Python 3.12 it loses a cancellation that comes together with the wake-up.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await self._wake.wait()
+                await asyncio.wait_for(self._wake.wait(), POLL_S)
             await asyncio.sleep(SETTLE_S)
             self._wake.clear()
             try:

@@ -63,7 +63,9 @@ class Observe:
                         "route": route,
                         "status": status,
                         "ms": round(seconds * 1000, 1),
-                        "job": _sane(str(scope.get("path_params", {}).get("job_id", ""))),
+                        "job": _sane(
+                            str(scope.get("state", {}).get("job") or scope.get("path_params", {}).get("job_id", ""))
+                        ),
                     },
                 )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
+from uuid_utils import uuid7
 
 from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
@@ -77,25 +78,42 @@ def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Desk], Await
     async def submit(request: Request, desk: DeskDep) -> Response:
         wait_s = min(_preferred_wait(request), desk.settings.max_wait_s)
         key = _idempotency_key(request)
-        with desk.memory.share() as share:
-            params, pictures = await read_submission(request, operation, desk, share)
-            job = await desk.call(lambda: desk.counter.submit(operation, params, pictures, idempotency_key=key))
-            pictures.clear()
-        if wait_s > 0 and not job.status.final:
-            job = await _wait(desk, job.id, wait_s)
+        job_id = str(uuid7())
+        with desk.streams.expecting(job_id) as ended:
+            job = await _take_in(request, operation, desk, job_id, key)
+            request.state.job = job.id
+            if wait_s > 0 and not job.status.final:
+                job = await (_wait(desk, job_id, ended, wait_s) if job.id == job_id else _join(desk, job.id, wait_s))
         return answer(job, desk.base_url(request), waited=wait_s > 0)
 
     return submit
 
 
-async def _wait(desk: Desk, job_id: str, wait_s: float) -> Job:
+async def _take_in(
+    request: Request, operation: Operation[Any, Any], desk: Desk, job_id: str, idempotency_key: str | None
+) -> Job:
+    """The job as stored. The pictures' memory is free again when it returns."""
+    with desk.memory.share() as share:
+        values, pictures = await read_submission(request, operation, desk, share)
+
+        def submit() -> Job:
+            params = operation.parse(values, pictures, desk.limits)
+            return desk.counter.submit(operation, params, pictures, job_id=job_id, idempotency_key=idempotency_key)
+
+        return await desk.call(submit)
+
+
+async def _wait(desk: Desk, job_id: str, ended: "asyncio.Future[None]", wait_s: float) -> Job:
     """The job once it has ended, or as it stands after `wait_s` seconds or when the service stops."""
+    await asyncio.wait([ended], timeout=wait_s)
+    return await desk.job(job_id)
+
+
+async def _join(desk: Desk, job_id: str, wait_s: float) -> Job:
+    """The same for a job that was there before: it may have ended before it was expected."""
     with desk.streams.expecting(job_id) as ended:
-        job = await desk.job(job_id)  # it may have ended before it was expected
-        if not job.status.final:
-            await asyncio.wait([ended], timeout=wait_s)
-            job = await desk.job(job_id)
-    return job
+        job = await desk.job(job_id)
+        return job if job.status.final else await _wait(desk, job_id, ended, wait_s)
 
 
 def answer(job: Job, base: str, *, waited: bool = False) -> Response:

@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
-from limner.operation import Operation, P, R
+from limner.operation import Operation
 from limner.vision.image import Limits
 from limner.web.desk import Desk
 from limner.web.fetch_url import fetch
@@ -25,9 +25,9 @@ DRAIN_FACTOR = 8  # an upload up to so many times too large is read to its end, 
 
 
 async def read_submission(
-    request: Request, operation: Operation[P, R], desk: Desk, share: Share
-) -> tuple[P, dict[str, bytes]]:
-    """The operation's parameters and its pictures' bytes, from multipart or JSON.
+    request: Request, operation: Operation[Any, Any], desk: Desk, share: Share
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The parameters as they were sent and the pictures' bytes, from multipart or JSON; for `Operation.parse`.
 
     TooLargeError, UnsupportedMediaError, BadImageError, InvalidRequestError, UploadTimeoutError, QueueFullError, and
     what fetching an `image_url` raises.
@@ -59,8 +59,7 @@ async def read_submission(
             private_hosts=desk.settings.fetch_private_hosts,
             take=share.take,
         )
-    params = await desk.call(operation.parse, values, found, desk.limits)
-    return params, found
+    return values, found
 
 
 async def read_body(request: Request, desk: Desk, share: Share, limit: int) -> bytes:
