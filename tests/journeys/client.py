@@ -156,8 +156,10 @@ def blobs(server: Server) -> list[Path]:
     return [path for path in (server.folder / "blobs").rglob("*") if path.is_file()]
 
 
-def raw(server: Server, data: bytes, *, timeout_s: float = PATIENCE_S, close: bool = False) -> bytes:
-    """Send bytes as they are and read to the end; `close` ends our side first."""
+def raw(
+    server: Server, data: bytes, *, timeout_s: float = PATIENCE_S, close: bool = False, ends: bytes | None = None
+) -> bytes:
+    """Send bytes as they are and read to the end, or to what `ends` the answer; `close` ends our side first."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=timeout_s) as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(data)
@@ -165,6 +167,6 @@ def raw(server: Server, data: bytes, *, timeout_s: float = PATIENCE_S, close: bo
                 connection.shutdown(socket.SHUT_WR)
         answer = b""
         with contextlib.suppress(ConnectionResetError, TimeoutError):
-            while chunk := connection.recv(65536):
+            while (ends is None or not answer.endswith(ends)) and (chunk := connection.recv(65536)):
                 answer += chunk
         return answer

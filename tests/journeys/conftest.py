@@ -1,6 +1,6 @@
 """A real server process for journeys."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,26 @@ def server(tmp_path: Path) -> Iterator[Server]:
     yield process
     process.stop()
     process.check_log()
+
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers with further settings, all in the test's folder; at the end they stop and their logs are read."""
+    started: list[Server] = []
+
+    def start(**variables: str) -> Server:
+        process = Server(tmp_path, **variables)
+        started.append(process)
+        process.start()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.check_log()
 
 
 @pytest.fixture(scope="module")

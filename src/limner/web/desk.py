@@ -61,7 +61,7 @@ class Desk:
         return f"{'https' if secure else 'http'}://{connection.url.netloc}"
 
 
-def _desk(connection: HTTPConnection) -> Desk:
+async def _desk(connection: HTTPConnection) -> Desk:  # async: FastAPI would send a plain function to a thread
     desk = connection.app.state.desk
     assert isinstance(desk, Desk)
     return desk

@@ -103,8 +103,7 @@ class Streams:
         self.close()
         for task in self._tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._readers.shutdown(wait=False)
 
     def close(self) -> None:
@@ -123,7 +122,8 @@ class Streams:
         while True:
             # Not wait_for: until Python 3.12 it loses a cancellation that comes together with the wake-up.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
             await asyncio.sleep(SETTLE_S)
             self._wake.clear()
             try:
