@@ -41,6 +41,7 @@ def open_database(url: str, *, durable: bool) -> Engine:
             )
         try:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(parsed.database).touch(mode=0o600)  # results tell of faces: for nobody else on this machine
         except OSError as error:
             raise SettingsError(f"LIMNER_DATABASE_URL: {error}") from None
         engine = create_engine(
@@ -51,7 +52,7 @@ def open_database(url: str, *, durable: bool) -> Engine:
     def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # the driver's own idea of when to begin stays out of the way
         cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=10000")
+        cursor.execute("PRAGMA busy_timeout=5000")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")

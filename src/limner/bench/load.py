@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -79,7 +78,7 @@ class _Connection:
         try:
             self._client = self._client or Client(*self._address)
             status, body = self._client.submit(operation, data, fields)
-        except (OSError, ValueError, HTTPException) as error:
+        except (OSError, ValueError) as error:
             self._client = None
             return type(error).__name__
         return str(body["status"]) if status in (200, 202) else f"HTTP {status}"

@@ -17,7 +17,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pillow_heif
+import pi_heif  # type: ignore[import-untyped]
 import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
@@ -194,7 +194,7 @@ class _Source:
             if self.media_type == "image/webp":  # Pillow makes room for the picture when it opens a WebP
                 self._check(*_webp_size(data))
             if self.media_type == "image/heic":
-                self.heif = pillow_heif.open_heif(data)
+                self.heif = pi_heif.open_heif(data)
                 # libheif turns the picture itself, by the container's own property; EXIF only repeats it.
                 width, height = self.heif.size
                 self.orientation = 1

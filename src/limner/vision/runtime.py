@@ -4,7 +4,11 @@ One thread a session and several workers beat one session with many threads; a s
 Never fork a process after a session is loaded: its locks and threads do not survive that.
 """
 
+import os
 from pathlib import Path
+
+# Before the import: from 1.31 on the runtime would report to its maker, and keep a device id in the user's home.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort  # type: ignore[import-untyped]
 

@@ -1,0 +1,73 @@
+# One command each: `make run`, `make test`, `make demo`. `make` alone lists them all.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+ARGS ?=
+
+##@ Use it
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+install: ## Make .venv, install Limner into it, fetch and check the models
+	@scripts/install.sh
+
+run: install ## Start the service (LIMNER_PORT, else 8282) until Ctrl-C
+	@scripts/run.sh
+
+demo: install ## Send a real photo to a server in the background; print its faces and the marked picture's URL
+	@$(PY) scripts/demo.py
+
+stop: ## Stop the demo's server and remove its data
+	@if [ -x $(PY) ]; then $(PY) scripts/demo.py --stop; fi
+
+##@ Work on it
+
+test: install-tests ## Run the tests (ARGS=… goes to pytest)
+	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest $(ARGS)
+
+test-slow: install-tests ## Run the slow tests: soak, load, container
+	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest -m slow --timeout 1800 $(ARGS)
+
+test-container: install-tests ## Build the container image and try it (needs docker or podman)
+	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy $(ARGS)
+
+check: check-style check-types check-layers check-locks test ## All that CI runs
+
+check-style: install-tests ## Formatter and linter, without changing anything
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+
+check-types: install-tests ## Strict types
+	@$(PY) -m mypy
+
+check-layers: install-tests ## Imports run one way
+	@.venv/bin/lint-imports
+
+check-locks: ## No lock file names a host
+	@scripts/check_locks.sh
+
+check-docs: install-tests ## Links, names and lists in the documents (a part of `make test`)
+	@$(PY) -m pytest tests/rules $(ARGS)
+
+format: install-tests ## Format, and repair what the linter can
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+lock: install ## Bring the lock files in line with pyproject.toml (ARGS=--upgrade: newest versions)
+	@scripts/lock.sh $(ARGS)
+
+image: ## Build the container image (IMAGE=limner:dev; needs docker, podman or buildah)
+	@scripts/build_image.sh
+
+clean: ## Remove what was built; keeps data/ and models/
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
+
+install-tests:
+	@scripts/install.sh --tests
+
+.PHONY: help install install-tests run demo stop test test-slow test-container check check-style check-types \
+	check-layers check-locks check-docs format lock image clean

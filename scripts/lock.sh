@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Writes requirements*.lock from pyproject.toml: every Python from 3.11 on, every platform, with hashes, without hosts.
+# Versions that still fit stay as they are; `lock.sh --upgrade` takes the newest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+.venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+compile() { .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate "$@"; }
+compile pyproject.toml --output-file requirements.lock "$@"
+compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock "$@"
+compile --group build --constraints requirements-dev.lock --output-file requirements-build.lock "$@"
+scripts/check_locks.sh

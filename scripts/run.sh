@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Starts the service in the foreground, after saying where to look.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+host=${LIMNER_HOST:-127.0.0.1}
+case $host in 0.0.0.0 | ::) host=127.0.0.1 ;; esac
+url=http://$host:${LIMNER_PORT:-8282}
+cat <<TEXT
+
+  The page         $url/
+  The API's docs   $url/docs
+  Send a photo     curl -F image=@photo.jpg -H 'Prefer: wait=10' $url/v1/detect
+  Stop             Ctrl-C
+
+TEXT
+exec .venv/bin/limner serve

@@ -1,0 +1,109 @@
+"""The documents tell the truth where a machine can tell: links, `make` targets, dependencies, lock files."""
+
+import re
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import pytest
+
+from limner import local
+from limner.vision.image import Limits
+from limner.vision.models import Models
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")])
+LOCKS = sorted(ROOT.glob("requirements*.lock"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+_LINK = re.compile(r"(?:\]\(|src=\")([^)\s\"]+)")
+_HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as web forges make them."""
+    headings = _HEADING.findall(_FENCED.sub("", document.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in _LINK.findall(_FENCED.sub("", document.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (document.parent / file) if file else document
+        assert target.exists(), f"{link}: no such file"
+        if anchor:
+            assert anchor in _anchors(target), f"{link}: no such heading"
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        text = document.read_text()
+        commands = re.findall(r"`(make [^`\n]*)`", _FENCED.sub("", text))
+        for block in _FENCED.findall(text):
+            commands += re.findall(r"^(?:\w+=\S+ )*(make .*)$", block, re.MULTILINE)
+        for command in commands:
+            words = re.sub(r"#.*|-C \S+|&&.*|\w+=\S+", "", command).split()[1:]
+            assert set(words) <= targets, f"{_name(document)}: {command}"
+
+
+def test_the_example_of_an_operation_works(
+    astronaut_jpeg: bytes, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = re.search(r"^```python\n(.*?)^```", (ROOT / "docs/operations.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert example is not None
+    module = types.ModuleType("sharpness")
+    monkeypatch.setitem(sys.modules, "sharpness", module)
+    exec(example[1], module.__dict__)  # noqa: S102  # our own document
+    made = local.run(
+        module.sharpness, {"edges": True}, {"image": astronaut_jpeg}, models=Models(models_dir), limits=Limits()
+    )
+    assert made.result.sharpness > 0  # type: ignore[attr-defined]
+    assert list(made.artifacts) == ["edges.png"]
+
+
+def _required(lines: list[str]) -> set[str]:
+    return {re.match(r"[A-Za-z0-9._-]+", line)[0].lower() for line in lines}  # type: ignore[index]
+
+
+def test_every_dependency_has_its_reason() -> None:
+    optional = {**PROJECT["dependency-groups"], **PROJECT["project"].get("optional-dependencies", {})}
+    used = _required([*PROJECT["project"]["dependencies"], *(line for lines in optional.values() for line in lines)])
+    told = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/dependencies.md").read_text(), re.MULTILINE))
+    assert told == used
+
+
+def test_every_dependency_is_locked() -> None:
+    groups = PROJECT["dependency-groups"]
+    for lock, lines in {
+        "requirements.lock": PROJECT["project"]["dependencies"],
+        "requirements-dev.lock": [*PROJECT["project"]["dependencies"], *groups["dev"]],
+        "requirements-build.lock": groups["build"],
+    }.items():
+        locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / lock).read_text(), re.MULTILINE))
+        assert _required(lines) <= locked, f"{lock}: run `make lock`"
+
+
+def test_locks_agree() -> None:
+    pins: dict[str, str] = {}
+    for lock in LOCKS:
+        for name, version, marker in re.findall(r"^([a-z0-9._-]+)==(\S+)( ; .*?)? \\$", lock.read_text(), re.MULTILINE):
+            assert pins.setdefault(name + marker, version) == version, f"{name}: run `make lock`"
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=_name)
+def test_locks_have_hashes_and_no_host(lock: Path) -> None:
+    text = lock.read_text()
+    assert "://" not in text
+    assert not re.search(r"^\s*(-i|-f|--index|--extra-index|--find-links|--trusted-host)", text, re.MULTILINE)
+    for block in re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]:
+        assert "--hash=sha256:" in block, block.splitlines()[0]
