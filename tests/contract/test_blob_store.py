@@ -1,0 +1,149 @@
+"""Every adapter of `ports.BlobStore`, held to its contract."""
+
+import hashlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from limner.adapters.disk_blobs import DiskBlobs
+from limner.domain.errors import NotFoundError, SettingsError, UnavailableError
+from limner.ports import BlobStore
+
+DATA = bytes(range(256)) * 100
+SHA256 = hashlib.sha256(DATA).hexdigest()
+UNKNOWN = "0" * 64
+HOUR = timedelta(hours=1)
+
+
+def test_what_is_put_can_be_had(blobs: BlobStore) -> None:
+    assert blobs.put(DATA) == SHA256
+    assert blobs.get(SHA256) == DATA
+    assert blobs.has(SHA256)
+    path = blobs.local_path(SHA256)
+    assert path is None or path.read_bytes() == DATA
+
+
+def test_nothing_is_something_too(blobs: BlobStore) -> None:
+    assert blobs.get(blobs.put(b"")) == b""
+
+
+def test_what_was_not_put_is_not_found(blobs: BlobStore) -> None:
+    assert not blobs.has(UNKNOWN)
+    for ask in (blobs.get, blobs.local_path):
+        with pytest.raises(NotFoundError):
+            ask(UNKNOWN)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "ab/" + "c" * 61, SHA256.upper(), "\0" * 64, "é" * 64])
+def test_only_a_sha256_is_a_name(blobs: BlobStore, name: str) -> None:
+    blobs.put(DATA)
+    with pytest.raises(NotFoundError):
+        blobs.get(name)
+
+
+def test_putting_again_changes_nothing(blobs: BlobStore) -> None:
+    assert blobs.put(DATA) == blobs.put(DATA)
+    assert list(blobs.older_than(datetime.now(UTC) + HOUR)) == [SHA256]
+
+
+def test_many_put_the_same_at_once(blobs: BlobStore) -> None:
+    barrier = threading.Barrier(8)
+
+    def put() -> str:
+        barrier.wait()
+        return blobs.put(DATA)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {future.result() for future in [pool.submit(put) for _ in range(8)]} == {SHA256}
+    assert blobs.get(SHA256) == DATA
+
+
+def test_delete_removes_and_may_be_repeated(blobs: BlobStore) -> None:
+    blobs.put(DATA)
+    blobs.delete(SHA256)
+    blobs.delete(SHA256)
+    assert not blobs.has(SHA256)
+    assert blobs.put(DATA) == SHA256
+    assert blobs.get(SHA256) == DATA
+
+
+def test_older_than_leaves_out_the_young(blobs: BlobStore) -> None:
+    blobs.put(DATA)
+    assert list(blobs.older_than(datetime.now(UTC) - HOUR)) == []
+    assert list(blobs.older_than(datetime.now(UTC) + HOUR)) == [SHA256]
+
+
+def test_ping(blobs: BlobStore) -> None:
+    blobs.ping()
+    assert list(blobs.older_than(datetime.now(UTC) + HOUR)) == []
+
+
+# --- of the folder alone ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> DiskBlobs:
+    return DiskBlobs(tmp_path / "blobs", durable=True)
+
+
+def _age(path: Path) -> None:
+    long_ago = (datetime.now(UTC) - 2 * HOUR).timestamp()
+    os.utime(path, (long_ago, long_ago))
+
+
+def test_putting_again_makes_young(disk: DiskBlobs) -> None:
+    _age(disk.local_path(disk.put(DATA)))
+    assert list(disk.older_than(datetime.now(UTC) - HOUR)) == [SHA256]
+    disk.put(DATA)
+    assert list(disk.older_than(datetime.now(UTC) - HOUR)) == []
+
+
+def test_the_sweep_of_old_blobs_takes_left_over_parts_and_leaves_what_is_not_ours(
+    disk: DiskBlobs, tmp_path: Path
+) -> None:
+    folder = tmp_path / "blobs"
+    left_over, young, foreign = folder / "new-abc", folder / "new-def", folder / "lost+found" / "thing"
+    foreign.parent.mkdir()
+    for path in (left_over, young, foreign):
+        path.write_bytes(b"x")
+    _age(left_over)
+    _age(foreign)
+    assert list(disk.older_than(datetime.now(UTC) - HOUR)) == []
+    assert not left_over.exists()
+    assert young.exists()
+    assert foreign.exists()
+
+
+def test_nobody_else_may_read_the_photos(disk: DiskBlobs) -> None:
+    path = disk.local_path(disk.put(DATA))
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_is_gone_is_unavailable_until_it_is_back(disk: DiskBlobs, tmp_path: Path) -> None:
+    folder = tmp_path / "blobs"
+    folder.rename(tmp_path / "away")
+    with pytest.raises(UnavailableError, match="cannot be written"):
+        disk.put(DATA)
+    with pytest.raises(OSError, match="blobs"):
+        disk.ping()
+    (tmp_path / "away").rename(folder)
+    assert disk.get(disk.put(DATA)) == DATA
+
+
+def test_a_failed_write_leaves_no_part_behind(disk: DiskBlobs, tmp_path: Path) -> None:
+    shelf = tmp_path / "blobs" / SHA256[:2]
+    shelf.write_bytes(b"a file where the shelf should be")
+    with pytest.raises(UnavailableError):
+        disk.put(DATA)
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [shelf.name]
+
+
+def test_a_folder_that_cannot_be_made_is_a_setting_that_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SettingsError, match="LIMNER_BLOBS_URL"):
+        DiskBlobs(tmp_path / "file" / "blobs", durable=True)
