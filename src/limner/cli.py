@@ -5,8 +5,7 @@ Imports stand inside the commands: `--help` should not wait for the models' libr
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,22 +13,24 @@ from typing import Any
 import click
 
 from limner import __version__
+from limner.bench.commands import bench
 from limner.domain.errors import LimnerError, UnsupportedMediaError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Told(click.Group):
+    """Our own errors end a command with one line, not with a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # click's signature
+        try:
+            return super().invoke(ctx)
+        except LimnerError as error:
+            raise click.ClickException(f"{error.title}: {error.detail}") from None
+
+
+@click.group(cls=_Told, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Limner, one who paints faces: finds faces in photos, marks them and outlines their regions."""
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Our own errors end the command with one line, not with a traceback."""
-    try:
-        yield
-    except LimnerError as error:
-        raise click.ClickException(f"{error.title}: {error.detail}") from None
 
 
 # --- the service ----------------------------------------------------------------------------------------------------
@@ -43,8 +44,7 @@ def serve(host: str | None, port: int | None) -> None:
     from limner import settings
     from limner.server import run_server
 
-    with _told():
-        run_server(settings.load(**_given(host=host, port=port)))
+    run_server(settings.load(**_given(host=host, port=port)))
 
 
 @main.command()
@@ -54,8 +54,7 @@ def migrate() -> None:
     from limner.adapters.sql_engine import migrate as bring_up_to_date
     from limner.adapters.sql_engine import open_database
 
-    with _told():
-        changed = bring_up_to_date(open_database(settings.load().database_url, durable=True))
+    changed = bring_up_to_date(open_database(settings.load().database_url, durable=True))
     click.echo("brought up to date" if changed else "up to date already")
 
 
@@ -85,8 +84,7 @@ def models_fetch() -> None:
     from limner import settings
     from limner.vision import weights
 
-    with _told():
-        weights.fetch(settings.load().models_dir, report=click.echo)
+    weights.fetch(settings.load().models_dir, report=click.echo)
 
 
 @models.command("check")
@@ -95,8 +93,7 @@ def models_check() -> None:
     from limner import settings
     from limner.vision import weights
 
-    with _told():
-        weights.check(settings.load().models_dir)
+    weights.check(settings.load().models_dir)
     click.echo(f"all {len(weights.MANIFEST)} models are the ones expected")
 
 
@@ -222,8 +219,7 @@ def _on_files(
     from limner.vision.image import Limits
     from limner.vision.models import Models
 
-    with _told():
-        chosen = settings.load()
+    chosen = settings.load()
     loaded = Models(chosen.models_dir)
     limits = Limits(max_bytes=chosen.max_upload_bytes, max_pixels=chosen.max_pixels, max_side=chosen.max_side)
     files = local.pictures_in(photos)
@@ -278,118 +274,7 @@ def _given(**options: object) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-# --- benchmarks -----------------------------------------------------------------------------------------------------
-
-
-@main.group()
-def bench() -> None:
-    """Measure: each prints a ratio against a reference in the same run."""
-
-
-_photo = click.option("--photo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A JPEG to send.")
-_clients = click.option("--clients", type=click.IntRange(1), default=4, show_default=True, help="Connections.")
-
-
-def _bench_photo(photo: Path | None) -> bytes:
-    from limner.bench.client import default_photo
-
-    return photo.read_bytes() if photo is not None else default_photo()
-
-
-@bench.command("detect")
-@_photo
-@_clients
-@click.option("--photos", type=click.IntRange(8), default=200, show_default=True, help="Photos a round.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-def bench_detect(photo: Path | None, clients: int, photos: int, rounds: int) -> None:
-    """Upload → artifact fetched, against the bare pipeline on the same cores."""
-    from limner import settings
-    from limner.bench import detect as measure
-
-    with _told():
-        measure.run(settings.load(), _bench_photo(photo), clients=clients, photos=photos, rounds=rounds)
-
-
-@bench.command("cache")
-@_photo
-@_clients
-@click.option("--requests", type=click.IntRange(8), default=2000, show_default=True)
-def bench_cache(photo: Path | None, clients: int, requests: int) -> None:
-    """Cache hits per second."""
-    from limner import settings
-    from limner.bench import cache as measure
-
-    with _told():
-        measure.run(settings.load(), _bench_photo(photo), clients=clients, requests=requests)
-
-
-@bench.command("sockets")
-@_photo
-@click.option("--sockets", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--events", type=click.IntRange(1), default=20, show_default=True)
-def bench_sockets(photo: Path | None, sockets: int, events: int) -> None:
-    """One event to many sockets: p50 and p99."""
-    from limner import settings
-    from limner.bench import sockets as measure
-
-    with _told():
-        measure.run(settings.load(), _bench_photo(photo), sockets=sockets, events=events)
-
-
-@bench.command("accuracy")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def bench_accuracy(folder: Path) -> None:
-    """AP, recall and precision by face size on a labelled set (labels.json, or WIDER FACE's ground truth)."""
-    from limner import settings
-    from limner.bench import accuracy as measure
-
-    with _told():
-        measure.main(folder, settings.load().models_dir)
-
-
-@bench.command("contours")
-@click.option(
-    "--photo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Measured as it is, in full."
-)
-@click.option(
-    "--landmarks", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSON of {x, y} points."
-)
-@click.option("--map", "label_map", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Label picture.")
-@click.option("--times", type=click.IntRange(3), default=20, show_default=True)
-def bench_contours(photo: Path | None, landmarks: Path | None, label_map: Path | None, times: int) -> None:
-    """CPU of each stage, with and without the client's landmarks and map."""
-    from limner import settings
-    from limner.bench import contours as measure
-
-    with _told():
-        measure.run(
-            settings.load(),
-            _bench_photo(photo),
-            landmarks=landmarks,
-            label_map=label_map,
-            times=times,
-            as_sent=photo is not None,
-        )
-
-
-@bench.command("load")
-@_photo
-@_clients
-@click.option("--url", default="http://127.0.0.1:8282", show_default=True, help="A service on this machine.")
-@click.option("--operation", default="detect", show_default=True)
-@click.option("--requests", type=click.IntRange(1), default=200, show_default=True)
-@click.option("-F", "--field", "fields", multiple=True, metavar="NAME=VALUE", help="A parameter; may be repeated.")
-@click.option("--same", is_flag=True, help="Send the same photo each time: measures the cache.")
-def bench_load(
-    photo: Path | None, clients: int, url: str, operation: str, requests: int, fields: tuple[str, ...], same: bool
-) -> None:
-    """A load test with a report: requests/s, p50, p95, p99, errors."""
-    from limner.bench import load as measure
-
-    given = dict(field.partition("=")[::2] for field in fields)
-    with _told():
-        well = measure.run(url, operation, _bench_photo(photo), given, clients=clients, requests=requests, same=same)
-    sys.exit(0 if well else 1)
+main.add_command(bench)
 
 
 if __name__ == "__main__":
