@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
@@ -154,7 +155,7 @@ class Operation(Generic[P, R]):
     models: tuple[str, ...]
     check: Callable[[P, Mapping[str, bytes], Limits], None] | None
 
-    @property
+    @cached_property
     def image_fields(self) -> tuple[str, ...]:
         """Names of the parameters that are pictures, `image` first."""
         return tuple(
