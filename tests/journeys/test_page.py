@@ -250,10 +250,10 @@ def one_worker(tmp_path: Path) -> Iterator[Server]:
 def test_cancel_and_delete(one_worker: Server, open_page: OpenPage, astronaut: npt.NDArray[np.uint8]) -> None:
     page, other = open_page(one_worker), open_page(one_worker)
     # Enough work for one worker that what comes next has to wait.
-    walls = [as_jpeg(np.full((5000 + number, 6000, 3), 90, np.uint8)) for number in range(2)]
+    walls = [as_jpeg(np.full((5000 + number, 6000, 3), 90, np.uint8)) for number in range(4)]
     page.get_by_role("switch", name="Precise").check()
     add(page, *(photo(wall, f"wall {number}.jpg") for number, wall in enumerate(walls)))
-    expect(page.locator(".card[data-job]")).to_have_count(2)
+    expect(page.locator(".card[data-job]")).to_have_count(len(walls))
     add(page, photo(as_jpeg(astronaut)))
     card = page.locator(".card", has_text="astronaut.jpg")
     expect(card.locator("h3")).to_have_text("Queued")
