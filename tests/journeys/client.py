@@ -88,8 +88,9 @@ def metric(server: Server, name: str, **labels: str) -> float:
 
 @contextlib.contextmanager
 def listening(server: Server, path: str = "/v1/events", **options: Any) -> Iterator[ClientConnection]:
-    """A WebSocket."""
-    with connect(server.socket_url + path, open_timeout=PATIENCE_S, proxy=None, **options) as connection:
+    """A WebSocket. With a bounded queue, this client would read no further to see the other side's close."""
+    options = {"open_timeout": PATIENCE_S, "proxy": None, "max_queue": None, **options}
+    with connect(server.socket_url + path, **options) as connection:
         yield connection
 
 

@@ -27,7 +27,7 @@ def faceless() -> bytes:
 def slow_server(start_server: StartServer, astronaut: npt.NDArray[np.uint8]) -> Iterator[Server]:
     """A server whose only worker has something to do first."""
     server = start_server(LIMNER_WORKERS="1")
-    heavy = as_jpeg(np.tile(astronaut, (8, 8, 1)), 80)
+    heavy = as_jpeg(np.tile(astronaut, (7, 7, 1)), 80)
     for number in range(2):
         submit(server, another(heavy, number), mark="blur", format="png")
     return server

@@ -36,7 +36,7 @@ def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
 @pytest.fixture(scope="module")
 def heavy_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
     """A photo that takes a worker about a second."""
-    return as_jpeg(np.tile(astronaut, (8, 8, 1)), 80)
+    return as_jpeg(np.tile(astronaut, (7, 7, 1)), 80)
 
 
 def unfinished(server: Server) -> int:
@@ -114,7 +114,7 @@ def test_a_stop_ends_what_runs_and_hands_back_what_waits(
 ) -> None:
     server = start_server(LIMNER_WORKERS="1")
     with listening(server) as socket_:
-        jobs = [submit(server, another(heavy_jpeg, each)) for each in range(4)]
+        jobs = [submit(server, another(heavy_jpeg, each)) for each in range(3)]
         while received(socket_)["type"] != "job.running":
             pass
         assert server.process is not None

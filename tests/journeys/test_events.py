@@ -296,7 +296,7 @@ def test_a_slow_reader_is_let_go_and_resumes_without_loss(start_server: StartSer
     submit(server, astronaut_jpeg, wait=True)
     with listening(server, "/v1/events?after=0", sock=narrow, max_queue=1) as slow, listening(server) as quick:
         assert received(slow)["id"] == 1
-        jobs = 6000  # more than the connection itself holds
+        jobs = 4000  # more than the connection itself holds
         with client(server) as session:
             for _ in range(jobs):
                 assert session.post("/v1/detect", files={"image": astronaut_jpeg}).is_success
@@ -317,3 +317,20 @@ def test_a_stop_closes_sockets_with_1012_and_ends_streams(server: Server, path: 
         assert closed_with(listener) == 1012
         assert list(events) == []
         stopped.join()
+
+
+@pytest.mark.slow
+def test_a_reader_that_never_reads_is_let_go(start_server: StartServer, astronaut_jpeg: bytes) -> None:
+    server = start_server(LIMNER_EVENT_BUFFER="20")
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    narrow.connect(("127.0.0.1", server.port))
+    submit(server, astronaut_jpeg, wait=True)
+    with contextlib.suppress(TimeoutError), listening(server, sock=narrow, max_queue=1, close_timeout=0.1):
+        with client(server) as session:
+            for _ in range(4000):
+                assert session.post("/v1/detect", files={"image": astronaut_jpeg}).is_success
+        while not metric(server, "limner_sockets_slow_total", stream="events"):
+            threading.Event().wait(0.5)
+    while metric(server, "limner_sockets"):
+        threading.Event().wait(0.5)

@@ -130,6 +130,16 @@ def _own_origin(public_url: str | None) -> tuple[str, ...]:
     return (f"{parts.scheme}://{parts.netloc}".lower(),)
 
 
+def _correct_validation_errors(schema: dict[str, Any]) -> None:
+    """FastAPI tells of its own form of a 422; here it is a problem like any other."""
+    own = schema["components"]["schemas"].pop("HTTPValidationError", None)
+    schema["components"]["schemas"].pop("ValidationError", None)
+    for methods in schema["paths"].values() if own else ():
+        for told in methods.values():
+            if "HTTPValidationError" in str(told["responses"].get("422")):
+                told["responses"]["422"] = operation_routes.problem_response("Invalid parameters")
+
+
 def _complete_schema(app: FastAPI) -> None:
     """Have OpenAPI name the shapes that no route declares as its response."""
     make = app.openapi
@@ -142,6 +152,7 @@ def _complete_schema(app: FastAPI) -> None:
                 described = shape.model_json_schema(ref_template="#/components/schemas/{model}")
                 known.update(described.pop("$defs", {}))
                 known[shape.__name__] = described
+            _correct_validation_errors(schema)
             for operation in app.state.desk.catalogue.values():
                 for model in (operation.params, operation.result):
                     described = model.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")

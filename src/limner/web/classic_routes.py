@@ -19,7 +19,7 @@ from limner.web import shapes
 from limner.web.desk import Desk, DeskDep
 from limner.web.event_streams import serve_socket
 from limner.web.job_routes import send_file
-from limner.web.operation_routes import Responses, problem_response
+from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
 from limner.web.read_request import FORM_OVERHEAD_BYTES, read_body, read_form, read_json
 
 router = APIRouter(tags=["classic"])
@@ -86,7 +86,7 @@ async def _detect_job(desk: Desk, job_id: str) -> Job:
 # --- /image, /jobs, /faces ------------------------------------------------------------------------------------------
 
 
-@router.post("/image", status_code=201, openapi_extra=_UPLOAD)
+@router.post("/image", status_code=201, openapi_extra=_UPLOAD, responses={**SUBMISSION_PROBLEMS})
 async def post_image(request: Request, desk: DeskDep) -> Response:
     """Submit a photo (`file` or `image`)."""
     job = await _submit(request, desk)
@@ -123,11 +123,12 @@ async def get_classic_job(job_id: str, request: Request, desk: DeskDep) -> Respo
     )
 
 
-@router.api_route(
+@router.head("/jobs/{job_id}/processed-image", include_in_schema=False)
+@router.get(
     "/jobs/{job_id}/processed-image",
-    methods=["GET", "HEAD"],
-    operation_id="get_processed_image",
+    response_class=Response,
     responses={
+        200: {"content": {"image/*": {}}},
         202: {"description": "Not done yet"},
         404: problem_response("Unknown id, or no face in the photo"),
         422: problem_response("The job failed"),
@@ -207,7 +208,7 @@ def _described(file: File, source: File | None, base: str) -> dict[str, Any]:
     }
 
 
-@router.post("/api/v1/images", openapi_extra=_UPLOAD)
+@router.post("/api/v1/images", openapi_extra=_UPLOAD, responses={**SUBMISSION_PROBLEMS})
 async def post_api_image(request: Request, desk: DeskDep) -> Response:
     """Submit a photo (`file`); its marked picture is announced on `/ws/v1/faces`."""
     job = await _submit(request, desk)
@@ -221,8 +222,9 @@ async def _file(desk: Desk, file_id: str) -> File:
     return file
 
 
-@router.api_route(
-    "/api/v1/images/{file_id}", methods=["GET", "HEAD"], operation_id="get_api_image", responses={**NOT_FOUND}
+@router.head("/api/v1/images/{file_id}", include_in_schema=False)
+@router.get(
+    "/api/v1/images/{file_id}", response_class=Response, responses={200: {"content": {"image/*": {}}}, **NOT_FOUND}
 )
 async def get_api_image(file_id: str, request: Request, desk: DeskDep) -> Response:
     """The bytes of a photo that was sent in, or of a picture that was made."""
@@ -289,13 +291,15 @@ _CONTOURS_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/api/v1/submit", status_code=202, openapi_extra=_CONTOURS_BODY)
+@router.post("/api/v1/submit", status_code=202, openapi_extra=_CONTOURS_BODY, responses={**SUBMISSION_PROBLEMS})
 async def post_contours(request: Request, desk: DeskDep) -> Response:
     """Submit a face for its contours by label."""
     return await _submit_contours(request, desk, "labels")
 
 
-@router.post("/api/v1/frontal/crop/submit", status_code=202, openapi_extra=_CONTOURS_BODY)
+@router.post(
+    "/api/v1/frontal/crop/submit", status_code=202, openapi_extra=_CONTOURS_BODY, responses={**SUBMISSION_PROBLEMS}
+)
 async def post_frontal_crop(request: Request, desk: DeskDep) -> Response:
     """Submit a face for its seven numbered regions."""
     return await _submit_contours(request, desk, "seven")

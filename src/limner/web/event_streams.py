@@ -34,6 +34,10 @@ BASES = 8
 FINAL = (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED)
 
 
+# The client left; or the server closed the socket by itself, for want of an answer to its pings.
+_GONE = (WebSocketDisconnect, RuntimeError)
+
+
 class TooSlowError(Exception):
     """The listener fell behind the ring."""
 
@@ -286,20 +290,24 @@ async def _send(
     sent = EVENTS_SENT.labels(stream)
     try:
         async for batch in events:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                for told in batch:
-                    text = told.text(encode, base)
-                    if text is not None:
+            texts = [text for told in batch if (text := told.text(encode, base)) is not None]
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    for text in texts:
                         await socket.send_text(text)
                         sent.inc()
-        await socket.close(1012)
+            except _GONE:
+                return
+        await _close(socket, 1012)
     except (TooSlowError, TimeoutError):
         SOCKETS_SLOW.labels(stream).inc()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await socket.close(1013)
-    except WebSocketDisconnect:
-        return
+        await _close(socket, 1013)
+
+
+async def _close(socket: WebSocket, code: int) -> None:
+    with contextlib.suppress(TimeoutError, *_GONE):
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await socket.close(code)
 
 
 async def _read_nothing(socket: WebSocket) -> None:

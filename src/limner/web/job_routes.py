@@ -74,18 +74,17 @@ async def erase_job(job_id: str, desk: DeskDep) -> Response:
     return Response(status_code=204)
 
 
-@router.api_route(
+@router.head("/v1/jobs/{job_id}/artifacts/{name}", include_in_schema=False)
+@router.get(
     "/v1/jobs/{job_id}/artifacts/{name}",
-    methods=["GET", "HEAD"],
     response_class=Response,
     responses={
         200: {"content": {"image/*": {}}},
         206: {"description": "A part, by `Range`"},
         304: {"description": "Not changed"},
-        416: {"description": "No such part"},
+        416: problem_response("No such part"),
         **NOT_FOUND,
     },
-    operation_id="get_artifact",
 )
 async def get_artifact(job_id: str, name: str, request: Request, desk: DeskDep) -> Response:
     """The bytes of an artifact. They never change: `ETag` is their SHA-256."""

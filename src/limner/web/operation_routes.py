@@ -18,14 +18,6 @@ from limner.web.read_request import read_submission
 
 router = APIRouter(tags=["operations"])
 
-PROBLEMS = {
-    408: "The upload took too long",
-    413: "Too many bytes or pixels",
-    415: "Not an accepted kind of picture",
-    422: "Broken picture or invalid fields",
-    429: "The queue is full; see `Retry-After`",
-    503: "The service is stopping",
-}
 Responses = dict[int | str, dict[str, Any]]
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
@@ -60,7 +52,7 @@ def add_operation(routes: APIRouter, operation: Operation[Any, Any]) -> None:
         responses={
             200: {"model": shapes.JobShape, "description": "Finished: from the cache, or within `Prefer: wait`"},
             202: {"description": "Stored; follow `Location` or the events"},
-            **{status: problem_response(text) for status, text in PROBLEMS.items()},
+            **SUBMISSION_PROBLEMS,
         },
         openapi_extra=_described_body(operation),
     )
@@ -72,6 +64,16 @@ def problem_response(description: str) -> dict[str, Any]:
         "description": description,
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemShape"}}},
     }
+
+
+SUBMISSION_PROBLEMS: Responses = {
+    408: problem_response("The upload took too long"),
+    413: problem_response("Too many bytes or pixels"),
+    415: problem_response("Not an accepted kind of picture"),
+    422: problem_response("Broken picture or invalid fields"),
+    429: problem_response("The queue is full; see `Retry-After`"),
+    503: problem_response("The service is stopping, or its disk is full"),
+}
 
 
 def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Desk], Awaitable[Response]]:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Status
@@ -23,7 +23,9 @@ class ArtifactShape(BaseModel):
 
 
 class ProblemShape(BaseModel):
-    """An error, RFC 9457."""
+    """An error, RFC 9457; further members depend on its type."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str
     title: str

@@ -1,0 +1,311 @@
+"""One suite over all operations. A new one needs a row in `INPUTS` if it asks for more than a photo, and no more."""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from pydantic import BaseModel
+
+from limner import local
+from limner.domain.errors import BadImageError, FaceNotFoundError, InvalidRequestError
+from limner.local import Made
+from limner.operation import Context, ImageRef, Operation
+from limner.operations import CATALOGUE
+from limner.vision.image import Limits
+from limner.vision.models import Models
+from tests.conftest import as_jpeg
+
+Pixels = npt.NDArray[np.uint8]
+Pictures = dict[str, bytes]
+
+# By operation: does it end in "no face found" where there is none, or succeed with nothing?
+NEEDS_A_FACE = {"contours": True, "detect": False}
+
+# For each parameter another value than the default; where one alone cannot stand, those that go with it.
+OTHER: dict[str, dict[str, dict[str, Any]]] = {
+    "detect": {
+        "mark": {"mark": "blur"},
+        "min_score": {"min_score": 0.25},
+        "precise": {"precise": True},
+        "max_faces": {"max_faces": 1},
+        "format": {"format": "png"},
+        "landmarks": {"landmarks": "mesh"},
+    },
+    "contours": {
+        "landmarks": {"landmarks": [{"x": 10.0 + number % 22, "y": 20.0 + number // 22} for number in range(478)]},
+        "scheme": {"scheme": "seven"},
+        "regions": {"scheme": "own", "regions": {"a": [1, 2, 3]}},
+        "label_meanings": {"label_meanings": {"1": "skin"}},
+        "style": {"style": "light"},
+        "fill": {"fill": "#123456"},
+        "fills": {"fills": {"nose": "red"}},
+        "opacity": {"opacity": 0.25},
+        "stroke": {"stroke": "black"},
+        "stroke_width": {"stroke_width": 3},
+        "dash": {"dash": []},
+        "texts": {"texts": False},
+        "photo": {"photo": False},
+        "clip": {"clip": True},
+        "transparent": {"transparent": True},
+        "padding": {"padding": 0.5},
+        "smoothing": {"smoothing": 0.9},
+        "size": {"size": 256},
+    },
+}
+
+every_operation = pytest.mark.parametrize("operation", CATALOGUE.values(), ids=CATALOGUE)
+Run = Callable[..., Made]
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[Models]:
+    from tests.conftest import MODELS
+
+    return Models(MODELS)
+
+
+@pytest.fixture(scope="module")
+def run(models: Models) -> Run:
+    """Runs an operation on a photo."""
+
+    def run(operation: Operation[Any, Any], photo: bytes, /, **values: Any) -> Made:
+        return local.run(operation, values, {"image": photo}, models=models, limits=Limits())
+
+    return run
+
+
+def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def parse(operation: Operation[Any, Any], photo: bytes, /, **values: Any) -> Any:
+    return operation.parse(values, {"image": photo}, Limits())
+
+
+# --- what it says of itself ------------------------------------------------------------------------------------------
+
+
+@every_operation
+def test_it_is_described(operation: Operation[Any, Any]) -> None:
+    assert operation.name.isidentifier()
+    assert operation.summary.endswith(".")
+    assert operation.version >= 1
+    assert operation.lane
+    assert operation.image_fields[0] == "image"
+
+
+@every_operation
+def test_its_parameters_make_a_form(operation: Operation[Any, Any]) -> None:
+    schema = operation.params.model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["image"]
+    assert set(schema["properties"]) <= set(operation.params.model_fields)
+    for name, field in schema["properties"].items():
+        assert field.get("title"), f"{name} has no title"
+        options = [field, *field.get("anyOf", [])]
+        assert any(key in option for option in options for key in ("type", "enum", "const", "$ref")), name
+        assert name in operation.image_fields or "default" in field, f"{name} has no default"
+        assert operation.params.model_fields[name].title, f"{name} has no title of its own"
+
+
+@every_operation
+def test_its_result_is_described(operation: Operation[Any, Any]) -> None:
+    schema = operation.result.model_json_schema()
+    assert schema["properties"]
+    assert schema["description"]
+    for part in schema.get("$defs", {}).values():
+        assert part["description"], part["title"]
+
+
+# --- what it does ----------------------------------------------------------------------------------------------------
+
+
+@every_operation
+def test_defaults_run_and_the_result_is_what_it_says(
+    operation: Operation[Any, Any], run: Run, astronaut_jpeg: bytes
+) -> None:
+    made = run(operation, astronaut_jpeg)
+    assert isinstance(made.result, operation.result)
+    plain = made.result.model_dump(mode="json")
+    assert operation.result.model_validate(plain) == made.result
+    assert _finite(plain)
+    assert made.artifacts
+    assert all(made.artifacts.values())
+    assert made.stages
+    assert made.result.faces_count() == 1
+
+
+@every_operation
+def test_the_same_again_gives_the_same(operation: Operation[Any, Any], run: Run, astronaut_jpeg: bytes) -> None:
+    one, two = (run(operation, astronaut_jpeg) for _ in range(2))
+    assert one.result == two.result
+    assert one.artifacts == two.artifacts
+
+
+def _as_grey(photo: Image.Image) -> bytes:
+    return saved(photo.convert("L"), "PNG")
+
+
+def _with_alpha(photo: Image.Image) -> bytes:
+    clear = photo.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(photo.size).point(lambda value: max(value, 128)))
+    return saved(clear, "PNG")
+
+
+def _sideways_by_exif(photo: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[0x112] = 6  # to be turned by 90° clockwise to stand upright
+    return saved(photo.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
+
+
+_KINDS: dict[str, Callable[[Image.Image], bytes]] = {
+    "grey": _as_grey,
+    "alpha": _with_alpha,
+    "palette": lambda photo: saved(photo.quantize(64), "GIF"),
+    "CMYK": lambda photo: saved(photo.convert("CMYK"), "JPEG", quality=95),
+    "WebP": lambda photo: saved(photo, "WEBP"),
+    "EXIF": _sideways_by_exif,
+}
+
+
+@every_operation
+@pytest.mark.parametrize("kind", _KINDS)
+def test_every_kind_of_picture(operation: Operation[Any, Any], run: Run, astronaut: Pixels, kind: str) -> None:
+    photo = Image.fromarray(astronaut[:400, 50:400])  # not square: turned the wrong way it would be seen
+    made = run(operation, _KINDS[kind](photo))
+    assert made.result.faces_count() == 1
+    assert made.result.image.model_dump() == {"width": 350, "height": 400}
+    upright = run(operation, saved(photo, "PNG"))
+    for name, where in _places(upright.result).items():
+        assert np.allclose(_places(made.result)[name], where, atol=15), (name, where, _places(made.result)[name])
+
+
+def _places(result: BaseModel) -> dict[str, list[float]]:
+    """Where the face was found, whatever the operation calls it."""
+    plain = result.model_dump()
+    if "faces" in plain:
+        return {name: [at["x"], at["y"]] for name, at in plain["faces"][0]["landmarks"].items() if isinstance(at, dict)}
+    return {str(number): [plain["landmarks"][number][axis] for axis in "xy"] for number in (1, 33, 263, 61, 291)}
+
+
+@every_operation
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5), (64, 64)])
+def test_no_face(operation: Operation[Any, Any], run: Run, size: tuple[int, int]) -> None:
+    photo = saved(Image.new("RGB", size, (90, 120, 60)), "PNG")
+    if NEEDS_A_FACE[operation.name]:
+        with pytest.raises(FaceNotFoundError):
+            run(operation, photo)
+    else:
+        made = run(operation, photo)
+        assert made.result.faces_count() == 0
+        assert made.artifacts == {}
+
+
+@every_operation
+def test_a_photo_that_is_cut_short_is_broken(operation: Operation[Any, Any], run: Run, astronaut_jpeg: bytes) -> None:
+    with pytest.raises(BadImageError):
+        run(operation, astronaut_jpeg[: len(astronaut_jpeg) // 2])
+
+
+@every_operation
+def test_it_stops_when_nobody_wants_it_any_more(
+    operation: Operation[Any, Any], models: Models, astronaut_jpeg: bytes
+) -> None:
+    class NotWantedError(Exception):
+        pass
+
+    def check() -> None:
+        raise NotWantedError
+
+    attached: list[str] = []
+    ctx = Context(
+        models=models,
+        limits=Limits(),
+        read=lambda _: astronaut_jpeg,
+        attach=lambda name, *_: attached.append(name),
+        check=check,
+    )
+    with pytest.raises(NotWantedError):
+        operation.run(parse(operation, astronaut_jpeg), ctx)
+    assert attached == []
+
+
+# --- what it asks for ------------------------------------------------------------------------------------------------
+
+
+@every_operation
+def test_the_table_of_other_values_is_complete(operation: Operation[Any, Any]) -> None:
+    beside = getattr(operation.params, "beside_the_work", frozenset())
+    assert set(OTHER[operation.name]) == set(operation.params.model_fields) - set(operation.image_fields) - beside
+
+
+EVERY_PARAMETER = [(name, field) for name, fields in OTHER.items() for field in fields]
+
+
+@pytest.mark.parametrize(("name", "field"), EVERY_PARAMETER)
+def test_every_parameter_is_part_of_the_cache_key(name: str, field: str, astronaut_jpeg: bytes) -> None:
+    operation = CATALOGUE[name]
+    default = operation.cache_key(parse(operation, astronaut_jpeg), "models")
+    changed = parse(operation, astronaut_jpeg, **OTHER[name][field])
+    assert operation.cache_key(changed, "models") != default
+
+
+# Points that are no face's are refused; real ones are the business of tests/journeys/test_contours.py.
+@pytest.mark.parametrize(("name", "field"), [each for each in EVERY_PARAMETER if each != ("contours", "landmarks")])
+def test_every_parameter_runs(name: str, field: str, run: Run, astronaut_jpeg: bytes) -> None:
+    made = run(CATALOGUE[name], astronaut_jpeg, **OTHER[name][field])
+    assert made.result.faces_count() == 1
+
+
+@every_operation
+def test_the_cache_key_follows_the_work_and_nothing_else(
+    operation: Operation[Any, Any], astronaut: Pixels, astronaut_jpeg: bytes
+) -> None:
+    params = parse(operation, astronaut_jpeg)
+    key = operation.cache_key(params, "models")
+    assert operation.cache_key(parse(operation, astronaut_jpeg), "models") == key
+    assert operation.cache_key(params, "other models") != key
+    assert replace(operation, version=operation.version + 1).cache_key(params, "models") != key
+    assert replace(operation, name="other").cache_key(params, "models") != key
+    assert operation.cache_key(parse(operation, as_jpeg(astronaut, 89)), "models") != key
+    for field in getattr(operation.params, "beside_the_work", ()):
+        value = {"cache": "similar", "answer_after_s": 5}[field]
+        assert operation.cache_key(parse(operation, astronaut_jpeg, **{field: value}), "models") == key
+
+
+@every_operation
+@pytest.mark.parametrize("values", [{"no_such_field": 1}, {"image": "not a picture"}, {"image": None}])
+def test_wrong_parameters_are_named(
+    operation: Operation[Any, Any], astronaut_jpeg: bytes, values: dict[str, Any]
+) -> None:
+    name = next(iter(values))
+    pictures = {"image": astronaut_jpeg} if name != "image" else {}
+    with pytest.raises(InvalidRequestError, match=name) as refused:
+        operation.parse(values, pictures, Limits())
+    assert isinstance(refused.value.extra["errors"], list)
+    with pytest.raises(InvalidRequestError, match="image"):
+        operation.parse({}, {}, Limits())
+
+
+@every_operation
+def test_stored_parameters_come_back_as_they_were(operation: Operation[Any, Any], astronaut_jpeg: bytes) -> None:
+    for values in ({}, *OTHER[operation.name].values()):
+        params = parse(operation, astronaut_jpeg, **values)
+        assert operation.params.model_validate(params.model_dump(mode="json")) == params
+        assert isinstance(params.image, ImageRef)
+
+
+def _finite(value: object) -> bool:
+    """No NaN or infinity anywhere: JSON has none."""
+    if isinstance(value, dict):
+        return all(_finite(each) for each in value.values())
+    if isinstance(value, list):
+        return all(_finite(each) for each in value)
+    return not isinstance(value, float) or bool(np.isfinite(value))
