@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 
 from limner.domain.errors import JobTimeoutError, LimnerError
 from limner.domain.job import File, Job, Outcome, Role
+from limner.jobs.keep import keep_named
 from limner.operation import Attached, CancelledError, Context, Operation
 from limner.ports import BlobStore, Bus, JobStore
 from limner.telemetry import FACES, JOB_SECONDS, JOBS_FINISHED, JOBS_RUNNING, STAGE_SECONDS
@@ -56,10 +57,8 @@ class Runner:
             self.store.forget([each.file.sha256 for each in attempt.attached], self.blobs.delete)
             log.info("job overtaken", extra={"job": job.id, "operation": job.operation, "attempt": job.attempt})
             return
-        # As with a submission: an erasure may have taken away the same bytes before the row named them.
         for each in attempt.attached:
-            if not self.blobs.has(each.file.sha256):
-                self.blobs.put(each.data)
+            keep_named(self.store, self.blobs, each.file.sha256, each.data)
         self.bus.wake()
         attempt.tell(outcome)
 

@@ -14,6 +14,7 @@ from uuid_utils import uuid7
 
 from limner.domain.errors import LimnerError, UnavailableError
 from limner.domain.job import File, Job, Role
+from limner.jobs.keep import keep_named
 from limner.operation import ImageRef, Operation, P, R
 from limner.ports import BlobStore, Bus, Engine, JobStore
 from limner.telemetry import JOBS_SUBMITTED, request_id
@@ -88,10 +89,8 @@ class Counter:
             with suppress(LimnerError):  # the sweep tidies up what cannot be now
                 self.store.forget([file.sha256 for file in job.files], self.blobs.delete)
             raise
-        # Between put and row an erasure may have removed the same bytes; from the row on, none will.
         for file in job.files:
-            if not self.blobs.has(file.sha256):
-                self.blobs.put(pictures[file.name])
+            keep_named(self.store, self.blobs, file.sha256, pictures[file.name])
         self.bus.wake()
         how = self._how(job, stored)
         if how == "new":
