@@ -1,10 +1,10 @@
-"""The job store on a SQL database (SQLite now). The contract is `ports.JobStore`'s; the tables are `schema.py`'s.
+"""The job store on a SQL database (SQLite now). The contract is `ports.JobStore`'s, the tables are `schema.py`'s,
+the statements that every job takes `sql_statements.py`'s.
 
 SQLite has one writer, and every change here begins as that writer: so no row lock is needed, and what a transaction
 reads first is still true when it writes.
 """
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,13 +12,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Engine, delete, func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from uuid_utils import uuid7
 
+from limner.adapters import sql_rows
+from limner.adapters import sql_statements as sql
 from limner.adapters.schema import events, files, jobs
-from limner.adapters.sql_prepared import Prepared
 from limner.domain.errors import (
     InvalidRequestError,
     JobCrashedError,
@@ -28,106 +29,9 @@ from limner.domain.errors import (
     UnavailableError,
 )
 from limner.domain.event import Event, EventType, content_of
-from limner.domain.job import File, Job, Outcome, Role, Status
+from limner.domain.job import File, Job, Outcome, Status
 
-_MOST_LOOKS = 2000  # the newest results that a look is compared with
-_OPEN = (Status.QUEUED, Status.RUNNING)
 TURN_S = 5  # as long as a writer waits for another process: see `sql_engine.py`
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# Statements of the paths that every job takes, built once: building one costs more than running it on SQLite.
-_ATTEMPT = and_(
-    jobs.c.id == bindparam("of_job"), jobs.c.attempt == bindparam("of_attempt"), jobs.c.status == Status.RUNNING
-)
-_JOB = Prepared(select(jobs).where(jobs.c.id == bindparam("of_job")))
-_FILES = Prepared(select(files).where(files.c.job_id == bindparam("of_job")).order_by(files.c.position))
-_ARTIFACT = Prepared(
-    select(files).where(
-        files.c.job_id == bindparam("of_job"), files.c.role == Role.ARTIFACT, files.c.name == bindparam("of_name")
-    )
-)
-_BY_IDEMPOTENCY_KEY = select(jobs.c.id, jobs.c.cache_key).where(jobs.c.idempotency_key == bindparam("key"))
-_CACHED = (
-    select(jobs.c.id)
-    .where(
-        jobs.c.cache_key == bindparam("key"),
-        jobs.c.status == Status.SUCCEEDED,
-        jobs.c.computed_at >= bindparam("since"),
-    )
-    .order_by(jobs.c.id.desc())
-    .limit(1)
-)
-_SIMILAR = (
-    select(jobs.c.id, jobs.c.look)
-    .where(
-        jobs.c.rest_key == bindparam("rest"),
-        jobs.c.status == Status.SUCCEEDED,
-        jobs.c.computed_at >= bindparam("since"),
-        jobs.c.look.is_not(None),
-    )
-    .order_by(jobs.c.id.desc())
-    .limit(_MOST_LOOKS)
-)
-_LEADER = (
-    select(jobs.c.id)
-    .where(
-        jobs.c.cache_key == bindparam("key"),
-        or_(*(jobs.c.status == status for status in _OPEN)),
-        jobs.c.leader_id.is_(None),
-    )
-    .limit(1)
-)
-_FOLLOWERS = Prepared(select(jobs.c.id).where(jobs.c.leader_id == bindparam("of_job")).order_by(jobs.c.id))
-_COUNT_QUEUED = select(func.count()).select_from(jobs).where(jobs.c.status == Status.QUEUED)
-_AT_SUBMISSION = Prepared(
-    select(
-        _CACHED.scalar_subquery().label("cached_id"),
-        _LEADER.scalar_subquery().label("leader_id"),
-        _COUNT_QUEUED.scalar_subquery().label("queued"),
-    )
-)
-_COUNT_ATTEMPT = select(func.count()).select_from(jobs).where(_ATTEMPT)
-_START = Prepared(
-    update(jobs)
-    .where(jobs.c.id == bindparam("of_job"), jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
-    .values(
-        status=Status.RUNNING,
-        attempt=jobs.c.attempt + 1,
-        started_at=bindparam("now"),
-        lease_until=bindparam("until"),
-        progress=0.0,
-    )
-    .returning(jobs)
-)
-_HOLD = Prepared(update(jobs).where(_ATTEMPT).values(lease_until=None).returning(jobs))
-_RENEW = update(jobs).where(_ATTEMPT).values(lease_until=bindparam("until"))
-_END = Prepared(
-    update(jobs)
-    .where(jobs.c.id == bindparam("of_job"))
-    .values(
-        {
-            name: bindparam(f"new_{name}")
-            for name in (
-                "status",
-                "progress",
-                "cached",
-                "look",
-                "started_at",
-                "finished_at",
-                "computed_at",
-                "result",
-                "error",
-                "faces_count",
-            )
-        }
-        | {"leader_id": None, "lease_until": None}
-    )
-)
-_ADD_JOB = Prepared(insert(jobs).values({column.name: bindparam(column.name) for column in jobs.c}))
-_ADD_FILE = Prepared(insert(files).values({column.name: bindparam(column.name) for column in files.c}))
-_ADD_EVENT = Prepared(insert(events), ("type", "time", "job_id", "operation", "content"))
-_EVENTS = select(events).where(events.c.id > bindparam("after")).order_by(events.c.id).limit(bindparam("most"))
-_ALL_EVENTS = Prepared(_EVENTS)
 
 
 class SqlJobs:
@@ -168,13 +72,13 @@ class SqlJobs:
         """See `ports.JobStore.submit`."""
         with self._writing() as db:
             if idempotency_key is not None:
-                row = db.execute(_BY_IDEMPOTENCY_KEY, {"key": idempotency_key}).first()
+                row = db.execute(sql.BY_IDEMPOTENCY_KEY, {"key": idempotency_key}).first()
                 if row is not None:
                     if row.cache_key != job.cache_key:
                         raise InvalidRequestError("this Idempotency-Key was used for another request")
                     return _known(db, row.id)
-            since = _micros(datetime.now(UTC) - cache_for)
-            (found,) = _AT_SUBMISSION.rows(db, {"key": job.cache_key, "since": since})
+            since = sql_rows.micros(datetime.now(UTC) - cache_for)
+            (found,) = sql.AT_SUBMISSION.rows(db, {"key": job.cache_key, "since": since})
             done = _exact(db, job, found["cached_id"]) or _similar(db, job, since, similar_within)
             if done is not None:
                 _insert(db, done, idempotency_key)
@@ -193,8 +97,8 @@ class SqlJobs:
         """See `ports.JobStore.start`."""
         now = datetime.now(UTC)
         with self._writing() as db:
-            times = {"now": _micros(now), "until": _micros(now + lease)}
-            started = _START.rows(db, {"of_job": job_id, **times})
+            times = {"now": sql_rows.micros(now), "until": sql_rows.micros(now + lease)}
+            started = sql.START.rows(db, {"of_job": job_id, **times})
             if not started:
                 return None
             job = _with_files(db, started[0])
@@ -204,20 +108,20 @@ class SqlJobs:
     def alive(self, job_id: str, attempt: int) -> bool:
         """See `ports.JobStore.alive`."""
         with self._reading() as db:
-            return db.scalar(_COUNT_ATTEMPT, _of(job_id, attempt)) == 1
+            return db.scalar(sql.COUNT_ATTEMPT, _of(job_id, attempt)) == 1
 
     def renew(self, attempts: Iterable[tuple[str, int]], *, lease: timedelta) -> None:
         """See `ports.JobStore.renew`."""
-        until = _micros(datetime.now(UTC) + lease)
+        until = sql_rows.micros(datetime.now(UTC) + lease)
         rows = [{**_of(job_id, attempt), "until": until} for job_id, attempt in attempts]
         if rows:
             with self._writing() as db:
-                db.execute(_RENEW, rows)
+                db.execute(sql.RENEW, rows)
 
     def progress(self, job_id: str, attempt: int, fraction: float) -> bool:
         """See `ports.JobStore.progress`."""
         with self._writing() as db:
-            changed = db.execute(update(jobs).where(_ATTEMPT).values(progress=fraction), _of(job_id, attempt))
+            changed = db.execute(update(jobs).where(sql.ATTEMPT).values(progress=fraction), _of(job_id, attempt))
             if changed.rowcount == 0:
                 return False
             _log(db, _known(db, job_id), EventType.PROGRESS)
@@ -226,7 +130,7 @@ class SqlJobs:
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         """See `ports.JobStore.finish`."""
         with self._writing() as db:
-            held = _HOLD.rows(db, _of(job_id, attempt))
+            held = sql.HOLD.rows(db, _of(job_id, attempt))
             if not held:
                 return False
             _finish(db, _with_files(db, held[0]), outcome)
@@ -242,7 +146,7 @@ class SqlJobs:
         with self._writing() as db:
             rows = db.execute(
                 select(jobs.c.id, jobs.c.attempt).where(
-                    jobs.c.status == Status.RUNNING, jobs.c.lease_until < _micros(now)
+                    jobs.c.status == Status.RUNNING, jobs.c.lease_until < sql_rows.micros(now)
                 )
             ).all()
             for row in rows:
@@ -265,7 +169,9 @@ class SqlJobs:
             db.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id)
-                .values(status=job.status, finished_at=_micros(job.finished_at), lease_until=None, leader_id=None)
+                .values(
+                    status=job.status, finished_at=sql_rows.micros(job.finished_at), lease_until=None, leader_id=None
+                )
             )
             _log(db, job)
             _promote(db, job_id)
@@ -292,7 +198,7 @@ class SqlJobs:
             return list(
                 db.scalars(
                     select(jobs.c.id)
-                    .where(jobs.c.created_at < _micros(before), jobs.c.status.not_in(_OPEN))
+                    .where(jobs.c.created_at < sql_rows.micros(before), jobs.c.status.not_in(sql.OPEN))
                     .order_by(jobs.c.id)
                     .limit(limit)
                 )
@@ -301,7 +207,7 @@ class SqlJobs:
     def drop_events(self, before: datetime) -> None:
         """See `ports.JobStore.drop_events`."""
         with self._writing() as db:
-            db.execute(delete(events).where(events.c.time < _micros(before)))
+            db.execute(delete(events).where(events.c.time < sql_rows.micros(before)))
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -327,20 +233,20 @@ class SqlJobs:
             for file in db.execute(
                 select(files).where(files.c.job_id.in_(list(named))).order_by(files.c.position)
             ).mappings():
-                named[file["job_id"]].append(_file(file))
-            return [_job(row, named[row["id"]]) for row in rows]
+                named[file["job_id"]].append(sql_rows.file(file))
+            return [sql_rows.job(row, named[row["id"]]) for row in rows]
 
     def file(self, file_id: str) -> File | None:
         """See `ports.JobStore.file`."""
         with self._reading() as db:
             row = db.execute(select(files).where(files.c.id == file_id)).mappings().first()
-            return _file(row) if row is not None else None
+            return sql_rows.file(row) if row is not None else None
 
     def artifact(self, job_id: str, name: str) -> File | None:
         """See `ports.JobStore.artifact`."""
         with self._reading() as db:
-            found = _ARTIFACT.rows(db, {"of_job": job_id, "of_name": name})
-            return _file(found[0]) if found else None
+            found = sql.ARTIFACT.rows(db, {"of_job": job_id, "of_name": name})
+            return sql_rows.file(found[0]) if found else None
 
     def waiting(self, limit: int) -> list[tuple[str, str]]:
         """See `ports.JobStore.waiting`."""
@@ -360,7 +266,7 @@ class SqlJobs:
 
     def sizes(self, cache_for: timedelta) -> tuple[int, int]:
         """See `ports.JobStore.sizes`."""
-        since = _micros(datetime.now(UTC) - cache_for)
+        since = sql_rows.micros(datetime.now(UTC) - cache_for)
         blobs = select(files.c.sha256, files.c.size).distinct().subquery()
         results = select(func.count(jobs.c.cache_key.distinct())).where(
             jobs.c.status == Status.SUCCEEDED, jobs.c.computed_at >= since
@@ -373,14 +279,14 @@ class SqlJobs:
         after_and_most = {"after": after, "most": limit}
         if job_id is None and operation is None:
             with self._reading() as db:
-                return [_event(row) for row in _ALL_EVENTS.rows(db, after_and_most)]
-        query = _EVENTS
+                return [sql_rows.event(row) for row in sql.ALL_EVENTS.rows(db, after_and_most)]
+        query = sql.EVENTS
         if job_id is not None:
             query = query.where(events.c.job_id == job_id)
         if operation is not None:
             query = query.where(events.c.operation == operation)
         with self._reading() as db:
-            return [_event(row) for row in db.execute(query, after_and_most).mappings()]
+            return [sql_rows.event(row) for row in db.execute(query, after_and_most).mappings()]
 
     def last_event_id(self) -> int:
         """See `ports.JobStore.last_event_id`."""
@@ -414,21 +320,21 @@ def _told_as_unavailable() -> Iterator[None]:
 
 
 def _of(job_id: str, attempt: int) -> dict[str, Any]:
-    """The parameters of `_ATTEMPT`."""
+    """The parameters of `sql.ATTEMPT`."""
     return {"of_job": job_id, "of_attempt": attempt}
 
 
 def _count_queued(db: Connection) -> int:
-    return db.scalar(_COUNT_QUEUED) or 0
+    return db.scalar(sql.COUNT_QUEUED) or 0
 
 
 def _find(db: Connection, job_id: str) -> Job | None:
-    found = _JOB.rows(db, {"of_job": job_id})
+    found = sql.JOB.rows(db, {"of_job": job_id})
     return _with_files(db, found[0]) if found else None
 
 
 def _with_files(db: Connection, row: Mapping[Any, Any]) -> Job:
-    return _job(row, [_file(file) for file in _FILES.rows(db, {"of_job": row["id"]})])
+    return sql_rows.job(row, [sql_rows.file(file) for file in sql.FILES.rows(db, {"of_job": row["id"]})])
 
 
 def _known(db: Connection, job_id: str) -> Job:
@@ -447,7 +353,7 @@ def _similar(db: Connection, job: Job, since: int | None, similar_within: int) -
     """The job as it stands when the result of a photo that looks the same answers it, or None."""
     if job.look is None or job.rest_key is None:
         return None
-    rows = db.execute(_SIMILAR, {"rest": job.rest_key, "since": since}).all()
+    rows = db.execute(sql.SIMILAR, {"rest": job.rest_key, "since": since}).all()
     look = int(job.look, 16)
     distance, source_id = min((((look ^ int(row.look, 16)).bit_count(), row.id) for row in rows), default=(65, ""))
     if distance > similar_within:
@@ -490,7 +396,7 @@ def _finish(db: Connection, job: Job, outcome: Outcome) -> None:
         files=(*job.inputs, *outcome.artifacts),
     )
     _store_end(db, done)
-    for row in _FOLLOWERS.rows(db, {"of_job": job.id}):
+    for row in sql.FOLLOWERS.rows(db, {"of_job": job.id}):
         follower = _known(db, row["id"])
         if outcome.status is Status.SUCCEEDED:
             _store_end(db, _answered(done, follower, now))
@@ -501,7 +407,7 @@ def _finish(db: Connection, job: Job, outcome: Outcome) -> None:
 
 
 def _store_end(db: Connection, job: Job) -> None:
-    _END.run(
+    sql.END.run(
         db,
         {
             "of_job": job.id,
@@ -509,11 +415,11 @@ def _store_end(db: Connection, job: Job) -> None:
             "new_progress": job.progress,
             "new_cached": job.cached,
             "new_look": job.look,
-            "new_started_at": _micros(job.started_at),
-            "new_finished_at": _micros(job.finished_at),
-            "new_computed_at": _micros(job.computed_at),
-            "new_result": _json(job.result),
-            "new_error": _json(job.error),
+            "new_started_at": sql_rows.micros(job.started_at),
+            "new_finished_at": sql_rows.micros(job.finished_at),
+            "new_computed_at": sql_rows.micros(job.computed_at),
+            "new_result": sql_rows.json_text(job.result),
+            "new_error": sql_rows.json_text(job.error),
             "new_faces_count": job.faces_count,
         },
     )
@@ -523,7 +429,7 @@ def _store_end(db: Connection, job: Job) -> None:
 
 def _requeue(db: Connection, job_id: str, attempt: int) -> bool:
     changed = db.execute(
-        update(jobs).where(_ATTEMPT).values(status=Status.QUEUED, lease_until=None, started_at=None, progress=0.0),
+        update(jobs).where(sql.ATTEMPT).values(status=Status.QUEUED, lease_until=None, started_at=None, progress=0.0),
         _of(job_id, attempt),
     )
     if changed.rowcount == 0:
@@ -534,7 +440,7 @@ def _requeue(db: Connection, job_id: str, attempt: int) -> bool:
 
 def _promote(db: Connection, leader_id: str) -> None:
     """Let the oldest of those that wait behind `leader_id` lead the others; the sweep, or its caller, sends it."""
-    followers = [row["id"] for row in _FOLLOWERS.rows(db, {"of_job": leader_id})]
+    followers = [row["id"] for row in sql.FOLLOWERS.rows(db, {"of_job": leader_id})]
     if followers:
         db.execute(update(jobs).where(jobs.c.id == followers[0]).values(leader_id=None))
         db.execute(update(jobs).where(jobs.c.leader_id == leader_id).values(leader_id=followers[0]))
@@ -549,7 +455,7 @@ def _forget(db: Connection, sha256s: Iterable[str], delete_blob: Callable[[str],
 
 
 def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
-    _ADD_JOB.run(
+    sql.ADD_JOB.run(
         db,
         {
             "id": job.id,
@@ -561,18 +467,18 @@ def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
             "cache_distance": job.cache_distance,
             "look": job.look,
             "rest_key": job.rest_key,
-            "params": _json(job.params),
+            "params": sql_rows.json_text(job.params),
             "cache_key": job.cache_key,
             "leader_id": job.leader_id,
             "lease_until": None,
             "attempt": job.attempt,
             "idempotency_key": idempotency_key,
-            "created_at": _micros(job.created_at),
-            "started_at": _micros(job.started_at),
-            "finished_at": _micros(job.finished_at),
-            "computed_at": _micros(job.computed_at),
-            "result": _json(job.result),
-            "error": _json(job.error),
+            "created_at": sql_rows.micros(job.created_at),
+            "started_at": sql_rows.micros(job.started_at),
+            "finished_at": sql_rows.micros(job.finished_at),
+            "computed_at": sql_rows.micros(job.computed_at),
+            "result": sql_rows.json_text(job.result),
+            "error": sql_rows.json_text(job.error),
             "faces_count": job.faces_count,
         },
     )
@@ -581,7 +487,7 @@ def _insert(db: Connection, job: Job, idempotency_key: str | None) -> None:
 
 def _insert_files(db: Connection, named: Sequence[File], first: int) -> None:
     for position, file in enumerate(named, first):
-        _ADD_FILE.run(
+        sql.ADD_FILE.run(
             db,
             {
                 "id": file.id,
@@ -599,79 +505,13 @@ def _insert_files(db: Connection, named: Sequence[File], first: int) -> None:
 
 
 def _log(db: Connection, job: Job, kind: EventType | None = None) -> None:
-    _ADD_EVENT.run(
+    sql.ADD_EVENT.run(
         db,
         {
             "type": kind or EventType.entering(job.status),
-            "time": _micros(datetime.now(UTC)),
+            "time": sql_rows.micros(datetime.now(UTC)),
             "job_id": job.id,
             "operation": job.operation,
-            "content": _json(content_of(job)),
+            "content": sql_rows.json_text(content_of(job)),
         },
     )
-
-
-# --- rows and objects ----------------------------------------------------------------------------------------------
-
-
-def _job(row: Mapping[Any, Any], named: Sequence[File]) -> Job:
-    return Job(
-        id=row["id"],
-        operation=row["operation"],
-        lane=row["lane"],
-        params=json.loads(row["params"]),
-        cache_key=row["cache_key"],
-        created_at=_moment(row["created_at"]),
-        status=Status(row["status"]),
-        progress=row["progress"],
-        cached=row["cached"],
-        cache_distance=row["cache_distance"],
-        look=row["look"],
-        rest_key=row["rest_key"],
-        attempt=row["attempt"],
-        leader_id=row["leader_id"],
-        started_at=_moment(row["started_at"]) if row["started_at"] is not None else None,
-        finished_at=_moment(row["finished_at"]) if row["finished_at"] is not None else None,
-        computed_at=_moment(row["computed_at"]) if row["computed_at"] is not None else None,
-        result=json.loads(row["result"]) if row["result"] is not None else None,
-        error=json.loads(row["error"]) if row["error"] is not None else None,
-        faces_count=row["faces_count"],
-        files=tuple(named),
-    )
-
-
-def _file(row: Mapping[Any, Any]) -> File:
-    return File(
-        id=row["id"],
-        job_id=row["job_id"],
-        role=Role(row["role"]),
-        name=row["name"],
-        sha256=row["sha256"],
-        media_type=row["media_type"],
-        size=row["size"],
-        width=row["width"],
-        height=row["height"],
-    )
-
-
-def _event(row: Mapping[Any, Any]) -> Event:
-    return Event(
-        id=row["id"],
-        type=EventType(row["type"]),
-        time=_moment(row["time"]),
-        job_id=row["job_id"],
-        operation=row["operation"],
-        content=json.loads(row["content"]) if row["content"] is not None else None,
-    )
-
-
-def _json(value: dict[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(value, separators=(",", ":"))
-
-
-def _micros(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _moment(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
