@@ -165,14 +165,10 @@ class SqlJobs:
             job = _known(db, job_id)
             if job.status.final:
                 raise JobFinishedError(f"the job has {job.status} already")
-            job = replace(job, status=Status.CANCELLED, finished_at=datetime.now(UTC), leader_id=None)
-            db.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id)
-                .values(
-                    status=job.status, finished_at=sql_rows.micros(job.finished_at), lease_until=None, leader_id=None
-                )
-            )
+            now = datetime.now(UTC)
+            job = replace(job, status=Status.CANCELLED, finished_at=now, leader_id=None)
+            ended = {"status": job.status, "finished_at": sql_rows.micros(now), "lease_until": None, "leader_id": None}
+            db.execute(update(jobs).where(jobs.c.id == job_id).values(ended))
             _log(db, job)
             _promote(db, job_id)
             return job
