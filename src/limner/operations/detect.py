@@ -12,7 +12,7 @@ from limner.vision.mesh import MeshResult
 from limner.vision.pose import head_pose
 
 FINE_SIDE = 2048
-MARKS = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
+MARKS: dict[str, draw.Mark] = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
 
 
 class DetectParams(Params):
