@@ -24,7 +24,6 @@ from limner.jobs.sweep import Sweep
 from limner.operations import CATALOGUE
 from limner.ports import BlobStore, Bus, Engine, JobStore
 from limner.settings import Settings
-from limner.vision.image import Limits
 from limner.vision.models import Models
 from limner.web.app import create_app
 from limner.web.desk import Desk
@@ -76,7 +75,7 @@ def _build(settings: Settings, held: ExitStack) -> House:
     blobs = DiskBlobs(_blob_folder(settings, held), durable=durable)
     bus = LocalBus()
     models = Models(settings.models_dir)
-    limits = limits_of(settings)
+    limits = settings.limits()
     lease = timedelta(seconds=settings.lease_s)
     cache_for = timedelta(hours=settings.cache_hours)
     runner = Runner(
@@ -115,11 +114,6 @@ def _build(settings: Settings, held: ExitStack) -> House:
     return House(settings, store, blobs, bus, engine, models, counter, sweep, held)
 
 
-def limits_of(settings: Settings) -> Limits:
-    """What pictures are let in."""
-    return Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels, max_side=settings.max_side)
-
-
 def application(house: House) -> FastAPI:
     """The web application of a house."""
     settings = house.settings
@@ -130,7 +124,7 @@ def application(house: House) -> FastAPI:
         blobs=house.blobs,
         counter=house.counter,
         streams=Streams(house.store, house.bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
-        limits=limits_of(settings),
+        limits=settings.limits(),
         memory=UploadMemory(settings.upload_memory_bytes),
         check_ready=_ready_check(house),
     )

@@ -216,12 +216,11 @@ def _on_files(
 
     from limner import local, settings
     from limner.operations import CATALOGUE
-    from limner.vision.image import Limits
     from limner.vision.models import Models
 
     chosen = settings.load()
     loaded = Models(chosen.models_dir)
-    limits = Limits(max_bytes=chosen.max_upload_bytes, max_pixels=chosen.max_pixels, max_side=chosen.max_side)
+    limits = chosen.limits()
     files = local.pictures_in(photos)
     several = len(files) > 1 or any(photo.is_dir() for photo in photos)
     if output is not None and several:

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from limner.domain.errors import SettingsError
+
+if TYPE_CHECKING:
+    from limner.vision.image import Limits
 
 
 def _cores() -> int:
@@ -84,6 +87,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("LOAD_TEST_MODE", "load_test_mode"),
         description="`LOAD_TEST_MODE`: no simulated delay for anyone, and one log line a request less",
     )
+
+    def limits(self) -> "Limits":
+        """The largest picture that is let in."""
+        from limner.vision.image import Limits  # its codecs take time to load, and most settings need none
+
+        return Limits(max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
 
     @field_validator("allowed_origins", "fetch_private_hosts", mode="before")
     @classmethod
