@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from limner.web.fetch_url import is_public
 from tests.conftest import another
 from tests.journeys.client import all_events, blobs, metric, problem
 from tests.journeys.server import Server
@@ -283,45 +282,3 @@ def test_slow_fetches_keep_nobody_from_their_events(fetching: Server, elsewhere:
     assert fetch(fetching, f"{elsewhere.url}/photo").json()["status"] == "succeeded"
     for fetcher in fetchers:
         fetcher.join()
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.216.34", True),
-        ("8.8.8.8", True),
-        ("2606:4700::1111", True),
-        ("::ffff:8.8.8.8", True),
-        ("64:ff9b::808:808", True),
-        ("2002:808:808::1", True),
-        ("127.0.0.1", False),
-        ("10.0.0.1", False),
-        ("172.31.255.255", False),
-        ("192.168.1.1", False),
-        ("169.254.169.254", False),
-        ("100.100.100.200", False),
-        ("192.0.0.8", False),
-        ("192.0.2.1", False),
-        ("198.18.0.1", False),
-        ("0.1.2.3", False),
-        ("240.0.0.1", False),
-        ("239.1.1.1", False),
-        ("::", False),
-        ("::1", False),
-        ("::1%lo", False),
-        ("::7f00:1", False),
-        ("::ffff:10.0.0.1", False),
-        ("64:ff9b::a00:1", False),
-        ("64:ff9b:1::808:808", False),
-        ("2002:a00:1::1", False),
-        ("2001:0:7f00:1::", False),
-        ("2001:db8::1", False),
-        ("fe80::1%eth0", False),
-        ("fec0::1", False),
-        ("fd12::1", False),
-        ("ff0e::1", False),
-        ("4000::1", False),
-    ],
-)
-def test_addresses(address: str, public: bool) -> None:
-    assert is_public(address) is public

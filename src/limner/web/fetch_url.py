@@ -13,12 +13,10 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 
 from limner.domain.errors import TooLargeError, UrlFetchError, UrlNotAllowedError
+from limner.web.special_addresses import is_special
 
 MAX_REDIRECTS = 3
 MAX_URL = 2048
-_UNICAST = ipaddress.ip_network("2000::/3")  # the only IPv6 space that is given out
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_IETF_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 
 
@@ -96,19 +94,12 @@ async def _get(
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet: not private, loopback, link-local, multicast or reserved.
+    """Whether an IP address is an ordinary host of the public internet, as `special_addresses` has it.
 
-    IPv4 addresses inside IPv6 ones (mapped, NAT64, 6to4, Teredo) are looked at too.
+    An address with a scope (`fe80::1%eth0`) is not, nor is one that stands for an IPv4 address (mapped, NAT64, 6to4,
+    Teredo, ISATAP), whichever that is: a translator on the way decides where such a connection ends.
     """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip not in _IETF_PROTOCOLS
-    if ip.ipv4_mapped is not None:
-        return is_public(str(ip.ipv4_mapped))
-    if ip in _NAT64:
-        return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
-    hidden = [each for each in (ip.sixtofour, *(ip.teredo or ())) if each is not None]
-    return ip in _UNICAST and ip.is_global and all(is_public(str(each)) for each in hidden)
+    return "%" not in address and not is_special(ipaddress.ip_address(address))
 
 
 class _GuardedNetwork(httpcore.AsyncNetworkBackend):
