@@ -26,8 +26,8 @@ from limner.ports import BlobStore, Bus, Engine, JobStore
 from limner.settings import Settings
 from limner.vision.models import Models
 from limner.web.app import create_app
-from limner.web.services import Services
 from limner.web.event_streams import Streams
+from limner.web.services import Services
 from limner.web.upload_memory import UploadMemory
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from limner.adapters.local_bus import LocalBus
 from limner.domain.errors import UnavailableError
 from limner.domain.job import Job, Outcome
 from limner.ports import JobStore
-from limner.web.event_streams import Streams, EncodedEvent, TooSlowError
+from limner.web.event_streams import EncodedEvent, Streams, TooSlowError
 from tests.contract.conftest import sql_jobs
 from tests.contract.test_job_store import new_job
 

@@ -21,8 +21,8 @@ from limner.web import (
     problems,
     shapes,
 )
-from limner.web.services import Services
 from limner.web.observe import Observe
+from limner.web.services import Services
 
 PAGE = Path(__file__).parent / "page"
 PAGE_POLICY = (

@@ -16,11 +16,11 @@ from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoun
 from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Role, Status
 from limner.web import shapes
-from limner.web.services import Services, ServicesDep
 from limner.web.event_streams import serve_socket
 from limner.web.job_routes import send_file
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
 from limner.web.read_request import FORM_OVERHEAD_BYTES, read_body, read_form, read_json
+from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["classic"])
 

@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from limner.domain.errors import UnavailableError
 from limner.telemetry import QUEUE_DEPTH
-from limner.web.services import ServicesDep
 from limner.web.operation_routes import problem_response
+from limner.web.services import ServicesDep
 
 router = APIRouter(tags=["health"])
 

@@ -15,9 +15,9 @@ from limner.domain.event import Event
 from limner.domain.job import File, Status
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
-from limner.web.services import Services, ServicesDep
 from limner.web.event_streams import TooSlowError, serve_socket
 from limner.web.operation_routes import Responses, answer, problem_response
+from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["jobs"])
 

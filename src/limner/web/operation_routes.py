@@ -13,8 +13,8 @@ from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
 from limner.operation import Operation
 from limner.web import shapes
-from limner.web.services import Services, ServicesDep
 from limner.web.read_request import read_submission
+from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["operations"])
 

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
 from limner.operation import Operation
 from limner.vision.image import Limits
-from limner.web.services import Services
 from limner.web.fetch_url import fetch
+from limner.web.services import Services
 from limner.web.upload_memory import Share
 
 MAX_FIELDS = 64
