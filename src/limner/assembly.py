@@ -19,15 +19,15 @@ from limner.adapters.sql_jobs import SqlJobs
 from limner.adapters.thread_engine import ThreadEngine
 from limner.domain.errors import SettingsError, UnavailableError
 from limner.jobs.run import Runner
-from limner.jobs.submit import Counter
+from limner.jobs.submit import Submissions
 from limner.jobs.sweep import Sweep
 from limner.operations import CATALOGUE
 from limner.ports import BlobStore, Bus, Engine, JobStore
 from limner.settings import Settings
 from limner.vision.models import Models
 from limner.web.app import create_app
-from limner.web.desk import Desk
 from limner.web.event_streams import Streams
+from limner.web.services import Services
 from limner.web.upload_memory import UploadMemory
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class House:
     bus: Bus
     engine: Engine
     models: Models
-    counter: Counter
+    submissions: Submissions
     sweep: Sweep
     held: ExitStack
 
@@ -89,7 +89,7 @@ def _build(settings: Settings, held: ExitStack) -> House:
         timeout_s=settings.job_timeout_s,
     )
     engine = ThreadEngine(runner.run, workers=settings.workers, capacity=settings.max_queued)
-    counter = Counter(
+    submissions = Submissions(
         store=store,
         blobs=blobs,
         engine=engine,
@@ -111,24 +111,24 @@ def _build(settings: Settings, held: ExitStack) -> House:
         cache_for=cache_for,
         every_s=settings.sweep_s,
     )
-    return House(settings, store, blobs, bus, engine, models, counter, sweep, held)
+    return House(settings, store, blobs, bus, engine, models, submissions, sweep, held)
 
 
 def application(house: House) -> FastAPI:
     """The web application of a house."""
     settings = house.settings
-    desk = Desk(
+    services = Services(
         settings=settings,
         catalogue=CATALOGUE,
         store=house.store,
         blobs=house.blobs,
-        counter=house.counter,
+        submissions=house.submissions,
         streams=Streams(house.store, house.bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
         limits=settings.limits(),
         memory=UploadMemory(settings.upload_memory_bytes),
         check_ready=_ready_check(house),
     )
-    return create_app(desk, lambda: _at_work(house))
+    return create_app(services, lambda: _at_work(house))
 
 
 def _ready_check(house: House) -> Callable[[], None]:

@@ -31,11 +31,11 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         app = self.config.app
-        desk = app.state.desk  # type: ignore[union-attr]  # it is our FastAPI
-        if desk.counter.open:
+        services = app.state.services  # type: ignore[union-attr]  # it is our FastAPI
+        if services.submissions.open:
             log.info("stopping", extra={"signal": signal.Signals(sig).name})
-        desk.counter.open = False
-        desk.streams.close_soon()
+        services.submissions.open = False
+        services.streams.close_soon()
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True  # Ctrl-C twice: at once
         self.should_exit = True

@@ -10,7 +10,7 @@ from limner.adapters.local_bus import LocalBus
 from limner.domain.errors import UnavailableError
 from limner.domain.job import Job, Outcome
 from limner.ports import JobStore
-from limner.web.event_streams import Streams, Told, TooSlowError
+from limner.web.event_streams import EncodedEvent, Streams, TooSlowError
 from tests.contract.conftest import sql_jobs
 from tests.contract.test_job_store import new_job
 
@@ -33,7 +33,7 @@ def streams(store: JobStore, bus: LocalBus) -> Streams:
     return Streams(store, bus, buffer=BUFFER, max_sockets=2)
 
 
-async def ids(listener: AsyncIterator[list[Told]], last: int) -> list[int]:
+async def ids(listener: AsyncIterator[list[EncodedEvent]], last: int) -> list[int]:
     """Ids of the events up to `last`."""
     seen: list[int] = []
     async with asyncio.timeout(SOON_S):
@@ -205,7 +205,7 @@ def test_an_event_is_encoded_once_for_all_and_the_memory_for_it_is_bounded(store
         return base
 
     submit(store, created_at=datetime.now(UTC))
-    told = Told(store.events(0, limit=1)[0])
+    told = EncodedEvent(store.events(0, limit=1)[0])
     assert [told.text(encode, "a") for _ in range(5)] == ["a"] * 5
     assert calls == ["a"]
     for number in range(1000):  # as many Host headers

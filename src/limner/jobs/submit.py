@@ -29,8 +29,8 @@ LOOK_SIDE = 256  # a perceptual hash needs no more
 
 
 @dataclass
-class Counter:
-    """The counter at which jobs are handed in. `open` turns False when the service stops."""
+class Submissions:
+    """The submissions at which jobs are handed in. `open` turns False when the service stops."""
 
     store: JobStore
     blobs: BlobStore

@@ -21,8 +21,8 @@ from limner.web import (
     problems,
     shapes,
 )
-from limner.web.desk import Desk
 from limner.web.observe import Observe
+from limner.web.services import Services
 
 PAGE = Path(__file__).parent / "page"
 PAGE_POLICY = (
@@ -31,21 +31,21 @@ PAGE_POLICY = (
 )
 
 
-def create_app(desk: Desk, at_work: Callable[[], AbstractContextManager[None]]) -> FastAPI:
+def create_app(services: Services, at_work: Callable[[], AbstractContextManager[None]]) -> FastAPI:
     """The application. `at_work` is entered while it runs: it starts the engine and the sweep, and stops them."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await desk.streams.start()
+        await services.streams.start()
         work = at_work()
-        await desk.call(work.__enter__)
+        await services.call(work.__enter__)
         try:
             yield
         finally:
-            desk.counter.open = False
-            await desk.call(lambda: work.__exit__(None, None, None))
-            await desk.streams.stop()
-            desk.pool.shutdown(wait=False)
+            services.submissions.open = False
+            await services.call(lambda: work.__exit__(None, None, None))
+            await services.streams.stop()
+            services.pool.shutdown(wait=False)
 
     app = FastAPI(
         title="Limner",
@@ -54,10 +54,10 @@ def create_app(desk: Desk, at_work: Callable[[], AbstractContextManager[None]]) 
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    app.state.desk = desk
+    app.state.services = services
     problems.install(app)
     operations = APIRouter(tags=["operations"])
-    for operation in desk.catalogue.values():
+    for operation in services.catalogue.values():
         operation_routes.add_operation(operations, operation)
     for router in (
         operations,
@@ -76,7 +76,7 @@ def create_app(desk: Desk, at_work: Callable[[], AbstractContextManager[None]]) 
 
     app.mount("/page", _PageFiles(directory=PAGE), name="page")
     _complete_schema(app)
-    origins = desk.settings.allowed_origins
+    origins = services.settings.allowed_origins
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -85,8 +85,8 @@ def create_app(desk: Desk, at_work: Callable[[], AbstractContextManager[None]]) 
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After", "X-Request-ID", "ETag"],
         )
-    app.add_middleware(SameOriginSockets, allowed=(*origins, *_own_origin(desk.settings.public_url)))
-    app.add_middleware(Observe, quiet=desk.settings.load_test_mode)
+    app.add_middleware(SameOriginSockets, allowed=(*origins, *_own_origin(services.settings.public_url)))
+    app.add_middleware(Observe, quiet=services.settings.load_test_mode)
     return app
 
 
@@ -153,7 +153,7 @@ def _complete_schema(app: FastAPI) -> None:
                 known.update(described.pop("$defs", {}))
                 known[shape.__name__] = described
             _correct_validation_errors(schema)
-            for operation in app.state.desk.catalogue.values():
+            for operation in app.state.services.catalogue.values():
                 for model in (operation.params, operation.result):
                     described = model.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")
                     for name, part in described.pop("$defs", {}).items():

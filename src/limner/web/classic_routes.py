@@ -16,11 +16,11 @@ from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoun
 from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Role, Status
 from limner.web import shapes
-from limner.web.desk import Desk, DeskDep
 from limner.web.event_streams import serve_socket
 from limner.web.job_routes import send_file
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
 from limner.web.read_request import FORM_OVERHEAD_BYTES, read_body, read_form, read_json
+from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["classic"])
 
@@ -45,14 +45,14 @@ _STATES = {
 RETRY_AFTER_S = "1"
 
 
-async def _submit(request: Request, desk: Desk) -> Job:
+async def _submit(request: Request, services: Services) -> Job:
     """A detect job from the form's `file` or `image`."""
-    operation = desk.catalogue["detect"]
-    with desk.memory.share() as share:
-        limit = desk.limits.max_bytes + FORM_OVERHEAD_BYTES
+    operation = services.catalogue["detect"]
+    with services.memory.share() as share:
+        limit = services.limits.max_bytes + FORM_OVERHEAD_BYTES
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
             raise UnsupportedMediaError("send the picture as multipart/form-data, part 'file'")
-        form = await read_form(request, desk, share, limit, max_files=2)
+        form = await read_form(request, services, share, limit, max_files=2)
         try:
             part = form.get("file") or form.get("image")
             if not isinstance(part, UploadFile):
@@ -60,8 +60,8 @@ async def _submit(request: Request, desk: Desk) -> Job:
             data = await part.read()
         finally:
             await form.close()
-        params = await desk.call(operation.parse, {}, {"image": data}, desk.limits)
-        return await desk.call(lambda: desk.counter.submit(operation, params, {"image": data}))
+        params = await services.call(operation.parse, {}, {"image": data}, services.limits)
+        return await services.call(lambda: services.submissions.submit(operation, params, {"image": data}))
 
 
 def _json(content: object, status: int = 200) -> Response:
@@ -76,8 +76,8 @@ def _processed_url(base: str, job_id: str) -> str:
     return f"{base}/jobs/{job_id}/processed-image"
 
 
-async def _detect_job(desk: Desk, job_id: str) -> Job:
-    job = await desk.job(job_id)
+async def _detect_job(services: Services, job_id: str) -> Job:
+    job = await services.job(job_id)
     if job.operation != "detect":
         raise NotFoundError("no such job")
     return job
@@ -87,10 +87,10 @@ async def _detect_job(desk: Desk, job_id: str) -> Job:
 
 
 @router.post("/image", status_code=201, openapi_extra=_UPLOAD, responses={**SUBMISSION_PROBLEMS})
-async def post_image(request: Request, desk: DeskDep) -> Response:
+async def post_image(request: Request, services: ServicesDep) -> Response:
     """Submit a photo (`file` or `image`)."""
-    job = await _submit(request, desk)
-    base = desk.base_url(request)
+    job = await _submit(request, services)
+    base = services.base_url(request)
     return _json(
         {
             "id": job.id,
@@ -104,9 +104,9 @@ async def post_image(request: Request, desk: DeskDep) -> Response:
 
 
 @router.get("/jobs/{job_id}", responses={**NOT_FOUND})
-async def get_classic_job(job_id: str, request: Request, desk: DeskDep) -> Response:
+async def get_classic_job(job_id: str, request: Request, services: ServicesDep) -> Response:
     """The job; `coordinates` are [x, y, width, height] in whole pixels."""
-    job = await _detect_job(desk, job_id)
+    job = await _detect_job(services, job_id)
     faces = (job.result or {}).get("faces", [])
     marked = _marked(job)
     return _json(
@@ -118,7 +118,7 @@ async def get_classic_job(job_id: str, request: Request, desk: DeskDep) -> Respo
             "is_face_detected": bool(faces) if job.status.final else None,
             "coordinates": [[round(face["box"][key]) for key in ("x", "y", "width", "height")] for face in faces],
             "processed_filename": f"{job.id}.{marked.name.rpartition('.')[2]}" if marked else None,
-            "processed_url": _processed_url(desk.base_url(request), job.id) if marked else None,
+            "processed_url": _processed_url(services.base_url(request), job.id) if marked else None,
         }
     )
 
@@ -134,9 +134,9 @@ async def get_classic_job(job_id: str, request: Request, desk: DeskDep) -> Respo
         422: problem_response("The job failed"),
     },
 )
-async def get_processed_image(job_id: str, request: Request, desk: DeskDep) -> Response:
+async def get_processed_image(job_id: str, request: Request, services: ServicesDep) -> Response:
     """The marked picture."""
-    job = await _detect_job(desk, job_id)
+    job = await _detect_job(services, job_id)
     if not job.status.final:
         pending = _json({"id": job.id, "state": _STATES[job.status]}, 202)
         pending.headers["Retry-After"] = RETRY_AFTER_S
@@ -147,7 +147,7 @@ async def get_processed_image(job_id: str, request: Request, desk: DeskDep) -> R
     marked = _marked(job)
     if marked is None:
         raise _NoFaceError
-    return await send_file(marked, request, desk)
+    return await send_file(marked, request, services)
 
 
 class _NoFaceError(FaceNotFoundError):
@@ -185,9 +185,9 @@ def _tells_of_picture(event: Event) -> bool:
 
 @router.websocket("/faces")
 @router.websocket("/ws")
-async def socket_faces(socket: WebSocket, desk: DeskDep) -> None:
+async def socket_faces(socket: WebSocket, services: ServicesDep) -> None:
     """One JSON text per photo in which a face was found, to every client."""
-    await serve_socket(socket, desk.streams, as_face_message, desk.base_url(socket), stream="faces")
+    await serve_socket(socket, services.streams, as_face_message, services.base_url(socket), stream="faces")
 
 
 # --- /api/v1/images, /ws/v1/faces -----------------------------------------------------------------------------------
@@ -209,14 +209,14 @@ def _described(file: File, source: File | None, base: str) -> dict[str, Any]:
 
 
 @router.post("/api/v1/images", openapi_extra=_UPLOAD, responses={**SUBMISSION_PROBLEMS})
-async def post_api_image(request: Request, desk: DeskDep) -> Response:
+async def post_api_image(request: Request, services: ServicesDep) -> Response:
     """Submit a photo (`file`); its marked picture is announced on `/ws/v1/faces`."""
-    job = await _submit(request, desk)
-    return _json(_described(job.inputs[0], None, desk.base_url(request)))
+    job = await _submit(request, services)
+    return _json(_described(job.inputs[0], None, services.base_url(request)))
 
 
-async def _file(desk: Desk, file_id: str) -> File:
-    file = await desk.call(desk.store.file, file_id)
+async def _file(services: Services, file_id: str) -> File:
+    file = await services.call(services.store.file, file_id)
     if file is None:
         raise NotFoundError("no such image")
     return file
@@ -226,19 +226,19 @@ async def _file(desk: Desk, file_id: str) -> File:
 @router.get(
     "/api/v1/images/{file_id}", response_class=Response, responses={200: {"content": {"image/*": {}}}, **NOT_FOUND}
 )
-async def get_api_image(file_id: str, request: Request, desk: DeskDep) -> Response:
+async def get_api_image(file_id: str, request: Request, services: ServicesDep) -> Response:
     """The bytes of a photo that was sent in, or of a picture that was made."""
-    return await send_file(await _file(desk, file_id), request, desk)
+    return await send_file(await _file(services, file_id), request, services)
 
 
 @router.get("/api/v1/images/{file_id}/meta", responses={**NOT_FOUND})
-async def get_api_image_meta(file_id: str, request: Request, desk: DeskDep) -> Response:
+async def get_api_image_meta(file_id: str, request: Request, services: ServicesDep) -> Response:
     """What is known of it."""
-    file = await _file(desk, file_id)
+    file = await _file(services, file_id)
     source = None
     if file.role is Role.ARTIFACT:
-        source = next(iter((await desk.job(file.job_id)).inputs), None)
-    return _json(_described(file, source, desk.base_url(request)))
+        source = next(iter((await services.job(file.job_id)).inputs), None)
+    return _json(_described(file, source, services.base_url(request)))
 
 
 def as_picture_url(event: Event, base: str) -> str | None:
@@ -250,9 +250,9 @@ def as_picture_url(event: Event, base: str) -> str | None:
 
 
 @router.websocket("/ws/v1/faces")
-async def socket_picture_urls(socket: WebSocket, desk: DeskDep) -> None:
+async def socket_picture_urls(socket: WebSocket, services: ServicesDep) -> None:
     """The URL of each marked picture as plain text."""
-    await serve_socket(socket, desk.streams, as_picture_url, desk.base_url(socket), stream="urls")
+    await serve_socket(socket, services.streams, as_picture_url, services.base_url(socket), stream="urls")
 
 
 # --- /api/v1/submit, /api/v1/status and the same under /api/v1/frontal/crop ------------------------------------------
@@ -292,44 +292,44 @@ _CONTOURS_BODY: dict[str, Any] = {
 
 
 @router.post("/api/v1/submit", status_code=202, openapi_extra=_CONTOURS_BODY, responses={**SUBMISSION_PROBLEMS})
-async def post_contours(request: Request, desk: DeskDep) -> Response:
+async def post_contours(request: Request, services: ServicesDep) -> Response:
     """Submit a face for its contours by label."""
-    return await _submit_contours(request, desk, "labels")
+    return await _submit_contours(request, services, "labels")
 
 
 @router.post(
     "/api/v1/frontal/crop/submit", status_code=202, openapi_extra=_CONTOURS_BODY, responses={**SUBMISSION_PROBLEMS}
 )
-async def post_frontal_crop(request: Request, desk: DeskDep) -> Response:
+async def post_frontal_crop(request: Request, services: ServicesDep) -> Response:
     """Submit a face for its seven numbered regions."""
-    return await _submit_contours(request, desk, "seven")
+    return await _submit_contours(request, services, "seven")
 
 
-async def _submit_contours(request: Request, desk: Desk, scheme: str) -> Response:
-    operation = desk.catalogue["contours"]
-    with desk.memory.share() as share:
-        limit = (2 * desk.limits.max_bytes + FORM_OVERHEAD_BYTES) * 4 // 3
-        body = await read_body(request, desk, share, limit)
+async def _submit_contours(request: Request, services: Services, scheme: str) -> Response:
+    operation = services.catalogue["contours"]
+    with services.memory.share() as share:
+        limit = (2 * services.limits.max_bytes + FORM_OVERHEAD_BYTES) * 4 // 3
+        body = await read_body(request, services, share, limit)
 
         def submit() -> Job:
-            sent, pictures = read_json(body, operation, desk.limits)
-            skips_delay = sent.get("loadtest_mode") is True or desk.settings.load_test_mode
+            sent, pictures = read_json(body, operation, services.limits)
+            skips_delay = sent.get("loadtest_mode") is True or services.settings.load_test_mode
             values = {
                 "scheme": scheme,
                 "landmarks": sent.get("landmarks") or None,
-                "answer_after_s": 0 if skips_delay else desk.settings.simulated_delay_s,
+                "answer_after_s": 0 if skips_delay else services.settings.simulated_delay_s,
             }
-            return desk.counter.submit(operation, operation.parse(values, pictures, desk.limits), pictures)
+            return services.submissions.submit(operation, operation.parse(values, pictures, services.limits), pictures)
 
-        job = await desk.call(submit)
+        job = await services.call(submit)
     return _json({"id": job.id, "status": "pending"}, 202)
 
 
 @router.get("/api/v1/status/{job_id}", responses={**NOT_FOUND})
 @router.get("/api/v1/frontal/crop/status/{job_id}", responses={**NOT_FOUND})
-async def get_contours_status(job_id: str, desk: DeskDep) -> Response:
+async def get_contours_status(job_id: str, services: ServicesDep) -> Response:
     """How a contours job stands; when completed with the SVG (base64) and the polygons."""
-    job = await desk.job(job_id)
+    job = await services.job(job_id)
     if job.operation != "contours":
         raise NotFoundError("no such job")
     delay = timedelta(seconds=job.params.get("answer_after_s", 0))
@@ -337,7 +337,7 @@ async def get_contours_status(job_id: str, desk: DeskDep) -> Response:
         return _json({"id": job.id, "status": "processing"})
     told: dict[str, Any] = {"id": job.id, "status": _CONTOUR_STATES[job.status]}
     if job.status is Status.SUCCEEDED and job.result is not None:
-        told["svg"] = base64.b64encode(await desk.call(desk.blobs.get, job.artifacts[0].sha256)).decode()
+        told["svg"] = base64.b64encode(await services.call(services.blobs.get, job.artifacts[0].sha256)).decode()
         told["mask_contours"] = job.result["mask_contours"]
     elif job.status.final:
         told["error"] = (job.error or {}).get("detail", f"the job was {job.status}")

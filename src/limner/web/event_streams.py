@@ -49,14 +49,14 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) ->
 
 
 @dataclass(eq=False)
-class Told:
+class EncodedEvent:
     """An event with its texts, each encoded once for all listeners of a kind and of a base URL."""
 
     event: Event
     _texts: dict[tuple[Callable[[Event, str], str | None], str], str | None] = field(default_factory=dict)
 
     def text(self, encode: Callable[[Event, str], str | None], base: str) -> str | None:
-        """`encode(event, base)`, remembered; None where this kind of listener is not told of the event."""
+        """`encode(event, base)`, remembered; None where this kind of listener is not encoded of the event."""
         key = (encode, base)
         if key not in self._texts:
             if len(self._texts) >= BASES:  # the base comes from clients' Host headers
@@ -78,7 +78,7 @@ class Streams:
     ) -> None:
         self._store = store
         self._bus = bus
-        self._ring: deque[Told] = deque(maxlen=buffer)
+        self._ring: deque[EncodedEvent] = deque(maxlen=buffer)
         self._end = 0  # how many events have passed through the ring
         self._tail = 0  # id of the newest
         self._news = asyncio.Event()
@@ -136,7 +136,7 @@ class Streams:
                 if len(rows) == PAGE:
                     self._wake.set()  # there may be more
             except Exception:
-                # Without the store nothing can be told; the next look tries again, and no row is skipped.
+                # Without the store nothing can be encoded; the next look tries again, and no row is skipped.
                 log.exception("events cannot be read")
                 await asyncio.sleep(POLL_S)
 
@@ -149,7 +149,7 @@ class Streams:
         if not rows:
             return
         for event in rows:
-            self._ring.append(Told(event))
+            self._ring.append(EncodedEvent(event))
             self._tail = event.id
             if event.type in FINAL:
                 self._ended(event.job_id)
@@ -187,7 +187,7 @@ class Streams:
         job_id: str | None = None,
         operation: str | None = None,
         quiet_s: float | None = None,
-    ) -> AsyncIterator[list[Told]]:
+    ) -> AsyncIterator[list[EncodedEvent]]:
         """The events after `after` (None: from this call on), in batches; an empty one after each `quiet_s`.
 
         Ends when the service stops. TooSlowError when the listener falls behind the ring.
@@ -202,13 +202,13 @@ class Streams:
         job_id: str | None,
         operation: str | None,
         quiet_s: float | None,
-    ) -> AsyncIterator[list[Told]]:
+    ) -> AsyncIterator[list[EncodedEvent]]:
         while after is not None:
             position = self._end  # what the ring gets from here on is newer than, or part of, the next page
             rows = await self._read(after, job_id, operation)
             if rows:
                 after = rows[-1].id
-                yield [Told(event) for event in rows]
+                yield [EncodedEvent(event) for event in rows]
             if len(rows) < PAGE:
                 # An id beyond the last was given by a database that is no more: go on from now, not in its future.
                 seen = after if rows else min(after, seen)
@@ -228,11 +228,11 @@ class Streams:
             batch = list(islice(self._ring, len(self._ring) - behind, None))
             position = self._end
             wanted = [
-                told
-                for told in batch
-                if told.event.id > seen
-                and (job_id is None or told.event.job_id == job_id)
-                and (operation is None or told.event.operation == operation)
+                encoded
+                for encoded in batch
+                if encoded.event.id > seen
+                and (job_id is None or encoded.event.job_id == job_id)
+                and (operation is None or encoded.event.operation == operation)
             ]
             if wanted:
                 yield wanted
@@ -282,7 +282,7 @@ async def serve_socket(
 
 async def _send(
     socket: WebSocket,
-    events: AsyncIterator[list[Told]],
+    events: AsyncIterator[list[EncodedEvent]],
     encode: Callable[[Event, str], str | None],
     base: str,
     stream: str,
@@ -290,7 +290,7 @@ async def _send(
     sent = EVENTS_SENT.labels(stream)
     try:
         async for batch in events:
-            texts = [text for told in batch if (text := told.text(encode, base)) is not None]
+            texts = [text for encoded in batch if (text := encoded.text(encode, base)) is not None]
             try:
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     for text in texts:

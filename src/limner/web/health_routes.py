@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from limner.domain.errors import UnavailableError
 from limner.telemetry import QUEUE_DEPTH
-from limner.web.desk import DeskDep
 from limner.web.operation_routes import problem_response
+from limner.web.services import ServicesDep
 
 router = APIRouter(tags=["health"])
 
@@ -25,16 +25,16 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses={503: problem_response("Not ready")})
-async def readyz(desk: DeskDep) -> Health:
+async def readyz(services: ServicesDep) -> Health:
     """A photo can be taken: database and folder can be written, the models are loaded, it is not stopping."""
-    if not desk.counter.open:
+    if not services.submissions.open:
         raise UnavailableError("the service is stopping")
-    await desk.call(desk.check_ready)
+    await services.call(services.check_ready)
     return Health()
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(desk: DeskDep) -> Response:
+async def metrics(services: ServicesDep) -> Response:
     """Prometheus metrics."""
-    QUEUE_DEPTH.set(await desk.call(desk.store.queued))
-    return Response(await desk.call(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    QUEUE_DEPTH.set(await services.call(services.store.queued))
+    return Response(await services.call(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -15,9 +15,9 @@ from limner.domain.event import Event
 from limner.domain.job import File, Status
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
-from limner.web.desk import Desk, DeskDep
 from limner.web.event_streams import TooSlowError, serve_socket
 from limner.web.operation_routes import Responses, answer, problem_response
+from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["jobs"])
 
@@ -34,15 +34,17 @@ After = Annotated[int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin be
 @router.get("/v1/jobs", response_model=shapes.JobPageShape)
 async def list_jobs(
     request: Request,
-    desk: DeskDep,
+    services: ServicesDep,
     operation: str | None = None,
     status: Status | None = None,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     limit: Limit = 50,
 ) -> Response:
     """Jobs, newest first. `next_cursor` leads to the next page."""
-    found = await desk.call(lambda: desk.store.page(operation=operation, status=status, before=cursor, limit=limit + 1))
-    base = desk.base_url(request)
+    found = await services.call(
+        lambda: services.store.page(operation=operation, status=status, before=cursor, limit=limit + 1)
+    )
+    base = services.base_url(request)
     page = {
         "jobs": [shapes.job(job, base) for job in found[:limit]],
         "next_cursor": found[limit - 1].id if len(found) > limit else None,
@@ -51,10 +53,10 @@ async def list_jobs(
 
 
 @router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
-async def get_job(job_id: str, request: Request, desk: DeskDep) -> Response:
+async def get_job(job_id: str, request: Request, services: ServicesDep) -> Response:
     """The job as it stands."""
-    job = await desk.job(job_id)
-    return Response(to_json(shapes.job(job, desk.base_url(request))), media_type="application/json")
+    job = await services.job(job_id)
+    return Response(to_json(shapes.job(job, services.base_url(request))), media_type="application/json")
 
 
 @router.post(
@@ -62,15 +64,15 @@ async def get_job(job_id: str, request: Request, desk: DeskDep) -> Response:
     response_model=shapes.JobShape,
     responses={**NOT_FOUND, 409: problem_response("The job has finished")},
 )
-async def cancel_job(job_id: str, request: Request, desk: DeskDep) -> Response:
+async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Response:
     """Cancel a job. A running one stops at its next step."""
-    return answer(await desk.call(desk.counter.cancel, job_id), desk.base_url(request))
+    return answer(await services.call(services.submissions.cancel, job_id), services.base_url(request))
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, response_class=Response, responses={**NOT_FOUND})
-async def erase_job(job_id: str, desk: DeskDep) -> Response:
+async def erase_job(job_id: str, services: ServicesDep) -> Response:
     """Erase a job: its pictures, its artifacts, its cache entry and what its events told."""
-    await desk.call(desk.counter.erase, job_id)
+    await services.call(services.submissions.erase, job_id)
     return Response(status_code=204)
 
 
@@ -86,21 +88,21 @@ async def erase_job(job_id: str, desk: DeskDep) -> Response:
         **NOT_FOUND,
     },
 )
-async def get_artifact(job_id: str, name: str, request: Request, desk: DeskDep) -> Response:
+async def get_artifact(job_id: str, name: str, request: Request, services: ServicesDep) -> Response:
     """The bytes of an artifact. They never change: `ETag` is their SHA-256."""
-    file, data = await desk.call(_find_artifact, desk, job_id, name, "range" not in request.headers)
-    return await send_file(file, request, desk, data)
+    file, data = await services.call(_find_artifact, services, job_id, name, "range" not in request.headers)
+    return await send_file(file, request, services, data)
 
 
-def _find_artifact(desk: Desk, job_id: str, name: str, whole: bool) -> tuple[File, bytes | None]:
+def _find_artifact(services: Services, job_id: str, name: str, whole: bool) -> tuple[File, bytes | None]:
     """The artifact, and its bytes at once where they are few and wanted whole: one way down instead of several."""
-    file = desk.store.artifact(job_id, name)
+    file = services.store.artifact(job_id, name)
     if file is None:
         raise NotFoundError("no such job, or it has no such artifact")
-    return file, desk.blobs.get(file.sha256) if whole and file.size <= SMALL_BYTES else None
+    return file, services.blobs.get(file.sha256) if whole and file.size <= SMALL_BYTES else None
 
 
-async def send_file(file: File, request: Request, desk: Desk, data: bytes | None = None) -> Response:
+async def send_file(file: File, request: Request, services: Services, data: bytes | None = None) -> Response:
     """A stored file with its true media type; `Range`, `If-None-Match` and `HEAD` are honoured.
 
     `data` is its content where the caller has it already.
@@ -119,9 +121,11 @@ async def send_file(file: File, request: Request, desk: Desk, data: bytes | None
     if data is not None:
         headers["Accept-Ranges"] = "bytes"
         return Response(data, media_type=file.media_type, headers=headers)
-    path = await desk.call(desk.blobs.local_path, file.sha256)
+    path = await services.call(services.blobs.local_path, file.sha256)
     if path is None:
-        return Response(await desk.call(desk.blobs.get, file.sha256), media_type=file.media_type, headers=headers)
+        return Response(
+            await services.call(services.blobs.get, file.sha256), media_type=file.media_type, headers=headers
+        )
     return _StoredFile(path, media_type=file.media_type, headers=headers)
 
 
@@ -146,7 +150,7 @@ class _StoredFile(FileResponse):
 )
 async def stream_events(
     request: Request,
-    desk: DeskDep,
+    services: ServicesDep,
     after: After = None,
     job: str | None = None,
     operation: str | None = None,
@@ -157,8 +161,8 @@ async def stream_events(
         if not resumed.isdecimal() or len(resumed) > MAX_EVENT_ID_DIGITS or int(resumed) > MAX_EVENT_ID:
             raise InvalidRequestError("Last-Event-ID: not an event id")
         after = int(resumed)
-    base = desk.base_url(request)
-    batches = desk.streams.listen(after=after, job_id=job, operation=operation, quiet_s=QUIET_S)
+    base = services.base_url(request)
+    batches = services.streams.listen(after=after, job_id=job, operation=operation, quiet_s=QUIET_S)
 
     async def lines() -> AsyncIterator[str]:
         sent = EVENTS_SENT.labels("sse")
@@ -167,13 +171,13 @@ async def stream_events(
             async for batch in batches:
                 if not batch:
                     yield ": still here\n\n"
-                for told in batch:
-                    yield told.text(as_server_sent, base) or ""
+                for encoded in batch:
+                    yield encoded.text(as_server_sent, base) or ""
                     sent.inc()
         except TooSlowError:
             SOCKETS_SLOW.labels("sse").inc()  # the client comes back with Last-Event-ID
 
-    return _EventStream(lines(), desk.streams.place("sse"))
+    return _EventStream(lines(), services.streams.place("sse"))
 
 
 class _EventStream(StreamingResponse):
@@ -195,7 +199,7 @@ class _EventStream(StreamingResponse):
 @router.websocket("/v1/events")
 async def socket_events(
     socket: WebSocket,
-    desk: DeskDep,
+    services: ServicesDep,
     after: After = None,
     job: str | None = None,
     operation: str | None = None,
@@ -203,9 +207,9 @@ async def socket_events(
     """The same as JSON texts."""
     await serve_socket(
         socket,
-        desk.streams,
+        services.streams,
         as_json,
-        desk.base_url(socket),
+        services.base_url(socket),
         stream="events",
         after=after,
         job_id=job,

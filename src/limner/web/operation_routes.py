@@ -13,8 +13,8 @@ from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
 from limner.operation import Operation
 from limner.web import shapes
-from limner.web.desk import Desk, DeskDep
 from limner.web.read_request import read_submission
+from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["operations"])
 
@@ -23,18 +23,18 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
 
 @router.get("/v1/operations", response_model=shapes.OperationsShape)
-async def list_operations(request: Request, desk: DeskDep) -> Response:
+async def list_operations(request: Request, services: ServicesDep) -> Response:
     """Each operation with the JSON Schema of its parameters and of its result."""
     listed = [
         {
             "name": each.name,
             "summary": each.summary,
             "version": each.version,
-            "url": f"{desk.base_url(request)}/v1/{each.name}",
+            "url": f"{services.base_url(request)}/v1/{each.name}",
             "parameters": each.params.model_json_schema(),
             "result": each.result.model_json_schema(),
         }
-        for each in desk.catalogue.values()
+        for each in services.catalogue.values()
     ]
     return Response(to_json({"operations": listed}), media_type="application/json")
 
@@ -76,46 +76,50 @@ SUBMISSION_PROBLEMS: Responses = {
 }
 
 
-def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Desk], Awaitable[Response]]:
-    async def submit(request: Request, desk: DeskDep) -> Response:
-        wait_s = min(_preferred_wait(request), desk.settings.max_wait_s)
+def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services], Awaitable[Response]]:
+    async def submit(request: Request, services: ServicesDep) -> Response:
+        wait_s = min(_preferred_wait(request), services.settings.max_wait_s)
         key = _idempotency_key(request)
         job_id = str(uuid7())
-        with desk.streams.expecting(job_id) as ended:
-            job = await _take_in(request, operation, desk, job_id, key)
+        with services.streams.expecting(job_id) as ended:
+            job = await _take_in(request, operation, services, job_id, key)
             request.state.job = job.id
             if wait_s > 0 and not job.status.final:
-                job = await (_wait(desk, job_id, ended, wait_s) if job.id == job_id else _join(desk, job.id, wait_s))
-        return answer(job, desk.base_url(request), waited=wait_s > 0)
+                job = await (
+                    _wait(services, job_id, ended, wait_s) if job.id == job_id else _join(services, job.id, wait_s)
+                )
+        return answer(job, services.base_url(request), waited=wait_s > 0)
 
     return submit
 
 
 async def _take_in(
-    request: Request, operation: Operation[Any, Any], desk: Desk, job_id: str, idempotency_key: str | None
+    request: Request, operation: Operation[Any, Any], services: Services, job_id: str, idempotency_key: str | None
 ) -> Job:
     """The job as stored. The pictures' memory is free again when it returns."""
-    with desk.memory.share() as share:
-        values, pictures = await read_submission(request, operation, desk, share)
+    with services.memory.share() as share:
+        values, pictures = await read_submission(request, operation, services, share)
 
         def submit() -> Job:
-            params = operation.parse(values, pictures, desk.limits)
-            return desk.counter.submit(operation, params, pictures, job_id=job_id, idempotency_key=idempotency_key)
+            params = operation.parse(values, pictures, services.limits)
+            return services.submissions.submit(
+                operation, params, pictures, job_id=job_id, idempotency_key=idempotency_key
+            )
 
-        return await desk.call(submit)
+        return await services.call(submit)
 
 
-async def _wait(desk: Desk, job_id: str, ended: "asyncio.Future[None]", wait_s: float) -> Job:
+async def _wait(services: Services, job_id: str, ended: "asyncio.Future[None]", wait_s: float) -> Job:
     """The job once it has ended, or as it stands after `wait_s` seconds or when the service stops."""
     await asyncio.wait([ended], timeout=wait_s)
-    return await desk.job(job_id)
+    return await services.job(job_id)
 
 
-async def _join(desk: Desk, job_id: str, wait_s: float) -> Job:
+async def _join(services: Services, job_id: str, wait_s: float) -> Job:
     """The same for a job that was there before: it may have ended before it was expected."""
-    with desk.streams.expecting(job_id) as ended:
-        job = await desk.job(job_id)
-        return job if job.status.final else await _wait(desk, job_id, ended, wait_s)
+    with services.streams.expecting(job_id) as ended:
+        job = await services.job(job_id)
+        return job if job.status.final else await _wait(services, job_id, ended, wait_s)
 
 
 def answer(job: Job, base: str, *, waited: bool = False) -> Response:

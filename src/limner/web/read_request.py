@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
 from limner.operation import Operation
 from limner.vision.image import Limits
-from limner.web.desk import Desk
 from limner.web.fetch_url import fetch
+from limner.web.services import Services
 from limner.web.upload_memory import Share
 
 MAX_FIELDS = 64
@@ -25,7 +25,7 @@ DRAIN_FACTOR = 8  # an upload up to so many times too large is read to its end, 
 
 
 async def read_submission(
-    request: Request, operation: Operation[Any, Any], desk: Desk, share: Share
+    request: Request, operation: Operation[Any, Any], services: Services, share: Share
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The parameters as they were sent and the pictures' bytes, from multipart or JSON; for `Operation.parse`.
 
@@ -34,12 +34,12 @@ async def read_submission(
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     pictures = len(operation.image_fields)
-    limit = desk.limits.max_bytes * pictures + FORM_OVERHEAD_BYTES
+    limit = services.limits.max_bytes * pictures + FORM_OVERHEAD_BYTES
     if kind == "multipart/form-data":
-        values, found = await _read_form(request, operation, desk, share, limit)
+        values, found = await _read_form(request, operation, services, share, limit)
     elif kind == "application/json":
-        body = await read_body(request, desk, share, limit * 4 // 3)
-        values, found = await desk.call(read_json, body, operation, desk.limits)
+        body = await read_body(request, services, share, limit * 4 // 3)
+        values, found = await services.call(read_json, body, operation, services.limits)
     else:
         raise UnsupportedMediaError(
             "send multipart/form-data or application/json", accepts=["multipart/form-data", "application/json"]
@@ -54,20 +54,20 @@ async def read_submission(
             raise InvalidRequestError(f"{name}_url: not a URL")
         found[name] = await fetch(
             url,
-            max_bytes=desk.limits.max_bytes,
-            timeout_s=desk.settings.fetch_timeout_s,
-            private_hosts=desk.settings.fetch_private_hosts,
+            max_bytes=services.limits.max_bytes,
+            timeout_s=services.settings.fetch_timeout_s,
+            private_hosts=services.settings.fetch_private_hosts,
             take=share.take,
         )
     return values, found
 
 
-async def read_body(request: Request, desk: Desk, share: Share, limit: int) -> bytes:
+async def read_body(request: Request, services: Services, share: Share, limit: int) -> bytes:
     """The whole body, at most `limit` bytes."""
-    return b"".join([chunk async for chunk in _chunks(request, desk, share, limit)])
+    return b"".join([chunk async for chunk in _chunks(request, services, share, limit)])
 
 
-async def _chunks(request: Request, desk: Desk, share: Share, limit: int) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, services: Services, share: Share, limit: int) -> AsyncIterator[bytes]:
     """The body's chunks. TooLargeError over `limit`, UploadTimeoutError when it takes too long to arrive."""
     declared = request.headers.get("content-length", "")
     length = int(declared) if declared.isdecimal() else 0
@@ -77,7 +77,7 @@ async def _chunks(request: Request, desk: Desk, share: Share, limit: int) -> Asy
         raise too_large
     received = 0
     try:
-        async with asyncio.timeout(desk.settings.upload_timeout_s):
+        async with asyncio.timeout(services.settings.upload_timeout_s):
             async for chunk in request.stream():
                 received += len(chunk)
                 if received > DRAIN_FACTOR * limit:
@@ -86,18 +86,18 @@ async def _chunks(request: Request, desk: Desk, share: Share, limit: int) -> Asy
                     share.take(len(chunk))
                     yield chunk
     except TimeoutError:
-        raise UploadTimeoutError(f"the upload did not arrive within {desk.settings.upload_timeout_s:g} s") from None
+        raise UploadTimeoutError(f"the upload did not arrive within {services.settings.upload_timeout_s:g} s") from None
     except ClientDisconnect:
         raise InvalidRequestError("the client left before the upload was complete") from None
     if received > limit:
         raise too_large
 
 
-async def read_form(request: Request, desk: Desk, share: Share, limit: int, *, max_files: int) -> FormData:
+async def read_form(request: Request, services: Services, share: Share, limit: int, *, max_files: int) -> FormData:
     """A multipart form, held in memory, at most `limit` bytes."""
     parser = MultiPartParser(
         Headers(raw=request.headers.raw),
-        _chunks(request, desk, share, limit),  # type: ignore[arg-type]  # only iterated
+        _chunks(request, services, share, limit),  # type: ignore[arg-type]  # only iterated
         max_files=max_files,
         max_fields=MAX_FIELDS,
         max_part_size=MAX_FIELD_BYTES,
@@ -114,9 +114,9 @@ async def read_form(request: Request, desk: Desk, share: Share, limit: int, *, m
 
 
 async def _read_form(
-    request: Request, operation: Operation[Any, Any], desk: Desk, share: Share, limit: int
+    request: Request, operation: Operation[Any, Any], services: Services, share: Share, limit: int
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    form = await read_form(request, desk, share, limit, max_files=len(operation.image_fields) + 1)
+    form = await read_form(request, services, share, limit, max_files=len(operation.image_fields) + 1)
     values: dict[str, Any] = {}
     found: dict[str, bytes] = {}
     try:
@@ -133,7 +133,7 @@ async def _read_form(
             elif value == "":
                 continue  # an empty form field is one that was not filled in
             elif name in operation.image_fields:
-                found[name] = decode_base64(value, name, desk.limits)
+                found[name] = decode_base64(value, name, services.limits)
             else:
                 values[name] = _structured(name, value)
     finally:

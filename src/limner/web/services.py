@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from limner.domain.errors import NotFoundError
 from limner.domain.job import Job
-from limner.jobs.submit import Counter
+from limner.jobs.submit import Submissions
 from limner.operation import Operation
 from limner.ports import BlobStore, JobStore
 from limner.settings import Settings
@@ -27,14 +27,14 @@ THREADS = 16
 
 
 @dataclass
-class Desk:
+class Services:
     """One for the whole application; `Depends` hands it to each route."""
 
     settings: Settings
     catalogue: Mapping[str, Operation[Any, Any]]
     store: JobStore
     blobs: BlobStore
-    counter: Counter
+    submissions: Submissions
     streams: Streams
     limits: Limits
     memory: UploadMemory
@@ -61,10 +61,10 @@ class Desk:
         return f"{'https' if secure else 'http'}://{connection.url.netloc}"
 
 
-async def _desk(connection: HTTPConnection) -> Desk:  # async: FastAPI would send a plain function to a thread
-    desk = connection.app.state.desk
-    assert isinstance(desk, Desk)
-    return desk
+async def _services(connection: HTTPConnection) -> Services:  # async: FastAPI would send a plain function to a thread
+    services = connection.app.state.services
+    assert isinstance(services, Services)
+    return services
 
 
-DeskDep = Annotated[Desk, Depends(_desk)]
+ServicesDep = Annotated[Services, Depends(_services)]
