@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Starts the service in the foreground, after saying where to look.
+# Starts the service in the foreground, after saying where to look. A checkout keeps its own data/ and models/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export LIMNER_DATABASE_URL=${LIMNER_DATABASE_URL-sqlite:///data/limner.db}  # photos are beside it, in data/blobs
+export LIMNER_MODELS_DIR=${LIMNER_MODELS_DIR-models}
 host=${LIMNER_HOST:-127.0.0.1}
 case $host in 0.0.0.0 | ::) host=127.0.0.1 ;; esac
 url=http://$host:${LIMNER_PORT:-8282}

@@ -1,9 +1,11 @@
 """All settings, each from one environment variable. `docs/settings.md` lists them; a test holds it to that."""
 
+import difflib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import platformdirs
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -13,23 +15,51 @@ if TYPE_CHECKING:
     from limner.vision.image import Limits
 
 
+PREFIX = "LIMNER_"
+
+
 def _cores() -> int:
     """Cores this process may use (a container's CPU set counts)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _data_folder() -> Path:
+    """This user's data folder for Limner, as the platform has it. Nothing is created."""
+    return platformdirs.user_data_path("limner", appauthor=False)
+
+
+def _database_url() -> str:
+    return f"sqlite:///{_data_folder() / 'limner.db'}"
+
+
+def _blobs_url(earlier: dict[str, Any]) -> str:
+    """`blobs` beside the database's file: a database removes the blobs that it does not name, so none shares them."""
+    scheme, _, rest = str(earlier.get("database_url", "")).partition(":///")
+    file = rest.partition("?")[0]
+    return str(Path(file).parent / "blobs" if scheme == "sqlite" and file else _data_folder() / "blobs")
+
+
+def _models_dir() -> Path:
+    """In the data folder: a system may empty a cache folder, and a server without network could not fill it again."""
+    return _data_folder() / "models"
+
+
 class Settings(BaseSettings):
     """Read once at start. Variables are `LIMNER_` + the field's name in capitals unless an alias is given."""
 
-    model_config = SettingsConfigDict(env_prefix="LIMNER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    database_url: str = Field("sqlite:///data/limner.db", description="`sqlite:///path`, or `memory:` for no database")
+    database_url: str = Field(
+        default_factory=_database_url, description="`sqlite:///path`, or `memory:` for no database"
+    )
     blobs_url: str = Field(
-        "data/blobs", description="Folder for photos and artifacts (with `memory:`: a temporary one)"
+        default_factory=_blobs_url, description="Folder for photos and artifacts (with `memory:`: a temporary one)"
     )
     engine_url: str = Field("threads:", description="What runs jobs: `threads:`")
     bus_url: str = Field("local:", description="What wakes the event streams: `local:`")
-    models_dir: Path = Field(Path("models"), description="Folder of the model files (`limner models fetch` fills it)")
+    models_dir: Path = Field(
+        default_factory=_models_dir, description="Folder of the model files (`limner models fetch` fills it)"
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8282, ge=0, le=65535, description="Port to listen on")
@@ -101,7 +131,8 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: object) -> Settings:
-    """Settings from the environment and `overrides`. SettingsError names the variable that is wrong."""
+    """Settings from the environment and `overrides`. SettingsError names the variable that is wrong or unknown."""
+    _refuse_unknown()
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic validates them
     except ValidationError as error:
@@ -109,9 +140,22 @@ def load(**overrides: object) -> Settings:
         raise SettingsError(wrong) from None
 
 
+def _refuse_unknown() -> None:
+    """SettingsError for a variable `LIMNER_…` that is no setting: a misspelt one would be ignored in silence."""
+    known = {name.removeprefix(PREFIX): name for name in map(variable, Settings.model_fields)}
+    wrong = []
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known.values():
+            near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), known, n=1)
+            advice = f"did you mean {known[near[0]]}?" if near else "docs/settings.md lists them all."
+            wrong.append(f"{name} is not a setting; {advice}")
+    if wrong:
+        raise SettingsError(" ".join(wrong))
+
+
 def variable(field: str) -> str:
     """The environment variable of a field."""
     alias = Settings.model_fields[field].validation_alias if field in Settings.model_fields else None
     if isinstance(alias, AliasChoices):
         return str(alias.choices[0])
-    return field if field.isupper() else f"LIMNER_{field.upper()}"
+    return field if field.isupper() else f"{PREFIX}{field.upper()}"

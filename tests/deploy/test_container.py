@@ -1,6 +1,6 @@
 """The container image, built and run as docs/deploy.md says: read-only, without rights, as any user.
 
-Needs docker or podman. `LIMNER_TEST_IMAGE` names an image that is built already; else `scripts/build_image.sh` builds
+Needs docker or podman. `TEST_IMAGE` names an image that is built already; else `scripts/build_image.sh` builds
 one, and its variables (`ENGINE`, `PYTHON_TAG`, `BUILD_ARGS`) can be set.
 """
 
@@ -40,7 +40,7 @@ def engine() -> str:
 @pytest.fixture(scope="session")
 def image(engine: str) -> str:
     """The image's name."""
-    given = os.environ.get("LIMNER_TEST_IMAGE")
+    given = os.environ.get("TEST_IMAGE")
     if given:
         return given
     name = "localhost/limner:test"

@@ -1,0 +1,89 @@
+"""Where things are when no setting says so, and what is refused at start."""
+
+from pathlib import Path
+
+import pytest
+
+from limner import settings
+from limner.domain.errors import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting at all, a home of its own, and started from a folder that is neither home nor checkout."""
+    for field in settings.Settings.model_fields:
+        monkeypatch.delenv(settings.variable(field), raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+
+@pytest.mark.skipif("sys.platform != 'linux'", reason="documented for Linux")
+def test_on_linux_all_is_in_the_users_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "home/.local/share/limner"
+    chosen = settings.load()
+    assert chosen.database_url == f"sqlite:///{folder}/limner.db"
+    assert (chosen.blobs_url, chosen.models_dir) == (str(folder / "blobs"), folder / "models")
+    assert not (tmp_path / "home").exists()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
+    assert settings.load().models_dir == tmp_path / "xdg/limner/models"
+
+
+def test_on_macos_all_is_in_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from platformdirs.macos import MacOS
+
+    home = tmp_path / "home"
+    monkeypatch.setattr("platformdirs.PlatformDirs", MacOS)
+    chosen = settings.load()
+    assert chosen.database_url == f"sqlite:///{home}/Library/Application Support/limner/limner.db"
+    assert chosen.models_dir == home / "Library/Application Support/limner/models"
+
+
+@pytest.mark.parametrize(
+    ("database", "blobs"),
+    [
+        ("sqlite:///data/limner.db", "data/blobs"),
+        ("sqlite:////srv/limner.db", "/srv/blobs"),
+        ("sqlite:////srv/limner.db?timeout=5", "/srv/blobs"),
+        ("sqlite:///limner.db", "blobs"),
+    ],
+)
+def test_blobs_are_beside_the_database(monkeypatch: pytest.MonkeyPatch, database: str, blobs: str) -> None:
+    monkeypatch.setenv("LIMNER_DATABASE_URL", database)
+    assert settings.load().blobs_url == blobs
+    monkeypatch.setenv("LIMNER_BLOBS_URL", "elsewhere")
+    assert settings.load().blobs_url == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("LIMNER_WORKER", "LIMNER_WORKER is not a setting; did you mean LIMNER_WORKERS?"),
+        ("LIMNER_DATABSE_URL", "did you mean LIMNER_DATABASE_URL?"),
+        ("LIMNER_MAX_PIXEL", "did you mean LIMNER_MAX_PIXELS?"),
+        ("limner_prot", "limner_prot is not a setting; did you mean LIMNER_PORT?"),
+        ("LIMNER_LOAD_TEST_MODE", "did you mean LOAD_TEST_MODE?"),
+        ("LIMNER_XYZZY", "LIMNER_XYZZY is not a setting; docs/settings.md lists them all."),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError) as refused:
+        settings.load()
+    assert advice in refused.value.detail
+
+
+def test_every_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMNER_WORKER", "1")
+    monkeypatch.setenv("LIMNER_HOTS", "1")
+    with pytest.raises(SettingsError, match=r"LIMNER_HOTS.*LIMNER_HOST\?.*LIMNER_WORKER .*LIMNER_WORKERS\?"):
+        settings.load()
+
+
+def test_settings_of_every_spelling_that_works_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("limner_workers", "3")
+    monkeypatch.setenv("LIMNERS", "no setting, and none of ours")
+    assert settings.load().workers == 3
