@@ -25,7 +25,7 @@ stop: ## Stop the demo's server and remove its data
 
 ##@ Work on it
 
-test: install-tests ## Run the tests (ARGS=… goes to pytest)
+test: install-tests ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest $(ARGS)
 
 test-slow: install-tests ## Run the slow tests: soak, load, container

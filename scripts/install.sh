@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Makes .venv, installs Limner into it from the lock files, and fetches the models. Quick, and without network, when
-# all is in place. `--tests` also installs what the tests need; `--browser` then sees to a Chromium and prints its path.
+# Makes .venv, installs Limner into it from the lock files, and fetches the models into models/ (LIMNER_MODELS_DIR names
+# another folder). Quick, and without network, when all is in place. PYTHON names the Python to use; an environment that
+# was made with another one is made anew. `--tests` also installs what the tests need; `--browser` then sees to a Chromium and prints its path.
 # pip is used as it is configured, so a mirror or a private index works as everywhere else.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 exec 9<scripts/install.sh && flock 9  # two at once would trip over each other
 
+export LIMNER_MODELS_DIR=${LIMNER_MODELS_DIR-models}
 VENV=.venv
 NEWEST_FIRST="python3 python3.14 python3.13 python3.12 python3.11"
 
@@ -31,6 +33,21 @@ find_python() {
         "sudo apt-get install python3 python3-venv" "or name one: make install PYTHON=/path/to/python3.12"
 }
 
+# Which Python this is, the same from inside an environment that was made with it.
+identity() { "$1" -c 'import os, sys; print(sys.version.split()[0], "in", os.path.realpath(sys.base_prefix))'; }
+
+# An environment whose Python is gone is dealt with in install_limner.
+remove_if_of_another_python() {
+    local python wanted found
+    if [ -z "${PYTHON:-}" ] || [ ! -x "$VENV/bin/python" ]; then return; fi
+    python=$(find_python)
+    wanted=$(identity "$python")
+    found=$(identity "$VENV/bin/python")
+    if [ "$found" = "$wanted" ]; then return; fi
+    say "$VENV was made with Python $found, and PYTHON names $wanted: it is made anew."
+    rm -rf "$VENV"
+}
+
 make_venv() {
     local python version
     python=$(find_python)
@@ -53,6 +70,7 @@ pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-
 
 install_limner() {
     local wanted
+    remove_if_of_another_python
     wanted=$(state requirements.lock requirements-build.lock pyproject.toml)
     if is_done limner.state "$wanted" && "$VENV/bin/python" -c 'import limner' 2>/dev/null; then return; fi
     # One that was moved here, or whose Python is gone, is made anew: its scripts name the old place.
