@@ -42,9 +42,15 @@ def main() -> None:
 def serve(host: str | None, port: int | None) -> None:
     """Start the service: web, workers and sweep in one process."""
     from limner import settings
+    from limner.vision import weights
+
+    chosen = settings.load(**_given(host=host, port=port))
+    for entry in weights.MANIFEST:  # said before anything is created; a server downloads nothing by itself
+        weights.path(chosen.models_dir, entry.name)
+
     from limner.server import run_server
 
-    run_server(settings.load(**_given(host=host, port=port)))
+    run_server(chosen)
 
 
 @main.command()
@@ -60,13 +66,13 @@ def migrate() -> None:
 
 @main.command()
 def doctor() -> None:
-    """Look whether everything is in place: settings, models, database, folder of photos, a face found."""
+    """Say whether everything is in place, and what `serve` would create. Nothing is created or changed."""
     from limner import doctor as checks
 
     healthy = True
-    for name, verdict in checks.examine():
-        healthy = healthy and verdict is None
-        click.echo(f"{'ok  ' if verdict is None else 'BAD '} {name}{f': {verdict}' if verdict else ''}")
+    for finding in checks.examine():
+        healthy = healthy and finding.well
+        click.echo(f"{'ok  ' if finding.well else 'BAD '} {finding.part}: {finding.note}")
     sys.exit(0 if healthy else 1)
 
 

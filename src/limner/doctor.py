@@ -1,52 +1,81 @@
-"""Looks whether a service could start and work here, part by part."""
+"""Looks whether a service could start and work here, part by part, and creates, changes and repairs nothing."""
 
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from limner import settings
-from limner.adapters.disk_blobs import DiskBlobs
-from limner.domain.errors import LimnerError
+from limner.adapters import sql_inspect
+from limner.domain.errors import LimnerError, SettingsError
 from limner.vision import weights
 from limner.vision.models import Models
 
 
-def examine() -> Iterator[tuple[str, str | None]]:
-    """Each part's name and what is wrong with it, or None. Later parts are skipped when settings are wrong."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part of the service: whether it is in order, and what there is to say of it."""
+
+    part: str
+    well: bool
+    note: str
+
+
+def examine() -> Iterator[Finding]:
+    """A finding for each part. Later parts are skipped when settings are wrong."""
     try:
         chosen = settings.load()
     except LimnerError as error:
-        yield "settings", error.detail
+        yield Finding("settings", False, error.detail)
         return
-    yield "settings", None
-    yield f"models in {chosen.models_dir}", _verdict(lambda: weights.check(chosen.models_dir))
-    yield "detector", _verdict(lambda: _look(chosen.models_dir))
-    yield "database", _verdict(lambda: _database(chosen.database_url))
+    yield Finding("settings", True, "valid")
+    yield _finding("models", lambda: _models(chosen.models_dir))
+    yield _finding("detector", lambda: _detector(chosen.models_dir))
+    yield _finding("database", lambda: _database(chosen.database_url))
     if chosen.database_url != "memory:":
-        yield "folder of photos", _verdict(lambda: DiskBlobs(Path(chosen.blobs_url), durable=True).ping())
+        yield _finding("photos", lambda: _photos(chosen.blobs_url))
 
 
-def _verdict(check: Callable[[], object]) -> str | None:
+def _finding(part: str, look: Callable[[], str]) -> Finding:
     try:
-        check()
+        return Finding(part, True, look())
     except LimnerError as error:
-        return error.detail
+        return Finding(part, False, error.detail)
     except Exception as error:  # noqa: BLE001  # a diagnosis names whatever is wrong
-        return f"{type(error).__name__}: {error}"
-    return None
+        return Finding(part, False, f"{type(error).__name__}: {error}")
 
 
-def _look(models_dir: Path) -> None:
-    Models(models_dir).detector().detect(np.zeros((64, 64, 3), np.uint8))
+def _models(folder: Path) -> str:
+    weights.check(folder)
+    return f"{folder}, all as expected"
 
 
-def _database(url: str) -> None:
-    from limner.adapters.sql_engine import migrate, open_database
-    from limner.adapters.sql_jobs import SqlJobs
+def _detector(folder: Path) -> str:
+    Models(folder).detector().detect(np.zeros((64, 64, 3), np.uint8))
+    return "runs"
 
-    database = open_database(url, durable=True)
-    migrate(database)
-    store = SqlJobs(database)
-    store.ping()
-    store.close()
+
+def _database(url: str) -> str:
+    told = sql_inspect.state(url)
+    if url != "memory:":
+        _check_folder(Path(url.partition(":///")[2].partition("?")[0]).parent)
+    return told
+
+
+def _photos(url: str) -> str:
+    if "://" in url:
+        raise SettingsError("LIMNER_BLOBS_URL must be a folder")
+    folder = Path(url.removeprefix("file:"))
+    _check_folder(folder)
+    return str(folder) if folder.exists() else f"`limner serve` will create {folder}"
+
+
+def _check_folder(folder: Path) -> None:
+    """SettingsError unless files can be made in `folder`, or the folder itself where it does not exist yet."""
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not nearest.is_dir():
+        raise SettingsError(f"{nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise SettingsError(f"{nearest} may not be written by this user")

@@ -1,0 +1,55 @@
+"""`limner` as a person types it: from any folder, by either name, and with what it says when something is missing."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MODELS
+
+Limner = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def limner(tmp_path: Path) -> Limner:
+    """Runs `python -m limner` in an empty folder, with a home of its own and the tests' models."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "home").mkdir()
+
+    def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LIMNER_", "XDG_"))}
+        return subprocess.run(
+            [sys.executable, "-m", "limner", *arguments],
+            env=inherited | {"HOME": str(tmp_path / "home"), "LIMNER_MODELS_DIR": str(MODELS), **variables},
+            cwd=tmp_path / "elsewhere",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_the_module_is_the_command(limner: Limner) -> None:
+    as_module = limner("--help")
+    as_command = subprocess.run(
+        [Path(sys.executable).with_name("limner"), "--help"], capture_output=True, text=True, check=True
+    )
+    assert as_module.stdout.startswith("Usage: limner [OPTIONS]")
+    assert as_module.stdout == as_command.stdout
+
+
+def test_a_server_without_models_says_the_command_and_makes_nothing(limner: Limner, tmp_path: Path) -> None:
+    done = limner("serve", "--port", "0", LIMNER_MODELS_DIR=str(tmp_path / "none"))
+    assert (done.returncode, "run `limner models fetch`" in done.stderr) == (1, True), done.stderr
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "elsewhere", tmp_path / "home"]
+
+
+def test_a_misspelt_variable_stops_every_command(limner: Limner) -> None:
+    for arguments in (("serve",), ("migrate",), ("models", "list"), ("doctor",)):
+        done = limner(*arguments, LIMNER_WORKER="2")
+        assert done.returncode == 1, arguments
+        assert "LIMNER_WORKER is not a setting; did you mean LIMNER_WORKERS?" in done.stdout + done.stderr

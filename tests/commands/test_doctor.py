@@ -1,0 +1,149 @@
+"""`limner doctor`: a true verdict on each part, and not one file or folder made or changed."""
+
+import hashlib
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from limner.adapters.sql_engine import head_revision, migrate, open_database
+from tests.conftest import MODELS
+from tests.journeys.server import Server
+
+Doctor = Callable[..., tuple[int, str]]
+
+
+def listing(folder: Path) -> dict[str, tuple[int, str]]:
+    """Everything below a folder: each path with its time of change and its content's hash.
+
+    Of SQLite's shared memory only the path: each reader of a database in use enters itself there.
+    """
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        found[str(path)] = (0, "") if path.name.endswith("-shm") else (path.lstat().st_mtime_ns, content)
+    return found
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Doctor:
+    """Runs it in a home of its own; the exit status and what it said. Fails if anything there is changed by that."""
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def run(**variables: str) -> tuple[int, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LIMNER_", "XDG_"))}
+        before = listing(tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-m", "limner", "doctor"],
+            env=inherited | {"HOME": str(home), "LIMNER_MODELS_DIR": str(MODELS), **variables},
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert listing(tmp_path) == before
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """An empty database with the newest tables."""
+    path = tmp_path / "limner.db"
+    engine = open_database(f"sqlite:///{path}", durable=True)
+    migrate(engine)
+    engine.dispose()
+    return path
+
+
+def test_before_the_first_start_it_says_what_would_be_created(doctor: Doctor, tmp_path: Path) -> None:
+    status, told = doctor(XDG_DATA_HOME=str(tmp_path / "data"))
+    assert status == 0, told
+    assert f"database: `limner serve` will create {tmp_path}/data/limner/limner.db" in told
+    assert f"photos: `limner serve` will create {tmp_path}/data/limner/blobs" in told
+
+
+def test_without_models_it_says_the_command(doctor: Doctor, tmp_path: Path) -> None:
+    status, told = doctor(LIMNER_MODELS_DIR=str(tmp_path / "models"))
+    assert status == 1
+    assert "BAD  models" in told
+    assert "limner models fetch" in told
+
+
+def test_a_database_that_is_up_to_date(doctor: Doctor, database: Path) -> None:
+    status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{database}")
+    assert (status, f"{database}, tables up to date" in told) == (0, True), told
+
+
+def test_a_database_of_a_running_server(doctor: Doctor, tmp_path: Path) -> None:
+    database = tmp_path / "limner.db"
+    engine = open_database(f"sqlite:///{database}", durable=True)
+    migrate(engine)  # in the write-ahead log alone, while this connection is open
+    with engine.connect():
+        assert database.with_name("limner.db-wal").stat().st_size > 0
+        status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{database}")
+    engine.dispose()
+    assert (status, "tables up to date" in told) == (0, True), told
+
+
+def test_a_database_that_was_not_closed(doctor: Doctor, tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    server.kill()
+    for shared in (True, False):
+        if not shared:
+            (tmp_path / "limner.db-shm").unlink()
+        status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{tmp_path}/limner.db")
+        assert (status, ("tables up to date" if shared else "will recover it") in told) == (0, True), told
+
+
+def test_tables_that_a_start_would_make(doctor: Doctor, tmp_path: Path) -> None:
+    database = tmp_path / "empty.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("VACUUM")
+    status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{database}")
+    assert (status, f"bring its tables from none to {head_revision()}" in told) == (0, True), told
+
+
+def test_tables_of_another_version(doctor: Doctor, database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'from the future'")
+    status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{database}")
+    assert (status, "another version of Limner" in told) == (1, True), told
+
+
+def test_a_file_that_is_no_database(doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "photo.db").write_bytes(b"this is no database, " * 100)
+    status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{tmp_path}/photo.db")
+    assert (status, "cannot be read as a database" in told) == (1, True), told
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"LIMNER_DATABASE_URL": "sqlite:////dev/null/x.db"}, "BAD  database: /dev/null is not a folder"),
+        ({"LIMNER_DATABASE_URL": "mysql://u:secret@host/db"}, "BAD  database: LIMNER_DATABASE_URL must be"),
+        ({"LIMNER_DATABASE_URL": "no URL at all"}, "BAD  database: LIMNER_DATABASE_URL is not a URL"),
+        ({"LIMNER_BLOBS_URL": "/dev/null/blobs"}, "BAD  photos: /dev/null is not a folder"),
+        ({"LIMNER_BLOBS_URL": "ftp://u:secret@host/x"}, "BAD  photos: LIMNER_BLOBS_URL must be a folder"),
+        ({"LIMNER_WORKERS": "0"}, "BAD  settings: LIMNER_WORKERS"),
+        ({"LIMNER_WORKER": "2"}, "did you mean LIMNER_WORKERS?"),
+    ],
+)
+def test_what_could_not_work(doctor: Doctor, variables: dict[str, str], reason: str) -> None:
+    status, told = doctor(**variables)
+    assert (status, reason in told) == (1, True), told
+    assert "secret" not in told
+
+
+def test_without_a_database(doctor: Doctor) -> None:
+    status, told = doctor(LIMNER_DATABASE_URL="memory:")
+    assert (status, "database: none" in told, "photos" in told) == (0, True, False), told
