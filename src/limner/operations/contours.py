@@ -127,6 +127,10 @@ class ContoursResult(Result):
         """One: the largest."""
         return 1
 
+    def in_words(self) -> str:
+        """How many regions, and how far the face is turned."""
+        return f"{len(self.mask_contours)} regions, face turned by {self.roll_degrees:.1f}°"
+
 
 def check(params: ContoursParams, pictures: Mapping[str, bytes], limits: Limits) -> None:
     """Landmarks and map, looked at before the job is taken in. InvalidRequestError."""

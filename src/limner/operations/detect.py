@@ -1,6 +1,8 @@
 """Find the faces in a photo and mark, blur or pixelate them."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +14,8 @@ from limner.vision.mesh import MeshResult
 from limner.vision.pose import head_pose
 
 FINE_SIDE = 2048
+SCORES_IN_WORDS = 8
+FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 MARKS: dict[str, draw.Mark] = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
 
 
@@ -37,6 +41,14 @@ class DetectParams(Params):
         Literal["jpeg", "png", "webp"] | None,
         Field(title="Format", description="Of the marked picture; default: like the photo"),
     ] = None
+
+    @classmethod
+    def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
+        """Nothing is drawn that is not written, and a file's suffix says its format unless it was given."""
+        if output is None:
+            return {**given, "mark": "none"}
+        form = FORMATS.get(output.suffix.lower())
+        return {"format": form, **given}
 
 
 class PointShape(BaseModel):
@@ -108,6 +120,13 @@ class DetectResult(Result):
     def faces_count(self) -> int:
         """How many faces were found."""
         return len(self.faces)
+
+    def in_words(self) -> str:
+        """How many faces, and the scores of the first."""
+        count = len(self.faces)
+        scores = ", ".join([f"{face.score:.2f}" for face in self.faces[:SCORES_IN_WORDS]])
+        more = ", …" if count > SCORES_IN_WORDS else ""
+        return "no face" if count == 0 else f"{count} face{'s' if count > 1 else ''} ({scores}{more})"
 
 
 @operation(version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"))

@@ -1,0 +1,219 @@
+"""The operations as commands on files, without a server: `limner detect`, `limner contours` and whatever is added.
+
+A command's options come from its operation's parameters, but only once it is called for: `--help` should not wait for
+the models' libraries.
+"""
+
+import ast
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+import click
+
+from limner.domain.errors import LimnerError, UnsupportedMediaError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from limner.local import Made
+    from limner.operation import Operation
+
+
+def operation_commands() -> Iterator[click.Command]:
+    """One command for each operation. Names and summaries are read from the sources; nothing is imported."""
+    spec = importlib.util.find_spec("limner.operations")
+    assert spec is not None
+    for file in sorted(Path(str(spec.origin)).parent.glob("*.py")):
+        for node in ast.parse(file.read_bytes()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == file.stem:
+                yield _OperationCommand(node.name, (ast.get_docstring(node) or "").partition("\n")[0])
+
+
+class _OperationCommand(click.Command):
+    """A command whose options are made when it is parsed or its own help is asked for."""
+
+    def __init__(self, name: str, summary: str) -> None:
+        super().__init__(name, callback=self._run, short_help=summary)
+
+    @property
+    def _operation(self) -> "Operation[Any, Any]":
+        from limner.operations import CATALOGUE
+
+        return CATALOGUE[str(self.name)]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        if not self.params:
+            self.params = [*_ALWAYS, *_options(self._operation)]
+        return super().get_params(ctx)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.help = (
+            f"{self._operation.summary}\n\nPHOTOS are files or folders. No server is needed; models that are missing "
+            "are fetched first. What is made is written with -o."
+        )
+        super().format_help_text(ctx, formatter)
+
+    def _run(self, photos: tuple[Path, ...], output: Path | None, as_json: bool, **options: Any) -> None:
+        operation = self._operation
+        given = {name: value for name, value in options.items() if value is not None}
+        pictures = {name: given.pop(name).read_bytes() for name in operation.image_fields if name in given}
+        values = operation.params.from_command_line(given, output)
+        _on_files(operation, photos, values, pictures, output=output, as_json=as_json)
+
+
+# --- options from parameters ----------------------------------------------------------------------------------------
+
+_ALWAYS: tuple[click.Parameter, ...] = (
+    click.Argument(["photos"], nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)),
+    click.Option(
+        ["-o", "--output"],
+        type=click.Path(path_type=Path),
+        help="Where to write: a file, or a folder for several photos.",
+    ),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print results as JSON, one line per photo."),
+)
+
+
+class _Json(click.ParamType[Any]):
+    """JSON, or the name of a file that holds it. Of an object in a file, the member with the option's name counts."""
+
+    name = "json or file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            inside = not str(value).lstrip().startswith(("[", "{"))
+            read = json.loads(Path(value).read_bytes() if inside else value)
+        except OSError as error:
+            self.fail(f"{value} is neither JSON nor a file ({error.strerror})", param, ctx)
+        except ValueError:
+            self.fail(f"{value} is not JSON", param, ctx)
+        assert param is not None
+        return read[param.name] if inside and isinstance(read, dict) and param.name in read else read
+
+
+def _options(operation: "Operation[Any, Any]") -> Iterator[click.Option]:
+    """An option for each parameter a user may set, except the photo and what only a service makes use of."""
+    shown = operation.params.model_json_schema()["properties"]
+    for name, field in operation.params.model_fields.items():
+        if name in shown and name != "image" and name not in operation.params.beside_the_work:
+            yield _option(name, field, is_picture=name in operation.image_fields)
+
+
+def _option(name: str, field: "FieldInfo", *, is_picture: bool) -> click.Option:
+    """Literal → choice, bool → pair of flags, number → its range, picture → file, list and object → JSON."""
+    flag = f"--{name.replace('_', '-')}"
+    told = field.description or field.title or ""
+    if field.default is not None and not isinstance(field.default, bool):
+        told += f" ({field.default})"
+    plain, limits = _unwrapped(field.annotation, list(field.metadata))
+    if plain is bool:
+        on = f"{told} (on)" if field.default else told
+        return click.Option([f"{flag}/--no-{flag.removeprefix('--')}", name], default=None, help=on)
+    if is_picture:
+        last = f"--{name.rpartition('_')[2]}"
+        kind: click.ParamType[Any] = click.Path(exists=True, dir_okay=False, path_type=Path)
+        return click.Option([*dict.fromkeys((flag, last)), name], type=kind, help=told)
+    if get_origin(plain) is Literal:
+        kind = click.Choice([str(each) for each in get_args(plain)])
+    elif plain is int:
+        kind = click.IntRange(*limits)
+    elif plain is float:
+        kind = click.FloatRange(*limits)
+    elif plain is str:
+        kind = click.STRING
+    else:
+        kind = _Json()
+    return click.Option([flag, name], type=kind, help=told)
+
+
+def _unwrapped(annotation: Any, metadata: list[Any]) -> tuple[Any, tuple[Any, Any]]:
+    """The type without `Annotated` and `| None`, and the closed range that was written with it."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation, *more = get_args(annotation)
+            for each in more:
+                metadata.extend(getattr(each, "metadata", [each]))
+        elif get_origin(annotation) in (Union, types.UnionType):
+            (annotation,) = (each for each in get_args(annotation) if each is not types.NoneType)
+        else:
+            break
+    least = next((each.ge for each in metadata if isinstance(each, annotated_types.Ge)), None)
+    most = next((each.le for each in metadata if isinstance(each, annotated_types.Le)), None)
+    return annotation, (least, most)
+
+
+# --- running on files -----------------------------------------------------------------------------------------------
+
+
+def _on_files(
+    operation: "Operation[Any, Any]",
+    photos: tuple[Path, ...],
+    values: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    *,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Run an operation on each photo, side by side, with a progress bar when there are several."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from limner import local, settings
+    from limner.vision.models import Models
+
+    console = Console(stderr=True)
+    chosen = settings.load()
+    local.fetch_missing(chosen.models_dir, operation.models, console)
+    loaded = Models(chosen.models_dir)
+    limits = chosen.limits()
+    files = local.pictures_in(photos)
+    several = len(files) > 1 or any(photo.is_dir() for photo in photos)
+    if output is not None and several:
+        output.mkdir(parents=True, exist_ok=True)
+
+    def one(path: Path) -> "tuple[Path, Made | LimnerError]":
+        try:
+            made = local.run(operation, values, {"image": path.read_bytes(), **pictures}, models=loaded, limits=limits)
+        except LimnerError as error:
+            return path, error
+        return path, made
+
+    failed = 0
+    with ThreadPoolExecutor(chosen.workers) as pool:
+        done = pool.map(one, files)
+        name = operation.name
+        for path, made in track(done, name, total=len(files), console=console, disable=not several, transient=True):
+            if isinstance(made, UnsupportedMediaError) and path not in photos:
+                continue  # a folder may hold other things too
+            if isinstance(made, LimnerError):
+                failed += 1
+                click.echo(f"{path}: {made.title}: {made.detail}", err=True)
+                continue
+            written = _write(made.artifacts, path, output, several=several)
+            if as_json:
+                result = made.result.model_dump(mode="json", exclude_none=True)
+                click.echo(json.dumps({"file": str(path), **result, "written": [str(each) for each in written]}))
+            else:
+                click.echo(f"{path}: {made.result.in_words()}" + "".join(f" → {each}" for each in written))
+    sys.exit(1 if failed else 0)
+
+
+def _write(artifacts: Mapping[str, bytes], photo: Path, output: Path | None, *, several: bool) -> list[Path]:
+    """Write what was made: to `output` itself, or into it when there are several photos."""
+    if output is None:
+        return []
+    written = []
+    for name, data in artifacts.items():
+        into_folder = several or output.is_dir()
+        target = output / f"{photo.stem}.{name}" if into_folder else output
+        target.write_bytes(data)
+        written.append(target)
+    return written
