@@ -1,4 +1,4 @@
-"""The page in a real, headless Chromium against a real server: what a person does and sees.
+"""The page in headless Chromium with a real server: what a person does and sees.
 
 `CHROMIUM` names another browser binary; `PAGE_SHOTS` a folder for screenshots to look at.
 """
@@ -54,13 +54,13 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the consoles of the opened pages said. A test removes what it expects; the rest fails it."""
+    """Errors and warnings in the consoles of the opened pages. A test removes those that it expects; others fail it."""
     return []
 
 
 @pytest.fixture
 def open_page(chromium: Browser, complaints: list[str]) -> Iterator[OpenPage]:
-    """Opens the page as another visitor each time, and waits until it is live."""
+    """Opens the page in a new browser context each time, and waits for the live connection."""
     contexts = []
 
     def open_page(server: Server, *, before: Callable[[Page], object] | None = None, **visitor: Any) -> Page:
@@ -84,7 +84,7 @@ def open_page(chromium: Browser, complaints: list[str]) -> Iterator[OpenPage]:
 
 
 def photo(content: bytes, name: str = "astronaut.jpg") -> Any:
-    """A file as the browser's file chooser gives it."""
+    """A file for the browser's file chooser."""
     return {"name": name, "mimeType": "image/jpeg", "buffer": content}
 
 
@@ -94,20 +94,20 @@ def add(page: Page, *photos: Any) -> None:
 
 
 def shot(page: Page, name: str) -> None:
-    """A screenshot, where one was asked for."""
+    """Save a screenshot, if `PAGE_SHOTS` is set."""
     if SHOTS:
         page.screenshot(path=Path(SHOTS) / f"{name}.png")
 
 
 def different(pixels: npt.NDArray[np.uint8], number: int) -> bytes:
-    """The photo, changed a little so that it is no twin of another."""
+    """The photo, changed a little so that its result is not in the cache."""
     changed = pixels.copy()
     changed[:4, :4] = (number * 37 % 255, number % 255, 0)
     return as_jpeg(changed)
 
 
 def post(server: Server, content: bytes) -> str:
-    """A photo from another client; the job's id."""
+    """Send a photo from another client; the job's id."""
     body = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + content + b"\r\n--x--\r\n"
     request = urllib.request.Request(
         f"{server.url}/v1/detect", body, {"Content-Type": "multipart/form-data; boundary=x", "Prefer": "wait=10"}
@@ -204,7 +204,7 @@ def test_what_others_send_arrives_live(
     expect(card.locator("img")).to_be_visible()
     page.get_by_label("Only mine").check()
     expect(card).to_be_hidden()
-    expect(page.get_by_text("The frame is empty")).to_be_visible()
+    expect(page.get_by_text("No pictures yet")).to_be_visible()
 
 
 def test_a_lost_server_is_shown_and_the_feed_goes_on_where_it_stopped(
@@ -212,26 +212,27 @@ def test_a_lost_server_is_shown_and_the_feed_goes_on_where_it_stopped(
 ) -> None:
     sockets: list[str] = []
     page = open_page(server, before=lambda page: page.on("websocket", lambda socket: sockets.append(socket.url)))
-    expect(page.get_by_text("The frame is empty")).to_be_visible()
+    expect(page.get_by_text("No pictures yet")).to_be_visible()
+    expect(page.locator("#drop-hint")).to_contain_text("The limit is 20 MB per photo.")
     shot(page, "empty")
     add(page, photo(different(astronaut, 40), "before.jpg"))
     expect(page.locator(".card h3")).to_have_text("1 face")
     server.kill()
-    expect(page.locator("#banner")).to_contain_text("Reconnecting…")
+    expect(page.locator("#banner")).to_contain_text("The connection to the server was lost. Reconnecting in ")
     expect(page.locator("#link-state")).to_have_text("Reconnecting…")
     add(page, photo(different(astronaut, 41), "meanwhile.jpg"))
     held = page.locator(".card", has_text="meanwhile.jpg")
-    expect(held.locator("h3")).to_have_text("Queued here")
+    expect(held.locator("h3")).to_have_text("Not sent yet")
     shot(page, "lost")
     server.start()
     job_id = post(server, different(astronaut, 42))
-    page.locator("#banner-retry").dispatch_event("click")  # if the page is not back by itself already
+    page.locator("#banner-retry").dispatch_event("click")  # unless the page has reconnected already
     expect(page.locator(f'[data-job="{job_id}"] h3')).to_have_text("1 face")
     expect(page.locator("#banner")).to_be_hidden()
     expect(held.locator("h3")).to_have_text("1 face")
     assert "after=" not in sockets[0]
     assert re.search(r"after=\d+$", sockets[-1])
-    server.restart()  # told by 1012, and back without a hand
+    server.restart()  # closes with 1012, and the page reconnects by itself
     expect(page.locator("#banner")).to_be_hidden()
     expect(page.locator("#link-state")).to_have_text("Live")
     complaints[:] = [line for line in complaints if "ERR_CONNECTION" not in line and "WebSocket" not in line]
@@ -239,8 +240,8 @@ def test_a_lost_server_is_shown_and_the_feed_goes_on_where_it_stopped(
 
 @pytest.fixture
 def one_worker(tmp_path: Path) -> Iterator[Server]:
-    """A server that does one job at a time."""
-    server = Server(tmp_path, LIMNER_WORKERS="1")
+    """A server that does one job at a time and accepts photos of at most 1.5 MB."""
+    server = Server(tmp_path, LIMNER_WORKERS="1", LIMNER_MAX_UPLOAD_BYTES="1500000")
     server.start()
     yield server
     server.stop()
@@ -268,8 +269,8 @@ def test_cancel_and_delete(one_worker: Server, open_page: OpenPage, astronaut: n
     expect(done.locator("img")).to_have_attribute("src", re.compile("^http"))
     link = str(done.locator("img").get_attribute("src"))
     done.get_by_role("button", name="Delete").click()
-    expect(done).to_have_count(1)  # once is not enough
-    done.get_by_role("button", name="For good?").click()
+    expect(done).to_have_count(1)  # deleting needs a second press
+    done.get_by_role("button", name="Confirm").click()
     expect(done).to_have_count(0)
     with pytest.raises(urllib.error.HTTPError, match="404"):
         pixels_at(link)
@@ -288,12 +289,19 @@ def test_files_that_are_refused_say_why(
     expect(notes.locator("h3")).to_have_text("Unsupported media type")
     expect(notes.get_by_role("button", name="Retry")).to_be_visible()
     expect(page.locator(".card", has_text="nothing.jpg").locator("h3")).to_have_text("Empty file")
-    expect(page.locator(".card", has_text="huge.jpg")).to_contain_text("up to 20 MB")
+    expect(page.locator(".card", has_text="huge.jpg")).to_contain_text("The file has 20.1 MB. The limit is 20 MB.")
     shot(page, "refused")
     notes.get_by_role("button", name="Dismiss").click()
     expect(notes).to_have_count(0)
     assert len(complaints) == 1
     assert "415" in complaints.pop()
+
+
+def test_the_size_limit_is_that_of_the_server(one_worker: Server, open_page: OpenPage) -> None:
+    page = open_page(one_worker)
+    expect(page.locator("#drop-hint")).to_contain_text("The limit is 1.5 MB per photo.")
+    add(page, photo(bytes(1_500_001), "huge.jpg"))
+    expect(page.locator(".card", has_text="huge.jpg")).to_contain_text("The file has 1.6 MB. The limit is 1.5 MB.")
 
 
 def test_a_full_queue_is_waited_for(
@@ -310,13 +318,13 @@ def test_a_full_queue_is_waited_for(
     page = open_page(shared_server, before=lambda page: page.route("**/v1/detect", busy))
     add(page, photo(astronaut_jpeg))
     card = page.locator(".card", has_text="astronaut.jpg")
-    expect(card.locator("h3")).to_have_text("Queued here")
-    expect(card).to_contain_text("The server is busy; trying again")
+    expect(card.locator("h3")).to_have_text("Not sent yet")
+    expect(card).to_contain_text("The server is busy. Trying again")
     expect(card.locator("h3")).to_have_text("1 face")
     complaints[:] = [line for line in complaints if "429" not in line]
 
 
-def test_a_pile_of_photos_waits_its_turn(shared_server: Server, open_page: OpenPage, astronaut_jpeg: bytes) -> None:
+def test_many_photos_wait_in_a_queue(shared_server: Server, open_page: OpenPage, astronaut_jpeg: bytes) -> None:
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -324,12 +332,12 @@ def test_a_pile_of_photos_waits_its_turn(shared_server: Server, open_page: OpenP
 
     page = open_page(shared_server, before=lambda page: page.route("**/v1/detect", hold))
     add(page, *(photo(astronaut_jpeg, f"{number}.jpg") for number in range(40)))
-    expect(page.locator("#waiting")).to_contain_text("36 photos wait their turn.")
+    expect(page.locator("#waiting")).to_contain_text("36 photos are waiting to be sent.")
     expect(page.locator(".card[data-status=sending]")).to_have_count(4)
     assert len(held) == 4
     assert page.locator(".card[data-status=waiting]").count() <= 24
     page.locator(".card", has_text="0.jpg").last.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name="Drop them").click()
+    page.get_by_role("button", name="Cancel them").click()
     expect(page.locator(".card[data-status=waiting]")).to_have_count(0)
     expect(page.locator(".card[data-status=sending]")).to_have_count(4)  # the next had moved up
     expect(page.locator(".card[data-tone=bad]")).to_have_count(0)
@@ -391,9 +399,9 @@ def test_paste_and_drop(shared_server: Server, open_page: OpenPage, astronaut: n
     page.evaluate(event, [content, "paste", "pasted.jpg"])
     expect(page.locator(".card", has_text="pasted.jpg").locator("h3")).to_have_text("1 face")
     page.evaluate(event, [content, "dragenter", "dropped.jpg"])
-    expect(page.get_by_text("Let go to add the photos")).to_be_visible()
+    expect(page.get_by_text("Drop to add the photos")).to_be_visible()
     page.evaluate(event, [content, "drop", "dropped.jpg"])
-    expect(page.get_by_text("Let go to add the photos")).to_be_hidden()
+    expect(page.get_by_text("Drop to add the photos")).to_be_hidden()
     # The same photo once more is the same job, or one from the cache.
     expect(page.locator(".card", has_text="dropped.jpg").locator("h3")).to_have_text("1 face")
 
@@ -404,7 +412,7 @@ def test_the_camera(shared_server: Server, open_page: OpenPage) -> None:
     page.get_by_role("button", name="Take the photo").click()
     expect(page.get_by_text("1 photo taken")).to_be_visible()
     page.keyboard.press("Escape")
-    assert page.locator("#booth-video").evaluate("video => video.srcObject") is None
+    assert page.locator("#camera-video").evaluate("video => video.srcObject") is None
     expect(page.locator(".card", has_text="camera-1.jpg").locator("h3")).to_have_text("No face found")
 
     refused = open_page(shared_server)
@@ -454,7 +462,7 @@ def test_light_and_dark_are_readable(shared_server: Server, open_page: OpenPage)
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
 
 
-# Contrast (WCAG 2) of each kind of text with the ground it stands on.
+# The contrast (WCAG 2) of each kind of text with its background.
 CONTRASTS = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = (colour) => {
@@ -500,7 +508,7 @@ def job_json(number: int, operation: str = "detect", **more: object) -> dict[str
 
 
 def test_a_new_operation_has_its_form_and_its_result(shared_server: Server, open_page: OpenPage) -> None:
-    """An operation that the page has never heard of."""
+    """An operation that the page has no code for."""
     invent = {
         "name": "invent",
         "summary": "Invent something.",
@@ -555,7 +563,14 @@ def test_a_new_operation_has_its_form_and_its_result(shared_server: Server, open
     card = page.locator(".card", has_text="Invent")
     expect(card.locator("h3")).to_have_text("Done")
     names = re.findall(r'name="(\w+)"', sent[0])
-    assert names == ["image", "prompt", "kind", "seed", "mask", "points"]  # "strength" is as the server has it
+    assert names == [
+        "image",
+        "prompt",
+        "kind",
+        "seed",
+        "mask",
+        "points",
+    ]  # "strength" has its default, so it is not sent
     assert "a <b>hat</b>" in sent[0]
     card.locator(".frame").click()
     viewer = page.get_by_role("dialog")
@@ -638,7 +653,7 @@ def test_contours_can_be_switched_and_pointed_at(shared_server: Server, open_pag
     with page.expect_download() as download:
         page.get_by_role("button", name="Save JSON").click()
     assert json.loads(Path(download.value.path()).read_text()) == job["result"]
-    # Of the drawing, shapes came in: no script, no style, no handler, no id of the page's own.
+    # Only shapes were copied from the drawing: no script, style, handler or unprefixed id.
     assert drawing.locator("script, style, [onclick], [style]").count() == 0
     assert forehead.get_attribute("id") == "drawn-cards"
     assert forehead.get_attribute("stroke") == "#80929C"
@@ -684,7 +699,7 @@ def test_a_flood_of_events_does_not_flood_the_page(shared_server: Server, open_p
 def test_the_result_is_there_whichever_comes_first(
     shared_server: Server, open_page: OpenPage, astronaut_jpeg: bytes, first: str
 ) -> None:
-    """The end of a job is told by the feed, without its result, before or after the answer to the upload."""
+    """The event of a job's end has no result; it can come before or after the answer to the upload."""
     sockets: list[WebSocketRoute] = []
     face = {"box": {"x": 9, "y": 9, "width": 9, "height": 9}, "score": 0.5, "landmarks": {}}
     whole = job_json(7, result={"image": {"width": 512, "height": 512}, "faces": [face, face]})
@@ -708,7 +723,7 @@ def test_the_result_is_there_whichever_comes_first(
     add(page, photo(astronaut_jpeg))
     card = page.locator(".card", has_text="astronaut.jpg")
     if first == "answer":
-        expect(card.locator("h3")).to_have_text("Working")
+        expect(card.locator("h3")).to_have_text("Running")
         sockets[0].send(event)
     expect(card.locator("h3")).to_have_text("2 faces")
     expect(page.locator('[data-job="job-7"]')).to_have_count(1)
@@ -734,7 +749,7 @@ def test_older_pictures_come_when_asked_for(shared_server: Server, open_page: Op
     assert order == [f"job-{number}" for number in range(100, 0, -1)]
 
 
-def test_when_the_list_or_the_service_fails_the_page_says_so(
+def test_failures_of_the_list_and_the_service_are_shown(
     shared_server: Server, open_page: OpenPage, complaints: list[str]
 ) -> None:
     broken = {"on": True}
@@ -750,9 +765,11 @@ def test_when_the_list_or_the_service_fails_the_page_says_so(
             page.route(path, fail)
 
     page = open_page(shared_server, before=stub)
-    expect(page.locator("#list-problem")).to_contain_text("The pictures cannot be listed: A model is missing.")
-    expect(page.locator("#operations")).to_contain_text("What the server can do is not known: A model is missing.")
-    expect(page.locator("#banner")).to_contain_text("cannot take work now. A model is missing.")
+    expect(page.locator("#list-problem")).to_contain_text(
+        "The list of pictures could not be loaded. A model is missing."
+    )
+    expect(page.locator("#operations")).to_contain_text("The operations could not be loaded. A model is missing.")
+    expect(page.locator("#banner")).to_contain_text("cannot accept photos now. A model is missing.")
     shot(page, "failing")
     broken["on"] = False
     page.locator("#list-problem button").click()
@@ -762,7 +779,7 @@ def test_when_the_list_or_the_service_fails_the_page_says_so(
     complaints[:] = [line for line in complaints if "503" not in line]
 
 
-def test_it_asks_nobody_but_its_own_server(shared_server: Server, open_page: OpenPage) -> None:
+def test_it_loads_nothing_from_other_servers(shared_server: Server, open_page: OpenPage) -> None:
     asked: list[str] = []
     page = open_page(shared_server, before=lambda page: page.on("request", lambda request: asked.append(request.url)))
     time.sleep(0.2)

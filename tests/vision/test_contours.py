@@ -1,4 +1,4 @@
-"""The whole way from photo and landmarks to SVG and polygons, and what is refused."""
+"""From photo and landmarks to SVG and polygons, and which input is refused."""
 
 import math
 from dataclasses import replace
@@ -31,7 +31,7 @@ def mesh_points(models_dir: Path, astronaut: Pixels) -> Points:
 
 
 def inside(result: Contours, label_map: Pixels, roll: float = 0.0) -> dict[str, float]:
-    """Which share of each region lies on the label it most lies on; the map is the synthetic one of that roll."""
+    """The share of each region that lies on its most frequent label; `label_map` is the synthetic map of that roll."""
     scale = 3
     width, height = round(result.crop.width * scale), round(result.crop.height * scale)
     stretch = align.scaling(synthetic.SIDE / label_map.shape[1], synthetic.SIDE / label_map.shape[0])
@@ -59,7 +59,7 @@ def test_regions_stay_in_their_labels_whatever_the_tilt(roll: float, scheme: Any
     assert len(result.svg) <= 30_000
 
 
-def test_left_is_left_after_turning() -> None:
+def test_left_is_left_after_rotation() -> None:
     result = trace(synthetic.photo(), synthetic.landmarks_68(roll=120), synthetic.label_map(roll=120), PLAIN)
     for part in ("eye", "brow", "under_eye", "cheek", "ear"):
         left, right = (np.mean(result.mask_contours[f"{side}_{part}"][0], axis=0) for side in ("left", "right"))
@@ -121,7 +121,7 @@ def test_own_regions(mesh_points: Points, astronaut: Pixels) -> None:
     parsed(result.svg)
 
 
-def test_assumptions_are_said() -> None:
+def test_assumptions_are_reported() -> None:
     points, label_map = synthetic.landmarks_68(), synthetic.label_map(pixels=300)
     label_map[:20, :20] = 77
     said = " ".join(trace(synthetic.photo(), points, label_map, PLAIN).assumptions)
@@ -202,8 +202,8 @@ def test_bad_landmarks_are_named(points: Points, said: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"scheme": "own"}, "Own regions must be given"),
-        ({"regions": {"a": [1, 2, 3]}}, "only drawn with"),
+        ({"scheme": "own"}, "needs 1 to 64 `regions`"),
+        ({"regions": {"a": [1, 2, 3]}}, "only with the scheme"),
         ({"scheme": "own", "regions": {"a": [1, 2]}}, "needs 3"),
         ({"scheme": "own", "regions": {"a": [1, 2, 68]}}, "landmark 68"),
         ({"scheme": "own", "regions": {"a": [1, 2, -1]}}, "landmark -1"),

@@ -1,4 +1,4 @@
-"""The detectors against golden values on one portrait, and the strategy against odd pictures."""
+"""The detectors against reference values on one portrait, and the multi-scale search on unusual pictures."""
 
 import math
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_a_face_that_fills_the_picture(finder: Detector, astronaut: Pixels) -> N
 
 
 def test_a_crowd_of_small_faces(finder: Detector, astronaut: Pixels) -> None:
-    """Forty faces of 14 to 16 pixels in a picture that is shrunk to less than half before it is looked at."""
+    """Forty faces of 14 to 16 pixels in a picture that the coarse scale shrinks to less than half."""
     wall = np.full((1200, 1800, 3), 120, np.uint8)
     head = cv2.resize(astronaut[20:220, 140:320], (28, 31), interpolation=cv2.INTER_AREA)
     places = [(x, y) for x in range(60, 1740, 220) for y in range(80, 1120, 230)]
@@ -120,7 +120,7 @@ def test_an_untagged_photo_on_its_side(finder: Detector, astronaut: Pixels, quar
     assert away == pytest.approx({1: 90, 2: 180, 3: 90}[quarters], abs=8)
 
 
-def test_tilt_is_told(finder: Detector, astronaut: Pixels) -> None:
+def test_roll_is_reported(finder: Detector, astronaut: Pixels) -> None:
     for degrees in (-30, 30):
         matrix = cv2.getRotationMatrix2D((224, 120), -degrees, 1)
         tilted = np.asarray(cv2.warpAffine(astronaut, matrix, (512, 512)), np.uint8)
@@ -136,7 +136,7 @@ def test_grey(finder: Detector, astronaut: Pixels) -> None:
 
 @pytest.mark.parametrize("name", ["chelsea", "coffee", "gravel", "hubble_deep_field"])
 def test_no_face(finder: Detector, name: str) -> None:
-    """Most of these have places that YuNet takes for faces at some size."""
+    """In most of these YuNet detects a face at some scale."""
     pixels = getattr(skimage.data, name)()
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
@@ -149,20 +149,20 @@ def test_odd_sizes(finder: Detector, size: tuple[int, int]) -> None:
     assert finder.detect(np.full((height, width, 3), 128, np.uint8)) == []
 
 
-def test_a_second_opinion_on_wheels(finder: Detector, models_dir: Path) -> None:
-    """YuNet is .8 sure of a face in a motorcycle; CenterFace sees none."""
+def test_wheels_are_rejected_by_the_verification(finder: Detector, models_dir: Path) -> None:
+    """YuNet detects a face in a motorcycle with a score of 0.8; CenterFace does not."""
     pixels = cv2.resize(skimage.data.stereo_motorcycle()[0], (1600, 1080), interpolation=cv2.INTER_CUBIC)
     assert YuNet(models_dir).detect(np.asarray(pixels, np.uint8), 0.6)
     assert finder.detect(np.asarray(pixels, np.uint8)) == []
 
 
-def test_noise_and_a_score_of_nothing(finder: Detector) -> None:
+def test_noise_and_a_minimum_score_of_zero(finder: Detector) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
     assert finder.detect(noise) == []
     assert len(finder.detect(noise, min_score=0)) <= hits.MAX_HITS
 
 
-def test_best_first_within_the_picture_and_no_more_than_asked(finder: Detector, astronaut: Pixels) -> None:
+def test_best_first_within_the_picture_and_at_most_max_faces(finder: Detector, astronaut: Pixels) -> None:
     pair = np.concatenate([astronaut, np.asarray(cv2.GaussianBlur(astronaut, (0, 0), 3), np.uint8)], axis=1)
     cut = np.ascontiguousarray(pair[90:, 200:])
     found = finder.detect(cut, min_score=0.3)
@@ -191,7 +191,7 @@ def test_missing_models(tmp_path: Path) -> None:
 
 
 class TestHits:
-    """The arithmetic on rows."""
+    """Functions on rows of hits."""
 
     def test_suppression_keeps_the_best_of_each_place(self) -> None:
         rows = np.zeros((4, 15), np.float32)
@@ -207,10 +207,10 @@ class TestHits:
         assert hits.covered(rows, rows) == pytest.approx(np.ones((2, 2)))
 
     @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
-    def test_turning_back(self, quarters: int) -> None:
+    def test_rotating_back(self, quarters: int) -> None:
         picture = np.zeros((20, 30, 3), np.uint8)
         picture[4:9, 12:19] = 255
         y, x = np.nonzero(turned(picture, quarters)[:, :, 0])
         rows = np.zeros((1, 15), np.float32)
         rows[0, :4] = x.min(), y.min(), x.max() + 1, y.max() + 1
-        assert hits.unturned(rows, quarters, 30, 20)[0, :4].tolist() == [12, 4, 19, 9]
+        assert hits.rotated_back(rows, quarters, 30, 20)[0, :4].tolist() == [12, 4, 19, 9]

@@ -1,4 +1,4 @@
-"""What is painted, where, and that nothing of a face is left under a blur."""
+"""What is painted and where, and that `blur` and `pixelate` leave no detail of a face."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ HIDING = [draw.blur, draw.pixelate]
 
 
 def face(x: float, y: float, width: float, height: float, quarters: int = 0) -> Face:
-    """A face with its eyes level, or turned clockwise by so many quarters."""
+    """A face with level eyes, rotated clockwise by `quarters` quarter turns."""
     cx, cy = x + width / 2, y + height / 2
     reach = min(width, height) / 5
     along = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarters]
@@ -36,12 +36,12 @@ def test_boxes_frame_the_face_and_leave_it_alone() -> None:
     assert changed[145, 96:106].any()
     assert changed[145, 196:206].any()
     assert changed[206:216, 150].any()
-    assert changed[55:78, 100:130].any(), "the score stands above the box"
+    assert changed[55:78, 100:130].any(), "the score is above the box"
     assert not changed[:40].any()
     assert not changed[:, 230:].any()
 
 
-def test_a_frame_shows_on_anything() -> None:
+def test_a_frame_is_visible_on_any_background() -> None:
     for shade in (0, 94, 160, 255):
         picture = np.full((200, 200, 3), shade, np.uint8)
         draw.boxes(picture, [face(50, 50, 90, 90)])
@@ -69,7 +69,7 @@ def test_a_label_stays_in_the_picture() -> None:
 
 @pytest.mark.parametrize("hide", HIDING)
 def test_nothing_fine_is_left_of_a_head(hide: draw.Mark) -> None:
-    """Faces alike in coarse means but not in detail come out the same, from hair to chin and ear to ear."""
+    """Two heads with equal local averages but different details give the same result."""
     results = []
     for seed in (1, 2):
         picture = np.full((400, 400, 3), 128, np.uint8)
@@ -82,7 +82,7 @@ def test_nothing_fine_is_left_of_a_head(hide: draw.Mark) -> None:
 
 
 @pytest.mark.parametrize("hide", HIDING)
-def test_a_head_is_few_colours(hide: draw.Mark, astronaut: Pixels) -> None:
+def test_a_head_has_few_colours_left(hide: draw.Mark, astronaut: Pixels) -> None:
     picture = astronaut.copy()
     hide(picture, [face(178, 63, 90, 114)])
     head = picture[40:180, 170:276].astype(int)
@@ -104,7 +104,7 @@ def test_small_faces_are_hidden_too(hide: draw.Mark) -> None:
 
 
 @pytest.mark.parametrize(("quarters", "side"), [(0, "top"), (1, "right"), (2, "bottom"), (3, "left")])
-def test_hair_is_covered_as_the_face_lies(quarters: int, side: str) -> None:
+def test_hair_is_covered_on_its_side_of_a_rotated_face(quarters: int, side: str) -> None:
     picture = noise(400, 400)
     before = picture.copy()
     draw.pixelate(picture, [face(150, 150, 100, 100, quarters)])
@@ -122,7 +122,7 @@ def test_hair_is_covered_as_the_face_lies(quarters: int, side: str) -> None:
     ),
     quarters=st.integers(0, 3),
 )
-def test_faces_anywhere_do_no_harm(
+def test_any_box_can_be_marked(
     mark: draw.Mark, size: tuple[int, int], places: list[tuple[float, float, float, float]], quarters: int
 ) -> None:
     picture = noise(*size)
@@ -132,7 +132,7 @@ def test_faces_anywhere_do_no_harm(
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_what_is_painted_on_transparency_is_seen(mark: draw.Mark) -> None:
+def test_marks_on_transparent_pixels_become_opaque(mark: draw.Mark) -> None:
     picture, alpha = noise(300, 300), np.zeros((300, 300), np.uint8)
     before = picture.copy()
     mark(picture, [face(100, 100, 90, 110)], alpha)
@@ -142,7 +142,7 @@ def test_what_is_painted_on_transparency_is_seen(mark: draw.Mark) -> None:
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_no_face_changes_nothing(mark: draw.Mark) -> None:
+def test_without_faces_nothing_changes(mark: draw.Mark) -> None:
     picture = noise(20, 20)
     before = picture.copy()
     mark(picture, [])

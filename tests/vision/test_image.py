@@ -1,4 +1,4 @@
-"""Every format in every orientation comes out upright; hostile files come to one of three errors and nothing else."""
+"""Every format and orientation is decoded upright; a hostile file raises one of three errors and nothing else."""
 
 import io
 import struct
@@ -23,7 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def scene(width: int = 48, height: int = 32) -> Pixels:
-    """Four quarters of different colours: top red and green, bottom blue and white."""
+    """Four quarters of different colours: red and green above blue and white."""
     out = np.zeros((height, width, 3), np.uint8)
     out[: height // 2, : width // 2] = (200, 30, 30)
     out[: height // 2, width // 2 :] = (30, 180, 30)
@@ -45,7 +45,7 @@ def exif(orientation: int) -> bytes:
 
 
 def stored_for(orientation: int, upright: Pixels) -> Image.Image:
-    """The picture that a camera stores so that `orientation` brings it upright."""
+    """The picture as a camera stores it: `orientation` makes it upright."""
     inverse = {6: 8, 8: 6}.get(orientation, orientation)
     picture = Image.fromarray(upright)
     picture.getexif()[0x112] = inverse
@@ -87,7 +87,7 @@ FORMATS: dict[str, Callable[[Pixels], bytes]] = {
 
 
 @pytest.mark.parametrize("media_type", FORMATS)
-def test_every_format_is_told_by_its_content(media_type: str) -> None:
+def test_every_format_is_detected_by_its_content(media_type: str) -> None:
     data = FORMATS[media_type](scene())
     assert image.probe(data, LIMITS) == image.ImageInfo(media_type, 48, 32)
     assert_like(image.decode(data, LIMITS), scene())
@@ -95,7 +95,7 @@ def test_every_format_is_told_by_its_content(media_type: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_every_orientation_comes_out_upright(kind: str, orientation: int) -> None:
+def test_every_orientation_is_decoded_upright(kind: str, orientation: int) -> None:
     options: dict[str, object] = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}, "AVIF": {"quality": 95}}.get(
         kind, {}
     )
@@ -115,13 +115,13 @@ def test_a_shrunk_jpeg_is_upright_too(orientation: int) -> None:
     assert_like(found, scene(found.shape[1], found.shape[0]))
 
 
-def test_an_uncompressed_tiff_is_turned_once() -> None:
+def test_an_uncompressed_tiff_is_rotated_once() -> None:
     data = saved(stored_for(6, scene()), "TIFF", tiffinfo={0x112: 6})
     assert image.probe(data, LIMITS).width == 48
     assert_like(image.decode(data, LIMITS), scene())
 
 
-def test_heic_is_turned_by_its_container_only() -> None:
+def test_heic_is_rotated_by_its_container_only() -> None:
     data = saved_heif(pillow_heif.from_pillow(stored_for(6, scene())), exif=exif(6))
     info = image.probe(data, LIMITS)
     found = image.decode(data, LIMITS)
@@ -136,7 +136,7 @@ def test_wide_and_high_limits_are_of_the_upright_picture() -> None:
 
 
 class TestModes:
-    """What a pixel may be stored as."""
+    """How pixels can be stored."""
 
     def test_grey(self) -> None:
         grey = Image.fromarray(scene()).convert("L")
@@ -224,7 +224,7 @@ def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
 
 
 class TestHostile:
-    """Files that lie, stop short, or blow up."""
+    """Files with false headers, truncated files and decompression bombs."""
 
     def test_too_many_bytes(self) -> None:
         with pytest.raises(TooLargeError):
@@ -237,7 +237,7 @@ class TestHostile:
             image.probe(data, SMALL)
 
     @pytest.mark.parametrize("media_type", FORMATS)
-    def test_cut_short(self, media_type: str) -> None:
+    def test_a_truncated_file_is_broken(self, media_type: str) -> None:
         noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
         data = FORMATS[media_type](noise)
         with pytest.raises(BadImageError):
@@ -287,7 +287,7 @@ class TestHostile:
             image.decode(bytes(data), LIMITS)
 
     @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-    def test_a_broken_exif_block_spoils_no_picture(self) -> None:
+    def test_a_broken_exif_block_is_ignored(self) -> None:
         for block in (
             b"Exif\0\0",
             b"Exif\0\0II*\0\xff\xff\xff\xff",
@@ -329,7 +329,7 @@ SAMPLES = {
 
 
 class TestEncode:
-    """The way out."""
+    """Encoding."""
 
     def test_like_the_input(self) -> None:
         wanted = {
@@ -345,7 +345,7 @@ class TestEncode:
             assert image.media_type_of(out) == "image/" + wanted.get(media_type, media_type.removeprefix("image/"))
             assert_like(image.decode(out, LIMITS), scene())
 
-    def test_transparency_is_kept_but_in_jpeg(self) -> None:
+    def test_transparency_is_kept_except_in_jpeg(self) -> None:
         alpha = np.full((32, 48), 255, np.uint8)
         alpha[:16, :24] = 0
         picture = image.decode_picture(saved(Image.fromarray(np.dstack([scene(), alpha])), "PNG"), LIMITS)
@@ -363,7 +363,7 @@ class TestEncode:
             assert simplejpeg.decode_jpeg_header(out)[3] == subsampling
 
     @pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
-    def test_colour_profile_stays_and_exif_goes(self, kind: image.Format) -> None:
+    def test_the_colour_profile_is_kept_and_exif_is_removed(self, kind: image.Format) -> None:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         data = saved(Image.fromarray(scene()), kind.upper(), icc_profile=profile, exif=exif(1))
         out = Image.open(io.BytesIO(image.encode_picture(image.decode_picture(data, LIMITS))))
@@ -376,7 +376,7 @@ class TestEncode:
         out = Image.open(io.BytesIO(image.encode(scene(), "jpeg", profile=bytes(profile))))
         assert out.info["icc_profile"] == bytes(profile)
 
-    def test_a_profile_of_other_colours_goes(self) -> None:
+    def test_a_profile_that_is_not_rgb_is_removed(self) -> None:
         data = saved(Image.fromarray(scene()).convert("CMYK"), "JPEG", icc_profile=b"\0" * 16 + b"CMYK" + b"\0" * 200)
         assert image.decode_picture(data, LIMITS).profile is None
 

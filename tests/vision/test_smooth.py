@@ -1,4 +1,4 @@
-"""Masks to curves: near, simple, calm along straight parts, and few nodes."""
+"""From masks to curves: close to the mask, without self-intersections, straight where it is straight, few nodes."""
 
 import cv2
 import numpy as np
@@ -46,12 +46,12 @@ def test_stays_within_a_hundredth_of_the_face(mask: Mask, strength: float) -> No
     assert all(smooth.is_simple(smooth.flattened(ring.beziers, 12)) for ring in rings)
 
 
-def test_straight_parts_do_not_wiggle() -> None:
+def test_straight_parts_stay_straight() -> None:
     (ring,) = smooth.outline(slanted_box(), strength=0.4, unit=UNIT)
     line = smooth.flattened(ring.beziers, 20)
     side = line[(line[:, 0] > 80) & (line[:, 0] < 300) & (line[:, 1] < 130)]
     slope, start = np.polyfit(side[:, 0], side[:, 1], 1)
-    assert np.abs(side[:, 1] - slope * side[:, 0] - start).max() < 0.35  # the mask's own stairs are 1 px high
+    assert np.abs(side[:, 1] - slope * side[:, 0] - start).max() < 0.35  # the mask's own pixel steps are 1 px high
     assert slope == pytest.approx(40 / 300, abs=0.005)
 
 
@@ -68,7 +68,7 @@ def test_a_disc_stays_round() -> None:
     assert np.allclose(line.mean(axis=0), 100.5, atol=0.15)  # pixel 100's middle
     radius = np.hypot(*(line - 100.5).T)
     as_large = np.sqrt(np.count_nonzero(disc()) / np.pi)
-    assert radius.mean() == pytest.approx(as_large - 0.75, abs=0.5)  # three quarters of a pixel are kept free
+    assert radius.mean() == pytest.approx(as_large - 0.75, abs=0.5)  # the ring lies 0.75 px inside the edge
     assert np.ptp(radius) < 0.8
 
 
@@ -87,7 +87,7 @@ def test_a_line_two_pixels_wide_has_an_outline() -> None:
     assert all(smooth.is_simple(ring.polygon) for ring in rings)
 
 
-def test_nothing_in_nothing_out() -> None:
+def test_an_empty_mask_has_no_ring() -> None:
     assert smooth.outline(np.zeros((40, 40), np.uint8), strength=0.4, unit=UNIT) == []
 
 
@@ -107,7 +107,7 @@ def test_any_blob_gives_closed_simple_rings(seed: int, blobs: int, strength: flo
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 30))
-def test_crossings_are_found_as_by_trying_all_pairs(seed: int, count: int) -> None:
+def test_crossings_are_found_like_by_comparing_all_pairs(seed: int, count: int) -> None:
     noise = np.random.default_rng(seed)
     angle = np.sort(noise.uniform(0, 2 * np.pi, count))
     star = np.stack([np.cos(angle), np.sin(angle)], axis=1) * noise.uniform(5, 50, (count, 1))

@@ -1,4 +1,4 @@
-"""The drawing as text: well-formed, escaped, nothing from outside, texts where they can be read."""
+"""The SVG: well-formed, escaped, without external references, with readable labels."""
 
 import base64
 from xml.etree import ElementTree as ET
@@ -17,7 +17,7 @@ LINK = "{http://www.w3.org/1999/xlink}href"
 
 
 def parsed(text: str) -> ET.Element:
-    """The document; ParseError when it is not well-formed."""
+    """The document; ParseError if it is not well-formed."""
     return ET.fromstring(text)
 
 
@@ -49,7 +49,7 @@ def test_has_a_group_per_region() -> None:
     assert data.count("M") == data.count("z") == 2
 
 
-def test_styles_as_specified() -> None:
+def test_the_styles() -> None:
     group = drawn().find(f"{SVG}g")
     assert group is not None
     wanted = {"fill": "#A16AA9", "fill-opacity": "0.5", "stroke-width": "2", "stroke-dasharray": "5,5"}
@@ -58,7 +58,7 @@ def test_styles_as_specified() -> None:
     assert (light.fill, light.opacity, light.stroke, light.dash) == ("#AFC0C4", 0.5, "#80929C", (4.0, 2.0))
 
 
-def test_output_size_changes_the_drawing_not_the_view() -> None:
+def test_size_changes_the_drawing_but_not_the_view_box() -> None:
     root = drawn(size=(400, 400))
     assert (root.get("width"), root.get("viewBox")) == ("400", "0 0 200 200")
     group = root.find(f"{SVG}g")
@@ -99,7 +99,7 @@ def test_ids_of_different_names_differ() -> None:
 
 
 @pytest.mark.parametrize("colour", ["red;x", '"/><script>', "#12", "url(http://x)", "", "#ggg"])
-def test_a_colour_that_is_none_is_refused(colour: str) -> None:
+def test_an_invalid_colour_is_refused(colour: str) -> None:
     with pytest.raises(InvalidRequestError, match="not a colour"):
         svg.Style(fill=colour).checked()
     with pytest.raises(InvalidRequestError, match="not a colour"):
@@ -130,7 +130,7 @@ def test_the_pole_of_a_long_shape_is_its_middle() -> None:
     assert (x, y) == (pytest.approx(150, abs=4), pytest.approx(30, abs=4))
 
 
-def test_path_data_does_not_drift() -> None:
+def test_rounding_of_path_data_does_not_accumulate() -> None:
     (ring, _) = shape().rings
     numbers = svg.path_data(ring.beziers)
     start, *curves = numbers.replace("z", "").replace("-", " -").split("c")

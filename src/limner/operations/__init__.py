@@ -1,4 +1,4 @@
-"""What a user can ask for, one operation a file. The catalogue is the one place that lists them."""
+"""The operations that a user can request, one per file. `CATALOGUE` lists them."""
 
 from typing import Any
 

@@ -1,14 +1,15 @@
-"""Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin …"""
+"""The operation `contours`: outline the regions of a face as SVG."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from limner.domain.errors import FaceNotFoundError
+from limner.geometry import BoxShape, PointShape, SizeShape
 from limner.operation import Context, ImageRef, Params, Result, operation
 from limner.vision import image, labels, svg
 from limner.vision.contours import Options, checked_landmarks, trace
@@ -17,16 +18,7 @@ from limner.vision.faces import Face
 from limner.vision.image import Limits
 from limner.vision.phash import perceptual_hash
 
-Colour = Annotated[str, Field(pattern=r"^(#[0-9A-Fa-f]{3}|#[0-9A-Fa-f]{6}|[A-Za-z]{3,20})$", examples=["#A16AA9"])]
-
-
-class PointShape(BaseModel):
-    """A place in the photo, pixels."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    x: float
-    y: float
+Colour = Annotated[str, Field(pattern=svg.COLOUR_PATTERN, examples=["#A16AA9"])]
 
 
 class ContoursParams(Params):
@@ -36,76 +28,75 @@ class ContoursParams(Params):
 
     segmentation_map: Annotated[
         ImageRef | None,
-        Field(title="Segmentation map", description="A label picture of the same photo, one value per part"),
+        Field(
+            title="Segmentation map",
+            description="A picture of the same photo whose pixel values are labels, one per part of the head",
+        ),
     ] = None
     landmarks: Annotated[
         list[PointShape] | None,
         Field(
             title="Landmarks",
-            description="478 or 468 points of MediaPipe's mesh or 68 of iBUG, photo pixels; default: found here",
+            description="478 or 468 points of MediaPipe's mesh or 68 of iBUG, photo pixels; default: detected",
         ),
     ] = None
     scheme: Annotated[
         Literal["named", "seven", "labels", "own"],
-        Field(title="Regions", description="By name; seven numbered; the map's own labels; or `regions`"),
+        Field(
+            title="Regions",
+            description="Named regions, seven numbered ones, the labels of the map, or your own from `regions`",
+        ),
     ] = "named"
     regions: Annotated[
         dict[str, list[int]] | None,
-        Field(title="Own regions", description="With `own`: name → indices of landmarks, in order", max_length=64),
+        Field(
+            title="Own regions",
+            description="For `own`: each name with its landmark indices, in order around the region",
+            max_length=64,
+        ),
     ] = None
     label_meanings: Annotated[
         dict[int, str] | None,
-        Field(title="Meanings of labels", description='What each value of the map shows, e.g. {"1": "skin"}'),
+        Field(title="Label meanings", description='The part of each value of the map, for example {"1": "skin"}'),
     ] = None
     style: Annotated[Literal["default", "light"], Field(title="Style")] = "default"
     fill: Annotated[Colour | None, Field(title="Fill", description="Colour of the regions")] = None
     fills: Annotated[
-        dict[str, Colour] | None, Field(title="Fills", description="Colours of single regions", max_length=64)
+        dict[str, Colour] | None, Field(title="Fills", description="Colours of single regions, by name", max_length=64)
     ] = None
-    opacity: Annotated[float | None, Field(ge=0, le=1, title="Opacity", description="Of the regions' fill")] = None
+    opacity: Annotated[float | None, Field(ge=0, le=1, title="Opacity", description="Opacity of the fill, 0 to 1")] = (
+        None
+    )
     stroke: Annotated[Colour | None, Field(title="Line colour")] = None
     stroke_width: Annotated[float | None, Field(ge=0, le=100, title="Line width", description="Pixels")] = None
     dash: Annotated[
         list[Annotated[float, Field(ge=0, le=1000)]] | None,
-        Field(title="Dashes", description="Lengths of dashes and gaps, pixels; [] for a whole line", max_length=16),
+        Field(title="Dashes", description="Lengths of dashes and gaps, pixels; [] for a solid line", max_length=16),
     ] = None
-    texts: Annotated[bool, Field(title="Names", description="Name or number on each region")] = True
-    photo: Annotated[bool, Field(title="Photo", description="The photo embedded below the regions")] = True
-    clip: Annotated[bool, Field(title="Clip", description="The photo cut out along the head's outline")] = False
+    texts: Annotated[bool, Field(title="Names", description="Write the name or number on each region")] = True
+    photo: Annotated[bool, Field(title="Photo", description="Embed the photo below the regions")] = True
+    clip: Annotated[bool, Field(title="Clip", description="Clip the photo to the outline of the head")] = False
     transparent: Annotated[
-        bool, Field(title="Transparent", description="Nothing where the photo ends, instead of its border's colour")
+        bool,
+        Field(title="Transparent", description="Leave the area outside the photo empty instead of filling it"),
     ] = False
-    padding: Annotated[float, Field(ge=0, le=2, title="Padding", description="Round the head, share of its size")] = (
-        0.08
-    )
+    padding: Annotated[
+        float, Field(ge=0, le=2, title="Padding", description="Margin around the head, as a share of its size")
+    ] = 0.08
     smoothing: Annotated[float, Field(ge=0, le=1, title="Smoothing")] = 0.4
     size: Annotated[
         int | None,
-        Field(ge=16, le=8192, title="Size", description="Longer side of the SVG, pixels; default: the crop's"),
+        Field(ge=16, le=8192, title="Size", description="Longer side of the SVG, pixels; default: that of the crop"),
     ] = None
     cache: Annotated[
         Literal["exact", "similar"],
         Field(
             title="Cache",
-            description="`similar`: the result of a photo that looks the same may answer, with all else equal",
+            description="`similar` also accepts a cached result of a photo that looks the same, with equal parameters",
         ),
     ] = "exact"
     answer_after_s: SkipJsonSchema[Annotated[float, Field(ge=0, le=60)]] = 0
-    """Of the classic paths alone: they say "processing" for so long. Nothing waits for it."""
-
-
-class CropShape(PointShape):
-    """The view, pixels of the upright canvas."""
-
-    width: float
-    height: float
-
-
-class SizeShape(BaseModel):
-    """Size in pixels, upright by EXIF."""
-
-    width: int
-    height: int
+    """Set only by the classic paths: for this long they report "processing". The job itself is not delayed."""
 
 
 class ContoursResult(Result):
@@ -113,18 +104,20 @@ class ContoursResult(Result):
 
     image: SizeShape
     mask_contours: dict[str, list[list[list[float]]]] = Field(
-        description="By region: closed rings of [x, y] in crop pixels, combined by the even-odd rule"
+        description="By region: closed rings of [x, y], crop pixels, combined by the even-odd rule"
     )
     transform: list[list[float]] = Field(description="3×3: photo pixels → crop pixels")
-    roll_degrees: float = Field(description="By how much the face was tilted, positive = clockwise")
-    crop: CropShape
-    landmarks: list[PointShape] = Field(description="Those used, photo pixels")
+    roll_degrees: float = Field(description="Tilt of the face in the photo, positive = clockwise")
+    crop: BoxShape = Field(description="The part that is shown, in pixels of the upright, rotated photo")
+    landmarks: list[PointShape] = Field(description="The landmarks used, photo pixels")
     landmarks_source: Literal["client", "server"]
-    presence: float | None = Field(None, description="How surely the mesh saw a face, 0..1; only for `server`")
-    assumptions: list[str] = Field(description="What was taken for granted, in words")
+    presence: float | None = Field(
+        None, description="Confidence of the face mesh that there is a face, 0..1; only for `server`"
+    )
+    assumptions: list[str] = Field(description="What was assumed where the request did not say it, as sentences")
 
     def faces_count(self) -> int:
-        """One: the largest."""
+        """Always 1: the largest face."""
         return 1
 
     def in_words(self) -> str:
@@ -133,7 +126,7 @@ class ContoursResult(Result):
 
 
 def check(params: ContoursParams, pictures: Mapping[str, bytes], limits: Limits) -> None:
-    """Landmarks and map, looked at before the job is taken in. InvalidRequestError."""
+    """Check landmarks and map before the job is stored. InvalidRequestError."""
     if params.landmarks is not None:
         checked_landmarks(_points(params.landmarks), params.image.width, params.image.height)
     if params.segmentation_map is not None:
@@ -170,7 +163,7 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
         mask_contours=traced.mask_contours,
         transform=traced.transform.tolist(),
         roll_degrees=round(traced.roll_degrees, 3),
-        crop=CropShape(x=traced.crop.x, y=traced.crop.y, width=traced.crop.width, height=traced.crop.height),
+        crop=BoxShape(x=traced.crop.x, y=traced.crop.y, width=traced.crop.width, height=traced.crop.height),
         landmarks=[PointShape(x=round(x, 2), y=round(y, 2)) for x, y in traced.landmarks.tolist()],
         landmarks_source=source,
         presence=presence,
@@ -181,7 +174,7 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
 def _landmarks(
     params: ContoursParams, photo: npt.NDArray[np.uint8], ctx: Context
 ) -> tuple[npt.NDArray[np.float64], float | None]:
-    """The client's points, or the mesh of the largest face with its presence. FaceNotFoundError."""
+    """The client's points and None, or the mesh of the largest face and its presence. FaceNotFoundError."""
     if params.landmarks is not None:
         return _points(params.landmarks), None
     with ctx.stage("detect"):

@@ -1,21 +1,22 @@
-"""Find the faces in a photo and mark, blur or pixelate them."""
+"""The operation `detect`: find the faces in a photo and mark, blur or pixelate them."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from limner.geometry import BoxShape, PointShape, SizeShape
 from limner.operation import Context, ImageRef, Params, Result, operation
 from limner.vision import draw, faces, image
 from limner.vision.detector import DEFAULT_MIN_SCORE, scaled
 from limner.vision.mesh import MeshResult
 from limner.vision.pose import head_pose
 
-FINE_SIDE = 2048
-SCORES_IN_WORDS = 8
-FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+_MIN_DECODED_SIDE = 2048  # enough for the detector when no picture is drawn
+_SCORES_IN_WORDS = 8
+_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 MARKS: dict[str, draw.Mark] = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
 
 
@@ -24,14 +25,15 @@ class DetectParams(Params):
 
     mark: Annotated[
         Literal["box", "blur", "pixelate", "none"],
-        Field(title="Mark", description="How faces are marked; blur and pixelate cannot be undone"),
+        Field(title="Mark", description="How faces are marked. Blur and pixelate cannot be undone"),
     ] = "box"
     min_score: Annotated[
         float, Field(ge=0, le=1, title="Minimum score", description="Faces below this score are left out")
     ] = DEFAULT_MIN_SCORE
     precise: Annotated[bool, Field(title="Precise", description="A slower detector with fewer false alarms")] = False
     max_faces: Annotated[
-        int | None, Field(ge=1, le=10_000, title="At most", description="Only so many faces, best score first")
+        int | None,
+        Field(ge=1, le=10_000, title="Maximum faces", description="Return at most this many faces, best score first"),
     ] = None
     landmarks: Annotated[
         Literal["five", "mesh"],
@@ -39,7 +41,7 @@ class DetectParams(Params):
     ] = "five"
     format: Annotated[
         Literal["jpeg", "png", "webp"] | None,
-        Field(title="Format", description="Of the marked picture; default: like the photo"),
+        Field(title="Format", description="Format of the marked picture; default: that of the photo"),
     ] = None
 
     @classmethod
@@ -47,24 +49,8 @@ class DetectParams(Params):
         """Nothing is drawn that is not written, and a file's suffix says its format unless it was given."""
         if output is None:
             return {**given, "mark": "none"}
-        form = FORMATS.get(output.suffix.lower())
+        form = _FORMATS.get(output.suffix.lower())
         return {"format": form, **given}
-
-
-class PointShape(BaseModel):
-    """A place in the picture, pixels."""
-
-    model_config = ConfigDict(frozen=True)
-
-    x: float
-    y: float
-
-
-class BoxShape(PointShape):
-    """A rectangle; x, y is its top left corner."""
-
-    width: float
-    height: float
 
 
 class LandmarksShape(BaseModel):
@@ -78,9 +64,9 @@ class LandmarksShape(BaseModel):
 
 
 class PoseShape(BaseModel):
-    """Which way the head is turned, degrees; all zero = upright, looking into the camera."""
+    """The orientation of the head, degrees; all zero = upright and facing the camera."""
 
-    yaw: float = Field(description="Positive = to the picture's right")
+    yaw: float = Field(description="Positive = towards the picture's right")
     pitch: float = Field(description="Positive = up")
     roll: float = Field(description="Positive = clockwise as seen in the picture")
 
@@ -89,26 +75,19 @@ class MeshShape(BaseModel):
     """MediaPipe's 478 points: [x, y, z], pixels; z smaller = nearer."""
 
     points: list[list[float]]
-    presence: float = Field(ge=0, le=1, description="How surely there is a face")
+    presence: float = Field(ge=0, le=1, description="Confidence that there is a face")
     pose: PoseShape
 
 
 class FaceShape(BaseModel):
-    """A face: in pixels of the upright photo, and relative to its size."""
+    """A face; coordinates are pixels of the upright photo unless a description says otherwise."""
 
     box: BoxShape
-    box_relative: BoxShape = Field(description="The same, 0..1 of the photo's width and height")
+    box_relative: BoxShape = Field(description="The box relative to the photo's width and height, 0..1")
     score: float = Field(ge=0, le=1)
     landmarks: LandmarksShape
     roll_degrees: float = Field(description="Tilt of the eye line; positive = clockwise as seen in the picture")
     mesh: MeshShape | None = Field(None, description="Only with `landmarks: mesh`")
-
-
-class SizeShape(BaseModel):
-    """Size in pixels, upright."""
-
-    width: int
-    height: int
 
 
 class DetectResult(Result):
@@ -124,8 +103,8 @@ class DetectResult(Result):
     def in_words(self) -> str:
         """How many faces, and the scores of the first."""
         count = len(self.faces)
-        scores = ", ".join([f"{face.score:.2f}" for face in self.faces[:SCORES_IN_WORDS]])
-        more = ", …" if count > SCORES_IN_WORDS else ""
+        scores = ", ".join([f"{face.score:.2f}" for face in self.faces[:_SCORES_IN_WORDS]])
+        more = ", …" if count > _SCORES_IN_WORDS else ""
         return "no face" if count == 0 else f"{count} face{'s' if count > 1 else ''} ({scores}{more})"
 
 
@@ -134,9 +113,9 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
     """Find the faces in a photo and mark each."""
     data = ctx.data(params.image)
     with ctx.stage("decode"):
-        # What will be marked is needed at its full size anyway; what will only be looked at may come smaller.
+        # A picture that will be marked is needed at full size; otherwise a smaller one is enough for detection.
         picture = image.decode_picture(data, ctx.limits) if params.mark != "none" else None
-        photo = picture.on_white() if picture else image.decode(data, ctx.limits, at_least=FINE_SIDE)
+        photo = picture.on_white() if picture else image.decode(data, ctx.limits, at_least=_MIN_DECODED_SIDE)
     with ctx.stage("detect"):
         found = ctx.models.detector().detect(
             photo, min_score=params.min_score, precise=params.precise, max_faces=params.max_faces
@@ -158,7 +137,7 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
 
 
 def _mark(params: DetectParams, picture: image.Picture, found: list[faces.Face], ctx: Context) -> None:
-    """Attach the photo at its own size with the faces marked."""
+    """Attach the photo, at full size, with the faces marked."""
     with ctx.stage("draw"):
         MARKS[params.mark](picture.pixels, found, picture.alpha)
     chosen = params.format or picture.info.output_format

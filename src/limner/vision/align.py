@@ -1,7 +1,6 @@
-"""Turning a face upright and cutting out its head: 3×3 transforms, and pictures, labels and points sent through them.
+"""Rotate a face upright and crop to its head: 3×3 affine transforms, applied to pictures, label maps and points.
 
-Three frames: the *source* photo, the *upright* canvas (the whole photo turned, so large that no corner is cut off), and
-the *crop* (a rectangle of the canvas). In each, pixel centres lie at +0.5, as everywhere in this package.
+Three frames: the *source* photo, the *upright* canvas (the whole rotated photo), and the *crop* (a part of the canvas).
 """
 
 import math
@@ -18,32 +17,32 @@ Matrix: TypeAlias = NDArray[np.float64]  # (3, 3), affine, acts on column vector
 Colour: TypeAlias = tuple[int, int, int]  # RGB, 0..255
 
 _EYES = {478: ((33, 133), (362, 263)), 468: ((33, 133), (362, 263)), 68: (tuple(range(36, 42)), tuple(range(42, 48)))}
-_MOUTH = {478: (61, 291), 468: (61, 291), 68: (48, 54)}
+MOUTH_CORNERS = {478: (61, 291), 468: (61, 291), 68: (48, 54)}
 _BORDER_SAMPLES = 2_048
 
 
 def eye_centres(landmarks: Points) -> tuple[Points, Points]:
-    """The centres of the left and the right eye, (2,) each. Landmarks: 478 or 468 mesh points, or 68 of iBUG."""
+    """The centres of the left and the right eye, (2,) each. `landmarks`: 478 or 468 mesh points, or 68 iBUG points."""
     left, right = _EYES[len(landmarks)]
     return landmarks[list(left)].mean(axis=0), landmarks[list(right)].mean(axis=0)
 
 
 def mouth_centre(landmarks: Points) -> Points:
-    """Midway between the mouth's corners, (2,)."""
-    middle: Points = landmarks[list(_MOUTH[len(landmarks)])].mean(axis=0)
+    """The midpoint between the mouth's corners, (2,)."""
+    middle: Points = landmarks[list(MOUTH_CORNERS[len(landmarks)])].mean(axis=0)
     return middle
 
 
 def roll_degrees(landmarks: Points) -> float:
-    """Tilt of the eye line, -180..180; positive = turned clockwise as seen in the picture."""
+    """Tilt of the eye line, -180..180; positive = rotated clockwise as seen in the picture."""
     left, right = eye_centres(landmarks)
     return math.degrees(math.atan2(right[1] - left[1], right[0] - left[0]))
 
 
 def upright(width: int, height: int, roll: float) -> tuple[Matrix, int, int]:
-    """Turn back by `roll` degrees. The transform source → upright canvas, and the canvas's width and height.
+    """The transform source → upright canvas that undoes `roll` degrees, and the canvas's width and height.
 
-    The canvas is the smallest whole rectangle that holds all of the turned photo. Multiples of 90° are exact.
+    The canvas is the smallest rectangle of whole pixels that holds the whole rotated photo. Multiples of 90° are exact.
     """
     angle = math.radians(roll)
     cos, sin = (round(f(angle), 12) for f in (math.cos, math.sin))
@@ -51,7 +50,7 @@ def upright(width: int, height: int, roll: float) -> tuple[Matrix, int, int]:
     corners = apply(turn, np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64))
     low, high = corners.min(axis=0), corners.max(axis=0)
     extent = np.ceil(np.round(high - low, 6))
-    # The spare part of a pixel goes to both sides alike.
+    # Rounding up adds a part of a pixel; it is split equally between both sides.
     return translation(*((extent - (high - low)) / 2 - low)) @ turn, int(extent[0]), int(extent[1])
 
 
@@ -64,18 +63,18 @@ def scaling(x: float, y: float) -> Matrix:
 
 
 def apply(matrix: Matrix, points: Points) -> Points:
-    """Points (N, 2) through a transform."""
+    """The points (N, 2) transformed."""
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
 def inverse(matrix: Matrix) -> Matrix:
-    """The way back. The transforms made here can always be inverted."""
+    """The inverse transform. Every transform made in this module is invertible."""
     back: Matrix = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
     return back
 
 
 def crop_box(head: Box, padding: float, canvas_width: int, canvas_height: int) -> Box:
-    """The head's box grown on every side by `padding` × its longer side, in whole pixels, clamped to the canvas."""
+    """The head's box enlarged on every side by `padding` × its longer side, in whole pixels, clamped to the canvas."""
     margin = padding * max(head.width, head.height)
     x0, y0 = max(0, math.floor(head.x - margin)), max(0, math.floor(head.y - margin))
     x1 = min(canvas_width, math.ceil(head.x + head.width + margin))
@@ -85,9 +84,9 @@ def crop_box(head: Box, padding: float, canvas_width: int, canvas_height: int) -
 
 
 def warp_image(image: NDArray[np.uint8], matrix: Matrix, width: int, height: int, fill: Colour) -> NDArray[np.uint8]:
-    """The picture through the transform, (height, width, 3) uint8; `fill` where there is none.
+    """The transformed picture, (height, width, 3) uint8; `fill` outside the source.
 
-    Bilinear; shrinking more than twice averages first, so that fine hair does not turn to grain.
+    Bilinear. When shrinking by 2 or more, areas are averaged first: bilinear sampling alone would alias fine hair.
     """
     factor = int(1.0 / max(math.sqrt(abs(float(np.linalg.det(matrix[:2, :2])))), 1e-9) + 1e-6)
     if factor >= 2:
@@ -107,7 +106,7 @@ def warp_image(image: NDArray[np.uint8], matrix: Matrix, width: int, height: int
 
 
 def warp_labels(labels: NDArray[np.uint8], matrix: Matrix, width: int, height: int) -> NDArray[np.uint8]:
-    """A label picture (H, W) through the transform, nearest neighbour: anything smoother invents labels. Outside: 0."""
+    """The transformed label map (H, W), by nearest neighbour: interpolation would create new labels. Outside: 0."""
     warped = cv2.warpAffine(
         labels,
         _for_cv2(matrix),
@@ -120,12 +119,12 @@ def warp_labels(labels: NDArray[np.uint8], matrix: Matrix, width: int, height: i
 
 
 def border_colour(image: NDArray[np.uint8]) -> Colour:
-    """The median colour of the picture's outermost pixels: what a uniform background goes on with."""
+    """The median colour of the picture's outermost pixels. It continues a uniform background."""
     edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     red, green, blue = np.median(edge[:: -(-len(edge) // _BORDER_SAMPLES)], axis=0)
     return int(red), int(green), int(blue)
 
 
 def _for_cv2(matrix: Matrix) -> NDArray[np.float64]:
-    """2×3 for warpAffine, which puts pixel centres at whole numbers."""
+    """The 2×3 matrix for `cv2.warpAffine`, which puts pixel centres at whole numbers."""
     return (translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5))[:2]

@@ -1,7 +1,6 @@
-"""A face's contours: photo and landmarks in, upright translucent regions out, as SVG and as polygons.
+"""Facial contours: from a photo and landmarks to the regions of an upright face, as SVG and as polygons.
 
-Read `trace`: it goes through the steps in order, each the work of one module (`align`, `labels`, `outlines`, `regions`,
-`smooth`, `svg`). Nothing is guessed in silence: what was assumed is in the result.
+Read `trace`: it calls `align`, `labels`, `outlines`, `regions`, `smooth` and `svg` in this order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,51 +24,51 @@ Source = Literal["client", "server"]
 
 LANDMARK_COUNTS = (478, 468, 68)
 
-_WORKING_WIDTH = 400  # the face's width on the grid that masks are drawn on: 1 % of it is four pixels
-_MOST_WORKING_PIXELS = 4_000_000
+_WORKING_WIDTH = 400  # width of the face, px, on the grid that masks are drawn on: 1 % of it is four pixels
+_MAX_WORKING_PIXELS = 4_000_000
 _PHOTO_QUALITY = 88
-_MOST_PHOTO_SIDE = 2_048  # of the embedded picture, unless a size is asked for
-_FOREHEAD_REACH = 2.2  # how far above the mesh a label map's skin may still be forehead, in heights of the mesh's
-_LEAST_EXTENT = 4.0  # px; a face smaller than this has collapsed
-_EDGE = 1.0  # px by which a client's landmark may leave the photo: rounding
-_HAIR_ABOVE, _HAIR_BESIDE = 0.42, 0.10  # head beyond the landmarks without a map, of the face's height
-_DIGITS = 2  # of the polygons' coordinates
-_MOST_REGIONS, _MOST_NAME = 64, 64
+_MAX_PHOTO_SIDE = 2_048  # of the embedded picture, unless `Options.size` is given
+_FOREHEAD_REACH = 2.2  # with a label map, skin counts as forehead up to this many times the mesh's forehead height
+_MIN_EXTENT = 4.0  # px; the landmarks of a smaller face are degenerate
+_EDGE = 1.0  # px that a client's landmark may lie outside the photo, to allow for rounding
+_HAIR_ABOVE, _HAIR_BESIDE = 0.42, 0.10  # hair beyond the landmarks if there is no map, as shares of the face's height
+_DIGITS = 2  # decimals of the polygons' coordinates
+_MAX_REGIONS, _MAX_NAME_LENGTH = 64, 64
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is drawn and how."""
+    """Which regions are drawn, and how."""
 
     scheme: Scheme = "named"
     regions: Mapping[str, Sequence[int]] = field(default_factory=dict)  # for "own": name → landmark indices, in order
     style: svg.Style = field(default_factory=svg.Style)
-    texts: bool = True  # names or numbers on the regions
-    photo: bool = True  # the photo embedded below them
-    clip: bool = False  # the photo cut to the head's outline
-    transparent: bool = False  # nothing where the photo does not reach, else its border's colour
-    padding: float = 0.08  # margin round the head, of its longer side
+    texts: bool = True  # write names or numbers on the regions
+    photo: bool = True  # embed the photo below the regions
+    clip: bool = False  # clip the photo to the head's outline
+    transparent: bool = False  # leave the area outside the photo empty; otherwise fill it with the border's colour
+    padding: float = 0.08  # margin around the head, as a share of its longer side
     smoothing: float = 0.4  # 0..1
-    size: int | None = None  # long side of the drawn SVG, px; the view's own size if not given
+    size: int | None = None  # longer side of the drawn SVG, px; None = the crop's size
     meanings: Mapping[int, str] = field(default_factory=lambda: labels.MEANINGS)  # of the label map's values
 
 
 @dataclass(frozen=True, slots=True)
 class Contours:
-    """The result. Crop pixels are those of the SVG's view."""
+    """The result. Crop pixels are the units of the SVG's view box."""
 
     svg: str
     mask_contours: dict[str, list[list[list[float]]]]
-    """By region name or number: closed rings of [x, y], crop pixels; the last point joins the first. A hole is a ring
-    of its own, and rings combine by the even-odd rule."""
+    """By region name or number: closed rings of [x, y], crop pixels; the last point connects to the first. A hole is a
+    separate ring, and rings combine by the even-odd rule."""
     transform: Matrix
-    """(3, 3): source photo pixels → crop pixels; its inverse leads back."""
+    """(3, 3): source photo pixels → crop pixels."""
     roll_degrees: float
-    """By how much the face was tilted, positive = clockwise; it has been turned back by this."""
+    """The face's tilt in the photo, positive = clockwise. The crop is rotated back by it."""
     crop: Box
-    """The view on the upright canvas, whole pixels."""
+    """The rectangle of the upright canvas that is shown, whole pixels."""
     landmarks: Points
-    """Those used, source photo pixels."""
+    """The landmarks used, source photo pixels."""
     landmarks_source: Source
     assumptions: tuple[str, ...]
 
@@ -85,9 +84,9 @@ def trace(
     """The contours of one face.
 
     photo: (H, W, 3) uint8 RGB, upright by EXIF. landmarks: (478 | 468, ≥ 2) MediaPipe's mesh or (68, ≥ 2) iBUG, pixels
-    of the photo; further columns are not read. landmarks_source: `client` when they came with the request, `server`
-    when they were fitted here. label_map: (h, w) uint8, any size of the photo's aspect.
-    InvalidRequestError for landmarks, a map or options that cannot be used, naming the first that is wrong.
+    of the photo; further columns are ignored. landmarks_source: `client` if they came with the request, `server` if
+    the server detected them. label_map: (h, w) uint8, any size with the photo's aspect ratio.
+    InvalidRequestError names the first landmark, map property or option that is wrong.
     """
     wanted = _checked_options(options or Options())
     height, width = photo.shape[:2]
@@ -106,7 +105,7 @@ def trace(
     crop = _crop(face, level, turn, label_map, (width, height), (canvas_width, canvas_height), wanted.padding)
     to_crop = align.translation(-crop.x, -crop.y) @ turn
     view = (int(crop.width), int(crop.height))
-    grid = _Grid(view, min(_WORKING_WIDTH / face.width, (_MOST_WORKING_PIXELS / (view[0] * view[1])) ** 0.5))
+    grid = _Grid(view, min(_WORKING_WIDTH / face.width, (_MAX_WORKING_PIXELS / (view[0] * view[1])) ** 0.5))
 
     on_grid = None if label_map is None else grid.labels(label_map, to_crop, (width, height))
     masks, notes = _masks(wanted, align.apply(grid.matrix @ to_crop, source), grid, on_grid, reach)
@@ -134,15 +133,18 @@ def trace(
 
 
 def checked_landmarks(landmarks: Points, width: int, height: int, source: Source = "client") -> Points:
-    """The landmarks as (N, 2) float64. InvalidRequestError names the first bad one: count, a value that is no number,
-    a point outside the picture (a client's only: the server's mesh goes on where the photo cuts a face off), all on
-    one spot or line."""
+    """The landmarks as (N, 2) float64.
+
+    InvalidRequestError for a wrong count, a value that is not finite, a point outside the picture, or points that lie
+    all in one place or on a line; it names the first wrong landmark. Only a client's points must lie inside: the
+    server's mesh continues outside where the photo's edge cuts a face.
+    """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.ndim != 2 or points.shape[0] not in LANDMARK_COUNTS or points.shape[1] < 2:
         count = points.shape[0] if points.ndim else 0
         raise InvalidRequestError(
-            f"There are {count} landmarks; {', '.join(map(str, LANDMARK_COUNTS[:-1]))} or {LANDMARK_COUNTS[-1]} "
-            "points of x and y are read."
+            f"There are {count} landmarks. Send {', '.join(map(str, LANDMARK_COUNTS[:-1]))} or {LANDMARK_COUNTS[-1]} "
+            "points, each with x and y."
         )
     points = np.ascontiguousarray(points[:, :2])
     finite = np.isfinite(points).all(axis=1)
@@ -160,20 +162,20 @@ def checked_landmarks(landmarks: Points, width: int, height: int, source: Source
 
 
 def _require_extent(points: Points) -> None:
-    """A face has a width, a height and two eyes apart."""
+    """InvalidRequestError unless the points have a width, a height and two separate eyes."""
     centred = points - points.mean(axis=0)
     narrow = float(np.linalg.svd(centred, compute_uv=False)[-1]) / np.sqrt(len(points))
     left, right = align.eye_centres(points)
     mouth = align.mouth_centre(points)
-    if narrow * 4 < _LEAST_EXTENT or np.hypot(*(right - left)) < 1.0 or np.hypot(*(mouth - (left + right) / 2)) < 1.0:
+    if narrow * 4 < _MIN_EXTENT or np.hypot(*(right - left)) < 1.0 or np.hypot(*(mouth - (left + right) / 2)) < 1.0:
         first = int(np.argmin(np.hypot(*(points[1:] - points[0]).T))) + 1
         raise InvalidRequestError(
-            f"The landmarks have collapsed: landmark {first} lies on landmark 0 or all on a line."
+            f"The landmarks have collapsed: landmark {first} lies on landmark 0, or all of them lie on one line."
         )
 
 
 def _require_unmirrored(level: Points) -> None:
-    """With the eyes level and the left one left, a mouth above them means that left and right were exchanged."""
+    """InvalidRequestError if the mouth lies above the eyes: then the left and right landmarks were exchanged."""
     left, right = align.eye_centres(level)
     if align.mouth_centre(level)[1] <= (left[1] + right[1]) / 2:
         index = 33 if len(level) != 68 else 36
@@ -190,14 +192,16 @@ def _checked_options(options: Options) -> Options:
         ("size", options.size or 1024, 16, 8_192),
     ):
         if not low <= value <= high:
-            raise InvalidRequestError(f"The {name} must be from {low:g} to {high:g}.")
-    if options.scheme == "own" and not 1 <= len(options.regions) <= _MOST_REGIONS:
-        raise InvalidRequestError(f"Own regions must be given, 1 to {_MOST_REGIONS} of them.")
+            raise InvalidRequestError(f"`{name}` must be from {low:g} to {high:g}.")
+    if options.scheme == "own" and not 1 <= len(options.regions) <= _MAX_REGIONS:
+        raise InvalidRequestError(f"The scheme 'own' needs 1 to {_MAX_REGIONS} `regions`.")
     if options.scheme != "own" and options.regions:
-        raise InvalidRequestError(f"Own regions are only drawn with the scheme 'own', not {options.scheme!r}.")
+        raise InvalidRequestError(f"`regions` can be used only with the scheme 'own', not {options.scheme!r}.")
     for name, indices in options.regions.items():
-        if not 1 <= len(name) <= _MOST_NAME or not name.isprintable():
-            raise InvalidRequestError(f"A region's name has 1 to {_MOST_NAME} printable characters, not {name!r:.80}.")
+        if not 1 <= len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
+            raise InvalidRequestError(
+                f"A region's name must have 1 to {_MAX_NAME_LENGTH} printable characters, unlike {name!r:.80}."
+            )
         if not 3 <= len(indices) <= LANDMARK_COUNTS[0]:
             raise InvalidRequestError(f"The region {name!r} needs 3 to {LANDMARK_COUNTS[0]} landmarks.")
     return options
@@ -206,26 +210,28 @@ def _checked_options(options: Options) -> Options:
 def _map_assumptions(
     present: list[int], label_map: NDArray[np.uint8], options: Options, width: int, height: int
 ) -> list[str]:
-    """What is taken for granted of a map, in words."""
-    said = []
+    """The assumptions about a label map, as sentences."""
+    notes = []
     if label_map.shape != (height, width):
-        said.append(
-            f"The segmentation map of {label_map.shape[1]}×{label_map.shape[0]} was taken to show the whole photo of "
-            f"{width}×{height}: scaled by nearest neighbour."
+        notes.append(
+            f"The segmentation map of {label_map.shape[1]}×{label_map.shape[0]} was assumed to show the whole photo of "
+            f"{width}×{height}, and was scaled by nearest neighbour."
         )
     if options.scheme == "labels":
-        return said
+        return notes
     known = ", ".join(f"{value} {options.meanings[value]}" for value in present if value in options.meanings)
-    said.append(f"The segmentation map's values were taken as: {known}.")
+    notes.append(f"The segmentation map's values were read as: {known}.")
     unknown = [str(value) for value in present if value not in options.meanings]
     if unknown:
-        said.append(f"Values without a known meaning were taken as none of the regions: {', '.join(unknown)}.")
+        notes.append(
+            f"These values of the segmentation map have no known meaning and were ignored: {', '.join(unknown)}."
+        )
     if options.scheme != "own" and not any(options.meanings.get(value) == "skin" for value in present):
         raise InvalidRequestError(
-            "The segmentation map has no skin: none of its values means it. Give the values' meanings, or the scheme "
+            "The segmentation map has no skin: none of its values means skin. Send `label_meanings`, or use the scheme "
             "'labels'."
         )
-    return said
+    return notes
 
 
 def _crop(
@@ -237,7 +243,7 @@ def _crop(
     canvas: tuple[int, int],
     padding: float,
 ) -> Box:
-    """The head's box with its margin, on the upright canvas."""
+    """The head's box with the padding, on the upright canvas."""
     if label_map is None:
         points = np.concatenate([level, face.parts["face"]])
         tall = float(np.ptp(face.parts["face"][:, 1]))
@@ -252,8 +258,8 @@ def _crop(
 
 
 def _head_pixels(label_map: NDArray[np.uint8], level: Points, turn: Matrix, photo_size: tuple[int, int]) -> Points:
-    """The outline, on the canvas, of the piece of not-background that most landmarks lie on; where they all lie on
-    background, nothing, (0, 2). To within the map's five-hundredth part."""
+    """The outline, (N, 2) on the canvas, of the connected foreground that holds the most landmarks; (0, 2) if all
+    landmarks lie on the background. Its error is at most 1/500 of the map's side."""
     step = max(1, max(label_map.shape) // 512)
     _, pieces = cv2.connectedComponents((label_map[::step, ::step] != 0).astype(np.uint8))
     to_canvas = turn @ align.scaling(photo_size[0] / label_map.shape[1], photo_size[1] / label_map.shape[0])
@@ -268,7 +274,7 @@ def _head_pixels(label_map: NDArray[np.uint8], level: Points, turn: Matrix, phot
 
 
 class _Grid:
-    """The frame that masks are drawn in: the crop at a working scale."""
+    """The coordinate frame that masks are drawn in: the crop at a working scale."""
 
     def __init__(self, view: tuple[int, int], scale: float) -> None:
         self.scale = scale
@@ -276,12 +282,12 @@ class _Grid:
         self.matrix = align.scaling(scale, scale)
 
     def labels(self, label_map: NDArray[np.uint8], to_crop: Matrix, photo_size: tuple[int, int]) -> Mask:
-        """The map in this frame: scaled to the photo, turned and cropped in one step of nearest neighbour."""
+        """The map in this frame: scaled to the photo, rotated and cropped in one nearest-neighbour step."""
         stretch = align.scaling(photo_size[0] / label_map.shape[1], photo_size[1] / label_map.shape[0])
         return align.warp_labels(label_map, self.matrix @ to_crop @ stretch, self.shape[1], self.shape[0])
 
     def outline(self, mask: Mask, *, strength: float, unit: float, grain: float) -> list[Ring]:
-        """A mask of this frame as rings in crop pixels."""
+        """The outline of a mask of this frame, as rings in crop pixels."""
         step = self.scale / 10**_DIGITS
         return [
             Ring(ring.beziers / self.scale, ring.polygon / self.scale, ring.is_hole)
@@ -292,7 +298,7 @@ class _Grid:
 def _masks(
     options: Options, landmarks: Points, grid: _Grid, on_grid: Mask | None, reach: float
 ) -> tuple[dict[str, Mask], list[str]]:
-    """The scheme's masks, in its order, and what was assumed for them."""
+    """The masks of the scheme, in its order, and the assumptions made for them."""
     if options.scheme == "labels" and on_grid is not None:
         return regions.by_label(on_grid), []
     if options.scheme == "own":
@@ -303,17 +309,18 @@ def _masks(
         parts = regions.label_parts(on_grid, options.meanings)
         if regions.swapped_sides(parts):
             parts = regions.with_sides_swapped(parts)
-            notes.append("The segmentation map's left and right are the person's; they were exchanged.")
+            notes.append("The segmentation map names left and right from the person's view; they were exchanged.")
     else:
         notes.append(
-            "Without a segmentation map the forehead ends where the face mesh does, and ears and hair are left out."
+            "Without a segmentation map, the forehead ends at the upper edge of the face mesh, and ears and hair are "
+            "left out."
         )
     if len(landmarks) == 68:
-        notes.append("With 68 landmarks the forehead, cheeks, under-eyes and chin are drawn by proportion.")
+        notes.append("With 68 landmarks, the forehead, cheeks, under-eyes and chin are estimated from proportions.")
     drawn = outlines.outlines(landmarks, reach)
     masks = regions.named(drawn, grid.shape, parts)
     if options.scheme == "labels":
-        notes.append("Without a segmentation map the labels were drawn from the landmarks.")
+        notes.append("Without a segmentation map, the labels were drawn from the landmarks.")
         return regions.by_label(regions.as_labels(drawn, masks, grid.shape, options.meanings)), notes
     if options.scheme == "seven":
         return {number: masks[name] for number, name in regions.SEVEN.items() if name in masks}, notes
@@ -326,16 +333,18 @@ def _own_masks(
     for name, indices in options.regions.items():
         for index in indices:
             if not 0 <= index < len(landmarks):
-                raise InvalidRequestError(f"The region {name!r} names landmark {index}; there are {len(landmarks)}.")
+                raise InvalidRequestError(
+                    f"The region {name!r} uses landmark {index}, but only 0 to {len(landmarks) - 1} exist."
+                )
     head = None if on_grid is None else (on_grid != 0).astype(np.uint8) * np.uint8(255)
     masks = regions.own(landmarks, options.regions, grid.shape, head)
-    return masks, [] if head is None else ["Own regions were kept within what is not background in the map."]
+    return masks, [] if head is None else ["The regions were clipped to the foreground of the segmentation map."]
 
 
 def _head_rings(
     face: Outlines, on_grid: Mask | None, grid: _Grid, crop: Box, unit: float, strength: float, grain: float
 ) -> list[Ring] | Points:
-    """The head's outline in crop pixels: of the map's head, else the face's oval."""
+    """The head's outline in crop pixels: the foreground of the map, or without a map the face's oval."""
     if on_grid is None:
         return face.parts["face"] - (crop.x, crop.y)
     head = (on_grid != 0).astype(np.uint8) * np.uint8(255)
@@ -356,11 +365,11 @@ def _drawing(
     embedded = None
     clip: list[Points | Sequence[Ring]] = []
     if options.photo:
-        fine = min(scale, 1.0) if options.size else min(1.0, _MOST_PHOTO_SIDE / long_side)
-        width, height = max(1, round(view[0] * fine)), max(1, round(view[1] * fine))
+        photo_scale = min(scale, 1.0) if options.size else min(1.0, _MAX_PHOTO_SIDE / long_side)
+        width, height = max(1, round(view[0] * photo_scale)), max(1, round(view[1] * photo_scale))
         matrix = align.scaling(width / view[0], height / view[1]) @ to_crop
-        turned = align.warp_image(photo, matrix, width, height, align.border_colour(photo))
-        embedded = svg.Photo(image.encode(turned, "jpeg", quality=_PHOTO_QUALITY, subsampling="420"), "image/jpeg")
+        cropped = align.warp_image(photo, matrix, width, height, align.border_colour(photo))
+        embedded = svg.Photo(image.encode(cropped, "jpeg", quality=_PHOTO_QUALITY, subsampling="420"), "image/jpeg")
         if head is not None:
             clip.append(head)
         if options.transparent:
@@ -374,7 +383,7 @@ def _drawing(
 
 
 def title_of(key: str, scheme: Scheme) -> str:
-    """What a region is called for people."""
+    """The region's name for people."""
     if scheme == "seven":
         return regions.SEVEN[key].replace("_", " ")
     return f"label {key}" if scheme == "labels" else key.replace("_", " ")

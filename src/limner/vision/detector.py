@@ -1,8 +1,6 @@
-"""At which sizes to look at a picture, and which hits to believe: the strategy round the two detectors.
+"""Face detection at several scales, with YuNet's uncertain detections verified by CenterFace.
 
-One working size cannot serve: a crowd's faces of a dozen pixels want the picture large, while a close-up raises false
-alarms there and its one big face goes unseen. So a picture is looked at several times, from small to large; each size
-is trusted for the faces it sees well, and a doubtful hit wants a second opinion. Read `Detector.detect`, then `_look`.
+Read `Detector.detect`, then `_detect_at_all_scales`.
 """
 
 import math
@@ -24,48 +22,54 @@ DEFAULT_MIN_SCORE = 0.6
 Pixels = npt.NDArray[np.uint8]
 Network = YuNet | CenterFace
 
-# Working sizes as areas in pixels, not as long sides, so that a panorama is not shrunk to a thread.
-_GLANCE_AREA = 160 * 120
-_TURN_AREA = 400 * 300
+# Scales are given by the area of the resized picture, in pixels, not by its longer side: with a fixed longer side a
+# panorama would become too low.
+_THUMBNAIL_AREA = 160 * 120
+_ROTATION_AREA = 400 * 300
 _COARSE_AREA = 640 * 480
 _FINE_AREA = 1280 * 960
 _MAX_AREA = 3264 * 2448
-_MAX_ENLARGEMENT = 1.5  # more finds nothing more
-_WORTHWHILE = 1.25  # a larger size must be so much larger than the last
+_MAX_ENLARGEMENT = 1.5  # enlarging further finds no more faces
+_MIN_SCALE_STEP = 1.25  # the next scale must be at least this many times the last
 
-# Which faces each working size is trusted for: sides of the box there, in pixels.
-_GLANCE_MIN_SIDE = 24
-_COARSE_MAX_SIDE = 300
-_FINE_MAX_SIDE = 96  # also what neighbouring tiles share, so that a face cut by one is whole in the other
-_MIN_SIDE = 24  # except at the largest size, which is trusted for all that is smaller
+# The face sizes (square roots of box areas) that are accepted at each scale, in pixels of the resized picture.
+_THUMBNAIL_MIN_SIZE = 24
+_COARSE_MAX_SIZE = 300
+_FINE_MAX_SIZE = 96  # also the overlap of neighbouring tiles, so that a face cut by one tile is whole in the other
+_MIN_SIZE = 24  # does not apply to the largest scale, which accepts all smaller faces
 
-# Larger pictures go in tiles: memory stays the same however large they are, and the processor's cache is used better.
+# Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better.
 _TILE_SIDES: dict[type[Network], int] = {YuNet: 768, CenterFace: 640}
-_MULTIPLE = 32  # of the coarsest stride
-_MIN_PICTURE_SIDE = 8  # no face fits into less
+_MULTIPLE = 32  # tile sides are padded to multiples of the coarsest stride
+_MIN_PICTURE_SIDE = 8  # a smaller picture cannot show a face
 _MAX_OVERLAP = 0.3
 _MAX_COVERED = 0.7
-_FLOOR = 0.3  # below any score that is shown, so that a weaker twin is seen to be one
+_FLOOR = 0.3  # detection threshold before merging; low, so that weaker duplicates take part in the suppression
 
-_CROWD = 3  # so many faces below the next figure, and the next larger size is looked at too
-_CROWD_MAX_SIDE = 28
+_CROWD_COUNT = 3  # this many faces below `_CROWD_MAX_SIZE` make the search go on at a larger scale
+_CROWD_MAX_SIZE = 28
 
-_DOUBTFUL = 0.8
-_DOUBTFUL_LARGE = 0.9  # real faces that are large score more than this
-_LARGE = 0.06  # of the root of the picture's area
-_MAX_OPINIONS = 24  # the doubtful first, then the largest; the many others of a crowd are nearly all faces
-_OPINION_SIDE = 128
-_CONFIRMED = 0.4
+_CERTAIN = 0.8  # YuNet's detections below this score are verified
+_CERTAIN_LARGE = 0.9  # the same for large faces: real ones score more than this
+_LARGE = 0.06  # a face is large from this share of the square root of the picture's area
+_MAX_VERIFIED = 24  # uncertain ones first, then the largest; in a crowd nearly all the others are faces
+_VERIFY_SIDE = 128
+_VERIFY_MIN_SCORE = 0.4
 
-_SURELY_UPRIGHT = 0.92  # faces on their side or upside down score up to .90, of faces upright the best scores more
-_TURNED_MIN_SCORE = 0.7  # three more tries make three times as many false alarms
+_CERTAINLY_UPRIGHT = 0.92  # rotated faces score up to 0.90; the best upright face scores more
+_ROTATED_MIN_SCORE = 0.7  # higher, because searching three more orientations triples the false positives
 
 
 class Detector:
-    """YuNet first, CenterFace for second opinions and for `precise`. May be used from several threads."""
+    """Detects with YuNet and verifies with CenterFace; `precise` uses only CenterFace. Safe for several threads.
+
+    One scale does not suffice: faces of a dozen pixels need a large picture, while a large face is missed there and
+    causes false positives. So the picture is searched at several scales, from small to large, and each scale is used
+    for the face sizes that the networks detect well.
+    """
 
     def __init__(self, weights_folder: Path) -> None:
-        """Loads both networks. ModelError when a file is missing."""
+        """Load both networks. ModelError when a file is missing."""
         self._yunet = YuNet(weights_folder)
         self._centerface = CenterFace(weights_folder)
 
@@ -79,75 +83,76 @@ class Detector:
     ) -> list[Face]:
         """Faces in upright RGB (H, W, 3) uint8, best score first; boxes lie within the picture.
 
-        A photo that lies on its side or upside down without saying so is turned in search of faces when none that is
-        beyond doubt is found upright. Boxes and points are then those of the picture as given; a face's left is where
-        it would be with the face upright, so `Face.roll_degrees` tells how it lies.
+        If no face is certain, the picture is also searched rotated by 90°, 180° and 270°, because a photo without an
+        EXIF orientation may be stored rotated. Boxes and points are in the picture as given. Left and right are as seen
+        with the face upright, so `Face.roll_degrees` gives the rotation.
         """
         height, width = image.shape[:2]
         if min(height, width) < _MIN_PICTURE_SIDE:
             return []
         small = _halved(image, _MAX_AREA)
         network = self._centerface if precise else self._yunet
-        found = self._believed(network, small, min_score)
-        turns = self._turns(small, found)
+        found = self._verified(network, small, min_score)
+        turns = self._quarter_turns(small, found)
         if turns:
-            turned = np.ascontiguousarray(np.rot90(small, turns))
-            found = self._believed(network, turned, max(min_score, _TURNED_MIN_SCORE))
-            found = hits.unturned(found, turns, small.shape[1], small.shape[0])
+            rotated = np.ascontiguousarray(np.rot90(small, turns))
+            found = self._verified(network, rotated, max(min_score, _ROTATED_MIN_SCORE))
+            found = hits.rotated_back(found, turns, small.shape[1], small.shape[0])
         found = hits.moved(found, factor_x=width / small.shape[1], factor_y=height / small.shape[0])
         return hits.faces(hits.clipped(found, width, height)[:max_faces])
 
-    def _believed(self, network: Network, image: Pixels, min_score: float) -> Hits:
-        """Hits of at least `min_score`, best first; of YuNet's, those that CenterFace has had a look at too.
+    def _verified(self, network: Network, image: Pixels, min_score: float) -> Hits:
+        """Hits of at least `min_score`, best first; those of YuNet verified by CenterFace.
 
-        Dogs, wheels and folds of cloth score up to .9 with YuNet, but CenterFace sees no face there: their score is
-        halved. Where it does, its five points are taken: of tilted faces they are twice as near.
+        YuNet gives dogs, wheels and folds of cloth scores up to 0.9. If CenterFace does not detect a face there, the
+        score of an uncertain hit is halved. If it does, its landmarks replace YuNet's: for tilted faces their error is
+        half as large.
         """
-        found = _look(network, image, min(min_score, _FLOOR))
+        found = _detect_at_all_scales(network, image, min(min_score, _FLOOR))
         found = hits.clipped(found[found[:, hits.SCORE] >= min_score], image.shape[1], image.shape[0])
         if network is self._yunet and len(found):
-            sides = hits.sides(found)
-            large = sides > _LARGE * math.sqrt(image.shape[0] * image.shape[1])
-            doubtful = found[:, hits.SCORE] < np.where(large, _DOUBTFUL_LARGE, _DOUBTFUL)
-            for index in np.lexsort((-sides, ~doubtful))[:_MAX_OPINIONS]:
-                seen = self._opinion(image, found[index])
-                if seen is not None:
-                    found[index, 5:] = seen[5:]
-                elif doubtful[index]:
+            sizes = hits.sizes(found)
+            large = sizes > _LARGE * math.sqrt(image.shape[0] * image.shape[1])
+            uncertain = found[:, hits.SCORE] < np.where(large, _CERTAIN_LARGE, _CERTAIN)
+            for index in np.lexsort((-sizes, ~uncertain))[:_MAX_VERIFIED]:
+                match = self._match(image, found[index])
+                if match is not None:
+                    found[index, 5:] = match[5:]
+                elif uncertain[index]:
                     found[index, hits.SCORE] /= 2
             found = found[found[:, hits.SCORE] >= min_score]
         return found[np.argsort(-found[:, hits.SCORE], kind="stable")]
 
-    def _opinion(self, image: Pixels, hit: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
-        """The same face as CenterFace sees it in a square about it, twice its size; None if it does not."""
+    def _match(self, image: Pixels, hit: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """CenterFace's detection of the same face, in a square of twice its size around it; None if there is none."""
         x, y = (float(hit[at] + hit[at + 2]) / 2 for at in (0, 1))
         extent = max(2, round(2 * float(max(hit[2] - hit[0], hit[3] - hit[1]))))
         left, top = round(x - extent / 2), round(y - extent / 2)
         part = image[max(0, top) : top + extent, max(0, left) : left + extent]
-        rows, columns = (max(1, round(length * _OPINION_SIDE / extent)) for length in part.shape[:2])
-        seen = self._centerface.hits(_resized(part, columns, rows), _CONFIRMED, (_OPINION_SIDE, _OPINION_SIDE))
-        seen = hits.moved(
-            seen, factor_x=part.shape[1] / columns, factor_y=part.shape[0] / rows, x=max(0, left), y=max(0, top)
+        rows, columns = (max(1, round(length * _VERIFY_SIDE / extent)) for length in part.shape[:2])
+        found = self._centerface.hits(_resized(part, columns, rows), _VERIFY_MIN_SCORE, (_VERIFY_SIDE, _VERIFY_SIDE))
+        found = hits.moved(
+            found, factor_x=part.shape[1] / columns, factor_y=part.shape[0] / rows, x=max(0, left), y=max(0, top)
         )
-        overlaps = hits.overlaps(hit[None], seen)[0]
-        return seen[int(overlaps.argmax())] if (overlaps > _MAX_OVERLAP).any() else None
+        overlaps = hits.overlaps(hit[None], found)[0]
+        return found[int(overlaps.argmax())] if (overlaps > _MAX_OVERLAP).any() else None
 
-    def _turns(self, image: Pixels, upright: Hits) -> int:
-        """How many quarter turns (of `np.rot90`) bring the faces upright; 0 where nothing speaks for any.
+    def _quarter_turns(self, image: Pixels, upright: Hits) -> int:
+        """How many quarter turns (of `np.rot90`) bring the faces upright; 0 unless another orientation scores higher.
 
-        YuNet finds many a face that lies on its side, but with a lower score and with the points of an upright one. So
-        where no face is beyond doubt, it looks again, at a small size, in all four positions.
+        YuNet detects many rotated faces, but with a lower score and with the landmarks of an upright face. So unless a
+        face is certain, all four orientations are compared at a small scale.
         """
-        if len(upright) and upright[:, hits.SCORE].max() >= _SURELY_UPRIGHT:
+        if len(upright) and upright[:, hits.SCORE].max() >= _CERTAINLY_UPRIGHT:
             return 0
-        factor = min(1.0, math.sqrt(_TURN_AREA / (image.shape[0] * image.shape[1])))
+        factor = min(1.0, math.sqrt(_ROTATION_AREA / (image.shape[0] * image.shape[1])))
         small = _resized(image, max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
         totals = np.zeros(4)
         for turns in range(4):
-            found = _at(self._yunet, np.ascontiguousarray(np.rot90(small, turns)), 1, DEFAULT_MIN_SCORE)
+            found = _detect_at_scale(self._yunet, np.ascontiguousarray(np.rot90(small, turns)), 1, DEFAULT_MIN_SCORE)
             totals[turns] = (found[:, hits.SCORE] - DEFAULT_MIN_SCORE).sum()
         best = int(np.argmax(totals))
-        return best if totals[best] > max(1.05 * totals[0], _TURNED_MIN_SCORE - DEFAULT_MIN_SCORE) else 0
+        return best if totals[best] > max(1.05 * totals[0], _ROTATED_MIN_SCORE - DEFAULT_MIN_SCORE) else 0
 
 
 def scaled(faces: Sequence[Face], factor_x: float, factor_y: float) -> list[Face]:
@@ -174,33 +179,36 @@ def scaled(faces: Sequence[Face], factor_x: float, factor_y: float) -> list[Face
     ]
 
 
-def _look(network: Network, image: Pixels, floor: float) -> Hits:
-    """Hits of at least `floor` at all working sizes that the picture calls for, merged, in the picture's pixels."""
+def _detect_at_all_scales(network: Network, image: Pixels, min_score: float) -> Hits:
+    """Hits of at least `min_score` from all scales that the picture needs, merged, in the picture's own pixels.
+
+    Larger scales than the coarse and the fine one are searched only while they show a crowd of small faces.
+    """
     area = image.shape[0] * image.shape[1]
-    glance, coarse, most = (
-        min(_MAX_ENLARGEMENT, math.sqrt(at / area)) for at in (_GLANCE_AREA, _COARSE_AREA, _MAX_AREA)
+    thumbnail, coarse, largest = (
+        min(_MAX_ENLARGEMENT, math.sqrt(at / area)) for at in (_THUMBNAIL_AREA, _COARSE_AREA, _MAX_AREA)
     )
-    at_glance = _at(network, image, glance, floor)
-    trusted = [at_glance[hits.sides(at_glance) * glance >= _GLANCE_MIN_SIDE]]
+    found = _detect_at_scale(network, image, thumbnail, min_score)
+    accepted = [found[hits.sizes(found) * thumbnail >= _THUMBNAIL_MIN_SIZE]]
 
-    factor, following, max_side = coarse, min(1.0, math.sqrt(_FINE_AREA / area)), _COARSE_MAX_SIDE
+    factor, following, max_size = coarse, min(1.0, math.sqrt(_FINE_AREA / area)), _COARSE_MAX_SIZE
     while True:
-        found = _at(network, image, factor, floor)
-        sides = hits.sides(found) * factor
-        found, sides = found[sides <= max_side], sides[sides <= max_side]
-        if factor > coarse or following < _WORTHWHILE * factor:
-            following = min(most, 2 * factor) if _is_crowd(found, sides) else 0
-        if following < _WORTHWHILE * factor:
-            return hits.best(hits.joined([*trusted, found]), _MAX_OVERLAP, _MAX_COVERED)
-        trusted.append(found[sides >= _MIN_SIDE])
-        factor, max_side = following, _FINE_MAX_SIDE
+        found = _detect_at_scale(network, image, factor, min_score)
+        sizes = hits.sizes(found) * factor
+        found, sizes = found[sizes <= max_size], sizes[sizes <= max_size]
+        if factor > coarse or following < _MIN_SCALE_STEP * factor:
+            following = min(largest, 2 * factor) if _is_crowd(found, sizes) else 0
+        if following < _MIN_SCALE_STEP * factor:
+            return hits.best(hits.joined([*accepted, found]), _MAX_OVERLAP, _MAX_COVERED)
+        accepted.append(found[sizes >= _MIN_SIZE])
+        factor, max_size = following, _FINE_MAX_SIZE
 
 
-def _is_crowd(found: Hits, sides: npt.NDArray[np.float32]) -> bool:
-    return int(np.count_nonzero((sides < _CROWD_MAX_SIDE) & (found[:, hits.SCORE] >= 0.5))) >= _CROWD
+def _is_crowd(found: Hits, sizes: npt.NDArray[np.float32]) -> bool:
+    return int(np.count_nonzero((sizes < _CROWD_MAX_SIZE) & (found[:, hits.SCORE] >= 0.5))) >= _CROWD_COUNT
 
 
-def _at(network: Network, image: Pixels, factor: float, floor: float) -> Hits:
+def _detect_at_scale(network: Network, image: Pixels, factor: float, min_score: float) -> Hits:
     """Hits in the picture scaled by `factor`, tile by tile, in the picture's own pixels."""
     height, width = image.shape[:2]
     columns, rows = max(1, round(width * factor)), max(1, round(height * factor))
@@ -208,7 +216,7 @@ def _at(network: Network, image: Pixels, factor: float, floor: float) -> Hits:
     across, down = (_spans(length, _TILE_SIDES[type(network)]) for length in (columns, rows))
     shape = _padded(down[0][1]), _padded(across[0][1])
     found = [
-        hits.moved(network.hits(resized[top:bottom, left:right], floor, shape), x=left, y=top)
+        hits.moved(network.hits(resized[top:bottom, left:right], min_score, shape), x=left, y=top)
         for top, bottom in down
         for left, right in across
     ]
@@ -217,11 +225,11 @@ def _at(network: Network, image: Pixels, factor: float, floor: float) -> Hits:
 
 
 def _spans(length: int, at_most: int) -> list[tuple[int, int]]:
-    """Equal stretches (half-open), as few as will cover `length`, neighbours sharing at least `_FINE_MAX_SIDE`."""
+    """The fewest equal half-open intervals that cover `length`; neighbours overlap by at least `_FINE_MAX_SIZE`."""
     if length <= at_most:
         return [(0, length)]
-    count = math.ceil((length - _FINE_MAX_SIDE) / (at_most - _FINE_MAX_SIDE))
-    size = math.ceil((length + (count - 1) * _FINE_MAX_SIDE) / count)
+    count = math.ceil((length - _FINE_MAX_SIZE) / (at_most - _FINE_MAX_SIZE))
+    size = math.ceil((length + (count - 1) * _FINE_MAX_SIZE) / count)
     return [(start, start + size) for start in (i * (length - size) // (count - 1) for i in range(count))]
 
 
@@ -230,14 +238,14 @@ def _padded(length: int) -> int:
 
 
 def _halved(image: Pixels, min_area: int) -> Pixels:
-    """Halved as often as leaves `min_area`: what no working size needs is not carried along."""
+    """The picture halved while at least `min_area` pixels are left: no scale needs more."""
     while image.shape[0] * image.shape[1] >= 4 * min_area and min(image.shape[:2]) >= 2:
         image = _resized(image, image.shape[1] // 2, image.shape[0] // 2)
     return image
 
 
 def _resized(image: Pixels, columns: int, rows: int) -> Pixels:
-    """Halved while it can be, which is quick and exact, then bilinear: a tenth of the cost of averaging areas."""
+    """The picture resized: halved as long as possible, then bilinear. This costs a tenth of averaging areas."""
     while image.shape[0] >= 2 * rows and image.shape[1] >= 2 * columns:
         half = image.shape[1] // 2, image.shape[0] // 2
         image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,8 +1,4 @@
-"""Faces marked in a picture: framed, or made unrecognisable. All paint into the picture they are given.
-
-`boxes` frames; `blur` and `pixelate` cannot be undone, for they keep a few average colours of a head and nothing else.
-Pictures are (H, W, 3) uint8 RGB, writable. `alpha` (H, W) uint8, where given, becomes opaque under what is painted.
-"""
+"""Mark faces in a picture: with a box, or unrecognisable by blurring or pixelating. Read `Mark`, then `boxes`."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +18,11 @@ Region = tuple[int, int, int, int]  # left, top, right, bottom; half-open, withi
 
 
 class Mark(Protocol):
-    """What `boxes`, `blur` and `pixelate` have in common."""
+    """The signature of `boxes`, `blur` and `pixelate`.
+
+    They change `image`, (H, W, 3) uint8 RGB, in place; `alpha`, (H, W) uint8, becomes opaque where they paint. `blur`
+    and `pixelate` cannot be undone: they keep only a few average colours of a head.
+    """
 
     def __call__(self, image: Pixels, faces: Sequence[Face], alpha: Pixels | None = None) -> None: ...
 
@@ -30,21 +30,22 @@ class Mark(Protocol):
 _LINE: Colour = (94, 234, 190)
 _EDGE: Colour = (16, 24, 32)
 
-_MIN_LABELLED_SIDE = 56  # below it a label would be larger than what it tells of
-_BLOCKS = 8  # along the longer side of a head: recognition fails well above that
-_MIN_BLOCK = 4  # pixels, for faces that are small themselves
-_LEVELS = 32  # brightness steps that are kept of 256
-_BAND = 256  # rows blended at a time, so that a face as large as the picture needs no second picture
+_MIN_LABELLED_SIDE = 56  # px; a smaller face would be hidden by its label
+_BLOCKS = 8  # along the longer side of a head; face recognition fails already with many more
+_MIN_BLOCK = 4  # px, for small faces
+_LEVELS = 32  # levels kept per colour channel, of 256
+_BAND = 256  # rows blended at a time, so that a face as large as the picture does not need a copy of the picture
 
-# How far a head reaches beyond the box round its face, in box sizes: above (hair), at the sides (ears), below (chin).
+# How far a head extends beyond the box of its face, in box sizes: above (hair), at the sides (ears), below (chin).
 _ABOVE, _BESIDE, _BELOW = 0.4, 0.28, 0.15
-_SOFT_REACH = 1.18  # more where the edge is soft and the corners are round
+_SOFT_REACH = 1.18  # factor for `blur`, whose edge is soft and whose corners are round
 
 
 def boxes(image: Pixels, faces: Sequence[Face], alpha: Pixels | None = None) -> None:
-    """A frame round each face, light on dark so that it shows on anything, with the score where there is room for it.
+    """A frame around each face, with the score if there is room for it.
 
-    The largest faces are painted first, so that a frame in front of another is whole.
+    The frame is light on dark, so it is visible on any background. The largest faces are painted first, so that the
+    frame of a smaller face in front is complete.
     """
     for face in sorted(faces, key=lambda face: -face.box.width * face.box.height):
         side = math.sqrt(max(1.0, face.box.width * face.box.height))
@@ -59,7 +60,7 @@ def boxes(image: Pixels, faces: Sequence[Face], alpha: Pixels | None = None) -> 
 
 
 def pixelate(image: Pixels, faces: Sequence[Face], alpha: Pixels | None = None) -> None:
-    """Each head under a few large squares of one colour."""
+    """Cover each head with a few large squares of one colour each."""
     for face in faces:
         region = _head(image, face)
         left, top, right, bottom = region
@@ -72,20 +73,20 @@ def pixelate(image: Pixels, faces: Sequence[Face], alpha: Pixels | None = None) 
 
 
 def blur(image: Pixels, faces: Sequence[Face], alpha: Pixels | None = None) -> None:
-    """Each head under a soft cloud of its colours: the mosaic of `pixelate`, smoothed, in a rounded shape."""
+    """Cover each head with a rounded, soft-edged shape: the mosaic of `pixelate`, smoothed."""
     for face in faces:
         region = _head(image, face, reach=_SOFT_REACH)
         left, top, right, bottom = region
         if right <= left or bottom <= top:
             continue
-        # Smoothing a small picture and enlarging it costs the same for a face of any size.
-        cloud = cv2.resize(_mosaic(image, region), (48, 48), interpolation=cv2.INTER_CUBIC)
-        cloud = cv2.GaussianBlur(cloud, (0, 0), 2.5)
+        # A small mosaic is smoothed and then enlarged: this costs the same for a face of any size.
+        smooth = cv2.resize(_mosaic(image, region), (48, 48), interpolation=cv2.INTER_CUBIC)
+        smooth = cv2.GaussianBlur(smooth, (0, 0), 2.5)
         shape = _rounded_shape(face, region)
         for start in range(top, bottom, _BAND):
             stop = min(bottom, start + _BAND)
             weight = _enlarged(shape, region, start, stop)
-            colours = _enlarged(cloud, region, start, stop)
+            colours = _enlarged(smooth, region, start, stop)
             rows = np.ascontiguousarray(image[start:stop, left:right])
             image[start:stop, left:right] = cv2.blendLinear(rows, colours, 1 - weight, weight)
             if alpha is not None:
@@ -93,7 +94,7 @@ def blur(image: Pixels, faces: Sequence[Face], alpha: Pixels | None = None) -> N
 
 
 def _frame(image: Pixels, face: Face, stroke: int, colour: Colour) -> None:
-    """A rectangle with round corners along the face's box, `stroke` pixels wide, smooth at its edges."""
+    """A rectangle with round corners along the face's box, `stroke` pixels wide, antialiased."""
     height, width = image.shape[:2]
     inset = (stroke - 1) / 2 if stroke > 2 else 0.0
     left, top = max(face.box.x, inset), max(face.box.y, inset)
@@ -118,7 +119,7 @@ def _frame(image: Pixels, face: Face, stroke: int, colour: Colour) -> None:
 
 
 def _label(image: Pixels, face: Face, stroke: int, alpha: Pixels | None) -> None:
-    """The score on a dark tag: above the box, else below it, else inside where it is small against the face."""
+    """The score on a dark tag: above the box, else below it, else inside it if the face is much larger."""
     size = max(12, min(round(face.box.height * 0.12), round(max(image.shape[:2]) / 40) + 8))
     text = _text(f"{round(face.score * 100)} %", size)
     pad = max(3, size // 3)
@@ -148,7 +149,7 @@ def _label(image: Pixels, face: Face, stroke: int, alpha: Pixels | None) -> None
 
 
 def _mixed(pixels: Pixels, colour: Colour, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """`colour` over the pixels, as opaque as `weight` (H, W) 0..1 says."""
+    """`colour` blended over the pixels with the opacity `weight`, (H, W), 0..1."""
     return np.asarray(pixels + (np.array(colour, np.float32) - pixels) * weight[:, :, None] + 0.5, np.float32)
 
 
@@ -158,13 +159,13 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _text(text: str, size: int) -> npt.NDArray[np.float32]:
-    """The letters' coverage 0..1, cropped to what is inked."""
+    """The text's coverage 0..1, cropped to its bounding box."""
     mask = _font(size).getmask(text, mode="L")
     return np.asarray(np.asarray(mask, np.float32).reshape(mask.size[1], mask.size[0]) / 255, np.float32)
 
 
 def _tag_shape(rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """Coverage 0..1 of a rectangle with round corners."""
+    """The coverage 0..1 of a rectangle with round corners."""
     y, x = np.mgrid[:rows, :columns].astype(np.float32) + 0.5
     radius = min(rows, columns) * 0.28
     out = np.hypot(
@@ -175,8 +176,8 @@ def _tag_shape(rows: int, columns: int) -> npt.NDArray[np.float32]:
 
 
 def _extents(face: Face, reach: float) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the head, not yet cut at the picture's edges. Hair is above as the face lies."""
-    quarter = round(face.roll_degrees / 90) % 4  # clockwise: of a face turned by one, the hair is on the right
+    """Left, top, right, bottom of the head, not clipped to the picture. The hair's side follows the face's rotation."""
+    quarter = round(face.roll_degrees / 90) % 4  # clockwise: with one quarter turn the hair is on the right
     reaches = [_ABOVE, _BESIDE, _BELOW, _BESIDE]  # above, right, below, left of an upright face
     above, right, below, left = (reaches[(at - quarter) % 4] for at in range(4))
     box = face.box
@@ -198,7 +199,7 @@ def _head(image: Pixels, face: Face, reach: float = 1.0) -> Region:
 
 
 def _mosaic(image: Pixels, region: Region) -> Pixels:
-    """Average colours of at most `_BLOCKS` squares along the longer side, in few levels. All that is kept of a head."""
+    """Average colours of at most `_BLOCKS` squares along the longer side, quantised: all that is kept of a head."""
     left, top, right, bottom = region
     size = max(_MIN_BLOCK, math.ceil(max(right - left, bottom - top) / _BLOCKS))
     columns, rows = max(1, (right - left) // size), max(1, (bottom - top) // size)
@@ -208,7 +209,7 @@ def _mosaic(image: Pixels, region: Region) -> Pixels:
 
 
 def _rounded_shape(face: Face, region: Region) -> npt.NDArray[np.float32]:
-    """Weights 0..1 over the region on a 96 × 96 grid: 1 over the head, falling to 0 at its edges."""
+    """Weights 0..1 over the region on a 96 × 96 grid: 1 over the head, decreasing to 0 at its edges."""
     x1, y1, x2, y2 = _extents(face, _SOFT_REACH)
     left, top, right, bottom = region
     x = (np.linspace(left, right, 96) - (x1 + x2) / 2) / ((x2 - x1) / 2)
@@ -218,7 +219,7 @@ def _rounded_shape(face: Face, region: Region) -> npt.NDArray[np.float32]:
 
 
 def _enlarged(small: npt.NDArray[Any], region: Region, start: int, stop: int) -> npt.NDArray[Any]:
-    """Rows `start` to `stop` (of the picture) of `small` stretched over the region, bilinear."""
+    """`small` stretched over the region, bilinear; only the picture's rows `start` to `stop`."""
     left, top, right, bottom = region
     across, down = small.shape[1] / (right - left), small.shape[0] / (bottom - top)
     matrix = np.array([[across, 0, across / 2 - 0.5], [0, down, (start - top + 0.5) * down - 0.5]])

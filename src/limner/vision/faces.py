@@ -1,4 +1,4 @@
-"""The vocabulary of faces: points, boxes, five landmarks."""
+"""Data types for a detected face: point, box, five landmarks."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in the picture, pixels."""
+    """A position in the picture, pixels."""
 
     x: float
     y: float
@@ -14,7 +14,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An upright rectangle, pixels; `x`, `y` is its top left corner."""
+    """An axis-aligned rectangle, pixels; (`x`, `y`) is its top left corner."""
 
     x: float
     y: float
@@ -24,7 +24,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """Five points of a face. Left and right are as seen in the picture, not as the person would say."""
+    """Five points of a face. Left and right are as seen in the picture, not from the person's view."""
 
     left_eye: Point
     right_eye: Point
@@ -43,6 +43,6 @@ class Face:
 
     @property
     def roll_degrees(self) -> float:
-        """Tilt of the eye line, -180..180; positive = turned clockwise as seen in the picture (right eye lower)."""
+        """Tilt of the eye line, -180..180; positive = rotated clockwise as seen in the picture (right eye lower)."""
         left, right = self.landmarks.left_eye, self.landmarks.right_eye
         return math.degrees(math.atan2(right.y - left.y, right.x - left.x))

@@ -1,7 +1,7 @@
-"""What detectors work on before there are `Face`s: one row a hit, so that merging many stays vectorised.
+"""Detections as rows of one array, so that merging many of them is vectorised. `faces` converts them to `Face`s.
 
-A row is (15,) float32: x1, y1, x2, y2 (pixels), score 0..1, then x, y of the eye on the left, the eye on the right,
-the nose, the mouth's left and right corner. Left and right are as seen with the face upright.
+A row, (15,) float32: x1, y1, x2, y2 (pixels), score 0..1, then x, y of left eye, right eye, nose, left and right mouth
+corner; left and right as seen with the face upright.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ X = [0, 2, 5, 7, 9, 11, 13]
 Y = [1, 3, 6, 8, 10, 12, 14]
 SCORE = 4
 _TINY = np.float32(1e-9)
-MAX_HITS = 1024  # the best so many are compared: comparing is quadratic, and a low score lets tens of thousands in
+MAX_HITS = 1024  # only the best are compared: the cost is quadratic, and a low threshold lets tens of thousands through
 
 
 def empty() -> Hits:
@@ -29,18 +29,18 @@ def joined(parts: Iterable[Hits]) -> Hits:
 
 
 def moved(hits: Hits, *, factor_x: float = 1, factor_y: float = 1, x: float = 0, y: float = 0) -> Hits:
-    """Scaled about the origin, then shifted by (x, y)."""
+    """The hits scaled about the origin, then shifted by (x, y)."""
     out = hits.copy()
     out[:, X] = out[:, X] * np.float32(factor_x) + np.float32(x)
     out[:, Y] = out[:, Y] * np.float32(factor_y) + np.float32(y)
     return out
 
 
-def unturned(hits: Hits, quarter_turns: int, width: int, height: int) -> Hits:
-    """From a picture turned by `np.rot90(picture, quarter_turns)` back to the picture, which is `width` × `height`."""
+def rotated_back(hits: Hits, quarter_turns: int, width: int, height: int) -> Hits:
+    """Hits in `np.rot90(picture, quarter_turns)`, mapped back to `picture`, which is `width` × `height`."""
     out = hits
     for turn in range(quarter_turns % 4):
-        # np.rot90 turns counter-clockwise: what lay at (x, y) lies at (y, width - x). Undo the last turn first.
+        # np.rot90 rotates counter-clockwise: (x, y) moves to (y, width - x). The last turn is undone first.
         side = width if (quarter_turns - turn) % 2 else height
         back = out.copy()
         back[:, X], back[:, Y] = side - out[:, Y], out[:, X]
@@ -51,15 +51,15 @@ def unturned(hits: Hits, quarter_turns: int, width: int, height: int) -> Hits:
 
 
 def clipped(hits: Hits, width: float, height: float) -> Hits:
-    """Boxes cut at the picture's edges; points stay where they are, they may lie outside."""
+    """Boxes clipped to the picture, empty ones dropped; landmarks are not moved and may lie outside."""
     out = hits.copy()
     out[:, [0, 2]] = out[:, [0, 2]].clip(0, width)
     out[:, [1, 3]] = out[:, [1, 3]].clip(0, height)
     return out[(out[:, 2] > out[:, 0]) & (out[:, 3] > out[:, 1])]
 
 
-def sides(hits: Hits) -> npt.NDArray[np.float32]:
-    """The boxes' sizes: square roots of their areas, (N,) pixels."""
+def sizes(hits: Hits) -> npt.NDArray[np.float32]:
+    """The size of each box: the square root of its area, (N,) pixels."""
     return np.asarray(np.sqrt(_areas(hits)), np.float32)
 
 
@@ -71,27 +71,28 @@ def overlaps(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
 
 
 def covered(one: Hits, other: Hits) -> npt.NDArray[np.float32]:
-    """Intersection over the smaller box's area, (N, M): 1 where one box lies within the other."""
+    """Intersection over the area of the smaller box, (N, M): 1 where one box lies within the other."""
     smaller = np.minimum(_areas(one)[:, None], _areas(other)[None, :])
     return np.asarray(_shared(one, other) / np.maximum(smaller, _TINY), np.float32)
 
 
 def best(hits: Hits, max_overlap: float, max_covered: float = 1) -> Hits:
-    """Greedy non-maximum suppression, best score first: a hit goes when a better one overlaps it by more.
+    """Greedy non-maximum suppression; the hits kept, best score first.
 
-    `max_overlap` is intersection over union; `max_covered` is intersection over the smaller box.
+    A hit is dropped when a better one overlaps it by more than `max_overlap` (intersection over union) or
+    `max_covered` (intersection over the smaller box).
     """
     hits = hits[np.argsort(-hits[:, SCORE], kind="stable")][:MAX_HITS]
     if len(hits) < 2:
         return hits
-    clash = overlaps(hits, hits) > max_overlap
+    conflict = overlaps(hits, hits) > max_overlap
     if max_covered < 1:
-        clash |= covered(hits, hits) > max_covered
-    alive = np.ones(len(hits), np.bool_)
+        conflict |= covered(hits, hits) > max_covered
+    kept = np.ones(len(hits), np.bool_)
     for index in range(len(hits)):
-        if alive[index]:
-            alive[index + 1 :] &= ~clash[index, index + 1 :]
-    return hits[alive]
+        if kept[index]:
+            kept[index + 1 :] &= ~conflict[index, index + 1 :]
+    return hits[kept]
 
 
 def faces(hits: Hits) -> list[Face]:

@@ -1,8 +1,6 @@
-"""Bytes to pixels and back: what a file is, whether it is within the limits, upright RGB, and the way out.
+"""Decode and encode pictures: detect the type by content, check the limits in the header, decode to upright RGB.
 
-Everything that comes from outside is told by its content, never by its name, and measured by its header before a
-pixel is decoded. Whatever a file does to its codec, the caller sees only errors of `domain/errors.py`.
-Read `probe`, then `decode`, then `encode`.
+Whatever a codec raises, the caller gets only errors of `domain/errors.py`. Read `probe`, `decode`, then `encode`.
 """
 
 import io
@@ -23,17 +21,17 @@ from PIL import Image
 
 from limner.domain.errors import BadImageError, LimnerError, TooLargeError, UnsupportedMediaError
 
-# `Limits` is this module's own guard, made before decoding; Pillow's would warn below it or refuse above it.
+# `Limits` is checked before decoding. Pillow's own limit would add a warning or another error.
 Image.MAX_IMAGE_PIXELS = None
 
 Pixels = npt.NDArray[np.uint8]
 Format = Literal["jpeg", "png", "webp"]
 
 JPEG_QUALITY = 92
-_MAX_SCANS = 100  # of a JPEG; encoders write about ten, and each costs a pass over the whole picture
+_MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten, and each costs a pass over the whole picture
 _MAX_PROFILE_BYTES = 1 << 20
 _WEBP_MAX_SIDE = 16383
-_ROWS = 512  # how many rows leave Pillow at a time, so that a big picture is not held three times
+_ROWS = 512  # rows converted at a time, so that a large picture is not in memory three times
 
 _PILLOW = {
     "image/jpeg": "JPEG",
@@ -63,7 +61,7 @@ _OUTPUT: dict[str, Format] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest file and picture that is let in; each is inclusive."""
+    """The largest file and picture that are accepted; each limit is inclusive."""
 
     max_bytes: int = 20_000_000
     max_pixels: int = 50_000_000
@@ -72,7 +70,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What the header says. Width and height are those of the upright picture."""
+    """Type and size from the header. Width and height are those of the upright picture."""
 
     media_type: str
     width: int
@@ -80,39 +78,39 @@ class ImageInfo:
 
     @property
     def output_format(self) -> Format:
-        """The format of a picture made from this one unless another is asked for: like the input where that can be."""
+        """The default format for a picture made from this one: the same if it can be written."""
         return _OUTPUT.get(self.media_type, "png")
 
 
 @dataclass(slots=True)
 class Picture:
-    """A picture at full size with what a picture made from it should keep; never EXIF, which may hold a place."""
+    """A picture at full size and what a picture made from it keeps: not EXIF, which may contain the location."""
 
     info: ImageInfo
-    pixels: Pixels  # (H, W, 3) RGB as stored: what transparency hides is still there; may be painted on
+    pixels: Pixels  # (H, W, 3) RGB as stored, also under transparent pixels; may be changed
     alpha: Pixels | None = None  # (H, W), 255 = opaque
-    profile: bytes | None = None  # ICC, only where it describes RGB
-    subsampling: str = "444"  # of the JPEG's colours: 444, 422, 420, 440 or 411
+    profile: bytes | None = None  # ICC profile, only if it describes RGB
+    subsampling: str = "444"  # JPEG chroma subsampling: 444, 422, 420, 440 or 411
 
     def on_white(self) -> Pixels:
-        """What a viewer sees on a white page, (H, W, 3); the pixels themselves when all is opaque."""
+        """The picture composed on white, (H, W, 3); `pixels` itself if every pixel is opaque."""
         return self.pixels if self.alpha is None else _on_white(self.pixels, self.alpha)
 
 
 def probe(data: bytes, limits: Limits) -> ImageInfo:
-    """Type and size by the header alone.
+    """Type and size from the header, without decoding.
 
-    UnsupportedMediaError for what is not an accepted picture, TooLargeError over a limit, BadImageError for a header
-    that cannot be read.
+    UnsupportedMediaError if it is not an accepted kind of picture, TooLargeError over a limit, BadImageError if the
+    header cannot be read.
     """
     return _Source(data, limits).info
 
 
 def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixels:
-    """Upright RGB on white, (H, W, 3) uint8, C order, writable; of an animation the first frame.
+    """Upright RGB on white, (H, W, 3) uint8, C order, writable; the first frame of an animation.
 
-    With `at_least`, a picture whose codec can shrink while decoding (JPEG) may come smaller, but with a long side of
-    no less. Errors as `probe`; BadImageError also for a file that is cut short.
+    With `at_least`, a JPEG may be decoded at a reduced size whose longer side is at least this. Raises what `probe`
+    raises, and BadImageError for a truncated file.
     """
     source = _Source(data, limits)
     pixels, alpha = source.pixels(at_least)
@@ -120,14 +118,14 @@ def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixel
 
 
 def decode_picture(data: bytes, limits: Limits) -> Picture:
-    """As `decode`, at full size, with transparency and colour profile kept apart for `encode_picture`."""
+    """`decode` at full size, with transparency and colour profile kept separately for `encode_picture`."""
     source = _Source(data, limits)
     pixels, alpha = source.pixels(None)
     return Picture(source.info, pixels, alpha, source.profile(), source.subsampling)
 
 
 def encode_picture(picture: Picture, format: Format | None = None, *, quality: int = JPEG_QUALITY) -> bytes:  # noqa: A002
-    """The picture as a file: like its source in format, transparency, colours and subsampling, without metadata."""
+    """The picture as a file: format, transparency, colour profile and subsampling as its source, no metadata."""
     target = format or picture.info.output_format
     if target == "jpeg":
         return encode(
@@ -149,9 +147,9 @@ def encode(
     profile: bytes | None = None,
     subsampling: str = "444",
 ) -> bytes:
-    """(H, W, 3) uint8 RGB to a file. `alpha` (H, W) is for png and webp, `quality` for jpeg and webp.
+    """The bytes of a file, from (H, W, 3) uint8 RGB. `alpha` (H, W) is for png and webp, `quality` for jpeg and webp.
 
-    TooLargeError for a side over 16,383 px as webp.
+    TooLargeError for webp with a side over 16,383 px.
     """
     if format == "jpeg":
         pixels = np.ascontiguousarray(image)
@@ -159,7 +157,7 @@ def encode(
     if format == "png":
         return _png(image, alpha, profile)
     if max(image.shape[:2]) > _WEBP_MAX_SIDE:
-        raise TooLargeError(f"A WebP picture has at most {_WEBP_MAX_SIDE} px a side.")
+        raise TooLargeError(f"A WebP picture can have at most {_WEBP_MAX_SIDE} pixels per side. Choose another format.")
     out = io.BytesIO()
     picture = Image.fromarray(image if alpha is None else np.dstack([image, alpha]))
     picture.save(out, "WEBP", quality=quality, method=1, icc_profile=profile or b"")
@@ -167,7 +165,7 @@ def encode(
 
 
 def media_type_of(data: bytes) -> str:
-    """The media type by the first bytes. UnsupportedMediaError for anything that is not accepted."""
+    """The media type, from the first bytes. UnsupportedMediaError if the type is not accepted."""
     for media_type, pattern in _MAGIC.items():
         if pattern.match(data):
             return media_type
@@ -177,15 +175,15 @@ def media_type_of(data: bytes) -> str:
             return "image/avif"
         if brands & _HEIF_BRANDS:
             return "image/heic"
-    raise UnsupportedMediaError("Not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture.")
+    raise UnsupportedMediaError("The file is not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture.")
 
 
 class _Source:
-    """One file, its header read and checked."""
+    """One file whose header has been read and checked."""
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         if len(data) > limits.max_bytes:
-            raise TooLargeError(f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.")
+            raise TooLargeError(f"The file has {len(data):,} bytes. The limit is {limits.max_bytes:,} bytes.")
         self.data = data
         self.media_type = media_type_of(data)
         self.limits = limits
@@ -206,13 +204,13 @@ class _Source:
         self.info = ImageInfo(self.media_type, *((height, width) if turned else (width, height)))
 
     def _stored_size(self) -> tuple[int, int]:
-        """Width and height before turning; sets `orientation`."""
+        """Width and height as stored; sets `orientation`."""
         if self.media_type == "image/tiff":
             tags = self.image.tag_v2  # type: ignore[attr-defined]
             self.orientation = _valid_orientation(tags.get(0x112))
             tile = int(tags.get(0x142, 0)) * int(tags.get(0x143, 0))
             if tile > max(1 << 20, 4 * self.limits.max_pixels // 10):
-                raise BadImageError("The picture's tiles are larger than a picture may be.")
+                raise BadImageError("A tile of the TIFF is larger than the pixel limit.")
             return int(tags[0x100]), int(tags[0x101])
         self.orientation = _orientation(self.image.info.get("exif") or b"")
         return self.image.size
@@ -223,12 +221,12 @@ class _Source:
             raise BadImageError("The picture has no pixels.")
         if max(width, height) > limits.max_side or width * height > limits.max_pixels:
             raise TooLargeError(
-                f"The picture has {width} × {height} pixels; accepted are {limits.max_side:,} a side and "
-                f"{limits.max_pixels:,} in all."
+                f"The picture has {width} × {height} pixels. The limits are {limits.max_side:,} pixels per side and "
+                f"{limits.max_pixels:,} pixels in total."
             )
 
     def pixels(self, at_least: int | None) -> tuple[Pixels, Pixels | None]:
-        """Upright RGB (H, W, 3), and alpha (H, W) unless all is opaque."""
+        """Upright RGB (H, W, 3), and alpha (H, W) or None if every pixel is opaque."""
         with _broken_is_bad():
             if self.media_type == "image/jpeg":
                 rgb, alpha = self._jpeg(at_least), None
@@ -239,15 +237,15 @@ class _Source:
             else:
                 self.image.load()
                 if self.media_type == "image/tiff":
-                    # Pillow turns a TIFF while loading, and only a TIFF.
+                    # Pillow applies the orientation while loading a TIFF, but not for other formats.
                     self.orientation = 1
                 rgb, alpha = _split(self.image)
         return _upright(rgb, self.orientation), None if alpha is None else _upright(alpha, self.orientation)
 
     def _plain_png(self) -> tuple[Pixels, Pixels | None] | None:
-        """RGB and alpha of an 8-bit colour PNG, by OpenCV: quicker than Pillow, and without its copies.
+        """RGB and alpha of an 8-bit colour PNG, decoded by OpenCV, which is faster than Pillow and copies less.
 
-        None for any other picture, and for one that OpenCV does not like: Pillow has the last word on what is broken.
+        None for any other picture, and for one that OpenCV cannot read: Pillow then decides whether it is broken.
         """
         if (
             self.media_type != "image/png"
@@ -291,7 +289,7 @@ class _Source:
                     )
                 )
         except ValueError:
-            # libjpeg found something odd. Pillow forgives what browsers forgive, and refuses what is cut short.
+            # libjpeg found an error. Pillow accepts the errors that browsers accept, and refuses truncated files.
             pass
         if shrink and at_least is not None:
             self.image.draft("RGB", (at_least, at_least))
@@ -301,7 +299,7 @@ class _Source:
 
 @contextmanager
 def _broken_is_bad() -> Iterator[None]:
-    """Codecs raise whatever they like over a broken file; to the caller it is one thing."""
+    """Turn everything that a codec raises for a broken file into BadImageError."""
     try:
         yield
     except LimnerError:
@@ -311,7 +309,7 @@ def _broken_is_bad() -> Iterator[None]:
 
 
 def _check_scans(data: bytes) -> None:
-    """A progressive JPEG can ask for thousands of passes over a large frame with few bytes."""
+    """BadImageError for too many scans: a small progressive JPEG can demand thousands of passes."""
     start = data.find(b"\xff\xda")
     if data.count(b"\xff\xda", start) > _MAX_SCANS:
         end = data.find(b"\xff\xd9", start)
@@ -320,7 +318,7 @@ def _check_scans(data: bytes) -> None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk (RFC 9649)."""
+    """Width and height from the first chunk (RFC 9649)."""
     kind, body = data[12:16], data[20:30]
     if kind == b"VP8X":
         return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
@@ -334,7 +332,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation, 1..8, in an EXIF block; 1 where it says nothing sensible: a broken block spoils no picture."""
+    """The orientation, 1..8, from an EXIF block; 1 if it is missing or broken, because the picture itself is usable."""
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
@@ -372,11 +370,11 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
-    """Any mode of Pillow's to RGB (H, W, 3) and alpha (H, W), which is None when every pixel is opaque."""
+    """A Pillow image of any mode as RGB (H, W, 3) and alpha (H, W), or None if every pixel is opaque."""
     if image.mode == "F" or image.mode.startswith("I"):
         return np.repeat(_eight_bit(image)[:, :, None], 3, axis=2), None
     if image.mode in {"LAB", "HSV"}:
-        raise UnsupportedMediaError(f"Pictures stored as {image.mode} are not accepted.")
+        raise UnsupportedMediaError(f"Pictures in the colour space {image.mode} are not accepted. Convert it to RGB.")
     transparent = image.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info
     mode = "RGBA" if transparent else "RGB"
     width, height = image.size
@@ -384,7 +382,7 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     alpha = np.empty((height, width), np.uint8) if transparent else None
     for top in range(0, height, _ROWS):
         strip = image.crop((0, top, width, min(top + _ROWS, height)))
-        strip.info = image.info  # where the transparent colour of a palette or of a grey picture is
+        strip.info = image.info  # it holds the transparent colour of a palette or grey picture
         rows = np.asarray(strip if strip.mode == mode else strip.convert(mode))
         if alpha is None:
             pixels[top : top + _ROWS] = rows
@@ -395,7 +393,7 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
 
 
 def _eight_bit(image: Image.Image) -> Pixels:
-    """Grey of 16 or 32 bits or of floats, scaled: 16 bits by their range, floats from 0..1, others by what is there."""
+    """Grey of 16 or 32 bits or floats, scaled to 8 bits: 16 bits by 65535, floats by 1, others by their own range."""
     values = np.asarray(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
@@ -419,7 +417,7 @@ def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _png(image: Pixels, alpha: Pixels | None, profile: bytes | None) -> bytes:
-    """Run lengths instead of full deflate: of photos it makes smaller files than level 1, in half the time."""
+    """A PNG with run-length compression: for photos, smaller files than deflate level 1 in half the time."""
     stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if alpha is None else np.dstack([image[:, :, ::-1], alpha])
     speed = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     data = cv2.imencode(".png", stored, speed)[1].tobytes()
@@ -431,7 +429,7 @@ def _png(image: Pixels, alpha: Pixels | None, profile: bytes | None) -> bytes:
 
 
 def _with_profile(jpeg: bytes, profile: bytes | None) -> bytes:
-    """An ICC profile in APP2 segments after the JFIF header (ICC.1:2010, annex B.4)."""
+    """The JPEG with an ICC profile in APP2 segments after the JFIF header (ICC.1:2010, annex B.4)."""
     if profile is None:
         return jpeg
     pieces = [profile[at : at + 65519] for at in range(0, len(profile), 65519)]

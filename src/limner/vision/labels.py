@@ -1,4 +1,4 @@
-"""Label maps: pictures in which each pixel's value says what part of the head it shows."""
+"""Label maps (semantic segmentation): pictures in which each pixel's value is the class of a part of the head."""
 
 import io
 from collections.abc import Mapping
@@ -23,54 +23,56 @@ MEANINGS: Mapping[int, str] = {
     9: "lower_lip",
     10: "hair",
 }
-"""What the values are taken to mean unless the caller says otherwise; left as seen in the picture. Skin has the ears
-in it, the mouth is what shows between the lips."""
+"""The default meanings of the values; left and right as seen in the picture. Skin includes the ears; the mouth is the
+opening between the lips."""
 
-MOST_VALUES = 64
-MOST_ASPECT_DIFFERENCE = 0.02
+MAX_VALUES = 64
+MAX_ASPECT_DIFFERENCE = 0.02
 _GREY_CHANNELS = {"RGB": 3, "RGBA": 3}
 
 
 def decode(data: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
-    """The values of a map's picture, (H, W) uint8: 8-bit grey or palette (its indices), or colour whose channels are
-    equal everywhere, which is how a browser's canvas writes grey. InvalidRequestError for any other picture,
-    TooLargeError for one of more than `max_pixels`."""
+    """The values of a label map's file, (H, W) uint8.
+
+    Accepted are 8-bit grey, palette (its indices), and colour with equal channels, which a browser's canvas writes for
+    grey. InvalidRequestError for any other file, TooLargeError for more than `max_pixels`.
+    """
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.width * picture.height > max_pixels:
                 raise TooLargeError(f"The segmentation map has more than {max_pixels:,} pixels.")
             mode, values = picture.mode, np.asarray(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InvalidRequestError("The segmentation map is not a picture that can be read.") from error
+        raise InvalidRequestError("The segmentation map cannot be read as a picture.") from error
     if mode in {"L", "P"}:
         return values
     if mode in _GREY_CHANNELS and (values[..., :1] == values[..., 1:3]).all():
         return np.ascontiguousarray(values[..., 0])
     raise InvalidRequestError(
-        f"The segmentation map is not a label picture: one 8-bit channel or a palette is needed, not {mode}."
+        f"The segmentation map must have one 8-bit channel or a palette, not {mode}: it is a label picture."
     )
 
 
 def check(values: NDArray[np.uint8], photo_width: int, photo_height: int) -> list[int]:
     """The values that occur in a map, ascending.
 
-    InvalidRequestError when it is not a label picture (not (H, W) uint8; more than 64 values, as in a photo; none but
-    0) or when its aspect is not the photo's within 2 %.
+    InvalidRequestError if it is not (H, W) uint8, has more than 64 values (as a photo has) or only the value 0, or if
+    its aspect ratio differs from the photo's by more than 2 %.
     """
     if values.ndim != 2 or values.dtype != np.uint8 or values.size == 0:
-        raise InvalidRequestError("The segmentation map is not a label picture: one 8-bit channel is needed.")
+        raise InvalidRequestError("The segmentation map must have one 8-bit channel: it is a label picture.")
     height, width = values.shape
-    if abs(width * photo_height / (height * photo_width) - 1.0) > MOST_ASPECT_DIFFERENCE:
+    if abs(width * photo_height / (height * photo_width) - 1.0) > MAX_ASPECT_DIFFERENCE:
         raise InvalidRequestError(
-            f"The segmentation map is {width}×{height}, the photo {photo_width}×{photo_height}: their aspects differ "
-            f"by more than {MOST_ASPECT_DIFFERENCE:.0%}."
+            f"The segmentation map is {width}×{height}, the photo {photo_width}×{photo_height}: their aspect "
+            f"ratios differ by more than {MAX_ASPECT_DIFFERENCE:.0%}."
         )
-    counts = cv2.calcHist([values], [0], None, [256], [0, 256])  # a sixth of what np.bincount takes
+    counts = cv2.calcHist([values], [0], None, [256], [0, 256])  # six times as fast as np.bincount
     present = np.flatnonzero(counts).tolist()
-    if len(present) > MOST_VALUES:
+    if len(present) > MAX_VALUES:
         raise InvalidRequestError(
-            f"The segmentation map is not a label picture: it has {len(present)} values, more than {MOST_VALUES}."
+            f"The segmentation map has {len(present)} values; a label picture has at most {MAX_VALUES}."
         )
     if present == [0]:
-        raise InvalidRequestError("The segmentation map is empty: every pixel is 0, the background.")
+        raise InvalidRequestError("The segmentation map is empty: every pixel is 0 (background).")
     return present

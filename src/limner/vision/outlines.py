@@ -1,8 +1,6 @@
-"""Where the parts of a face lie, drawn through landmarks: one closed polygon per part.
+"""The outlines of the parts of a face, one closed polygon per part, from upright landmarks. Read `outlines`.
 
-The mesh has points for every part. The 68 points of iBUG know the jaw, brows, nose, eyes and lips; what lies between
-is drawn from them by proportion. Landmarks are upright here: eyes level, mouth below. *Left* is the picture's left.
-The indices are facts of MediaPipe's face topology and of iBUG 300-W; which of them bound a part is this file's choice.
+The 478-point mesh has points for every part; with 68 points, parts between them are estimated from proportions.
 """
 
 from collections.abc import Sequence
@@ -11,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from limner.vision.align import Points
+from limner.vision.align import MOUTH_CORNERS, Points
 
+# Indices of MediaPipe's face mesh. Which of them bound a part is a choice of this module.
 # Clockwise as seen, from the top of the forehead.
 _RIGHT_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377)
 _LEFT_OVAL = (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
@@ -34,7 +33,7 @@ _EYES = (
 _BELOW_LID = ((130, 25, 110, 24, 23, 22, 26, 112, 243), (359, 255, 339, 254, 253, 252, 256, 341, 463))
 _LID_FOLD = ((226, 31, 228, 229, 230, 231, 232, 233, 244), (446, 261, 448, 449, 450, 451, 452, 453, 464))
 _CHEEKBONE = ((143, 111, 117, 118, 119, 120, 121, 128, 245), (372, 340, 346, 347, 348, 349, 350, 357, 465))
-# From the inner end of the under-eye down the nose's side, round the wing, along the mouth fold to beside the corner.
+# From the inner end of the under-eye down the side of the nose, around the wing, along the fold to the mouth's corner.
 _NOSE_SIDE_AND_FOLD = ((47, 126, 142, 203, 206, 216, 57), (277, 355, 371, 423, 426, 436, 287))
 _FACE_EDGE = ((172, 58, 132, 93, 234, 127), (397, 288, 361, 323, 454, 356))  # upward
 _NOSE_SIDE = ((193, 188, 217, 209, 49, 129, 64, 98, 97, 2), (417, 412, 437, 429, 279, 358, 294, 327, 326, 2))
@@ -50,18 +49,16 @@ _NOSE_BASE_LINE = (132, 147, 187, 205, 98, 97, 2, 326, 327, 425, 411, 376, 361)
 _LOWER_OVAL = (361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132)
 
 _UNDER_EYE_DEPTH = np.array([0.0, 0.4, 0.75, 0.95, 1.0, 0.97, 0.86, 0.55, 0.0])
-"""The crescent's depth along the lid, from the outer to the inner end, as a share of the deepest."""
-
-MOUTH_CORNERS = {478: (61, 291), 468: (61, 291), 68: (48, 54)}
+"""The depth of the under-eye along the lid, from the outer to the inner end, as a share of its greatest depth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
     """Closed polygons, (N, 2) pixels, by part; the last point joins the first.
 
-    `parts` has: face, forehead, nose, upper_lip, lower_lip, mouth, chin, lower_face, and with left_ and right_ before
-    them brow, eye, under_eye, cheek, jaw. `mouth_line`: the mouth's corners, (2, 2), left first. `brow_level`: y of
-    the outer brow ends. `width`: of the face, pixels.
+    `parts` has the keys face, forehead, nose, upper_lip, lower_lip, mouth, chin, lower_face, and with the prefixes
+    left_ and right_: brow, eye, under_eye, cheek, jaw. `mouth_line`: the mouth's corners, (2, 2), left first.
+    `brow_level`: y of the outer ends of the brows. `width`: width of the face, pixels.
     """
 
     parts: dict[str, Points]
@@ -71,10 +68,10 @@ class Outlines:
 
 
 def outlines(landmarks: Points, forehead_reach: float = 1.0) -> Outlines:
-    """The outlines of upright landmarks: (478, 2), (468, 2) or (68, 2).
+    """The outlines from upright landmarks (eyes level, mouth below): (478, 2), (468, 2) or (68, 2).
 
-    forehead_reach: the forehead's upper edge is moved away from the brows by this factor. 1 = the mesh's upper oval,
-    which lies below most hairlines; more where a label map says how far the skin goes.
+    forehead_reach: factor for the distance of the forehead's upper edge from the brows. 1 = the upper edge of the mesh,
+    which is below most hairlines. Use more when a label map limits the skin.
     """
     return _of_68(landmarks, forehead_reach) if len(landmarks) == 68 else _of_mesh(landmarks, forehead_reach)
 
@@ -116,8 +113,10 @@ def _of_mesh(mesh: Points, forehead_reach: float) -> Outlines:
 
 
 def _of_68(points: Points, forehead_reach: float) -> Outlines:
-    """By proportion: the forehead's oval is half an ellipse over the ends of the jaw, as high above the brows as 0.8 of
-    the way from the brows to the nose's base; brows, which are single lines, get a sixth of their length as thickness.
+    """Outlines from the 68 points of iBUG 300-W.
+
+    The forehead is half an ellipse over the ends of the jaw; its height above the brows is 0.8 times the distance from
+    the brows to the nose's base. Brows, which are single lines, become a sixth of their length thick.
     """
     jaw = points[:17]
     left_brow, right_brow = points[17:22], points[26:21:-1]  # both from the outer end inward
@@ -176,12 +175,12 @@ def _of_68(points: Points, forehead_reach: float) -> Outlines:
 
 
 def _raised(edge: Points, between_brows: Points, reach: float) -> Points:
-    """The forehead's edge pushed away from between the brows: up fully, sideways half as much."""
+    """The forehead's edge scaled about the point between the brows: fully upwards, half as much sideways."""
     return _points(between_brows + (edge - between_brows) * np.array([1.0 + (reach - 1.0) * 0.5, reach]))
 
 
 def _upper_oval(left: Points, right: Points, top: float) -> Points:
-    """Half an ellipse from left to right over `top`, 13 points."""
+    """Half an ellipse from `left` to `right` with its highest point at y = `top`, 13 points."""
     angle = np.linspace(np.pi, 0.0, 13)
     middle, half = (left + right) / 2, (right - left) / 2
     return _points(middle + np.cos(angle)[:, None] * half + np.sin(angle)[:, None] * np.array([0.0, top - middle[1]]))
@@ -200,14 +199,14 @@ def _points(values: npt.ArrayLike) -> Points:
 
 
 def _even(line: Points, count: int) -> Points:
-    """An open line as `count` points evenly along it."""
+    """An open line resampled to `count` evenly spaced points."""
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     at = np.linspace(0.0, along[-1], count)
     return np.stack([np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])], axis=1)
 
 
 def _thickened(brow: Points) -> Points:
-    """A brow's line as a shape: thin at the outer end, full inside."""
+    """A polygon around a brow's line, thin at the outer end."""
     length = float(np.hypot(*(brow[-1] - brow[0])))
     half = np.array([0.02, 0.07, 0.085, 0.09, 0.075]) * length
     up = np.stack([np.zeros(5), -half], axis=1)

@@ -1,4 +1,4 @@
-"""Which way a head is turned, read off its mesh."""
+"""Head pose (yaw, pitch, roll) from a face mesh."""
 
 import math
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Pairs of mesh points that mirror each other (left, right in the picture): face edge, eyes, cheeks, mouth corners.
+# Symmetric pairs of mesh points (left, right in the picture): face edge, eyes, cheeks, mouth corners.
 _PAIRS = np.array([[127, 356], [234, 454], [93, 323], [33, 263], [133, 362], [50, 280], [61, 291], [58, 288]])
-_TOP, _BOTTOM = 10, 152  # the oval's ends: upright above one another in MediaPipe's canonical face, within 1°
+_TOP, _BOTTOM = 10, 152  # forehead and chin: vertical above each other in MediaPipe's canonical face, within 1°
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
     """Degrees; all zero = looking into the camera, upright.
 
-    yaw: positive = turned to the picture's right. pitch: positive = looking up. roll: positive = turned clockwise as
-    seen in the picture, as `Face.roll_degrees`.
+    yaw: positive = towards the picture's right. pitch: positive = up. roll: positive = clockwise as seen in the
+    picture, like `Face.roll_degrees`.
     """
 
     yaw: float
@@ -25,12 +25,12 @@ class Pose:
 
 
 def head_pose(points: NDArray[np.float32]) -> Pose:
-    """The pose of a mesh, (468 or 478, 3), z in the scale of x and y, smaller = nearer.
+    """The pose of a mesh, (468 or 478, 3); z in the scale of x and y, smaller = nearer.
 
-    The head's own axes in the picture's frame (x right, y down, z away from the camera): across is the mean of
-    mirrored pairs, down is forehead to chin made square to it. They are the columns of R = Rz(roll)·Ry·Rx, from which
-    the angles are read. Own derivation: no camera is assumed (the mesh's depth is scaled like its width, so this is an
-    orthographic view), and MediaPipe's depth being flatter than life, large turns come out some degrees too small.
+    The head's axes in the picture's frame (x right, y down, z away from the camera) are the columns of
+    R = Rz(roll)·Ry·Rx: "across" is the mean of the symmetric pairs, "down" is forehead to chin, made orthogonal to it.
+    Own derivation. It assumes an orthographic view, because the mesh's depth is scaled like its width. MediaPipe's
+    depth is flatter than real faces, so large angles come out some degrees too small.
     """
     mesh = np.asarray(points, dtype=np.float64)[:, :3]
     across = _unit((mesh[_PAIRS[:, 1]] - mesh[_PAIRS[:, 0]]).sum(axis=0))
@@ -38,7 +38,7 @@ def head_pose(points: NDArray[np.float32]) -> Pose:
     down = _unit(down - (down @ across) * across)
     roll = math.atan2(across[1], across[0])
     yaw = math.asin(float(np.clip(across[2], -1.0, 1.0)))
-    # Turned back by roll and yaw, "down" lies in the plane x = 0 and shows the pitch alone.
+    # With roll and yaw undone, "down" lies in the plane x = 0, so its angle is the pitch.
     level = math.cos(roll) * down[1] - math.sin(roll) * down[0]
     sideways = math.cos(roll) * down[0] + math.sin(roll) * down[1]
     depth = math.cos(yaw) * down[2] - math.sin(yaw) * sideways

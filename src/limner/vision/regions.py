@@ -1,6 +1,6 @@
-"""The regions of a face as masks: outlines drawn from landmarks, held within a label map where there is one.
+"""The regions of a face as masks: outlines from landmarks, clipped to a label map if there is one. Read `named`.
 
-Read `named` first. Masks are (H, W) uint8, 0 or 255, all of one frame: upright, mouth below the eyes.
+Masks are (H, W) uint8, 0 or 255, all in one upright frame.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ _FEATURES = ("left_brow", "right_brow", "left_eye", "right_eye", "nose", "upper_
 _ONLY_WITH_MAP = ("left_ear", "right_ear", "hair")
 _SKIN = ("forehead", "left_under_eye", "right_under_eye", "left_cheek", "right_cheek", "chin", "jaw")
 NAMED = (*_SKIN, *_FEATURES, *_ONLY_WITH_MAP)
-"""The scheme of names. Ears and hair need a label map; the mouth is what shows between the lips, if anything does;
-the jaw lies below the mouth's corners on both sides of the chin."""
+"""The regions of the scheme `named`. Ears and hair need a label map. The mouth is the opening between the lips, if
+there is one; the jaw lies below the mouth's corners on both sides of the chin."""
 
 SEVEN: Mapping[str, str] = {
     "1": "forehead",
@@ -31,26 +31,26 @@ SEVEN: Mapping[str, str] = {
     "6": "right_ear",
     "7": "left_ear",
 }
-"""The numbered scheme. The lower face is the lower third: from the nose's base to the chin, without the lips."""
+"""The regions of the scheme `seven`. The lower face reaches from the nose's base to the chin, without the lips."""
 
 _OWN_LABEL = frozenset((*_FEATURES, *_ONLY_WITH_MAP))
 _PAIRED = ("brow", "eye", "ear")
 _SHIFT = 4  # fillPoly takes fixed-point coordinates with this many binary places
-_GAP = 0.005  # of the face's width, left free round regions that are cut out of skin
-_FEWEST = 2e-4  # a label with less than this share of the face's width squared counts as absent
+_GAP = 0.005  # distance between neighbouring skin regions, as a share of the face's width
+_MIN_LABEL_AREA = 2e-4  # a label with a smaller area, as a share of the face's width squared, counts as absent
 
 
 def named(outlines: Outlines, shape: tuple[int, int], parts: Mapping[str, Mask] | None = None) -> dict[str, Mask]:
-    """The masks of the named scheme and of `lower_face`, those that are not empty.
+    """The masks of the regions in `NAMED` and of `lower_face`, without empty ones.
 
     outlines: in the masks' frame. shape: (height, width). parts: the label map's masks by meaning (`label_parts`).
-    With a map, features take the shape of their label where the map has it, and all else stays within skin.
+    With a map, features have the shape of their label if the map contains it; other regions are clipped to skin.
     """
     return _Face(outlines, shape, parts).regions()
 
 
 def label_parts(labels: Mask, meanings: Mapping[int, str]) -> dict[str, Mask]:
-    """A label map as one mask per meaning, left and right as seen in this frame."""
+    """A label map as one mask per meaning."""
     parts: dict[str, Mask] = {}
     for value, meaning in meanings.items():
         mask = _u8(labels == value)
@@ -60,24 +60,24 @@ def label_parts(labels: Mask, meanings: Mapping[int, str]) -> dict[str, Mask]:
 
 
 def swapped_sides(parts: Mapping[str, Mask]) -> bool:
-    """Whether the map's left and right are the person's: its left brow, eye or ear lies on the picture's right."""
-    lean = 0.0
+    """Whether the map names left and right from the person's view: its left parts lie on the right of the picture."""
+    offset = 0.0
     for feature in _PAIRED:
         left, right = parts.get(f"left_{feature}"), parts.get(f"right_{feature}")
         if left is not None and right is not None:
-            lean += _middle_x(left) - _middle_x(right)
-    return lean > 0
+            offset += _middle_x(left) - _middle_x(right)
+    return offset > 0
 
 
 def with_sides_swapped(parts: Mapping[str, Mask]) -> dict[str, Mask]:
-    """The parts with left and right exchanged in their names."""
+    """The parts with `left_` and `right_` exchanged in their names."""
     other = {f"left_{feature}": f"right_{feature}" for feature in _PAIRED}
     other |= {right: left for left, right in other.items()}
     return {other.get(name, name): mask for name, mask in parts.items()}
 
 
 def by_label(labels: Mask) -> dict[str, Mask]:
-    """One mask per value that occurs, the background's 0 aside; named by the number."""
+    """One mask per value that occurs, except 0 (background), by the value as text."""
     values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
     return {str(value): _u8(labels == value) for value in values if value}
 
@@ -85,7 +85,7 @@ def by_label(labels: Mask) -> dict[str, Mask]:
 def as_labels(
     outlines: Outlines, masks: Mapping[str, Mask], shape: tuple[int, int], meanings: Mapping[int, str]
 ) -> Mask:
-    """A label map as good as the landmarks give it: the face's outline as skin, the named masks upon it."""
+    """A label map made from landmarks: the face's outline as skin, the named masks on top of it."""
     labels = np.zeros(shape, np.uint8)
     for value, meaning in meanings.items():
         if meaning == "skin":
@@ -99,7 +99,7 @@ def as_labels(
 def own(
     landmarks: Points, regions: Mapping[str, Sequence[int]], shape: tuple[int, int], head: Mask | None
 ) -> dict[str, Mask]:
-    """The caller's regions: the polygon through the landmarks in the given order; within `head` where it is known."""
+    """The caller's regions: polygons through landmarks in the given order, clipped to `head` if it is given."""
     masks = {}
     for name, indices in regions.items():
         mask = _filled(landmarks[list(indices)], shape)
@@ -108,7 +108,7 @@ def own(
 
 
 class _Face:
-    """One face's masks in the making; each of its methods cuts some of the regions."""
+    """Builds the masks of one face; each method makes some of the regions."""
 
     def __init__(self, outlines: Outlines, shape: tuple[int, int], parts: Mapping[str, Mask] | None) -> None:
         self._outlines = outlines
@@ -116,7 +116,7 @@ class _Face:
         self._unit = outlines.width
         self._gap = max(1, round(_GAP * self._unit))
         self._skin = None if parts is None else parts.get("skin", np.zeros(shape, np.uint8))
-        enough = _FEWEST * self._unit * self._unit
+        enough = _MIN_LABEL_AREA * self._unit * self._unit
         self._labels = {
             name: mask for name, mask in (parts or {}).items() if name in _OWN_LABEL and cv2.countNonZero(mask) > enough
         }
@@ -140,27 +140,27 @@ class _Face:
         return {name: mask for name, mask in masks.items() if cv2.countNonZero(mask)}
 
     def _features(self) -> dict[str, Mask]:
-        """Brows, eyes, nose, lips: the label's shape, else the outline."""
+        """Brows, eyes, nose, lips, mouth: the shape of the label, or else the outline from landmarks."""
         masks = {}
         for name in _FEATURES:
             labelled = self._labels.get(name)
             masks[name] = self._on_skin(self._drawn(name)) if labelled is None else labelled
-        # A closed mouth is drawn as a sliver between the lips: not a region. An open one wins over drawn lips.
-        if "mouth" not in self._labels and self._is_sliver(masks["mouth"]):
+        # A closed mouth's outline is a thin line, which is no region. An open mouth is cut out of the lips.
+        if "mouth" not in self._labels and self._is_thin(masks["mouth"]):
             masks["mouth"] = np.zeros(self._shape, np.uint8)
         masks["upper_lip"] = _minus(masks["upper_lip"], masks["mouth"])
         masks["lower_lip"] = _minus(_minus(masks["lower_lip"], masks["mouth"]), masks["upper_lip"])
         return masks
 
     def _cut(self, name: str, without: Sequence[Mask]) -> Mask:
-        """A region of skin: its outline less the others, a gap kept, its largest piece."""
+        """A region of skin: its outline without the other masks, shrunk by the gap; only its largest piece."""
         mask = self._on_skin(self._drawn(name))
         for other in without:
             mask = _minus(mask, other)
         return _in_window(mask, lambda part: _largest(_eroded(part, self._gap)))
 
     def _ears(self) -> dict[str, Mask]:
-        """Skin beside the face's oval between the brows' level and a little below the mouth; only a map tells."""
+        """The ears' labels, or else skin beside the face's oval, from brow level to just below the mouth."""
         ears: dict[str, Mask] = {name: self._labels[name] for name in ("left_ear", "right_ear") if name in self._labels}
         if self._skin is None or ears:
             return ears
@@ -178,12 +178,12 @@ class _Face:
                 ears[name][columns] = ear
         return ears
 
-    def _is_sliver(self, mask: Mask) -> bool:
-        """Thinner on the mean than a hundredth of the face's width."""
+    def _is_thin(self, mask: Mask) -> bool:
+        """Whether its average thickness is below a hundredth of the face's width."""
         return cv2.countNonZero(mask) < 0.01 * self._unit * cv2.boundingRect(mask)[2]
 
     def _below_mouth(self) -> Mask:
-        """All below the line through the mouth's corners."""
+        """The half-plane below the line through the mouth's corners."""
         left, right = self._outlines.mouth_line
         along = (right - left) / max(float(np.hypot(*(right - left))), 1e-6) * 4.0 * float(max(self._shape))
         down = np.array([-along[1], along[0]])
@@ -197,16 +197,16 @@ class _Face:
 
 
 def _filled(polygon: Points, shape: tuple[int, int]) -> Mask:
-    """The polygon filled: pixels whose centre is inside or on the edge."""
+    """The filled polygon: pixels whose centre is inside or on the edge."""
     mask = np.zeros(shape, np.uint8)
-    # fillPoly puts pixel centres at whole numbers.
+    # cv2.fillPoly puts pixel centres at whole numbers.
     fixed = np.clip(np.round((polygon - 0.5) * (1 << _SHIFT)), -(1 << 24), 1 << 24).astype(np.int32)
     cv2.fillPoly(mask, [fixed], 255, lineType=cv2.LINE_8, shift=_SHIFT)
     return mask
 
 
 def _in_window(mask: Mask, change: Callable[[Mask], Mask]) -> Mask:
-    """The mask changed by a function that never adds pixels, which gets only the part that holds any."""
+    """`change` applied to the mask's bounding box only, which is faster; `change` must not add pixels."""
     mask = np.ascontiguousarray(mask)
     x, y, width, height = cv2.boundingRect(mask)
     if width == 0:
@@ -218,7 +218,7 @@ def _in_window(mask: Mask, change: Callable[[Mask], Mask]) -> Mask:
 
 
 def _largest(mask: Mask) -> Mask:
-    """The largest of the pieces that hang together."""
+    """The largest connected component."""
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     if count <= 2:
         return mask
@@ -226,7 +226,7 @@ def _largest(mask: Mask) -> Mask:
 
 
 def _eroded(mask: Mask, radius: int) -> Mask:
-    """What lies farther than `radius` from the edge; the picture's border counts as one."""
+    """Erosion by a disc; the picture's border counts as an edge."""
     return np.asarray(cv2.erode(mask, _disc(radius), borderType=cv2.BORDER_CONSTANT, borderValue=0), dtype=np.uint8)
 
 
@@ -243,7 +243,7 @@ def _disc(radius: int) -> Mask:
 
 
 def _middle_x(mask: Mask) -> float:
-    columns = np.count_nonzero(mask[::4], axis=0)  # every fourth row says enough
+    columns = np.count_nonzero(mask[::4], axis=0)  # every fourth row is accurate enough
     return float(np.arange(len(columns)) @ columns) / max(int(columns.sum()), 1)
 
 

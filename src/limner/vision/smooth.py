@@ -1,7 +1,4 @@
-"""From a mask to smooth closed outlines: traced, smoothed periodically, written as few cubic Béziers.
-
-Read `outline` first; each step below it is one function.
-"""
+"""Smooth closed outlines of a mask, as cubic Bézier curves: trace, smooth, fit. Read `outline`."""
 
 import math
 from collections.abc import Iterator
@@ -12,24 +9,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Curve: TypeAlias = NDArray[np.float64]  # (N, 2), a closed ring; its last point joins its first
-Beziers: TypeAlias = NDArray[np.float64]  # (N, 4, 2): start, two handles, end; each start is the end before it
+Curve: TypeAlias = NDArray[np.float64]  # (N, 2), a closed ring; its last point connects to its first
+Beziers: TypeAlias = NDArray[np.float64]  # (N, 4, 2): start, two control points, end; each start is the previous end
 
 Number = TypeVar("Number", np.float64, np.complex128)
 
-_DENSE = 512  # samples of a ring while it is worked on
+_SAMPLES = 512  # points of a ring while it is smoothed
 _LEVELS = 4  # each finer level of smoothing has half the wavelength
-_FEWEST_NODES, _MOST_NODES = 10, 96
-_PASS_OVER = 0.7  # of the tolerance: where smoothing strays farther, less of it is used
-_MOST_RINGS = 48  # of one mask: a head has a few, noise has thousands
-_BEND_PER_NODE = 0.7  # radians that a cubic goes round well
-_BLOCK = 8  # sides of a polygon that are looked at together for crossings
-_FLAT = 5  # straight pieces that stand for one Bézier in polygons
+_MIN_NODES, _MAX_NODES = 10, 96
+_MAX_DEVIATION = 0.7  # share of the tolerance; where smoothing deviates more, a finer level is used
+_MAX_RINGS = 48  # per mask: a head has a few, noise has thousands
+_TURN_PER_NODE = 0.7  # radians that one cubic curve approximates well
+_BLOCK = 8  # consecutive sides of a polygon that are tested together for crossings
+_PIECES = 5  # straight pieces per Bézier curve in polygons
 
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """One closed outline: as Béziers for drawing and as a polygon (points on them) for everything else."""
+    """One closed outline: as Bézier curves for drawing, and as a polygon of points on them for everything else."""
 
     beziers: Beziers
     polygon: Curve
@@ -41,17 +38,16 @@ def outline(
 ) -> list[Ring]:
     """The smooth outline of a mask, (H, W) uint8, nonzero = inside; rings in mask pixels, larger ones first.
 
-    strength: 0 (as traced, stairs removed) .. 1 (soft). unit: the face's width in mask pixels; no ring strays from
-    the mask's edge by more than 1 % of it. grain: side of the steps to be smoothed away, mask pixels (a coarse map
-    drawn large has large ones). Specks under 0.02 % of unit² are dropped, as are holes of that size. step: polygons'
-    corners are at multiples of it, mask pixels, so that what is written with few digits is what was checked. Every
-    polygon is free of self-intersections.
+    strength: 0 (only pixel steps removed) .. 1 (very smooth). unit: the face's width in mask pixels; no ring deviates
+    from the mask's edge by more than 1 % of it. grain: size of the steps to remove, mask pixels; an enlarged coarse map
+    has large ones. Areas and holes under 0.02 % of unit² are dropped. step: polygon corners are multiples of it, mask
+    pixels, so that rounding for output does not change a checked polygon. No polygon intersects itself.
     """
     speck = max(2.0, 2e-4 * unit * unit)
     rings = []
     for traced, is_hole in trace(mask, speck):
         area = _area(traced)
-        # Small shapes keep their form: 1 % of the face is a third of an eye's height.
+        # Small shapes need a smaller tolerance: 1 % of the face's width is a third of an eye's height.
         tolerance = min(0.009 * unit, max(0.05 * math.sqrt(area), 1.5 * grain))
         wavelength = max(unit * 0.02 * 12.0**strength, 6.0 * grain * min(1.0, strength * 4.0))
         rings.append(_ring(traced, is_hole, tolerance, wavelength, unit, step))
@@ -59,12 +55,12 @@ def outline(
 
 
 def trace(mask: NDArray[np.uint8], speck: float) -> list[tuple[Curve, bool]]:
-    """Every ring of the mask's edge with whether it is a hole; those of less than `speck` pixels' area are left out,
-    as are all but the largest `_MOST_RINGS`.
+    """Each ring of the mask's edge, and whether it is a hole; at most the `_MAX_RINGS` largest, none with an area under
+    `speck` pixels.
 
-    Pixel (x, y) covers the square from (x, y) to (x+1, y+1). Traced on the mask drawn twice as large, so that a line
-    one pixel wide has an inside. The ring lies three quarters of a pixel within the edge, so that smoothing hardly
-    carries it over; where the mask is too thin for that, a quarter.
+    Pixel (x, y) covers the square from (x, y) to (x+1, y+1). The mask is traced at double size, so that a line one
+    pixel wide has an inside. The ring lies 0.75 pixels inside the edge (0.25 where the mask is thin), so that
+    smoothing hardly crosses the edge.
     """
     x, y, width, height = cv2.boundingRect(mask)
     if width == 0:
@@ -74,86 +70,85 @@ def trace(mask: NDArray[np.uint8], speck: float) -> list[tuple[Curve, bool]]:
     near = np.ones((3, 3), np.uint8)
     inner = cv2.erode(part, near)
     thin = cv2.subtract(part, cv2.dilate(inner, near))
-    # Thin parts, such as a brow's tail, stay as they are, with as much round them as joins them to the rest.
+    # Thin parts, such as a brow's end, are not eroded, nor is the area that connects them to the rest.
     part = cv2.bitwise_or(inner, cv2.bitwise_and(part, cv2.dilate(thin, np.ones((5, 5), np.uint8))))
-    # Blocks that meet only at a corner would give a ring that crosses itself there: opening parts them. Not by
-    # morphologyEx, which moves the mask by half a pixel where the kernel's side is even.
+    # Blocks that touch only at a corner would give a ring that crosses itself there; opening separates them. Without
+    # morphologyEx, which shifts the mask by half a pixel when the kernel's side is even.
     block = np.ones((2, 2), np.uint8)
     part = cv2.dilate(cv2.erode(part, block, anchor=(0, 0)), block, anchor=(1, 1))
     found, hierarchy = cv2.findContours(part, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    # A ring round an area is at least as long as a circle's, and a step of the trace at most √2: most specks of a
-    # noisy map are told by their number of points alone.
-    fewest_points = max(4.0, 2.0 * math.sqrt(math.pi * 4.0 * speck) / math.sqrt(2.0) - 4.0)
+    # A ring is at least as long as a circle of the same area, and a step of the trace is at most √2. So most specks of
+    # a noisy map are recognised by their number of points alone, which is fast.
+    min_points = max(4.0, 2.0 * math.sqrt(math.pi * 4.0 * speck) / math.sqrt(2.0) - 4.0)
     rings = []
     for index, ring in enumerate(found):
-        if len(ring) >= fewest_points and cv2.contourArea(ring) >= 4.0 * speck:
+        if len(ring) >= min_points and cv2.contourArea(ring) >= 4.0 * speck:
             traced = (ring[:, 0, :].astype(np.float64) + 0.5 - 2.0) / 2.0 + (x, y)
             rings.append((traced, bool(hierarchy[0][index][3] >= 0)))
-    return sorted(rings, key=lambda ring: -_area(ring[0]))[:_MOST_RINGS]
+    return sorted(rings, key=lambda ring: -_area(ring[0]))[:_MAX_RINGS]
 
 
 def smoothed(traced: Curve, tolerance: float, wavelength: float) -> Curve:
-    """A smooth ring of `_DENSE` points, nowhere farther than `tolerance` from the traced one, as far as can be.
+    """A smooth ring of `_SAMPLES` points; it tries to stay within `tolerance` of the traced ring.
 
-    The periodic smoothing spline of the traced points: for evenly spaced points its minimiser of
-    Σ|f-p|² + λ∫|f''|² is the Fourier series with each harmonic k damped by 1/(1+(k/k₀)⁴) (Eilers, "A perfect
-    smoother", 2003, on a ring). Where it cuts a corner by a good part of the tolerance it passes over, softly, to the
-    spline of half the wavelength, and so on: straight parts stay calm, corners stay corners.
+    The periodic smoothing spline of the traced points. For evenly spaced points the minimiser of Σ|f-p|² + λ∫|f''|² is
+    the Fourier series with each harmonic k damped by 1/(1+(k/k₀)⁴) (Eilers, "A perfect smoother", 2003, applied to a
+    ring). Where it deviates by more than `_MAX_DEVIATION` of the tolerance, it is blended with the spline of half the
+    wavelength, and so on: straight parts stay smooth and corners are kept.
     """
-    even, length = _evenly(traced, _DENSE)
+    even, length = _evenly(traced, _SAMPLES)
     spectrum = np.fft.fft(even[:, 0] + 1j * even[:, 1])
-    harmonic = np.abs(np.fft.fftfreq(_DENSE, 1.0 / _DENSE))
+    harmonic = np.abs(np.fft.fftfreq(_SAMPLES, 1.0 / _SAMPLES))
     curve = _damped(spectrum, harmonic, length / wavelength)
     exact = even[:, 0] + 1j * even[:, 1]
     for level in range(1, _LEVELS + 1):
-        away = np.abs(curve - exact)
-        if away.max() <= tolerance * _PASS_OVER:
+        deviation = np.abs(curve - exact)
+        if deviation.max() <= tolerance * _MAX_DEVIATION:
             break
         finer = _damped(spectrum, harmonic, length / (wavelength * 0.5**level))
-        curve = curve + (finer - curve) * _soft(
-            away > tolerance * _PASS_OVER, harmonic, wavelength * 0.5**level / length
-        )
+        weight = _soft(deviation > tolerance * _MAX_DEVIATION, harmonic, wavelength * 0.5**level / length)
+        curve = curve + (finer - curve) * weight
     return np.stack([curve.real, curve.imag], axis=1)
 
 
 def as_beziers(curve: Curve, tolerance: float) -> Beziers:
-    """A dense smooth ring as cubic Béziers within `tolerance` of it: as few as will do, more where it bends."""
+    """A smooth ring of many points as few cubic Bézier curves within `tolerance` of it; more where it bends."""
     points = curve[:, 0] + 1j * curve[:, 1]
     count = len(points)
     step = np.abs(_following(points) - points)
     velocity = (_following(points) - _preceding(points)) / 2
     tangent: NDArray[np.complex128] = np.asarray(velocity / np.maximum(np.abs(velocity), 1e-9), dtype=np.complex128)
     bend = np.abs(np.angle(_following(tangent) * np.conj(tangent)))
-    # A fifth of the nodes go by length, the rest by bending: long straight parts need few.
+    # A fifth of the nodes is distributed by length, the rest by curvature: long straight parts need few.
     share = 0.2 * step / max(step.sum(), 1e-9) + 0.8 * np.sqrt(bend * step) / max(np.sqrt(bend * step).sum(), 1e-9)
-    way = np.concatenate([[0.0], np.cumsum(share)])
+    cumulative = np.concatenate([[0.0], np.cumsum(share)])
     along = np.concatenate([[0.0], np.cumsum(step)])
-    guess = max(_FEWEST_NODES, int(bend.sum() / _BEND_PER_NODE))
-    places = np.searchsorted(way, np.arange(guess) / guess * way[-1])
+    guess = max(_MIN_NODES, int(bend.sum() / _TURN_PER_NODE))
+    places = np.searchsorted(cumulative, np.arange(guess) / guess * cumulative[-1])
     places = np.unique(np.minimum(places, count - 1))
     while True:
         ends = np.append(places[1:], places[0] + count)
         chord = (along[ends % count] - along[places] + np.where(ends >= count, along[-1], 0.0)) / 3.0
         start, end = points[places], points[ends % count]
         control = np.stack([start, start + tangent[places] * chord, end - tangent[ends % count] * chord, end], axis=1)
-        split = (_strays(control, points, tangent, places, ends) > tolerance) & (ends - places > 3)
-        if not split.any() or len(places) >= _MOST_NODES:
+        split = (_deviation(control, points, tangent, places, ends) > tolerance) & (ends - places > 3)
+        if not split.any() or len(places) >= _MAX_NODES:
             return np.stack([control.real, control.imag], axis=2)
         places = np.unique(np.concatenate([places, (places[split] + ends[split]) // 2 % count]))
 
 
-def flattened(beziers: Beziers, pieces: int = _FLAT) -> Curve:
-    """Points on the Béziers, `pieces` per segment: (N·pieces, 2)."""
+def flattened(beziers: Beziers, pieces: int = _PIECES) -> Curve:
+    """Points on the curves, `pieces` per curve: (N·pieces, 2)."""
     points = _basis(np.arange(pieces) / pieces) @ beziers  # (N, pieces, 2)
     return points.reshape(-1, 2)
 
 
 def is_simple(polygon: Curve) -> bool:
-    """Whether no two sides of the closed polygon cross or touch, neighbours aside."""
+    """Whether no two sides of the closed polygon cross or touch, except neighbours."""
     count = len(polygon)
     ends = _following(polygon)
     low, high = np.minimum(polygon, ends), np.maximum(polygon, ends)
-    # Boxes of eight sides each, all pairs; then only the sides of boxes that overlap: far fewer than all pairs.
+    # First compare the bounding boxes of blocks of sides, then only the sides of blocks that overlap: far fewer pairs.
     first_of = np.arange(0, count, _BLOCK)
     block_low, block_high = np.minimum.reduceat(low, first_of), np.maximum.reduceat(high, first_of)
     one, other = np.nonzero(np.triu(_overlap(block_low[:, None], block_high[:, None], block_low, block_high)))
@@ -168,14 +163,14 @@ def is_simple(polygon: Curve) -> bool:
 
 
 def _ring(traced: Curve, is_hole: bool, tolerance: float, wavelength: float, unit: float, step: float) -> Ring:
-    """Smoothed, fitted and checked; each time the ring crosses itself, with less smoothing."""
+    """The ring smoothed, fitted and checked; repeated with less smoothing while it crosses itself."""
     for _ in range(4):
         beziers = as_beziers(smoothed(traced, tolerance, wavelength), max(0.0015 * unit, 0.05))
         polygon = _rounded(flattened(beziers), step)
         if len(polygon) >= 3 and is_simple(polygon):
             return Ring(beziers, polygon * step, is_hole)
         tolerance, wavelength = tolerance / 2, wavelength / 3
-    # What is left is a ring that touches itself: straight sides, ever coarser, and in the end its hull.
+    # The traced ring touches itself. Use straight sides, increasingly coarse, and at last its convex hull.
     polygon = next(_coarser(traced, unit, step)) * step
     ends = _following(polygon)
     beziers = np.stack([polygon, polygon + (ends - polygon) / 3, polygon + (ends - polygon) * 2 / 3, ends], axis=1)
@@ -192,14 +187,14 @@ def _coarser(traced: Curve, unit: float, step: float) -> Iterator[Curve]:
 
 
 def _rounded(polygon: Curve, step: float) -> Curve:
-    """The polygon in whole steps, without repeated corners: whole numbers, for which `is_simple` is exact."""
+    """The polygon in units of `step`, without repeated corners: whole numbers, for which `is_simple` is exact."""
     corners = np.round(polygon / step)
     kept: Curve = corners[(corners != _preceding(corners)).any(axis=1)]
     return kept
 
 
 def _evenly(ring: Curve, count: int) -> tuple[Curve, float]:
-    """The ring as `count` points evenly along it, and its length."""
+    """The ring resampled to `count` evenly spaced points, and its length."""
     closed = np.concatenate([ring, ring[:1]])
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     at = np.arange(count) * (along[-1] / count)
@@ -211,9 +206,9 @@ def _damped(spectrum: NDArray[np.complex128], harmonic: NDArray[np.float64], cut
 
 
 def _soft(where: NDArray[np.bool_], harmonic: NDArray[np.float64], width: float) -> NDArray[np.float64]:
-    """1 where true, falling to 0 beside it over about `width` (share of the ring)."""
-    reach = max(1, round(width * _DENSE))
-    window = np.zeros(_DENSE)
+    """1 where true, decreasing to 0 beside it over about `width` (share of the ring)."""
+    reach = max(1, round(width * _SAMPLES))
+    window = np.zeros(_SAMPLES)
     window[: reach + 1] = 1
     window[-reach:] = 1
     spread = np.fft.ifft(np.fft.fft(where.astype(np.float64)) * np.fft.fft(window)).real > 0.5
@@ -221,30 +216,30 @@ def _soft(where: NDArray[np.bool_], harmonic: NDArray[np.float64], width: float)
     return np.clip(np.fft.ifft(np.fft.fft(spread.astype(np.float64)) * blur).real, 0.0, 1.0)
 
 
-def _strays(
+def _deviation(
     control: NDArray[np.complex128],
     points: NDArray[np.complex128],
     tangent: NDArray[np.complex128],
     places: NDArray[np.intp],
     ends: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """How far each Bézier leaves the curve: measured square to it, at points of the same share of the way."""
+    """The largest distance of each Bézier curve from the ring, normal to it, at five points of equal parameter."""
     at = np.array([0.2, 0.35, 0.5, 0.65, 0.8])
     on_bezier = control @ _basis(at).T
     on_curve = np.round(places[:, None] + (ends - places)[:, None] * at).astype(np.intp) % len(points)
     offset = (on_bezier - points[on_curve]) * np.conj(tangent[on_curve])
-    away: NDArray[np.float64] = np.abs(offset.imag).max(axis=1)
-    return away
+    distance: NDArray[np.float64] = np.abs(offset.imag).max(axis=1)
+    return distance
 
 
 def _basis(at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bernstein polynomials of degree 3 at each place: (len(at), 4)."""
+    """The Bernstein polynomials of degree 3 at each parameter: (len(at), 4)."""
     rest = 1.0 - at
     return np.stack([rest**3, 3 * rest**2 * at, 3 * rest * at**2, at**3], axis=1)
 
 
 def _following(values: NDArray[Number]) -> NDArray[Number]:
-    """For each point of a ring the one after it. (np.roll does the same, five times slower on short arrays.)"""
+    """For each point of a ring the next one. (np.roll does the same, but five times slower on short arrays.)"""
     return np.concatenate((values[1:], values[:1]))
 
 
@@ -257,13 +252,13 @@ def _area(ring: Curve) -> float:
 
 
 def _signed_area(ring: Curve) -> float:
-    """Positive when the ring runs clockwise as seen, y being down."""
+    """Positive if the ring runs clockwise as seen (y points down)."""
     x, y = ring[:, 0] - ring[0, 0], ring[:, 1] - ring[0, 1]
     return float(np.dot(x, _following(y)) - np.dot(y, _following(x))) / 2
 
 
 def _overlap(low: Curve, high: Curve, other_low: Curve, other_high: Curve) -> NDArray[np.bool_]:
-    """Whether boxes, given by their corners in the last axis, have a point in common."""
+    """Whether boxes, given by their corners in the last axis, have a common point."""
     found: NDArray[np.bool_] = (
         (low[..., 0] <= other_high[..., 0])
         & (other_low[..., 0] <= high[..., 0])
@@ -274,7 +269,7 @@ def _overlap(low: Curve, high: Curve, other_low: Curve, other_high: Curve) -> ND
 
 
 def _cross(a: Curve, b: Curve, c: Curve, d: Curve) -> NDArray[np.bool_]:
-    """Whether segments ab and cd, row by row, have a point in common; their boxes are known to overlap."""
+    """Whether segments ab and cd, row by row, have a common point; their boxes must overlap."""
 
     def side(p: Curve, q: Curve, r: Curve) -> NDArray[np.float64]:
         return (q[:, 0] - p[:, 0]) * (r[:, 1] - p[:, 1]) - (q[:, 1] - p[:, 1]) * (r[:, 0] - p[:, 0])

@@ -1,6 +1,6 @@
-"""The drawing: regions over the photo as SVG 1.1, without scripts and without references to anything outside.
+"""Write the regions over the photo as SVG 1.1, without scripts or external references. Read `document`.
 
-Read `document` first. Every text that comes from outside is escaped, every colour checked.
+Text from the request is escaped and colours are validated.
 """
 
 import base64
@@ -17,15 +17,18 @@ from limner.domain.errors import InvalidRequestError
 from limner.vision.align import Points
 from limner.vision.smooth import Beziers, Ring
 
-_COLOUR = re.compile(r"#[0-9A-Fa-f]{3}(?:[0-9A-Fa-f]{3})?|[A-Za-z]{3,24}")
-_POLE_GRID = 96  # the pole is looked for on a grid of this size, then no label is off by more than a percent
-_SMALL = 40  # px; a tenth of a pixel shows on a ring that is no larger
+COLOUR_PATTERN = r"^(#[0-9A-Fa-f]{3}|#[0-9A-Fa-f]{6}|[A-Za-z]{3,20})$"
+"""A colour: `#rgb`, `#rrggbb` or a CSS colour name; the longest one has 20 letters."""
+
+_COLOUR = re.compile(COLOUR_PATTERN)
+_POLE_GRID = 96  # side of the grid on which the pole is searched; the error is about 1 % of the region's size
+_SMALL = 40  # px; on a ring of at most this size a tenth of a pixel is visible
 _FIRST_LETTER = re.compile(r"[A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How regions are drawn. Colours are `#rgb`, `#rrggbb` or a name; lengths are pixels as drawn."""
+    """How regions are drawn. Colours match `COLOUR_PATTERN`; lengths are pixels of the drawn SVG."""
 
     fill: str = "#A16AA9"
     opacity: float = 0.5
@@ -33,17 +36,19 @@ class Style:
     stroke_width: float = 2.0
     dash: tuple[float, ...] = (5.0, 5.0)
     label: str = "#FFFFFF"
-    fills: Mapping[str, str] = field(default_factory=dict)  # fills of single regions, by name
+    fills: Mapping[str, str] = field(default_factory=dict)  # by region, instead of `fill`
 
     def checked(self) -> "Style":
-        """Itself; InvalidRequestError when a colour or a number cannot be drawn."""
+        """Itself; InvalidRequestError if a colour or a number is invalid."""
         for colour in (self.fill, self.stroke, self.label, *self.fills.values()):
             if not _COLOUR.fullmatch(colour):
-                raise InvalidRequestError(f"{colour!r} is not a colour: give #rgb, #rrggbb or a colour's name.")
+                raise InvalidRequestError(f"{colour!r} is not a colour. Use #rgb, #rrggbb or a colour name.")
         if not 0.0 <= self.opacity <= 1.0:
-            raise InvalidRequestError("The opacity must be from 0 to 1.")
+            raise InvalidRequestError("`opacity` must be from 0 to 1.")
         if not 0.0 <= self.stroke_width <= 100.0 or len(self.dash) > 16 or any(not 0 <= d <= 1000 for d in self.dash):
-            raise InvalidRequestError("The stroke must be at most 100 wide, its dashes at most 16 and 1000 long.")
+            raise InvalidRequestError(
+                "`stroke_width` must be from 0 to 100, and `dash` at most 16 lengths from 0 to 1000."
+            )
         return self
 
 
@@ -55,7 +60,7 @@ STYLES: Mapping[str, Style] = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One region to draw: its key (id and `data-region`), its title, the text on it (or none), its rings."""
+    """One region to draw: its key (for `id` and `data-region`), its title, the text on it (or None), its rings."""
 
     key: str
     title: str
@@ -65,7 +70,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """The picture below the regions, as encoded bytes, drawn over the whole view."""
+    """The encoded picture below the regions; it covers the whole view box."""
 
     data: bytes
     media_type: str
@@ -82,12 +87,13 @@ def document(
     size: tuple[int, int] | None = None,
     title: str = "Facial contours",
 ) -> str:
-    """The SVG text. width, height: the view, in the pixels of the rings. size: drawn width and height, else the view's.
+    """The SVG document. width, height: the view box, in the pixels of the rings. size: drawn width and height, default
+    the view box.
 
-    clip: outlines that the photo is cut to, each a polygon (N, 2) or rings; it shows where it is inside all of them.
+    clip: outlines that the photo is clipped to, each a polygon (N, 2) or rings; only the part inside all of them shows.
     """
     drawn = size or (width, height)
-    thin = width / drawn[0]  # a pixel as drawn, in pixels of the view
+    pixel = width / drawn[0]  # a drawn pixel, in units of the view box
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
@@ -96,11 +102,11 @@ def document(
     ]
     if photo is not None:
         lines += _photo(photo, width, height, clip)
-    dash = ",".join(_number(length * thin) for length in style.dash) if any(style.dash) else "none"
-    # fill-opacity and not opacity, so that the stroke stays as strong as it is asked for.
+    dash = ",".join(_number(length * pixel) for length in style.dash) if any(style.dash) else "none"
+    # fill-opacity instead of opacity, so that it does not apply to the stroke.
     lines.append(
         f'<g class="regions" fill="{style.fill}" fill-opacity="{_number(style.opacity)}" fill-rule="evenodd" '
-        f'stroke="{style.stroke}" stroke-width="{_number(style.stroke_width * thin)}" stroke-dasharray="{dash}" '
+        f'stroke="{style.stroke}" stroke-width="{_number(style.stroke_width * pixel)}" stroke-dasharray="{dash}" '
         'stroke-linejoin="round">'
     )
     font = max(8.0, 0.022 * max(width, height))
@@ -111,11 +117,10 @@ def document(
 
 
 def inner_pole(rings: Sequence[Ring]) -> tuple[float, float, float, float]:
-    """The visual centre of the rings' inside: x, y, the distance to the edge there, and the room to its sides.
+    """The pole of inaccessibility: x, y, its distance to the edge, and its horizontal distance to the edge.
 
-    Where the distance transform of the rings drawn small is greatest: inside even where the centroid is not. A long
-    shape has a whole ridge of such places, so of those within a twentieth of the greatest distance the one nearest
-    to the centroid is taken.
+    It maximises the distance transform of the rings drawn on a small grid, so it is always inside, unlike the centroid.
+    A long shape has many such points: of those within 5 % of the maximum, the one nearest to the centroid is used.
     """
     polygons = [ring.polygon for ring in rings]
     low = np.min([polygon.min(axis=0) for polygon in polygons], axis=0)
@@ -136,9 +141,9 @@ def inner_pole(rings: Sequence[Ring]) -> tuple[float, float, float, float]:
 
 
 def path_data(beziers: Beziers) -> str:
-    """One closed ring as path commands: absolute start, relative curves with one decimal, or two if it is small.
+    """One closed ring as path commands: absolute start, relative curves, one decimal or two for a small ring.
 
-    Relative to the rounded points, not the exact ones, so that rounding does not add up.
+    Curves are relative to the rounded points, so that rounding errors do not accumulate.
     """
     digits = 1 if np.ptp(beziers[:, 0], axis=0).max() > _SMALL else 2
     points = np.round(beziers * 10**digits).astype(np.int64)
@@ -159,7 +164,7 @@ def _region(shape: Shape, style: Style, font: float, width: int) -> list[str]:
     ]
     if shape.text is not None:
         x, y, around, beside = inner_pole(shape.rings)
-        # A letter is about 0.55 of the font's size wide and 0.7 high.
+        # A letter is about 0.55 of the font size wide and 0.7 high.
         fitting = max(0.4 * font, min(font, 3.4 * beside / max(len(shape.text), 1), 2.2 * around))
         x = float(np.clip(x, fitting, max(width - fitting, fitting)))
         lines.append(
@@ -191,21 +196,21 @@ def _photo(photo: Photo, width: int, height: int, clip: Sequence[Points | Sequen
 
 
 def _identifier(key: str) -> str:
-    """An XML id for a region, another for each key: letters, digits, `_` and `-` kept, all else by its number between
-    dots; `region.` before a key that does not start with a letter."""
+    """An XML id that is unique per key: letters, digits, `_` and `-` are kept, other characters become their code point
+    between dots, and a key that does not start with a letter gets the prefix `region.`."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else f".{ord(c):x}." for c in key)
     return name if _FIRST_LETTER.match(name) else f"region.{name}"
 
 
 def _number(value: float) -> str:
-    """At most two decimals, none that say nothing."""
+    """At most two decimals, without trailing zeros."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in {"-0", ""} else text
 
 
 @lru_cache(maxsize=8192)
 def _decimal(value: int, digits: int) -> str:
-    """A whole number of tenths or hundredths as decimal, as short as SVG allows: `.5`, `-3`, `12.4`."""
+    """`value` / 10**`digits` in the shortest form that SVG allows: `.5`, `-3`, `12.4`."""
     whole, rest = divmod(abs(value), 10**digits)
     text = f"{whole or ''}.{rest:0{digits}}".rstrip("0") if rest else str(whole)
     return f"-{text}" if value < 0 else text

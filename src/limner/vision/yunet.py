@@ -1,7 +1,6 @@
-"""YuNet, the default detector: small, quick, boxes and five points.
+"""YuNet, the default detector: small and fast; boxes and five landmarks.
 
-Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 2023. Weights
-`face_detection_yunet_2023mar.onnx` of opencv_zoo (MIT); decoding after OpenCV's `face_detect.cpp` (Apache-2.0).
+Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research, 2023.
 """
 
 from pathlib import Path
@@ -19,17 +18,17 @@ _OUTPUTS = [f"{kind}_{stride}" for stride in _STRIDES for kind in ("cls", "obj",
 
 
 class YuNet:
-    """One loaded network; may be used from several threads."""
+    """One loaded network; safe to use from several threads."""
 
     def __init__(self, weights_folder: Path) -> None:
         self._session = runtime.session(weights.path(weights_folder, "yunet"))
 
     def detect(self, image: npt.NDArray[np.uint8], min_score: float) -> list[Face]:
-        """Faces in `image` (H, W, 3) uint8 RGB, taken at the size it has; best score first. Boxes may leave it."""
+        """Faces in `image` (H, W, 3) uint8 RGB at its own size; best score first. Boxes may exceed the picture."""
         return hits.faces(self.hits(image, min_score))
 
     def hits(self, image: npt.NDArray[np.uint8], min_score: float, shape: tuple[int, int] | None = None) -> Hits:
-        """As `detect`, as rows. The picture is padded on the right and below with black to `shape` (height, width)."""
+        """`detect` as rows of `hits`. The picture is padded right and below with black to `shape` (height, width)."""
         rows, columns = shape or _padded(image)
         blob = np.zeros((1, 3, rows, columns), np.float32)  # BGR, 0..255
         for channel in range(3):
@@ -47,11 +46,11 @@ def _padded(image: npt.NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _decoded(stride: int, columns: int, outputs: list[npt.NDArray[np.float32]], min_score: float) -> Hits:
-    """One stride's cells, row by row, to hits of at least `min_score`.
+    """Hits of at least `min_score` from the cells of one stride.
 
-    `outputs` are cls (N, 1), obj (N, 1), bbox (N, 4) and kps (N, 10); boxes and points are relative to the cell.
-    The threshold comes before everything else: few of the tens of thousands of cells are worth decoding. The network
-    names the person's right eye first, which is the one on the left of the picture.
+    `outputs`, cells in row-major order: cls (N, 1), obj (N, 1), bbox (N, 4), kps (N, 10); boxes and points are relative
+    to the cell. The eye on the left of the picture comes first. The threshold is applied before decoding, because few
+    of the tens of thousands of cells pass it. Ported from OpenCV's `face_detect.cpp` (Apache-2.0).
     """
     cls, obj, bbox, kps = outputs
     scores = np.sqrt(cls[:, 0].clip(0, 1) * obj[:, 0].clip(0, 1))

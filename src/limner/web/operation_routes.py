@@ -31,12 +31,19 @@ async def list_operations(request: Request, services: ServicesDep) -> Response:
             "summary": each.summary,
             "version": each.version,
             "url": f"{services.base_url(request)}/v1/{each.name}",
-            "parameters": each.params.model_json_schema(),
+            "parameters": _schema_with_limit(each, services.limits.max_bytes),
             "result": each.result.model_json_schema(),
         }
         for each in services.catalogue.values()
     ]
     return Response(to_json({"operations": listed}), media_type="application/json")
+
+
+def _schema_with_limit(operation: Operation[Any, Any], max_bytes: int) -> dict[str, Any]:
+    """The JSON Schema of the parameters; `x-max-bytes` of a picture is the size limit of its file."""
+    schema = operation.params.model_json_schema()
+    schema["$defs"]["ImageRef"]["x-max-bytes"] = max_bytes
+    return schema
 
 
 def add_operation(routes: APIRouter, operation: Operation[Any, Any]) -> None:

@@ -8,7 +8,7 @@
  * @typedef {{name: string, summary: string, version: number, url: string, parameters: object, result: object}} Operation
  */
 
-/** What the server, or the way to it, said no with. `status` 0: the server was not reached. */
+/** An error of the server or of the connection to it. `status` 0: the server was not reached. */
 export class Problem extends Error {
   constructor({ status = 0, title = "Something went wrong", detail = "", retryable = false, retryAfterS = null }) {
     super(detail || title);
@@ -16,10 +16,10 @@ export class Problem extends Error {
   }
 
   static unreachable() {
-    return new Problem({ title: "Server out of reach", detail: "The server did not answer.", retryable: true });
+    return new Problem({ title: "No connection to the server", detail: "The server did not answer. Check that it is running, then try again.", retryable: true });
   }
 
-  /** From a response's status, body text and Retry-After; a proxy's HTML page becomes a plain sentence. */
+  /** From a response's status, body text and Retry-After; an HTML error page of a proxy becomes one sentence. */
   static from(status, text, retryAfter) {
     let body = {};
     try { body = JSON.parse(text) ?? {}; } catch { /* not JSON */ }
@@ -34,7 +34,9 @@ export class Problem extends Error {
   }
 }
 
-/** An absolute address from one relative to the service's root. The way this page came is the way that works. */
+const UNEXPECTED = "The answer is not JSON. Another program or a proxy may have sent it.";
+
+/** An absolute URL from one relative to the service's root, on the host and path by which this page was opened. */
 export const address = (path) => new URL(path, document.baseURI).href;
 
 export const artifactAddress = (job, artifact) =>
@@ -54,7 +56,7 @@ async function call(method, url) {
   try {
     return text ? JSON.parse(text) : null;
   } catch {
-    throw new Problem({ status: response.status, title: "Not an answer of this service" });
+    throw new Problem({ status: response.status, title: "Unexpected answer", detail: UNEXPECTED });
   }
 }
 
@@ -85,7 +87,7 @@ export async function notReady() {
 }
 
 /**
- * Submit a job. XMLHttpRequest because fetch tells nothing about an upload's progress.
+ * Submit a job. With XMLHttpRequest, because fetch does not report the progress of an upload.
  * @param {string} operation
  * @param {{fields: [string, string|Blob, string?][], token: string}} content a repeat with the same `token` returns the
  *   same job, so sending again after a broken connection is safe
@@ -109,7 +111,7 @@ export function submit(operation, { fields, token }, onProgress) {
       try {
         resolve(JSON.parse(responseText));
       } catch {
-        reject(new Problem({ status, title: "Not an answer of this service" }));
+        reject(new Problem({ status, title: "Unexpected answer", detail: UNEXPECTED }));
       }
     };
     const form = new FormData();

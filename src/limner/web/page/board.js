@@ -1,15 +1,15 @@
 /**
- * The pictures: which jobs and uploads have a card, in which order, and what the live feed changes on them.
+ * The list of pictures: which jobs and uploads have a card, their order, and how live events change them.
  *
  * @typedef {object} Record
  * @property {?import("./api.js").Job} job once the server has it
- * @property {?import("./uploads.js").Upload} upload when this page sent it
+ * @property {?import("./uploads.js").Upload} upload if this page sent it
  * @property {boolean} mine
- * @property {boolean} whole whether `job` is all that the server knows (an event carries less)
+ * @property {boolean} whole whether `job` is complete; an event contains only a part of it
  * @property {?string} localUrl the photo itself, for an upload
  * @property {?string} name the file's name, for an upload
  * @property {number} lastEvent
- * @property {string} order its time, ISO 8601: the newest stands first
+ * @property {string} order sort key, an ISO 8601 time: the newest card is first
  * @property {Card} card
  */
 
@@ -18,8 +18,8 @@ import { Card, ended } from "./card.js";
 import { byId, memory, plural, say } from "./dom.js";
 
 const PAGE = 30;
-const CARDS_LIVE = 60; // beyond these, a new card makes the oldest one leave
-const CARDS_MOST = 300; // also when asked for older ones
+const CARDS_LIVE = 60; // a new card beyond this number removes the oldest one
+const CARDS_MAX = 300; // also after "Show older"
 const FETCHES_AT_ONCE = 3;
 const MINE_REMEMBERED = 300;
 const FLUSH_MS = 40;
@@ -29,7 +29,7 @@ export class Board {
   #records = new Map();
   #byElement = new WeakMap();
   #list = byId("cards");
-  #room = CARDS_LIVE;
+  #capacity = CARDS_LIVE;
   #cursor = undefined; // of the next older page; undefined: from the newest; null: there is none
   #mine = new Set(memory.get("mine", []));
   #changed = new Set();
@@ -55,9 +55,9 @@ export class Board {
 
   get(id) { return this.#records.get(id); }
 
-  // ---- what the server tells -------------------------------------------------------------------------------------
+  // ---- from the server -------------------------------------------------------------------------------------------
 
-  /** The newest page: new ones enter, known ones are set right, ones erased elsewhere leave. */
+  /** Load the newest page: add new jobs, update known ones, remove those that were erased elsewhere. */
   async refresh() {
     const known = new Set(this.#records.keys());
     const page = await api.jobs({ limit: PAGE });
@@ -83,7 +83,7 @@ export class Board {
         this.#cursor = page.next_cursor;
         fresh = page.jobs.filter((job) => !this.#records.has(job.id));
       } while (fresh.length === 0 && this.#cursor);
-      this.#room = Math.min(CARDS_MOST, Math.max(this.#room, this.#records.size + fresh.length));
+      this.#capacity = Math.min(CARDS_MAX, Math.max(this.#capacity, this.#records.size + fresh.length));
       for (const job of fresh) this.put(job, true);
       this.#records.get(fresh[0]?.id)?.card.frame.focus({ preventScroll: true });
       say(`${plural(fresh.length, "older picture")} added.`);
@@ -95,11 +95,11 @@ export class Board {
     }
   }
 
-  /** An Event of the live feed. */
+  /** Apply an event of the live feed. */
   apply(event) {
     const { id } = event.job;
     const record = this.#records.get(id);
-    if (!event.job.status) { // the job was erased; of its events only the skeleton is left
+    if (!event.job.status) { // the job was erased: its old events have no content
       if (record && !record.upload) this.#remove(record);
       return;
     }
@@ -117,25 +117,25 @@ export class Board {
     if (Number.isFinite(event.id)) put.lastEvent = Math.max(put.lastEvent, event.id);
   }
 
-  /** A job as the server has it; `whole` when it is all of it. @returns {Record} */
+  /** Add or update a job from the server; `whole` if it is complete. @returns {Record} */
   put(job, whole) {
     let record = this.#records.get(job.id);
     if (!record) {
       record = this.#enter(job.id, { job, whole, order: job.created_at ?? "", mine: this.#mine.has(job.id) });
-    } else if (ended(job) || !ended(record.job)) { // what has ended does not begin again
+    } else if (ended(job) || !ended(record.job)) { // an older state must not replace a final one
       const wasEnded = ended(record.job);
       record.job = { ...record.job, ...job };
-      record.whole = whole || (record.whole && wasEnded); // an event that ends a job does not bring its result
-      if (!wasEnded && ended(job)) this.#tellEnd(record);
+      record.whole = whole || (record.whole && wasEnded); // the event of a job's end does not contain its result
+      if (!wasEnded && ended(job)) this.#announceEnd(record);
     }
     this.#touch(record);
     if (!record.whole && ended(record.job)) this.#watch.observe(record.card.element);
     return record;
   }
 
-  // ---- what this page sends --------------------------------------------------------------------------------------
+  // ---- from this page ---------------------------------------------------------------------------------------------
 
-  /** Enter an upload, or show that it has changed. */
+  /** Add an upload, or show its new state. */
   upload(upload) {
     const record = this.#records.get(upload.key) ?? (upload.state === "sent" ? null : this.#enter(upload.key, {
       upload, mine: true, name: upload.name, order: this.#newest(),
@@ -144,7 +144,7 @@ export class Board {
     if (record) this.#touch(record);
   }
 
-  /** The upload has become a job, perhaps one that has a card already. */
+  /** The server has accepted the upload as a job, which may have a card already. */
   sent(upload, job) {
     this.#mine.add(job.id);
     memory.set("mine", [...this.#mine].slice(-MINE_REMEMBERED));
@@ -156,17 +156,17 @@ export class Board {
     }
     this.#records.delete(upload.key);
     if (twin) {
-      // The feed was quicker than the answer, or the same photo had been sent before: one card, the newer place.
+      // The event came before the answer, or the same photo was sent before: keep one card, at the newer position.
       Object.assign(record, { job: twin.job, whole: twin.whole, lastEvent: twin.lastEvent });
       this.#leave(twin);
     }
     this.#records.set(job.id, record);
-    if (twin && !ended(job)) this.put({ ...job, ...twin.job }, twin.whole); // events told more than the answer
+    if (twin && !ended(job)) this.put({ ...job, ...twin.job }, twin.whole); // the events are newer than the answer
     else this.put(job, true);
-    if (ended(record.job)) this.#tellEnd(record);
+    if (ended(record.job)) this.#announceEnd(record);
   }
 
-  /** The upload was dropped before its turn came. */
+  /** Remove the card of an upload that was cancelled before it was sent. */
   forget(upload) {
     const record = this.#records.get(upload.key);
     if (record) this.#remove(record);
@@ -196,8 +196,8 @@ export class Board {
         await api.erase(record.job.id);
       } catch (problem) {
         if (problem.status !== 404) {
-          record.card.detail.textContent = `Not deleted: ${problem.message}`;
-          say(`Not deleted: ${problem.message}`);
+          record.card.detail.textContent = `It was not deleted. ${problem.message}`;
+          say(`It was not deleted. ${problem.message}`);
           return;
         }
       }
@@ -206,13 +206,13 @@ export class Board {
     say("Deleted.");
   }
 
-  /** All that the server knows of a job. */
+  /** The complete job. */
   async whole(record) {
     if (!record.whole) this.put(await api.job(record.job.id), true);
     return record.job;
   }
 
-  /** Show once a second how long a held upload still waits. */
+  /** Called once a second: update the countdown of uploads that wait for the next try. */
   tick() {
     for (const record of this.#records.values()) if (record.upload?.state === "held") this.#touch(record);
   }
@@ -233,7 +233,7 @@ export class Board {
     return record;
   }
 
-  /** Own clock or the server's, whichever is ahead: what was just added stands first. */
+  /** A sort key for a card that must be first, even if the server's clock is ahead of this computer's. */
   #newest() {
     const first = this.#byElement.get(this.#list.firstElementChild)?.order ?? "";
     const now = new Date().toISOString();
@@ -241,7 +241,7 @@ export class Board {
   }
 
   #trim() {
-    if (this.#records.size <= this.#room) return;
+    if (this.#records.size <= this.#capacity) return;
     const ownWork = (record) => record.mine && !ended(record.job);
     const last = [...this.#list.children].reverse().map((element) => this.#byElement.get(element)).find((record) => !ownWork(record));
     if (!last) return;
@@ -268,7 +268,7 @@ export class Board {
     record.localUrl = null;
   }
 
-  /** Many events in a burst change the page once. A timer, because a hidden tab has no animation frames. */
+  /** Render later, so that many events render a card once. A timer, because a hidden tab has no animation frames. */
   #touch(record) {
     this.#changed.add(record);
     this.#flush ??= setTimeout(() => {
@@ -286,17 +286,17 @@ export class Board {
     const shown = [...this.#records.values()].filter((record) => !mineOnly || record.mine).length;
     byId("empty").hidden = shown > 0 || !this.#loaded;
     const older = this.#loaded && this.#cursor !== null && this.#records.size > 0;
-    byId("more").hidden = !older || this.#room >= CARDS_MOST;
-    byId("more-end").hidden = !older || this.#room < CARDS_MOST;
+    byId("more").hidden = !older || this.#capacity >= CARDS_MAX;
+    byId("more-end").hidden = !older || this.#capacity < CARDS_MAX;
   }
 
-  #tellEnd(record) {
+  #announceEnd(record) {
     if (!record.mine) return;
     record.card.render();
     say(`${record.name ?? "A photo"}: ${record.card.title.textContent}.`);
   }
 
-  /** Fetch the rest of a job whose card is in sight. */
+  /** Fetch the complete job of a card that is visible. */
   #want(record) {
     this.#watch.unobserve(record.card.element);
     if (record.whole || this.#wanted.includes(record)) return;

@@ -1,21 +1,21 @@
-/** Photos from the camera: a live picture where the browser gives one, else the phone's own camera app or a file. */
+/** Photos from the camera, or, if the browser does not allow it, from the phone's camera app or a file. */
 
 import { byId, plural, say } from "./dom.js";
 
-const SAID = {
+const MESSAGES = {
   NotAllowedError: "The browser does not let this page use the camera. Allow it in the address bar, or choose a photo instead.",
-  NotFoundError: "There is no camera here. Choose a photo instead.",
+  NotFoundError: "No camera was found. Choose a photo instead.",
   NotReadableError: "Another program is using the camera. Close it and try again, or choose a photo instead.",
-  insecure: "Browsers open the camera only over https or on this machine itself. Choose a photo instead; a phone then offers its camera.",
+  insecure: "Browsers allow the camera only over HTTPS or on the same computer. Choose a photo instead; a phone then offers its camera app.",
 };
 
 export class Camera {
-  #dialog = byId("booth");
-  #video = byId("booth-video");
-  #words = byId("booth-words");
-  #shoot = byId("booth-shoot");
-  #switch = byId("booth-switch");
-  #instead = byId("booth-app");
+  #dialog = byId("camera-dialog");
+  #video = byId("camera-video");
+  #words = byId("camera-words");
+  #shoot = byId("camera-shoot");
+  #switch = byId("camera-switch");
+  #instead = byId("camera-app");
   #stream = null;
   #facing = "user";
   #device = null;
@@ -51,7 +51,7 @@ export class Camera {
     this.#shoot.hidden = false;
     this.#shoot.disabled = true;
     this.#instead.hidden = true;
-    this.#words.textContent = "Asking for the camera…";
+    this.#words.textContent = "Waiting for permission to use the camera…";
     try {
       if (!navigator.mediaDevices?.getUserMedia) throw Object.assign(new Error(), { name: "insecure" });
       const which = this.#device ? { deviceId: { exact: this.#device } } : { facingMode: this.#facing };
@@ -73,7 +73,7 @@ export class Camera {
       this.#switch.hidden = (await this.#cameras()).length < 2;
     } catch (error) {
       if (error.name === "AbortError" || !this.#dialog.open) return;
-      this.#words.textContent = SAID[error.name] ?? `The camera did not start: ${error.message}`;
+      this.#words.textContent = MESSAGES[error.name] ?? `The camera did not start: ${error.message} Choose a photo instead.`;
       this.#shoot.hidden = true;
       this.#switch.hidden = true;
       this.#instead.hidden = false;

@@ -1,4 +1,4 @@
-/** One job, or one photo on its way to become a job, as a card. `render` may be called as often as one likes. */
+/** A card shows one job, or one upload that is not a job yet. `render` can be called at any time. */
 
 import { artifactAddress } from "./api.js";
 import { clock, copyButton, duration, el, sentence } from "./dom.js";
@@ -9,34 +9,34 @@ export const ended = (job) => ENDED.has(job?.status);
 
 const span = (from, to) => (from && to ? Date.parse(to) - Date.parse(from) : Number.NaN);
 
-/** How long the work took, and in a longer sentence also how long it waited. */
+/** How long the job ran (`short`), and also how long it waited (`long`). */
 export function timing(job) {
   const worked = span(job.started_at, job.finished_at);
   const waited = span(job.created_at, job.started_at);
   return {
     short: duration(worked),
-    long: [Number.isFinite(waited) && `waited ${duration(waited)}`, Number.isFinite(worked) && `worked ${duration(worked)}`]
+    long: [Number.isFinite(waited) && `waited ${duration(waited)}`, Number.isFinite(worked) && `ran ${duration(worked)}`]
       .filter(Boolean).join(", "),
   };
 }
 
-/** What a record is at, in words, and how far: `bar` 0..1, "endless", or none. */
-function situation({ job, upload }, retryWords) {
+/** A record's state as text, and its progress bar: 0..1, "endless", or none. */
+function stateOf({ job, upload }, retryWords) {
   if (!job) {
-    if (upload.state === "waiting") return { words: "Waiting its turn", tone: "busy" };
+    if (upload.state === "waiting") return { words: "Waiting to be sent", tone: "busy" };
     if (upload.state === "sending") {
       return upload.progress < 1
         ? { words: `Sending ${Math.round(upload.progress * 100)} %`, bar: upload.progress, tone: "busy" }
-        : { words: "Sent", bar: "endless", tone: "busy" };
+        : { words: "Sent, waiting for the answer", bar: "endless", tone: "busy" };
     }
-    if (upload.state === "held") return { words: "Queued here", detail: retryWords, bar: "endless", tone: "busy" };
-    return { words: upload.problem?.title ?? "Not taken", detail: upload.problem?.detail, tone: "bad" };
+    if (upload.state === "held") return { words: "Not sent yet", detail: retryWords, bar: "endless", tone: "busy" };
+    return { words: upload.problem?.title ?? "Not accepted", detail: upload.problem?.detail, tone: "bad" };
   }
   switch (job.status) {
     case "queued": return { words: "Queued", bar: "endless", tone: "busy" };
     case "running": {
       const part = job.progress > 0 && job.progress < 1 ? job.progress : null;
-      return { words: part ? `Working, ${Math.round(part * 100)} %` : "Working", bar: part ?? "endless", tone: "busy" };
+      return { words: part ? `Running, ${Math.round(part * 100)} %` : "Running", bar: part ?? "endless", tone: "busy" };
     }
     case "failed": return { words: job.error?.title ?? "Failed", detail: job.error?.detail, tone: "bad" };
     case "cancelled": return { words: "Cancelled", tone: "still" };
@@ -45,8 +45,8 @@ function situation({ job, upload }, retryWords) {
 }
 
 export class Card {
-  #shown = null; // the picture's address
-  #buttons = ""; // which actions are there
+  #shown = null; // the URL of the picture
+  #buttons = ""; // which buttons are shown
 
   /**
    * @param {import("./board.js").Record} record
@@ -69,7 +69,7 @@ export class Card {
   render() {
     const { record } = this;
     const { job, upload, mine, localUrl } = record;
-    const { words, detail, bar, tone } = situation(record, this.#retryWords());
+    const { words, detail, bar, tone } = stateOf(record, this.#retryWords());
     this.element.dataset.tone = tone;
     this.element.dataset.status = job?.status ?? upload.state;
     this.element.classList.toggle("mine", mine);
@@ -91,15 +91,15 @@ export class Card {
   #retryWords() {
     const { upload } = this.record;
     if (upload?.state !== "held") return "";
-    const reason = { 0: "The server is out of reach", 429: "The server is busy" }[upload.problem.status] ?? upload.problem.title;
+    const reason = { 0: "No connection to the server", 429: "The server is busy" }[upload.problem.status] ?? upload.problem.title;
     const left = Math.ceil((upload.retryAt - Date.now()) / 1000);
-    return `${reason}; ${left > 0 ? `trying again in ${left} s` : "trying again"}.`;
+    return `${reason}. ${left > 0 ? `Trying again in ${left} s.` : "Trying again."}`;
   }
 
   #renderFacts() {
     const { job, name, mine } = this.record;
     const parts = [];
-    const given = name ?? (mine ? "yours" : "");
+    const given = name ?? (mine ? "sent from here" : "");
     if (this.name.textContent !== given) this.name.title = this.name.textContent = given;
     if (job) {
       const { short, long } = timing(job);
@@ -125,7 +125,7 @@ export class Card {
       this.frame.replaceChildren(el("span", { class: "blank", "aria-hidden": "true" }));
       if (!source.startsWith("blob:")) this.actions.pictureLost(this.record);
     });
-    // The photo stays until its marked copy is there, so that the card does not blink.
+    // The photo stays until the marked picture is loaded, so that the card does not flicker.
     const before = this.frame.querySelector("img");
     if (!before) {
       this.frame.replaceChildren(image);
@@ -154,10 +154,10 @@ export class Card {
     this.#buttons = state;
     const hadFocus = this.tools.contains(document.activeElement);
     const make = {
-      link: () => copyButton("Link", () => artifactAddress(this.record.job, artifact), { title: "Copy the picture's address" }),
+      link: () => copyButton("Link", () => artifactAddress(this.record.job, artifact), { title: "Copy the link to the picture" }),
       json: () => el("button", { type: "button", text: "JSON", onclick: () => actions.json(record) }),
       again: () => el("button", { type: "button", text: job?.status === "succeeded" ? "Redo" : "Retry",
-        title: "Send this photo again, with the options now chosen", onclick: () => actions.again(record) }),
+        title: "Send this photo again with the options that are selected now", onclick: () => actions.again(record) }),
       cancel: () => el("button", { type: "button", text: "Cancel", onclick: () => actions.cancel(record) }),
       erase: () => (job ? this.#eraseButton() : el("button", { type: "button", class: "erase", text: "Dismiss", onclick: () => actions.erase(record) })),
     };
@@ -165,7 +165,7 @@ export class Card {
     if (hadFocus) (this.tools.querySelector("button") ?? this.frame).focus();
   }
 
-  /** Erasing is for everyone and for good, so it takes a second press; looking away takes the first one back. */
+  /** Deleting is permanent and for all users, so it needs a second press. Leaving the button cancels the first one. */
   #eraseButton() {
     const button = el("button", { type: "button", class: "erase", text: "Delete" });
     const reset = () => {
@@ -178,7 +178,7 @@ export class Card {
         this.actions.erase(this.record);
       } else {
         button.classList.add("sure");
-        button.textContent = "For good?";
+        button.textContent = "Confirm";
         button.setAttribute("aria-live", "polite");
       }
     });

@@ -1,4 +1,4 @@
-/** Makers of elements and words. Data enters the page as text or attribute only, never as markup. */
+/** Functions that make elements and texts. Data enters the page as text or attribute only, never as markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -30,7 +30,7 @@ export function sentence(name) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-/** Milliseconds as a person says them. */
+/** Milliseconds as text. */
 export function duration(ms) {
   if (!Number.isFinite(ms)) return "";
   if (ms < 1) return "under 1 ms";
@@ -39,7 +39,7 @@ export function duration(ms) {
   return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
 }
 
-/** Time of day; with the date when it was not today. */
+/** The time of day, with the date if it is not today. */
 export function clock(iso) {
   const time = new Date(iso);
   if (Number.isNaN(time.getTime())) return "";
@@ -50,10 +50,10 @@ export function clock(iso) {
 
 export function fileSize(bytes) {
   if (bytes < 1000) return `${bytes} B`;
-  return bytes < 1_000_000 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1_000_000).toFixed(1)} MB`;
+  return bytes < 1_000_000 ? `${Math.round(bytes / 1000)} kB` : `${Number((bytes / 1_000_000).toFixed(1))} MB`;
 }
 
-/** Put text on the clipboard, also where the page has no secure context (plain http in a home network). */
+/** Copy text to the clipboard, also without a secure context (plain HTTP in a home network). */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -66,11 +66,11 @@ export async function copyText(text) {
     const done = document.execCommand("copy");
     field.remove();
     before?.focus?.();
-    if (!done) throw new Error("The browser does not let this page copy.");
+    if (!done) throw new Error("The browser does not allow this page to copy. Select the text and copy it.");
   }
 }
 
-/** A button that copies and says so. `text` is called when it is pressed. */
+/** A button that copies the result of `text()` when it is pressed. */
 export function copyButton(label, text, props = {}) {
   const button = el("button", { type: "button", text: label, ...props });
   button.addEventListener("click", async () => {
@@ -87,7 +87,7 @@ export function copyButton(label, text, props = {}) {
   return button;
 }
 
-/** Hand the browser a file to save. */
+/** Let the browser save a file. */
 export function saveFile(name, text, type) {
   const url = URL.createObjectURL(new Blob([text], { type }));
   el("a", { href: url, download: name }).click();
@@ -97,7 +97,7 @@ export function saveFile(name, text, type) {
 let lines = [];
 let speaking = null;
 
-/** Tell a screen reader; what comes close together is said as one. */
+/** Announce a line to screen readers; lines within 250 ms are announced together. */
 export function say(line) {
   if (!lines.includes(line)) lines.push(line);
   speaking ??= setTimeout(() => {
@@ -108,7 +108,7 @@ export function say(line) {
   }, 250);
 }
 
-/** Remember something small between visits; a browser that refuses loses nothing else. */
+/** Store a small value between visits, if the browser allows it. */
 export const memory = {
   get(key, fallback) {
     try { return JSON.parse(localStorage.getItem(`limner-${key}`)) ?? fallback; } catch { return fallback; }

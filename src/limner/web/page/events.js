@@ -1,5 +1,5 @@
 /**
- * The live feed: one WebSocket that comes back by itself and goes on after the last event it saw.
+ * The live feed: one WebSocket that reconnects by itself and resumes after the last event it received.
  *
  * Fires "job" (detail: the Event), "state" (detail: {state: "connecting"|"live"|"lost", retryAt: ?number}).
  */
@@ -8,7 +8,7 @@ import { address } from "./api.js";
 
 const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 15_000;
-const SILENT_OPEN_MS = 10_000; // a socket that has not opened by then will not
+const SILENT_OPEN_MS = 10_000; // give up on a socket that has not opened by then
 const REMEMBERED_IDS = 2000;
 
 export class Feed extends EventTarget {
@@ -30,18 +30,18 @@ export class Feed extends EventTarget {
     this.#timer = setTimeout(() => this.#lose(socket), SILENT_OPEN_MS);
     socket.onopen = () => {
       clearTimeout(this.#timer);
-      this.#tell("live");
+      this.#notify("live");
     };
     socket.onmessage = (message) => this.#read(message.data);
     socket.onclose = () => this.#lose(socket);
   }
 
-  /** Do not wait for the next try. */
+  /** Reconnect now instead of waiting for the next try. */
   nudge() {
     if (this.state !== "live") this.open();
   }
 
-  /** The connection is thought dead (the machine slept): begin anew. */
+  /** Replace a connection that may be dead, for example after the computer slept. */
   restart() {
     if (this.#socket) this.#lose(this.#socket);
     this.open();
@@ -58,21 +58,21 @@ export class Feed extends EventTarget {
     if (socket !== this.#socket) return;
     this.#drop();
     clearTimeout(this.#timer);
-    // Jitter: a restarted server must not get all its pages in the same instant.
+    // Jitter, so that all open pages do not reconnect to a restarted server at the same moment.
     const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tries) * (0.5 + Math.random() / 2);
     this.#tries += 1;
     this.#timer = setTimeout(() => this.open(), wait);
-    this.#tell("lost", Date.now() + wait);
+    this.#notify("lost", Date.now() + wait);
   }
 
   #read(text) {
     let event;
     try { event = JSON.parse(text); } catch { return; }
     if (!event?.job?.id) return;
-    // Not at "open": a server that takes connections and drops them at once must still be left alone a while.
+    // Not in "onopen": if the server accepts connections and closes them at once, the waits must still grow.
     this.#tries = 0;
     if (Number.isFinite(event.id)) {
-      if (this.#seen.has(event.id)) return; // each event comes at least once
+      if (this.#seen.has(event.id)) return; // events are delivered at least once, so there are duplicates
       this.#seen.add(event.id);
       if (this.#seen.size > REMEMBERED_IDS) this.#seen.delete(this.#seen.values().next().value);
       this.#lastId = Math.max(this.#lastId ?? 0, event.id);
@@ -80,7 +80,7 @@ export class Feed extends EventTarget {
     this.dispatchEvent(new CustomEvent("job", { detail: event }));
   }
 
-  #tell(state, retryAt = null) {
+  #notify(state, retryAt = null) {
     this.state = state;
     if (state === "live") {
       const socket = this.#socket;

@@ -1,9 +1,8 @@
 /**
- * A form made from an operation's JSON Schema, so that a new operation has its form without a line here.
+ * A form made from an operation's JSON Schema, so that a new operation needs no code here.
  *
- * What is required and the first few switches, choices and bounded numbers stand in front; the rest, and files, free
- * numbers, lists and objects (as JSON), under "More options". Only what differs from its default is sent, so that the
- * server's defaults stay the server's.
+ * Required fields and the first few switches, choices and bounded numbers are shown directly; all others are under
+ * "More options". Only values that differ from the default are sent, so that the server's defaults apply.
  */
 
 import { byId, el, sentence } from "./dom.js";
@@ -12,8 +11,8 @@ const SLIDER_STEPS = 100;
 const CHIP_CHOICES = 5;
 const IN_FRONT = 4;
 
-/** A property with `$ref`, single `allOf` and "or null" resolved; `nullable` says whether there was an "or null". */
-export function settle(schema, root) {
+/** A property with `$ref`, a single `allOf` and "or null" resolved; `nullable` tells whether null is allowed. */
+export function resolve(schema, root) {
   let plain = schema;
   let nullable = false;
   for (let depth = 0; depth < 20; depth += 1) {
@@ -54,8 +53,8 @@ function bounds(field) {
 }
 
 /**
- * One control: its element and what it would send.
- * @typedef {{element: HTMLElement, front: boolean, value: () => (string|File|null)}} Control `null`: send nothing
+ * One form control: its element and the value that it sends.
+ * @typedef {{element: HTMLElement, front: boolean, value: () => (string|File|null)}} Control `null`: not sent
  */
 
 let serial = 0;
@@ -159,13 +158,13 @@ function json(name, field) {
   input.value = initial;
   input.addEventListener("input", () => {
     let fault = "";
-    try { if (input.value.trim()) JSON.parse(input.value); } catch (error) { fault = `Not JSON: ${error.message}`; }
+    try { if (input.value.trim()) JSON.parse(input.value); } catch (error) { fault = `This is not valid JSON: ${error.message}`; }
     input.setCustomValidity(fault);
   });
   return labelled(name, field, input, false, () => (input.value.trim() === initial ? null : input.value.trim()));
 }
 
-/** A text-like field under its label. */
+/** A text-like field below its label. */
 function labelled(name, field, input, front, value) {
   const label = el("label", { for: input.id, text: titleOf(name, field) });
   return { input, front, value, element: el("div", { class: "field" }, label, input, hinted(input, field)) };
@@ -187,22 +186,25 @@ export class OptionsForm {
   /** @param {import("./api.js").Operation} operation */
   constructor(operation) {
     this.operation = operation;
-    /** Whether the operation begins with a photo. */
+    /** Whether the operation needs a photo. */
     this.takesPhoto = false;
+    /** The largest photo that the server accepts, bytes. */
+    this.maxBytes = Infinity;
     this.controls = [];
     const schema = operation.parameters ?? {};
     const required = new Set(schema.required ?? []);
     for (const [name, property] of Object.entries(schema.properties ?? {})) {
-      const field = settle(property, schema);
+      const field = resolve(property, schema);
       if (name === "image") {
         this.takesPhoto = true;
+        this.maxBytes = field["x-max-bytes"] ?? Infinity;
         continue;
       }
       const made = control(name, field);
       const must = required.has(name);
       if (must && made.input) made.input.required = true;
-      const room = this.controls.filter((each) => each.front).length < IN_FRONT;
-      this.controls.push({ name, ...made, front: must || (made.front && room) });
+      const space = this.controls.filter((each) => each.front).length < IN_FRONT;
+      this.controls.push({ name, ...made, front: must || (made.front && space) });
     }
     this.element = el("form", { class: "options", novalidate: true });
     this.element.addEventListener("submit", (event) => event.preventDefault());
@@ -215,7 +217,7 @@ export class OptionsForm {
     }
   }
 
-  /** Show the first field that is wrong; true when none is. */
+  /** Show the first invalid field; true if all are valid. */
   check() {
     const wrong = this.element.querySelector(":invalid:not(fieldset)");
     if (!wrong) return true;
@@ -224,13 +226,13 @@ export class OptionsForm {
     return false;
   }
 
-  /** @returns {[string, string|File][]} what differs from its default */
+  /** @returns {[string, string|File][]} the values that differ from their defaults */
   fields() {
     return this.controls.map(({ name, value }) => [name, value()]).filter(([, value]) => value !== null);
   }
 }
 
-/** The choice between operations (none is shown for a single one). Calls `chosen(form)` at once and at each change. */
+/** The choice between operations, if there are several. Calls `chosen(form)` at once and at each change. */
 export function operationPicker(operations, chosen) {
   const forms = new Map();
   const host = byId("options");
@@ -242,7 +244,7 @@ export function operationPicker(operations, chosen) {
     host.replaceChildren(form.element);
     chosen(form);
   };
-  const tabs = el("fieldset", { class: "tabs" }, el("legend", { class: "hidden", text: "What to make" }),
+  const tabs = el("fieldset", { class: "tabs" }, el("legend", { class: "hidden", text: "Operation" }),
     ...operations.map((operation, index) => {
       const input = el("input", { type: "radio", name: "operation", value: operation.name, checked: index === 0 });
       input.addEventListener("change", () => pick(operation));

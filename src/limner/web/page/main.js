@@ -1,15 +1,15 @@
-/** The page: puts the form, the uploads, the live feed and the cards together. Read board.js and uploads.js next. */
+/** Connects the form, the uploads, the live feed and the cards. Read board.js and uploads.js next. */
 
 import * as api from "./api.js";
 import { Board } from "./board.js";
 import { Camera } from "./camera.js";
-import { byId, el, plural, say } from "./dom.js";
+import { byId, el, fileSize, plural, say } from "./dom.js";
 import { Feed } from "./events.js";
 import { operationPicker } from "./forms.js";
 import { Uploads } from "./uploads.js";
 import { Viewer } from "./viewer.js";
 
-const CARDS_WAITING = 24; // of a large pile of photos, as many get a card before their turn comes
+const CARDS_WAITING = 24; // only this many waiting uploads have a card
 
 const feed = new Feed();
 const uploads = new Uploads(() => feed.state === "live");
@@ -25,16 +25,16 @@ const viewer = new Viewer(board);
 /** @type {?import("./forms.js").OptionsForm} */
 let form = null;
 
-// ---- photos in -----------------------------------------------------------------------------------------------------
+// ---- uploads -------------------------------------------------------------------------------------------------------
 
-const snapshot = () => ({ operation: form.operation.name, fields: form.fields() });
+const snapshot = () => ({ operation: form.operation.name, fields: form.fields(), maxBytes: form.maxBytes });
 
 /** @param {Iterable<File>} files */
 function add(files) {
   const photos = [...files];
   if (photos.length === 0) return;
   if (!form?.takesPhoto) {
-    say("There is nothing here that takes a photo yet.");
+    say("This operation does not use a photo.");
     return;
   }
   if (!form.check()) return;
@@ -46,12 +46,12 @@ function add(files) {
   say(`${plural(photos.length, "photo")} added.`);
   uploads.go();
   const gallery = byId("gallery");
-  if (gallery.getBoundingClientRect().top > innerHeight * 0.8) gallery.scrollIntoView(); // a phone: go to where they appear
+  if (gallery.getBoundingClientRect().top > innerHeight * 0.8) gallery.scrollIntoView(); // on a phone the list is below the form
 }
 
 function again(record) {
   if (!record.job) {
-    // It was refused; the options may be what was wrong, so those now chosen count.
+    // It was refused, perhaps because of its options, so use those that are selected now.
     if (form.check()) uploads.again(record.upload, snapshot());
     return;
   }
@@ -60,10 +60,10 @@ function again(record) {
 
 uploads.addEventListener("change", ({ detail }) => board.upload(detail));
 uploads.addEventListener("sent", ({ detail }) => board.sent(detail.upload, detail.job));
-uploads.addEventListener("line", () => {
+uploads.addEventListener("queue", () => {
   const line = byId("waiting");
   line.hidden = uploads.waiting <= CARDS_WAITING;
-  line.firstElementChild.textContent = `${uploads.waiting} photos wait their turn.`;
+  line.firstElementChild.textContent = `${uploads.waiting} photos are waiting to be sent.`;
 });
 byId("waiting").querySelector("button").addEventListener("click", () => {
   for (const upload of uploads.dropWaiting()) board.forget(upload);
@@ -92,31 +92,31 @@ addEventListener("paste", (event) => {
   add(files);
 });
 
-// The whole page takes what is dropped; leaving an inner element is told too, hence the count.
+// Files can be dropped anywhere. Entering and leaving inner elements fires events too, so they are counted.
 let depth = 0;
-const veil = byId("drag-veil");
-const bringsFiles = (event) => event.dataTransfer?.types.includes("Files") && !document.querySelector("dialog[open]");
-const veiled = (on) => {
+const overlay = byId("drop-overlay");
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files") && !document.querySelector("dialog[open]");
+const showOverlay = (on) => {
   depth = on ? depth : 0;
-  veil.hidden = !on;
+  overlay.hidden = !on;
 };
 addEventListener("dragenter", (event) => {
-  if (!bringsFiles(event)) return;
+  if (!hasFiles(event)) return;
   depth += 1;
-  veiled(true);
+  showOverlay(true);
 });
 addEventListener("dragleave", () => {
   depth = Math.max(0, depth - 1);
-  if (depth === 0) veiled(false);
+  if (depth === 0) showOverlay(false);
 });
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
-  event.preventDefault(); // else the browser leaves the page to show the file
-  veiled(false);
-  if (bringsFiles(event)) add(event.dataTransfer.files);
+  event.preventDefault(); // otherwise the browser opens the file instead of the page
+  showOverlay(false);
+  if (hasFiles(event)) add(event.dataTransfer.files);
 });
 
-// ---- what the server can do ----------------------------------------------------------------------------------------
+// ---- operations ----------------------------------------------------------------------------------------------------
 
 let loading = false;
 
@@ -125,16 +125,18 @@ async function loadOperations() {
   loading = true;
   try {
     const operations = await api.operations();
-    if (!operations.length) throw new api.Problem({ title: "The server offers no operation." });
+    if (!operations.length) throw new api.Problem({ title: "The server has no operations." });
     operationPicker(operations, (chosen) => {
       form = chosen;
       byId("intake").hidden = !form.takesPhoto;
+      const limit = Number.isFinite(form.maxBytes) ? ` The limit is ${fileSize(form.maxBytes)} per photo.` : "";
+      byId("drop-hint").textContent = `You can add several photos at once, or paste one.${limit}`;
       byId("run").hidden = form.takesPhoto;
     });
   } catch (problem) {
     const retry = el("button", { type: "button", text: "Try again", onclick: () => loadOperations() });
     byId("operations").replaceChildren(el("div", { class: "problem-box", role: "alert" },
-      el("p", { text: `What the server can do is not known: ${problem.message}` }), retry));
+      el("p", { text: `The operations could not be loaded. ${problem.message}` }), retry));
   } finally {
     loading = false;
   }
@@ -153,15 +155,15 @@ function showState() {
   if (state !== "lost") return;
   const left = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
   showBanner(listWorks
-    ? "Live news do not get through. The page looks for new pictures now and then instead."
-    : `Reconnecting… The server is out of reach; trying again in ${left} s. What you add meanwhile is sent when it is back.`, true);
+    ? `The live connection was lost. Reconnecting in ${left} s. New pictures appear at each try.`
+    : `The connection to the server was lost. Reconnecting in ${left} s. Photos that you add now are sent after that.`, true);
 }
 
-function showBanner(words, retry) {
+function showBanner(message, retry) {
   const text = byId("banner-text");
-  byId("banner").hidden = !words;
+  byId("banner").hidden = !message;
   byId("banner-retry").hidden = !retry;
-  if (text.textContent !== words) text.textContent = words;
+  if (text.textContent !== message) text.textContent = message;
 }
 
 async function refresh() {
@@ -172,8 +174,8 @@ async function refresh() {
     box.hidden = true;
   } catch (problem) {
     listWorks = false;
-    box.hidden = feed.state !== "live"; // the banner tells of a lost server
-    box.firstElementChild.textContent = `The pictures cannot be listed: ${problem.message}`;
+    box.hidden = feed.state !== "live"; // the banner already reports a lost connection
+    box.firstElementChild.textContent = `The list of pictures could not be loaded. ${problem.message}`;
   }
   showState();
 }
@@ -181,7 +183,7 @@ async function refresh() {
 async function showReadiness() {
   const reason = await api.notReady();
   if (feed.state !== "live") return;
-  showBanner(reason ? `The service is up but cannot take work now. ${reason.detail}`.trim() : "", false);
+  showBanner(reason ? `The service is running but cannot accept photos now. ${reason.detail}`.trim() : "", false);
   if (reason) setTimeout(() => feed.state === "live" && showReadiness(), 5000);
 }
 
@@ -190,13 +192,13 @@ feed.addEventListener("state", async ({ detail }) => {
   retryAt = detail.retryAt;
   showState();
   if (detail.state === "live") {
-    // The socket first, then the list: what happens in between comes by the socket.
+    // The list is loaded after the socket is open, so that no event in between is missed.
     refresh();
     showReadiness();
     if (!form) loadOperations();
     uploads.release();
   } else {
-    refresh(); // where only the socket is blocked, the list still works
+    refresh(); // a proxy may block only WebSockets
   }
 });
 byId("banner-retry").addEventListener("click", () => feed.nudge());
@@ -207,7 +209,7 @@ setInterval(() => {
   board.tick();
 }, 1000);
 
-// After a sleep a socket may be dead without knowing it: look, and if there is no answer, begin anew.
+// After the computer slept, the socket may be dead without an event: send a request, and reconnect if it fails.
 let hiddenSince = null;
 document.addEventListener("visibilitychange", async () => {
   if (document.hidden) {

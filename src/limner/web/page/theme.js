@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. A classic script in the head, so that the right colours are there at first paint.
+// Light colours, dark colours, or those of the system. A classic script in the head, so that it runs before the first paint.
 (() => {
   const KEY = "limner-theme";
   const WORDS = { system: "as the system", light: "light", dark: "dark" };
@@ -26,7 +26,7 @@
     document.getElementById("theme").addEventListener("click", () => {
       const names = Object.keys(WORDS);
       theme = names[(names.indexOf(theme) + 1) % names.length];
-      try { localStorage.setItem(KEY, theme); } catch { /* private mode: it lasts until the page is closed */ }
+      try { localStorage.setItem(KEY, theme); } catch { /* private mode: it is kept until the page is closed */ }
       apply();
     });
   });

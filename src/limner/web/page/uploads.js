@@ -1,24 +1,24 @@
 /**
- * Photos on their way to the server: a few at once, the rest in line, tried again when the server asks for patience or
- * is out of reach.
+ * Uploads: a few at once, the others wait in a queue. They are tried again when the server is busy or not reachable.
  *
  * @typedef {"waiting"|"sending"|"held"|"refused"|"sent"} UploadState
- * @typedef {{key: string, token: string, file: ?Blob, name: string, form: {operation: string, fields: Array},
+ * @typedef {{key: string, token: string, file: ?Blob, name: string,
+ *   form: {operation: string, fields: Array, maxBytes: number},
  *   state: UploadState, progress: number, problem: ?import("./api.js").Problem, retryAt: ?number, abort: ?Function,
  *   tries: number, unchecked: boolean, dropped: boolean}} Upload
  */
 
 import { Problem, randomKey, submit } from "./api.js";
+import { fileSize } from "./dom.js";
 
 const AT_ONCE = 4;
-const SIZE_LIMIT = 20_000_000; // the server's default; the server has the last word
 const BROKEN_TRIES = 3;
 const BUSY_TRIES = 40;
 const LONGEST_WAIT_MS = 30_000;
 
 export class Uploads extends EventTarget {
   /** @type {Upload[]} */
-  #line = [];
+  #queue = [];
   #sending = new Set();
   #holdUntil = 0;
   #timer = null;
@@ -29,62 +29,62 @@ export class Uploads extends EventTarget {
     this.reachable = reachable;
   }
 
-  /** How many wait their turn. */
-  get waiting() { return this.#line.length; }
+  /** How many uploads wait to be sent. */
+  get waiting() { return this.#queue.length; }
 
-  /** Whether closing the page now would lose a photo. */
-  get busy() { return this.#line.length + this.#sending.size > 0; }
+  /** Whether closing the page now would lose an upload. */
+  get busy() { return this.#queue.length + this.#sending.size > 0; }
 
   /** @returns {Upload} */
   add(file, name, form) {
     /** @type {Upload} */
     const upload = { key: randomKey(), token: randomKey(), file, name, form, state: "waiting", progress: 0, problem: null, retryAt: null,
       abort: null, tries: 0, unchecked: false, dropped: false };
-    this.#line.push(upload);
+    this.#queue.push(upload);
     return upload;
   }
 
-  /** Send what is in line; call after `add`, and when the server is back. */
+  /** Send the queue; call after `add`, and when the server is reachable again. */
   go() {
     clearTimeout(this.#timer);
     const pause = this.#holdUntil - Date.now();
     if (pause > 0) this.#timer = setTimeout(() => this.go(), pause);
-    else while (this.#sending.size < AT_ONCE && this.#line.length) this.#send(this.#line.shift());
-    this.dispatchEvent(new Event("line"));
+    else while (this.#sending.size < AT_ONCE && this.#queue.length) this.#send(this.#queue.shift());
+    this.dispatchEvent(new Event("queue"));
   }
 
-  /** The server is back: no more waiting. */
+  /** The server is reachable again: send at once. */
   release() {
     this.#holdUntil = 0;
-    for (const upload of this.#line) upload.tries = 0;
+    for (const upload of this.#queue) upload.tries = 0;
     this.go();
   }
 
-  /** A refused one once more, with the form as it is now. */
+  /** Send a refused upload again, with the current form. */
   again(upload, form) {
     Object.assign(upload, { form, token: randomKey(), state: "waiting", problem: null, retryAt: null, tries: 0, unchecked: true });
-    this.#line.push(upload);
+    this.#queue.push(upload);
     this.#changed(upload);
     this.go();
   }
 
   drop(upload) {
-    this.#line = this.#line.filter((other) => other !== upload);
+    this.#queue = this.#queue.filter((other) => other !== upload);
     upload.dropped = true;
     upload.abort?.();
-    this.dispatchEvent(new Event("line"));
+    this.dispatchEvent(new Event("queue"));
   }
 
-  /** Drop all that wait; those on their way go on. @returns {Upload[]} the dropped */
+  /** Cancel all uploads that wait; those being sent continue. @returns {Upload[]} the cancelled ones */
   dropWaiting() {
-    const dropped = this.#line;
-    this.#line = [];
-    this.dispatchEvent(new Event("line"));
+    const dropped = this.#queue;
+    this.#queue = [];
+    this.dispatchEvent(new Event("queue"));
     return dropped;
   }
 
   async #send(upload) {
-    const fault = upload.unchecked ? null : this.#fault(upload.file);
+    const fault = upload.unchecked ? null : this.#fault(upload.file, upload.form.maxBytes);
     if (fault) {
       Object.assign(upload, { state: "refused", problem: fault });
       this.#changed(upload);
@@ -113,31 +113,32 @@ export class Uploads extends EventTarget {
     }
   }
 
-  #fault(file) {
+  #fault(file, maxBytes) {
     if (!file) return null;
-    if (file.size === 0) return new Problem({ title: "Empty file", detail: "There is nothing in this file." });
-    if (file.size > SIZE_LIMIT) {
-      const size = (Math.ceil(file.size / 1e5) / 10).toFixed(1);
-      return new Problem({ title: "Too large", detail: `It has ${size} MB; up to 20 MB are taken.`, retryable: true });
+    if (file.size === 0) return new Problem({ title: "Empty file", detail: "The file contains no data. Choose another one." });
+    if (file.size > maxBytes) {
+      const size = (Math.ceil(file.size / 1e5) / 10).toFixed(1); // rounded up, so that it is never equal to the limit
+      const detail = `The file has ${size} MB. The limit is ${fileSize(maxBytes)}.`;
+      return new Problem({ title: "Too large", detail, retryable: true });
     }
     return null;
   }
 
   #failed(upload, problem) {
     upload.tries += 1;
-    const outOfReach = problem.status === 0 && problem.retryable;
-    // A connection that breaks while the server is there is about this file; with the server away it is about the server.
-    const giveUp = outOfReach ? upload.tries >= BROKEN_TRIES && this.reachable() : upload.tries >= BUSY_TRIES;
-    const patience = outOfReach || problem.status === 429 || problem.status === 503;
-    if (!patience || giveUp || problem.title === "Cancelled") {
+    const unreachable = problem.status === 0 && problem.retryable;
+    // If the connection breaks while the server is reachable, this file is the cause, so give up after a few tries.
+    const giveUp = unreachable ? upload.tries >= BROKEN_TRIES && this.reachable() : upload.tries >= BUSY_TRIES;
+    const temporary = unreachable || problem.status === 429 || problem.status === 503;
+    if (!temporary || giveUp || problem.title === "Cancelled") {
       Object.assign(upload, { state: "refused", problem });
     } else {
-      const grown = 500 * 2 ** Math.min(upload.tries, 6);
+      const backoff = 500 * 2 ** Math.min(upload.tries, 6);
       const asked = (problem.retryAfterS ?? 0) * 1000;
-      const wait = Math.min(LONGEST_WAIT_MS, Math.max(asked, grown)) * (1 + Math.random() / 4);
+      const wait = Math.min(LONGEST_WAIT_MS, Math.max(asked, backoff)) * (1 + Math.random() / 4);
       this.#holdUntil = Math.max(this.#holdUntil, Date.now() + wait);
       Object.assign(upload, { state: "held", problem, retryAt: this.#holdUntil });
-      this.#line.unshift(upload);
+      this.#queue.unshift(upload);
     }
     this.#changed(upload);
   }

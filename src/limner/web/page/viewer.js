@@ -1,4 +1,4 @@
-/** The large view of one job: its operation's own view, then its facts, files and JSON. */
+/** The dialog that shows one job: the view of its operation, then its properties, files and JSON. */
 
 import { address, artifactAddress, job as fetchJob, jobAddress } from "./api.js";
 import { ended, timing } from "./card.js";
@@ -31,7 +31,7 @@ export class Viewer {
       if (!step || event.target.closest("input, textarea, pre")) return;
       const beside = this.#record?.card.element[step]?.querySelector(".frame:enabled");
       beside?.click();
-      beside?.focus({ preventScroll: true }); // where the focus returns to
+      beside?.focus({ preventScroll: true }); // the dialog returns the focus to it when it closes
       this.#title.focus();
     });
     addEventListener("hashchange", () => this.openFromAddress());
@@ -44,8 +44,8 @@ export class Viewer {
     try {
       await this.open(this.board.get(decodeURIComponent(id)) ?? this.board.put(await fetchJob(decodeURIComponent(id)), true));
     } catch (problem) {
-      this.#show("This picture is not here", el("p", { class: "fault", text: problem.status === 404
-        ? "It may have been deleted since the link was made." : problem.message }));
+      this.#show("Picture not found", el("p", { class: "fault", text: problem.status === 404
+        ? "It may have been deleted after the link was made." : problem.message }));
     }
   }
 
@@ -55,19 +55,19 @@ export class Viewer {
     this.#shownStatus = null;
     history.replaceState(null, "", `#job=${encodeURIComponent(record.job.id)}`);
     if (!record.whole || !ended(record.job)) {
-      this.#show(record.card.title.textContent, el("p", { class: "soft", text: "One moment…" }));
+      this.#show(record.card.title.textContent, el("p", { class: "soft", text: "Loading…" }));
       try {
         record.whole = false;
         await this.board.whole(record);
       } catch (problem) {
-        if (this.#record === record) this.#show("Not to be had", el("p", { class: "fault", text: problem.message }));
+        if (this.#record === record) this.#show("Could not be loaded", el("p", { class: "fault", text: problem.message }));
         return;
       }
     }
     if (this.#record === record) this.#render(json);
   }
 
-  /** The feed has changed a record; if it is the one in view, show it anew. */
+  /** A record has changed: if it is the one shown, render it again. */
   changed(record) {
     if (record === this.#record && this.#shownStatus !== null && record.job.status !== this.#shownStatus) this.open(record);
   }
@@ -86,7 +86,7 @@ export class Viewer {
       ? viewFor(job.operation).open(job, localUrl)
       : el("div", { class: "view" }, localUrl && el("div", { class: "plate" }, el("img", { src: localUrl, alt: "" })),
         job.error ? el("p", { class: "fault", text: job.error.detail || job.error.title })
-          : el("p", { class: "soft", text: ended(job) ? "This job was cancelled." : "Not finished yet." }));
+          : el("p", { class: "soft", text: ended(job) ? "This job was cancelled." : "This job has not finished yet." }));
     this.#show(card.title.textContent, main, this.#facts(job, name), this.#files(job), this.#json(job, json));
     if (json) this.#body.querySelector("summary").focus();
     else this.#title.focus();
@@ -95,7 +95,7 @@ export class Viewer {
   #facts(job, name) {
     const { long } = timing(job);
     const rows = [["File", name], ["Operation", sentence(job.operation)], ["Time", long],
-      ["Cache", job.cached && `an earlier result (${job.cached})`], ["Sent", clock(job.created_at)], ["Job", job.id]];
+      ["Cache", job.cached && `result of an earlier job (${job.cached})`], ["Sent", clock(job.created_at)], ["Job", job.id]];
     return el("dl", { class: "values" }, ...rows.filter(([, value]) => value)
       .flatMap(([term, value]) => [el("dt", { text: term }), el("dd", { text: value })]));
   }

@@ -1,4 +1,4 @@
-/** A result of any operation: its pictures, its other files, and its few plain values. */
+/** The result of any operation: its pictures and its simple values. */
 
 import { artifactAddress } from "../api.js";
 import { el, plural, sentence } from "../dom.js";
@@ -12,7 +12,7 @@ export function headline(job) {
   return Number.isInteger(faces) && faces > 0 ? plural(faces, "face") : "Done";
 }
 
-/** The large picture, or a frame with words where there is none. */
+/** The large picture, or a frame with text if there is none. */
 export function plate(job, artifact, localUrl, words) {
   const source = artifact ? artifactAddress(job, artifact) : localUrl;
   if (!source) return el("div", { class: "plate bare" }, el("p", { text: words }));
@@ -25,7 +25,7 @@ export function open(job, localUrl) {
   const plain = Object.entries(job.result ?? {}).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
   return el("div", { class: "view" },
     ...(pictures.length ? pictures : [null]).map((artifact) =>
-      plate(job, artifact, localUrl, artifact ? sentence(artifact.name) : "This job made no picture")),
+      plate(job, artifact, localUrl, artifact ? sentence(artifact.name) : "This job has no picture")),
     plain.length > 0 && el("dl", { class: "values" }, ...plain.flatMap(([name, value]) =>
       [el("dt", { text: sentence(name) }), el("dd", { text: String(value) })])));
 }

@@ -1,4 +1,4 @@
-/** `contours`: the SVG inline, each region to switch and to point at, and the landmarks over it. */
+/** `contours`: the SVG inline, its regions with switches and highlighting, and the landmarks on top. */
 
 import { artifactAddress } from "../api.js";
 import { el, saveFile, sentence, svg } from "../dom.js";
@@ -13,7 +13,7 @@ export function headline(job) {
   return regions ? `${regions} regions` : "Contours";
 }
 
-// The server's own output, and still only these come in: shapes, text, the embedded photo. No scripts, links or styles.
+// Only shapes, text and the embedded photo are copied, although the SVG is from the server. No scripts, links or styles.
 const ELEMENTS = new Set(["svg", "g", "path", "polygon", "polyline", "rect", "circle", "ellipse", "line", "text", "tspan",
   "title", "desc", "defs", "clipPath", "mask", "image", "use"]);
 const ATTRIBUTES = new Set(["id", "data-region", "viewBox", "preserveAspectRatio", "d", "points", "x", "y", "x1", "y1", "x2",
@@ -22,7 +22,7 @@ const ATTRIBUTES = new Set(["id", "data-region", "viewBox", "preserveAspectRatio
   "clip-path", "clipPathUnits", "mask", "font-size", "font-family", "font-weight", "text-anchor", "dominant-baseline",
   "dx", "dy", "paint-order", "vector-effect"]);
 
-/** A clean copy; ids get a prefix so that they cannot meet the page's own. Null: not for us. */
+/** A copy with allowed elements and attributes only, or null. Ids get a prefix, so that they differ from the page's ids. */
 function cleanCopy(node) {
   if (!ELEMENTS.has(node.localName)) return null;
   const copy = svg(node.localName);
@@ -51,20 +51,20 @@ async function drawing(url) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
   const text = await response.text();
-  // The page's CSP complains of inline styles and handlers in a parsed document too: they come in under other names.
-  const tame = text.replace(/<style[\s\S]*?<\/style>/g, "").replace(/\s(style|on\w+)=/g, " data-$1=");
-  const root = new DOMParser().parseFromString(tame, "image/svg+xml").documentElement;
-  if (root.localName !== "svg" || root.querySelector("parsererror")) throw new Error("It is not an SVG.");
+  // The page's CSP reports inline styles and handlers even in a parsed document, so they are renamed before parsing.
+  const renamed = text.replace(/<style[\s\S]*?<\/style>/g, "").replace(/\s(style|on\w+)=/g, " data-$1=");
+  const root = new DOMParser().parseFromString(renamed, "image/svg+xml").documentElement;
+  if (root.localName !== "svg" || root.querySelector("parsererror")) throw new Error("The file is not an SVG.");
   return { text, node: cleanCopy(root) };
 }
 
-/** Polygons of `mask_contours`, for a drawing that does not name its regions. */
-function ownRegions(rings) {
+/** Polygons of `mask_contours`, for an SVG without named regions. */
+function polygons(rings) {
   return Object.entries(rings ?? {}).map(([name, each]) => svg("g", { "data-region": name, fill: "#A16AA9", "fill-opacity": 0.5 },
     svg("path", { d: each.map((ring) => `M${ring.map((point) => point.join(" ")).join("L")}Z`).join(""), "fill-rule": "evenodd" })));
 }
 
-/** The landmarks, source pixels → SVG pixels, as dots that keep their size at any zoom. */
+/** The landmarks, source pixels → SVG pixels, as dots with the same size at any zoom. */
 function landmarkDots({ landmarks, transform }) {
   if (!landmarks?.length) return null;
   const [[a, b, c], [d, e, f], [g, h, i]] = transform ?? [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
@@ -81,7 +81,7 @@ const box = (label, checked, change) => {
   return { input, label: el("label", { class: "tick" }, input, ` ${label}`) };
 };
 
-/** The switches for one drawing. */
+/** The switches for one SVG. */
 function switches(node, job, caption) {
   const groups = [...node.querySelectorAll("[data-region]")];
   const name = (group) => {
@@ -128,7 +128,7 @@ export function open(job, localUrl) {
   if (!artifact) return view;
   const caption = el("p", { class: "caption", "aria-hidden": "true", text: "\u00a0" });
   drawing(artifactAddress(job, artifact)).then(({ text, node }) => {
-    if (!node.querySelector("[data-region]")) node.append(...ownRegions(job.result?.mask_contours));
+    if (!node.querySelector("[data-region]")) node.append(...polygons(job.result?.mask_contours));
     if (!node.hasAttribute("viewBox")) node.setAttribute("viewBox", `0 0 ${artifact.width} ${artifact.height}`);
     node.removeAttribute("width");
     node.removeAttribute("height");
@@ -144,6 +144,6 @@ export function open(job, localUrl) {
         onclick: () => saveFile(`${job.id}-contours.json`, JSON.stringify(job.result, null, 2), "application/json") })));
     side.append(...(job.result?.assumptions ?? []).map((each) => el("p", { class: "soft", text: each })));
     view.append(side);
-  }).catch((error) => view.append(el("p", { class: "fault", text: `The regions cannot be switched: ${error.message}` })));
+  }).catch((error) => view.append(el("p", { class: "fault", text: `The regions cannot be shown separately. ${error.message}` })));
   return view;
 }

@@ -1,4 +1,4 @@
-/** `detect`: the marked picture, and each face to point at. */
+/** `detect`: the marked picture, and a list of faces with highlighting. */
 
 import { el, plural, svg } from "../dom.js";
 import { picture, plate } from "./any.js";
@@ -18,7 +18,7 @@ export function open(job, localUrl) {
   const stage = plate(job, picture(job), localUrl, headline(job));
   const view = el("div", { class: "view" }, stage);
   if (faces.length === 0) {
-    view.append(el("p", { class: "soft", text: "No face was found in this photo. A lower score or “precise” may find small ones." }));
+    view.append(el("p", { class: "soft", text: "No face was found in this photo. A lower minimum score or “Precise” may find more." }));
     return view;
   }
   const { width, height } = job.result.image;
@@ -27,7 +27,7 @@ export function open(job, localUrl) {
     return svg("g", { class: "face" }, svg("title", { text: `Face ${index + 1}, ${percent(face.score)}` }),
       svg("rect", { x, y, width: w, height: h, rx: Math.min(w, h) / 12 }));
   });
-  // Zero-length strokes with round ends: dots that keep their size at any zoom.
+  // Zero-length strokes with round ends are dots with the same size at any zoom.
   const dots = faces.flatMap((face) => Object.values(face.landmarks ?? {})).map(({ x, y }) => `M${x} ${y}h0`).join("");
   const points = svg("path", { class: "dots", d: dots || "M0 0", visibility: "hidden" });
   if (stage.querySelector("img")) {
@@ -45,6 +45,6 @@ export function open(job, localUrl) {
   const dotsToggle = el("input", { type: "checkbox" });
   dotsToggle.addEventListener("change", () => points.setAttribute("visibility", dotsToggle.checked ? "visible" : "hidden"));
   view.append(el("div", { class: "side" }, list,
-    dots && el("label", { class: "tick" }, dotsToggle, " Eyes, nose and mouth as points")));
+    dots && el("label", { class: "tick" }, dotsToggle, " Show eyes, nose and mouth as points")));
   return view;
 }

@@ -1,11 +1,11 @@
 /**
- * How an operation's result is shown. One small module per operation; `any.js` shows whatever has no module of its own.
+ * How an operation's result is shown: one module per operation, or `any.js` if it has none.
  *
  * @typedef {object} View
  * @property {(job: import("../api.js").Job) => string} headline a few words for the card: "2 faces"
- * @property {(job: import("../api.js").Job) => ?import("../api.js").Artifact} picture what the card shows, if anything
- * @property {(job: import("../api.js").Job, localUrl: ?string) => HTMLElement} open the large view; `localUrl` is the
- *   photo itself where this page still has it
+ * @property {(job: import("../api.js").Job) => ?import("../api.js").Artifact} picture the picture on the card, if any
+ * @property {(job: import("../api.js").Job, localUrl: ?string) => HTMLElement} the content of the viewer; `localUrl` is
+ *   the photo, if this page still has it
  */
 
 import * as any from "./any.js";
