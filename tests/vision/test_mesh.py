@@ -111,7 +111,7 @@ def test_degenerate_points_do_no_harm(mesh: FaceMesh, astronaut: Pixels) -> None
 
 
 def test_threads_share_it(models_dir: Path, astronaut: Pixels, fitted: MeshResult) -> None:
-    shared = FaceMesh(models_dir, instances=2)
+    shared = FaceMesh(models_dir)
     results: list[MeshResult] = []
     threads = [threading.Thread(target=lambda: results.extend(shared.fit(astronaut, [face()] * 2))) for _ in range(4)]
     for thread in threads:

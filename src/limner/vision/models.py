@@ -1,7 +1,6 @@
 """The models of this process, each loaded when it is first asked for."""
 
 import hashlib
-import os
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +37,7 @@ class Models:
 
     @cached_property
     def _mesh(self) -> FaceMesh:
-        return FaceMesh(self.folder, instances=os.cpu_count() or 1)
+        return FaceMesh(self.folder)
 
     def fingerprint(self, names: tuple[str, ...]) -> str:
         """One short word that changes when any of these models does."""

