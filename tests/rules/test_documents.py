@@ -1,4 +1,4 @@
-"""The documents tell the truth where a machine can tell: links, `make` targets, dependencies, lock files."""
+"""The documents agree with the repository: links, `make` targets, the example, dependencies, lock files."""
 
 import re
 import sys
@@ -33,7 +33,7 @@ def _anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_have_a_target(document: Path) -> None:
     for link in _LINK.findall(_FENCED.sub("", document.read_text())):
         if re.match(r"[a-z]+:", link):
             continue
@@ -56,9 +56,7 @@ def test_make_targets_exist() -> None:
             assert set(words) <= targets, f"{_name(document)}: {command}"
 
 
-def test_the_example_of_an_operation_works(
-    astronaut_jpeg: bytes, models_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_example_operation_runs(astronaut_jpeg: bytes, models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example = re.search(r"^```python\n(.*?)^```", (ROOT / "docs/operations.md").read_text(), re.MULTILINE | re.DOTALL)
     assert example is not None
     module = types.ModuleType("sharpness")
@@ -75,11 +73,11 @@ def _required(lines: list[str]) -> set[str]:
     return {re.match(r"[A-Za-z0-9._-]+", line)[0].lower() for line in lines}  # type: ignore[index]
 
 
-def test_every_dependency_has_its_reason() -> None:
+def test_every_dependency_has_a_reason() -> None:
     optional = {**PROJECT["dependency-groups"], **PROJECT["project"].get("optional-dependencies", {})}
     used = _required([*PROJECT["project"]["dependencies"], *(line for lines in optional.values() for line in lines)])
-    told = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/dependencies.md").read_text(), re.MULTILINE))
-    assert told == used
+    documented = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/dependencies.md").read_text(), re.MULTILINE))
+    assert documented == used
 
 
 def test_every_dependency_is_locked() -> None:

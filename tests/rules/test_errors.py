@@ -1,14 +1,25 @@
-"""Every error has the one shape, whoever raises it."""
+"""Every error has the format of RFC 9457, whether our code or the framework raises it."""
 
 import asyncio
 import json
+import re
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from limner.domain.errors import LimnerError, every_error
+from limner.domain.errors import (
+    BadImageError,
+    LimnerError,
+    ModelError,
+    QueueFullError,
+    TooLargeError,
+    UnavailableError,
+    UploadTimeoutError,
+    UrlFetchError,
+    every_error,
+)
 from limner.web import problems
 from limner.web.shapes import ProblemShape
 
@@ -17,33 +28,64 @@ ERRORS = list(every_error())
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 def test_every_class_makes_a_problem(kind: type[LimnerError]) -> None:
-    told = kind().problem()
-    assert ProblemShape.model_validate(told)
-    assert told["type"] == f"urn:limner:problem:{kind.slug}"
-    assert told["detail"]
+    problem = kind().problem()
+    ProblemShape.model_validate(problem)
+    assert json.loads(json.dumps(problem)) == problem
+    assert re.fullmatch(r"urn:limner:problem:[a-z]+(-[a-z]+)*", str(problem["type"]))
     assert 400 <= kind.status < 600
-    assert json.loads(json.dumps(told)) == told
-    particular = kind("exactly this", limit=5).problem()
-    assert (particular["detail"], particular["limit"]) == ("exactly this", 5)
+    detail = str(problem["detail"])
+    assert detail[0].isupper(), "a default detail is a sentence"
+    assert detail.endswith("."), "a default detail is a sentence"
 
 
-def test_a_slug_means_one_thing() -> None:
-    titles: dict[str, set[str]] = {}
+def test_a_problem_has_the_members_of_rfc_9457_and_our_own() -> None:
+    assert TooLargeError("image: larger than 5 bytes", limit=5).problem() == {
+        "type": "urn:limner:problem:too-large",
+        "title": "Too large",
+        "status": 413,
+        "detail": "image: larger than 5 bytes",
+        "retryable": False,
+        "limit": 5,
+    }
+
+
+def test_a_slug_has_one_meaning() -> None:
+    meanings: dict[str, set[object]] = {}
     for kind in ERRORS:
-        titles.setdefault(kind.slug, set()).add(kind.title)
-    assert {slug: names for slug, names in titles.items() if len(names) > 1} == {}
+        meanings.setdefault(kind.slug, set()).add((kind.title, kind.status, kind.retryable))
+    assert {slug: found for slug, found in meanings.items() if len(found) > 1} == {}
 
 
-def test_what_may_be_tried_again_says_when() -> None:
-    for kind in ERRORS:
-        answer = problems.response(kind())
-        assert answer.status_code == kind.status
-        assert answer.media_type == "application/problem+json"
-        assert ("retry-after" in answer.headers) == (kind.status in (429, 503))
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (QueueFullError(), 429, True),
+        (UnavailableError(), 503, True),
+        (ModelError(), 503, True),
+        (UploadTimeoutError(), 408, False),
+        (UrlFetchError(), 422, False),
+        (BadImageError(), 422, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, LimnerError) else "",
+)
+def test_an_overloaded_service_says_when_to_try_again(error: LimnerError, status: int, retry_after: bool) -> None:
+    answer = _answer_to(error)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"] == error.detail
+    if retry_after:
+        assert int(answer.headers["retry-after"]) >= 1
+    else:
+        assert "retry-after" not in answer.headers
+
+
+def test_a_timed_out_upload_closes_the_connection() -> None:
+    """The rest of the upload must not be read as the next request."""
+    assert _answer_to(UploadTimeoutError()).headers["connection"] == "close"
 
 
 def _answer_to(error: Exception) -> httpx.Response:
-    """What a client gets when a route raises it."""
+    """The answer to a request whose route raises the error."""
     app = FastAPI()
     problems.install(app)
 
@@ -60,20 +102,36 @@ def _answer_to(error: Exception) -> httpx.Response:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 413, 415, 416, 426, 431, 500, 503])
-@pytest.mark.parametrize("detail", [None, "the framework's own words"])
+@pytest.mark.parametrize("detail", [None, "the framework's message"])
 def test_every_error_of_the_framework_is_one_of_ours(status: int, detail: str | None) -> None:
     answer = _answer_to(HTTPException(status, detail, headers={"X-Of-The-Framework": "kept"}))
-    told = ProblemShape.model_validate(answer.json())
+    problem = ProblemShape.model_validate(answer.json())
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-of-the-framework"] == "kept"
-    assert answer.status_code == told.status == status
-    assert told.type.startswith("urn:limner:problem:")
-    assert told.detail == (detail or told.detail)
+    assert answer.status_code == problem.status == status
+    assert problem.type.removeprefix("urn:limner:problem:") in {kind.slug for kind in ERRORS}
+    assert problem.detail
+    if detail is not None:
+        assert problem.detail == detail
 
 
-def test_a_bug_tells_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("status", "slug"),
+    [
+        (404, "not-found"),
+        (405, "method-not-allowed"),
+        (413, "too-large"),
+        (415, "unsupported-media"),
+        (416, "range-not-satisfiable"),
+    ],
+)
+def test_the_type_of_an_error_of_the_framework(status: int, slug: str) -> None:
+    assert _answer_to(HTTPException(status)).json()["type"] == f"urn:limner:problem:{slug}"
+
+
+def test_the_answer_to_a_bug_reveals_nothing(caplog: pytest.LogCaptureFixture) -> None:
     answer = _answer_to(RuntimeError("secret internals"))
-    told = ProblemShape.model_validate(answer.json())
-    assert (answer.status_code, told.type) == (500, "urn:limner:problem:internal-error")
+    problem = ProblemShape.model_validate(answer.json())
+    assert (answer.status_code, problem.type) == (500, "urn:limner:problem:internal-error")
     assert "secret" not in answer.text
     assert "secret internals" in caplog.text  # the log has it

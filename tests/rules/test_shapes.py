@@ -1,4 +1,4 @@
-"""What the service answers is what its OpenAPI models say; jobs and events of every kind."""
+"""Jobs and events of every kind match the models in the OpenAPI description."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,27 +32,27 @@ def _jobs() -> list[Job]:
 
 @pytest.mark.parametrize("job", _jobs(), ids=lambda job: f"{job.status}-{job.cached}")
 def test_every_job_is_of_the_shape(job: Job) -> None:
-    told = shapes.job(job, BASE)
-    shape = shapes.JobShape.model_validate(told, extra="forbid")
-    assert set(told) >= {name for name, field in shapes.JobShape.model_fields.items() if field.is_required()}
-    assert told["created_at"] == "2026-01-02T03:04:05.678901Z"
+    answer = shapes.job(job, BASE)
+    shape = shapes.JobShape.model_validate(answer, extra="forbid")
+    assert set(answer) >= {name for name, field in shapes.JobShape.model_fields.items() if field.is_required()}
+    assert answer["created_at"] == "2026-01-02T03:04:05.678901Z"
     assert shape.created_at == NOW
-    assert told["url"] == f"{BASE}/v1/jobs/{job.id}"
-    assert "sha256" not in str(told)
-    for file in told["artifacts"]:
-        assert file["url"] == f"{told['url']}/artifacts/{file['name']}"
+    assert answer["url"] == f"{BASE}/v1/jobs/{job.id}"
+    assert "sha256" not in str(answer)
+    for file in answer["artifacts"]:
+        assert file["url"] == f"{answer['url']}/artifacts/{file['name']}"
 
 
 @pytest.mark.parametrize("job", _jobs(), ids=lambda job: f"{job.status}-{job.cached}")
 @pytest.mark.parametrize("erased", [False, True])
 def test_every_event_is_of_the_shape(job: Job, erased: bool) -> None:
     event = Event(1, EventType.entering(job.status), NOW, job.id, "detect", None if erased else content_of(job))
-    told = shapes.event(event, BASE)
-    shapes.EventShape.model_validate(told, extra="forbid")
+    answer = shapes.event(event, BASE)
+    shapes.EventShape.model_validate(answer, extra="forbid")
     if erased:
-        assert told["job"] == {"id": job.id, "operation": "detect"}
+        assert answer["job"] == {"id": job.id, "operation": "detect"}
     else:
-        assert told["job"]["artifacts"] == shapes.job(job, BASE)["artifacts"]
+        assert answer["job"]["artifacts"] == shapes.job(job, BASE)["artifacts"]
 
 
 def test_a_whole_second_has_its_microseconds_too() -> None:

@@ -1,8 +1,6 @@
-"""Every way a request or a job can fail, as one class tree.
+"""All errors of requests and jobs, as one class tree. The docstring of a class is its default detail.
 
-Each class carries a slug, a title, an HTTP status and whether trying again can help; `problem()` gives the one
-RFC 9457 object that serves as HTTP body, as `job.error` and as an event's detail. The docstring is the default detail.
-`docs/errors.md` lists them all, and a test holds it to that.
+`LimnerError.problem` makes the RFC 9457 object that is used in HTTP answers, jobs and events. See `docs/errors.md`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +8,7 @@ from typing import ClassVar
 
 
 class LimnerError(Exception):
-    """Something went wrong."""
+    """An unexpected error occurred. The log describes it."""
 
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
@@ -18,7 +16,7 @@ class LimnerError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, detail: str | None = None, **extra: object) -> None:
-        """`detail` is shown to the client; `extra` members join the problem object."""
+        """`detail` is shown to the client; `extra` becomes further members of the problem object."""
         self.detail = detail or (self.__doc__ or self.title).strip().splitlines()[0]
         self.extra = extra
         super().__init__(self.detail)
@@ -44,7 +42,7 @@ class InvalidRequestError(LimnerError):
 
 
 class BadImageError(LimnerError):
-    """The picture is broken and cannot be decoded."""
+    """The picture is damaged and cannot be decoded."""
 
     slug = "bad-image"
     title = "Broken picture"
@@ -52,7 +50,7 @@ class BadImageError(LimnerError):
 
 
 class UnsupportedMediaError(LimnerError):
-    """The file is not a picture of a kind that is accepted."""
+    """The file is not an accepted kind of picture."""
 
     slug = "unsupported-media"
     title = "Unsupported media type"
@@ -60,7 +58,7 @@ class UnsupportedMediaError(LimnerError):
 
 
 class TooLargeError(LimnerError):
-    """The upload or the picture is over a limit."""
+    """The upload or the picture exceeds a limit."""
 
     slug = "too-large"
     title = "Too large"
@@ -68,7 +66,7 @@ class TooLargeError(LimnerError):
 
 
 class FaceNotFoundError(LimnerError):
-    """No face found."""
+    """No face was found in the photo."""
 
     slug = "no-face-found"
     title = "No face found"
@@ -76,7 +74,7 @@ class FaceNotFoundError(LimnerError):
 
 
 class UrlNotAllowedError(LimnerError):
-    """The URL may not be fetched."""
+    """This URL may not be fetched; only public http and https addresses are allowed."""
 
     slug = "url-not-allowed"
     title = "URL not allowed"
@@ -93,7 +91,7 @@ class UrlFetchError(LimnerError):
 
 
 class NotFoundError(LimnerError):
-    """There is no such thing here."""
+    """The requested resource does not exist."""
 
     slug = "not-found"
     title = "Not found"
@@ -101,7 +99,7 @@ class NotFoundError(LimnerError):
 
 
 class MethodNotAllowedError(LimnerError):
-    """This method is not allowed here."""
+    """This path does not support the HTTP method."""
 
     slug = "method-not-allowed"
     title = "Method not allowed"
@@ -109,7 +107,7 @@ class MethodNotAllowedError(LimnerError):
 
 
 class RangeError(LimnerError):
-    """The file has no such part."""
+    """The requested range is outside the file."""
 
     slug = "range-not-satisfiable"
     title = "Range not satisfiable"
@@ -117,7 +115,7 @@ class RangeError(LimnerError):
 
 
 class JobFinishedError(LimnerError):
-    """The job has finished already."""
+    """The job has already finished."""
 
     slug = "job-finished"
     title = "Job has finished"
@@ -134,7 +132,7 @@ class UploadTimeoutError(LimnerError):
 
 
 class QueueFullError(LimnerError):
-    """The queue is full; try again later."""
+    """The queue is full. Try again later."""
 
     slug = "queue-full"
     title = "Queue full"
@@ -143,7 +141,7 @@ class QueueFullError(LimnerError):
 
 
 class UnavailableError(LimnerError):
-    """The service is stopping or not ready yet."""
+    """The service is not ready or is stopping. Try again later."""
 
     slug = "unavailable"
     title = "Unavailable"
@@ -152,7 +150,7 @@ class UnavailableError(LimnerError):
 
 
 class JobTimeoutError(LimnerError):
-    """The job ran longer than it may."""
+    """The job exceeded its time limit."""
 
     slug = "job-timeout"
     title = "Job took too long"
@@ -160,7 +158,7 @@ class JobTimeoutError(LimnerError):
 
 
 class JobCrashedError(LimnerError):
-    """The job was started several times and never finished."""
+    """The job was started several times, but its process ended each time before it finished."""
 
     slug = "job-crashed"
     title = "Job crashed"
@@ -168,7 +166,7 @@ class JobCrashedError(LimnerError):
 
 
 class ModelError(LimnerError):
-    """A model file is missing or not the one expected; run `limner models fetch`."""
+    """A model file is missing or has the wrong checksum. Run `limner models fetch`."""
 
     slug = "model-unavailable"
     title = "Model unavailable"
@@ -176,7 +174,7 @@ class ModelError(LimnerError):
 
 
 class SettingsError(LimnerError):
-    """The settings cannot work together."""
+    """These settings cannot be used together."""
 
     slug = "bad-settings"
     title = "Bad settings"
@@ -184,7 +182,7 @@ class SettingsError(LimnerError):
 
 
 def every_error() -> Iterator[type[LimnerError]]:
-    """All classes of the tree, parents first."""
+    """All error classes, base classes first."""
     waiting: list[type[LimnerError]] = [LimnerError]
     while waiting:
         error = waiting.pop(0)

@@ -41,7 +41,7 @@ async def list_operations(request: Request, services: ServicesDep) -> Response:
 
 def _schema_with_limit(operation: Operation[Any, Any], max_bytes: int) -> dict[str, Any]:
     """The JSON Schema of the parameters; `x-max-bytes` of a picture is the size limit of its file."""
-    schema = operation.params.model_json_schema()
+    schema: dict[str, Any] = operation.params.model_json_schema()
     schema["$defs"]["ImageRef"]["x-max-bytes"] = max_bytes
     return schema
 
