@@ -1,4 +1,4 @@
-"""Faces that nobody owns: landmarks drawn by formula, and a label map that fits them."""
+"""Synthetic faces: landmarks from formulas, and a label map that matches them."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ SIDE = 600
 
 
 def landmarks_68(side: int = SIDE, roll: float = 0.0) -> Points:
-    """68 points of iBUG on an egg of a face in the middle of a square picture, turned clockwise by `roll` degrees."""
+    """68 iBUG points of an oval face in the middle of a square picture, rotated clockwise by `roll` degrees."""
 
     def row(*pairs: tuple[float, float]) -> list[tuple[float, float]]:
         return list(pairs)
@@ -29,11 +29,11 @@ def landmarks_68(side: int = SIDE, roll: float = 0.0) -> Points:
     inner = row((-0.32, 0.72), (-0.1, 0.69), (0, 0.7), (0.1, 0.69), (0.32, 0.72), (0.1, 0.79), (0, 0.8), (-0.1, 0.79))
     unit = np.array([*jaw, *brow, *[(-x, y) for x, y in brow[::-1]], *nose, *base, *eye, *right_eye, *lips, *inner])
     upright: Points = unit * side * 0.25 + side * 0.5
-    return align.apply(turned(side, roll), upright)
+    return align.apply(rotation(side, roll), upright)
 
 
 def label_map(side: int = SIDE, roll: float = 0.0, *, pixels: int | None = None) -> Pixels:
-    """The map of the same face with ears and hair, values as `labels.MEANINGS`; drawn for `side`, `pixels` large."""
+    """The label map of the same face with ears and hair, values as in `labels.MEANINGS`; `pixels` is its own side."""
     drawn = np.zeros((side, side), np.uint8)
     centre, unit = side / 2, side * 0.25
 
@@ -61,11 +61,11 @@ def label_map(side: int = SIDE, roll: float = 0.0, *, pixels: int | None = None)
     polygon(list(range(60, 68)), 8)
     size = pixels or side
     scale = align.scaling(size / side, size / side)
-    return align.warp_labels(drawn, scale @ turned(side, roll), size, size)
+    return align.warp_labels(drawn, scale @ rotation(side, roll), size, size)
 
 
 def photo(side: int = SIDE) -> Pixels:
-    """A picture to lie below: a gradient with a grid, the same border colour all round."""
+    """A photo for the background: a gradient with a grid and a border of one colour."""
     y, x = np.mgrid[:side, :side]
     pixels = np.stack([x * 255 // side, y * 255 // side, np.full_like(x, 128)], axis=2).astype(np.uint8)
     pixels[::20] = 200
@@ -74,8 +74,8 @@ def photo(side: int = SIDE) -> Pixels:
     return pixels
 
 
-def turned(side: int, roll: float) -> npt.NDArray[np.float64]:
-    """3×3: the square picture turned clockwise about its middle."""
+def rotation(side: int, roll: float) -> npt.NDArray[np.float64]:
+    """3×3: a clockwise rotation of the square picture about its centre."""
     angle = np.radians(roll)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     return align.translation(side / 2, side / 2) @ turn @ align.translation(-side / 2, -side / 2)

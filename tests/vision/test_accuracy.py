@@ -1,4 +1,4 @@
-"""Counting right: hits, misses, false alarms, ignored boxes, twins, both layouts."""
+"""Counts of the accuracy benchmark: hits, misses, false positives, ignored boxes, duplicates, both label formats."""
 
 import json
 from pathlib import Path
@@ -12,20 +12,20 @@ from limner.bench import accuracy
 from limner.domain.errors import InvalidRequestError
 from limner.vision.faces import Box, Face, Landmarks, Point
 
-HERE = Point(0, 0)
+ORIGIN = Point(0, 0)
 
 
 def face(x: float, y: float, side: float, score: float) -> Face:
-    return Face(Box(x, y, side, side), score, Landmarks(HERE, HERE, HERE, HERE, HERE))
+    return Face(Box(x, y, side, side), score, Landmarks(ORIGIN, ORIGIN, ORIGIN, ORIGIN, ORIGIN))
 
 
 FOUND = [
-    face(10, 10, 20, 0.95),  # right
-    face(11, 10, 20, 0.9),  # the same again: a false alarm
-    face(51, 50, 10, 0.8),  # right
-    face(80, 10, 10, 0.85),  # found, but ignored in the labels
-    face(0, 80, 10, 0.7),  # a false alarm
-    face(80, 80, 12, 0.4),  # right, below the score shown
+    face(10, 10, 20, 0.95),  # correct
+    face(11, 10, 20, 0.9),  # a duplicate, so a false positive
+    face(51, 50, 10, 0.8),  # correct
+    face(80, 10, 10, 0.85),  # ignored in the labels
+    face(0, 80, 10, 0.7),  # a false positive
+    face(80, 80, 12, 0.4),  # correct, but below the default minimum score
 ]
 
 
@@ -54,7 +54,7 @@ def test_counts(labelled: Path) -> None:
     assert report.recall == pytest.approx(2 / 3)
     assert report.precision == pytest.approx(0.5)
     assert list(report.by_size.values()) == [[1, 2], [1, 1], [0, 0], [0, 0]]
-    # Ranks: right, wrong, right, wrong, right, so precisions 1, 2/3, 3/5, a third of the faces each.
+    # By score: correct, wrong, correct, wrong, correct. Precisions: 1, 2/3 and 3/5, each for a third of the faces.
     assert report.average_precision == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
 
 

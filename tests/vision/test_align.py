@@ -1,4 +1,4 @@
-"""Turning upright: angles, canvases, and that every transform leads there and back."""
+"""Rotation to upright: angles, canvas sizes, and inverse transforms."""
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ def test_the_canvas_holds_every_corner_and_no_more(width: int, height: int, roll
 
 
 @pytest.mark.parametrize("roll", [-170.0, -90.0, -22.4, 0.0, 0.3, 45.0, 90.0, 180.0])
-def test_roll_is_read_and_undone(roll: float) -> None:
+def test_roll_is_measured_and_undone(roll: float) -> None:
     points = synthetic.landmarks_68(roll=roll)
     assert abs((align.roll_degrees(points) - roll + 180) % 360 - 180) < 0.01
     turn, _, _ = align.upright(synthetic.SIDE, synthetic.SIDE, align.roll_degrees(points))
@@ -50,7 +50,7 @@ def test_quarter_turns_are_exact(roll: float, turns: int) -> None:
     assert np.array_equal(align.warp_image(picture, turn, width, height, (0, 0, 0)), np.rot90(picture, turns))
 
 
-def test_labels_keep_to_their_values_and_their_place() -> None:
+def test_warped_labels_keep_their_values_and_their_place() -> None:
     labels = np.zeros((90, 120), np.uint8)
     labels[30:60, 40:80] = 9
     turn, width, height = align.upright(120, 90, 33.0)
@@ -61,7 +61,7 @@ def test_labels_keep_to_their_values_and_their_place() -> None:
     assert np.allclose(middle, align.apply(turn, np.array([[60.0, 45.0]]))[0], atol=0.2)
 
 
-def test_outside_is_the_borders_colour() -> None:
+def test_outside_the_photo_is_the_border_colour() -> None:
     photo = synthetic.photo()
     assert align.border_colour(photo) == (10, 200, 30)
     turn, width, height = align.upright(600, 600, 30.0)

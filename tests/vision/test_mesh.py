@@ -1,4 +1,4 @@
-"""The mesh and the pose on a public-domain portrait: golden points, and that they turn, mirror and move with it."""
+"""Face mesh and head pose on a public-domain portrait: reference points, rotation, mirroring and scaling."""
 
 import threading
 from pathlib import Path
@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]
 # The detector's five points on the portrait, in the order of `Landmarks`.
 FIVE = np.array([[200.1, 101.8], [247.1, 102.6], [220.4, 124.5], [198.6, 142.8], [239.7, 143.6]])
 
-# Mesh points on the portrait, read off once and looked at.
+# Reference positions of mesh points on the portrait, measured once and checked by eye.
 GOLDEN = {
     1: (223.1, 131.3),
     10: (227.5, 68.5),
@@ -30,7 +30,7 @@ GOLDEN = {
     468: (203.8, 101.2),
     473: (246.6, 103.5),
 }
-EYES_APART = 60.0  # px between the outer corners, to measure by
+EYES_APART = 60.0  # px between the outer corners: the unit of the tolerances
 
 
 def face(points: npt.NDArray[np.float64] = FIVE) -> Face:
@@ -47,7 +47,7 @@ def fitted(mesh: FaceMesh, astronaut: Pixels) -> MeshResult:
     return mesh.fit(astronaut, [face()])[0]
 
 
-def test_points_lie_where_they_were_seen(fitted: MeshResult) -> None:
+def test_points_match_the_reference(fitted: MeshResult) -> None:
     assert fitted.points.shape == (478, 3)
     assert fitted.points.dtype == np.float32
     assert fitted.presence > 0.99
@@ -62,7 +62,7 @@ def test_irises_are_centre_right_upper_left_lower(fitted: MeshResult) -> None:
         assert lower[1] > 2 > -2 > upper[1]
 
 
-def test_hardly_depends_on_the_detectors_points(mesh: FaceMesh, astronaut: Pixels, fitted: MeshResult) -> None:
+def test_depends_little_on_the_detectors_points(mesh: FaceMesh, astronaut: Pixels, fitted: MeshResult) -> None:
     noise = np.random.default_rng(1)
     faces = [face(FIVE + noise.normal(0, 3.0, FIVE.shape)) for _ in range(4)]
     for result in mesh.fit(astronaut, faces):
@@ -70,7 +70,7 @@ def test_hardly_depends_on_the_detectors_points(mesh: FaceMesh, astronaut: Pixel
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
-def test_turns_with_the_picture(mesh: FaceMesh, astronaut: Pixels, fitted: MeshResult, turns: int) -> None:
+def test_rotates_with_the_picture(mesh: FaceMesh, astronaut: Pixels, fitted: MeshResult, turns: int) -> None:
     def turned(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         for _ in range(turns):
             points = np.stack([points[:, 1], 512 - points[:, 0]], axis=1)
@@ -90,14 +90,14 @@ def test_a_large_face_gives_the_same_mesh(mesh: FaceMesh, astronaut: Pixels, fit
     assert np.abs(result.points / 5 - fitted.points).mean() < 0.02 * EYES_APART
 
 
-def test_a_face_cut_by_the_edge_goes_on_outside(mesh: FaceMesh, astronaut: Pixels) -> None:
+def test_the_mesh_of_a_cut_face_continues_outside(mesh: FaceMesh, astronaut: Pixels) -> None:
     part = np.ascontiguousarray(astronaut[:, 205:])
     (result,) = mesh.fit(part, [face(FIVE - np.array([205.0, 0]))])
     assert np.isfinite(result.points).all()
     assert result.points[234, 0] < 0
 
 
-def test_no_face_no_presence(mesh: FaceMesh, astronaut: Pixels) -> None:
+def test_presence_is_low_without_a_face(mesh: FaceMesh, astronaut: Pixels) -> None:
     elsewhere = face(FIVE + np.array([150.0, 250.0]))
     assert mesh.fit(astronaut, [elsewhere])[0].presence < 0.2
     certain, doubtful = mesh.presence(astronaut, [face(), elsewhere])
@@ -105,12 +105,12 @@ def test_no_face_no_presence(mesh: FaceMesh, astronaut: Pixels) -> None:
     assert doubtful < 0.2
 
 
-def test_degenerate_points_do_no_harm(mesh: FaceMesh, astronaut: Pixels) -> None:
+def test_degenerate_points_give_finite_results(mesh: FaceMesh, astronaut: Pixels) -> None:
     (result,) = mesh.fit(astronaut, [face(np.full((5, 2), 50.0))])
     assert np.isfinite(result.points).all()
 
 
-def test_threads_share_it(models_dir: Path, astronaut: Pixels, fitted: MeshResult) -> None:
+def test_threads_can_share_it(models_dir: Path, astronaut: Pixels, fitted: MeshResult) -> None:
     shared = FaceMesh(models_dir)
     results: list[MeshResult] = []
     threads = [threading.Thread(target=lambda: results.extend(shared.fit(astronaut, [face()] * 2))) for _ in range(4)]
@@ -122,27 +122,27 @@ def test_threads_share_it(models_dir: Path, astronaut: Pixels, fitted: MeshResul
     assert all(np.array_equal(result.points, fitted.points) for result in results)
 
 
-def test_no_faces_no_meshes(mesh: FaceMesh, astronaut: Pixels) -> None:
+def test_no_faces_give_no_meshes(mesh: FaceMesh, astronaut: Pixels) -> None:
     assert mesh.fit(astronaut, []) == []
 
 
-def test_a_missing_model_is_said(tmp_path: Path) -> None:
+def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         FaceMesh(tmp_path)
 
 
-def test_pose_of_turned_points(fitted: MeshResult) -> None:
+def test_pose_of_rotated_points(fitted: MeshResult) -> None:
     start = head_pose(fitted.points)
     assert abs(start.yaw) < 5
     for yaw in (-30.0, 20.0, 45.0):
         angle = np.radians(yaw)
-        # About the vertical axis; the right side of the face (x > 0) goes away (z > 0): it looks to the right.
+        # About the vertical axis: the right side of the face (x > 0) moves away (z > 0), so it looks to the right.
         turn = np.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]])
         turned = fitted.points.astype(np.float64) @ turn.T
         assert head_pose(turned.astype(np.float32)).yaw == pytest.approx(start.yaw + yaw, abs=1.5)
     for pitch in (-30.0, 25.0):
         angle = np.radians(pitch)
-        # About the horizontal axis; the chin comes nearer: it looks up.
+        # About the horizontal axis: the chin moves nearer, so it looks up.
         turn = np.array([[1, 0, 0], [0, np.cos(angle), np.sin(angle)], [0, -np.sin(angle), np.cos(angle)]])
         turned = fitted.points.astype(np.float64) @ turn.T
         assert head_pose(turned.astype(np.float32)).pitch == pytest.approx(start.pitch + pitch, abs=1.5)

@@ -1,4 +1,4 @@
-"""The perceptual hash: the same photo stays near, another is far."""
+"""The perceptual hash: small distances for the same photo, large ones for others."""
 
 import cv2
 import numpy as np

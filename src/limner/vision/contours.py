@@ -88,12 +88,12 @@ def trace(
     the server detected them. label_map: (h, w) uint8, any size with the photo's aspect ratio.
     InvalidRequestError names the first landmark, map property or option that is wrong.
     """
-    wanted = _checked_options(options or Options())
+    options = _checked_options(options or Options())
     height, width = photo.shape[:2]
     source = checked_landmarks(landmarks, width, height, landmarks_source)
     assumptions: list[str] = []
     if label_map is not None:
-        assumptions += _map_assumptions(labels.check(label_map, width, height), label_map, wanted, width, height)
+        assumptions += _map_assumptions(labels.check(label_map, width, height), label_map, options, width, height)
 
     roll = align.roll_degrees(source)
     turn, canvas_width, canvas_height = align.upright(width, height, roll)
@@ -102,24 +102,24 @@ def trace(
     reach = _FOREHEAD_REACH if label_map is not None else 1.0
     face = outlines.outlines(level, reach)
 
-    crop = _crop(face, level, turn, label_map, (width, height), (canvas_width, canvas_height), wanted.padding)
+    crop = _crop(face, level, turn, label_map, (width, height), (canvas_width, canvas_height), options.padding)
     to_crop = align.translation(-crop.x, -crop.y) @ turn
     view = (int(crop.width), int(crop.height))
     grid = _Grid(view, min(_WORKING_WIDTH / face.width, (_MAX_WORKING_PIXELS / (view[0] * view[1])) ** 0.5))
 
     on_grid = None if label_map is None else grid.labels(label_map, to_crop, (width, height))
-    masks, notes = _masks(wanted, align.apply(grid.matrix @ to_crop, source), grid, on_grid, reach)
+    masks, notes = _masks(options, align.apply(grid.matrix @ to_crop, source), grid, on_grid, reach)
     assumptions += notes
     unit = face.width * grid.scale
     grain = 1.0 if label_map is None else max(1.0, grid.scale * width / label_map.shape[1])
-    rings = {key: grid.outline(mask, strength=wanted.smoothing, unit=unit, grain=grain) for key, mask in masks.items()}
+    rings = {key: grid.outline(mask, strength=options.smoothing, unit=unit, grain=grain) for key, mask in masks.items()}
     rings = {key: found for key, found in rings.items() if found}
 
     head = None
-    if wanted.photo and wanted.clip:
-        head = _head_rings(face, on_grid, grid, crop, unit, wanted.smoothing, grain)
+    if options.photo and options.clip:
+        head = _head_rings(face, on_grid, grid, crop, unit, options.smoothing, grain)
     return Contours(
-        svg=_drawing(photo, to_crop, view, rings, head, wanted),
+        svg=_drawing(photo, to_crop, view, rings, head, options),
         mask_contours={
             key: [np.round(ring.polygon, _DIGITS).tolist() for ring in found] for key, found in rings.items()
         },
