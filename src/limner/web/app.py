@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
@@ -21,6 +22,7 @@ from limner.web import (
     problems,
     shapes,
 )
+from limner.web.dispatch import Dispatch
 from limner.web.observe import Observe
 from limner.web.services import Services
 
@@ -59,13 +61,14 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
     operations = APIRouter(tags=["operations"])
     for operation in services.catalogue.values():
         operation_routes.add_operation(operations, operation)
-    for router in (
+    routers = (
         operations,
         operation_routes.router,
         job_routes.router,
         classic_routes.router,
         health_routes.router,
-    ):
+    )
+    for router in routers:
         app.include_router(router)
 
     @app.get("/", include_in_schema=False)
@@ -76,6 +79,8 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
 
     app.mount("/page", _PageFiles(directory=PAGE), name="page")
     _complete_schema(app)
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    app.add_middleware(Dispatch, routes=routes, services=services)
     origins = services.settings.allowed_origins
     if origins:
         app.add_middleware(

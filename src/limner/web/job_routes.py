@@ -14,7 +14,7 @@ from limner.domain.errors import InvalidRequestError, NotFoundError
 from limner.domain.event import Event
 from limner.domain.job import File, Status
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
-from limner.web import shapes
+from limner.web import problems, shapes
 from limner.web.event_streams import TooSlowError, serve_socket
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import Services, ServicesDep
@@ -131,6 +131,12 @@ async def send_file(file: File, request: Request, services: Services, data: byte
 
 class _StoredFile(FileResponse):
     """A file whose answer to a `Range` that cannot be given is a problem like any other."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except HTTPException as error:  # raised before anything was sent
+            await problems.answer(error)(scope, receive, send)
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:

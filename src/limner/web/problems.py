@@ -45,32 +45,37 @@ def response(error: LimnerError, headers: dict[str, str] | None = None) -> Respo
     return Response(to_json(error.problem()), status_code=error.status, media_type=MEDIA_TYPE, headers=sent)
 
 
-def install(app: FastAPI) -> None:
-    """Have the application answer all errors so."""
-
-    @app.exception_handler(LimnerError)
-    async def limner_error(_: Request, error: LimnerError) -> Response:
+def answer(error: Exception) -> Response:
+    """The response to an error that a route raised. One that nobody expected is logged."""
+    if isinstance(error, LimnerError):
         if error.status >= 500:
             log.warning("request refused", extra={"problem": error.slug, "detail": error.detail})
         return response(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def validation_error(_: Request, error: RequestValidationError) -> Response:
+    if isinstance(error, RequestValidationError):
         # loc begins with query / path / body, which the client can tell by itself
         return response(invalid_fields([{**each, "loc": each["loc"][1:]} for each in error.errors()]))
+    if isinstance(error, HTTPException):
+        return _framework_error(error)
+    log.error("request error", exc_info=error)
+    return response(LimnerError("an unexpected error; the log has it under the request's id"))
 
-    @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
-        kind = _BY_STATUS.get(error.status_code)
-        headers = dict(error.headers or {})
-        if kind is None:
-            problem = InvalidRequestError(str(error.detail)).problem() | {"status": error.status_code}
-            return Response(to_json(problem), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
-        plain = HTTPStatus(error.status_code).phrase  # what a framework says when it has nothing to say
-        detail = None if error.detail == plain else str(error.detail)
-        return response(kind(detail), headers)
 
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> Response:
-        log.error("request error", exc_info=error)
-        return response(LimnerError("an unexpected error; the log has it under the request's id"))
+def _framework_error(error: HTTPException) -> Response:
+    kind = _BY_STATUS.get(error.status_code)
+    headers = dict(error.headers or {})
+    if kind is None:
+        problem = InvalidRequestError(str(error.detail)).problem() | {"status": error.status_code}
+        return Response(to_json(problem), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
+    plain = HTTPStatus(error.status_code).phrase  # what a framework says when it has nothing to say
+    detail = None if error.detail == plain else str(error.detail)
+    return response(kind(detail), headers)
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer all errors so."""
+
+    async def handle(_: Request, error: Exception) -> Response:
+        return answer(error)
+
+    for kind in (LimnerError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)

@@ -61,10 +61,11 @@ class Services:
         return f"{'https' if secure else 'http'}://{connection.url.netloc}"
 
 
-async def _services(connection: HTTPConnection) -> Services:  # async: FastAPI would send a plain function to a thread
+async def find_services(connection: HTTPConnection) -> Services:
+    """The application's services. It is async because FastAPI would send a plain function to a thread."""
     services = connection.app.state.services
     assert isinstance(services, Services)
     return services
 
 
-ServicesDep = Annotated[Services, Depends(_services)]
+ServicesDep = Annotated[Services, Depends(find_services)]
