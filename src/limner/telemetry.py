@@ -15,10 +15,13 @@ REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 REQUESTS = Counter(
-    "limner_requests", "HTTP requests by method, route template and status", ["method", "route", "status"]
+    "http_requests", "HTTP requests by method, route template and status", ["method", "handler", "status"]
 )
 REQUEST_SECONDS = Histogram(
-    "limner_request_seconds", "Time to answer a request", ["method", "route"], buckets=REQUEST_BUCKETS
+    "http_request_duration_seconds",
+    "Time to answer a request",
+    ["method", "handler", "status"],
+    buckets=REQUEST_BUCKETS,
 )
 JOBS_SUBMITTED = Counter(
     "limner_jobs_submitted",

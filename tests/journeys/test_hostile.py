@@ -37,7 +37,7 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory, astronaut_jpeg: byte
     process.start()
     yield process
     assert submit(process, astronaut_jpeg, wait=True)["status"] == "succeeded"
-    assert metric(process, "limner_requests_total", status="500") == 0
+    assert metric(process, "http_requests_total", status="500") == 0
     process.stop()
     process.check_log()
 
@@ -236,7 +236,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing(strict_server: Server, a
         with socket.create_connection(("127.0.0.1", strict_server.port), timeout=30) as leaver:
             leaver.sendall(head + body)
     deadline = time.monotonic() + 30
-    while metric(strict_server, "limner_requests_total", route="/v1/detect", status="422") < 60:
+    while metric(strict_server, "http_requests_total", handler="/v1/detect", status="422") < 60:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     photo = another(astronaut_jpeg, 1)

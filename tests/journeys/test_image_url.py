@@ -268,7 +268,7 @@ def test_nothing_is_kept_of_what_was_refused(fetching: Server, elsewhere: Elsewh
     for path in ("/huge", "/page", "/slow"):
         fetch(fetching, elsewhere.url + path)
     assert len(blobs(fetching)) <= 2  # the photo and the picture of the first story
-    assert metric(fetching, "limner_requests_total", status="500") == 0
+    assert metric(fetching, "http_requests_total", status="500") == 0
     assert {event["type"] for event in all_events(fetching)} <= {"job.queued", "job.running", "job.succeeded"}
 
 

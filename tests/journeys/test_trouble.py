@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_and_what_was_accepted_is_done(start_server: StartSe
     assert not [path for path in small_disk.rglob("new-*") if path.is_file()]
     httpx.delete(f"{server.url}/v1/jobs/{accepted[0]}")
     assert detect(server, noise(99)).status_code == 202  # there is room again
-    assert metric(server, "limner_requests_total", status="500") == 0
+    assert metric(server, "http_requests_total", status="500") == 0
 
 
 def test_a_picture_that_has_no_room_fails_its_job_as_one_to_try_again(

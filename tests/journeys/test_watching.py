@@ -47,11 +47,11 @@ def test_metrics_tell_by_route_template_and_operation(server: Server, astronaut_
     for never in ("one", "wp-login", "nowhere", "PROPFIND", "127.0.0.1"):
         assert never not in text
     expected = {
-        ("limner_requests_total", "method=POST route=/v1/detect status=200"): 3,
-        ("limner_requests_total", "method=GET route=/v1/jobs/{job_id} status=404"): 3,
-        ("limner_requests_total", "route=unmatched status=404"): 2,
-        ("limner_requests_total", "method=other"): 1,
-        ("limner_request_seconds_count", "route=/v1/detect"): 3,
+        ("http_requests_total", "method=POST handler=/v1/detect status=200"): 3,
+        ("http_requests_total", "method=GET handler=/v1/jobs/{job_id} status=404"): 3,
+        ("http_requests_total", "handler=unmatched status=404"): 2,
+        ("http_requests_total", "method=other"): 1,
+        ("http_request_duration_seconds_count", "handler=/v1/detect"): 3,
         ("limner_jobs_submitted_total", "operation=detect how=new"): 2,
         ("limner_jobs_submitted_total", "operation=detect how=exact"): 1,
         ("limner_jobs_finished_total", "operation=detect status=succeeded"): 2,
@@ -99,7 +99,7 @@ def test_a_load_test_is_quiet(start_server: StartServer, astronaut_jpeg: bytes) 
     server = start_server(LOAD_TEST_MODE="true", LIMNER_LOG_LEVEL="info")
     submit(server, astronaut_jpeg, wait=True)
     assert not [line for line in server.log_lines() if line["message"] == "request"]
-    assert metric(server, "limner_requests_total", route="/v1/detect") == 1
+    assert metric(server, "http_requests_total", handler="/v1/detect") == 1
 
 
 def test_a_terminal_gets_lines_for_people(start_server: StartServer, astronaut_jpeg: bytes) -> None:

@@ -1,10 +1,13 @@
 """One log line and one set of metrics per request, and a request id to follow it by."""
 
 import logging
+import os
 import re
 import time
-import uuid
+from functools import lru_cache
+from typing import Any
 
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner.telemetry import REQUEST_SECONDS, REQUESTS, request_id
@@ -14,6 +17,7 @@ log = logging.getLogger("limner.access")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_FIXED_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 class Observe:
@@ -28,7 +32,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        chosen = _sane(dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")) or uuid.uuid4().hex
+        chosen = _sent_id(scope) or os.urandom(16).hex()
         token = request_id.set(chosen)
         start = time.perf_counter()
         status = 500
@@ -37,12 +41,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", chosen.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
+                message["headers"] = [*message["headers"], (b"x-request-id", chosen.encode()), *_FIXED_HEADERS]
             await send(message)
 
         try:
@@ -51,23 +50,42 @@ class Observe:
             request_id.reset(token)
             seconds = time.perf_counter() - start
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            route = route_template(scope)
-            REQUESTS.labels(method, route, str(status)).inc()
-            REQUEST_SECONDS.labels(method, route).observe(seconds)
-            if not self._quiet and route not in _QUIET:
+            handler = route_template(scope)
+            count, duration = _metrics(method, handler, status)
+            count.inc()
+            duration.observe(seconds)
+            if not self._quiet and handler not in _QUIET:
                 log.info(
                     "request",
                     extra={
                         "request": chosen,
                         "method": method,
-                        "route": route,
+                        "route": handler,
                         "status": status,
                         "ms": round(seconds * 1000, 1),
-                        "job": _sane(
-                            str(scope.get("state", {}).get("job") or scope.get("path_params", {}).get("job_id", ""))
-                        ),
+                        "job": _job_id(scope),
                     },
                 )
+
+
+@lru_cache(maxsize=1024)  # labels are few: methods and routes are declared, and statuses are our own
+def _metrics(method: str, handler: str, status: int) -> tuple[Counter, Histogram]:
+    labels = (method, handler, str(status))
+    return REQUESTS.labels(*labels), REQUEST_SECONDS.labels(*labels)
+
+
+def _sent_id(scope: Scope) -> str | None:
+    """The request id that the client chose, if it is one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return _sane(value.decode("latin-1"))
+    return None
+
+
+def _job_id(scope: Scope) -> str | None:
+    """The job that the request made or asks for."""
+    told: Any = scope.get("state", {}).get("job") or scope.get("path_params", {}).get("job_id")
+    return _sane(str(told)) if told else None
 
 
 def _sane(given: str) -> str | None:
