@@ -147,7 +147,7 @@ async def get_processed_image(job_id: str, request: Request, services: ServicesD
     marked = _marked(job)
     if marked is None:
         raise _NoFaceError
-    return await send_file(marked, request, services)
+    return await send_file(lambda: marked, request, services)
 
 
 class _NoFaceError(FaceNotFoundError):
@@ -215,8 +215,8 @@ async def post_api_image(request: Request, services: ServicesDep) -> Response:
     return _json(_described(job.inputs[0], None, services.base_url(request)))
 
 
-async def _file(services: Services, file_id: str) -> File:
-    file = await services.call(services.store.file, file_id)
+def _file(services: Services, file_id: str) -> File:
+    file = services.store.file(file_id)
     if file is None:
         raise NotFoundError("no such image")
     return file
@@ -228,13 +228,13 @@ async def _file(services: Services, file_id: str) -> File:
 )
 async def get_api_image(file_id: str, request: Request, services: ServicesDep) -> Response:
     """The bytes of a photo that was sent in, or of a picture that was made."""
-    return await send_file(await _file(services, file_id), request, services)
+    return await send_file(lambda: _file(services, file_id), request, services)
 
 
 @router.get("/api/v1/images/{file_id}/meta", responses={**NOT_FOUND})
 async def get_api_image_meta(file_id: str, request: Request, services: ServicesDep) -> Response:
     """What is known of it."""
-    file = await _file(services, file_id)
+    file = await services.call(_file, services, file_id)
     source = None
     if file.role is Role.ARTIFACT:
         source = next(iter((await services.job(file.job_id)).inputs), None)
@@ -337,7 +337,7 @@ async def get_contours_status(job_id: str, services: ServicesDep) -> Response:
         return _json({"id": job.id, "status": "processing"})
     told: dict[str, Any] = {"id": job.id, "status": _CONTOUR_STATES[job.status]}
     if job.status is Status.SUCCEEDED and job.result is not None:
-        told["svg"] = base64.b64encode(await services.call(services.blobs.get, job.artifacts[0].sha256)).decode()
+        told["svg"] = base64.b64encode(await services.call(services.bytes_of, job.artifacts[0])).decode()
         told["mask_contours"] = job.result["mask_contours"]
     elif job.status.final:
         told["error"] = (job.error or {}).get("detail", f"the job was {job.status}")

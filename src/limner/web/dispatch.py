@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner.web import problems
 from limner.web.services import Services, find_services
@@ -24,7 +24,7 @@ class Dispatch:
         self._app = app
         self._routes: dict[tuple[str, int], list[_Route]] = {}
         for route in routes:
-            for method in route.methods:
+            for method in route.methods or ():
                 self._routes.setdefault((method, route.path.count("/")), []).append(_Route(route, services))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,8 +36,7 @@ class Dispatch:
                 if found is not None:
                     scope["route"] = route.described
                     scope["path_params"] = found.groupdict()
-                    response = await route.answer(Request(scope, receive, send))
-                    await response(scope, receive, send)
+                    await route.answer(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 
@@ -47,7 +46,7 @@ class _Route:
 
     def __init__(self, described: APIRoute, services: Services) -> None:
         needs = described.dependant
-        assert not (needs.header_params or needs.cookie_params or needs.body_params), described.path
+        assert not [*needs.header_params, *needs.cookie_params, *needs.body_params], described.path
         assert all(each.call is find_services for each in needs.dependencies), described.path
         assert all(field.field_info.annotation is str for field in needs.path_params), described.path
         self.described = described
@@ -57,18 +56,30 @@ class _Route:
         self._services = {str(each.name): services for each in needs.dependencies}
         self._query = needs.query_params
 
-    async def answer(self, request: Request) -> Response:
-        """The function's response, or the problem that it raised."""
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the function's response, or the problem that it or its response raised."""
+        started = False
+
+        async def sender(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
         try:
-            values: dict[str, Any] = {**request.scope["path_params"], **self._services}
-            if self._request is not None:
-                values[self._request] = request
-            if self._query:
-                asked, errors = request_params_to_args(self._query, request.query_params)
-                if errors:
-                    raise RequestValidationError(errors)
-                values.update(asked)
-            response: Response = await self._function(**values)
-        except Exception as error:  # noqa: BLE001  # what is not expected is logged there
-            return problems.answer(error)
-        return response
+            response: Response = await self._function(**self._arguments(Request(scope, receive, send)))
+            await response(scope, receive, sender)
+        except Exception as error:
+            if started:
+                raise
+            await problems.answer(error)(scope, receive, send)
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        values = {**request.scope["path_params"], **self._services}
+        if self._request is not None:
+            values[self._request] = request
+        if self._query:
+            asked, errors = request_params_to_args(self._query, request.query_params)
+            if errors:
+                raise RequestValidationError(errors)
+            values.update(asked)
+        return values

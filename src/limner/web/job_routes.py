@@ -1,7 +1,8 @@
 """Jobs, their artifacts and their events: what can be asked once a job is there."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, WebSocket
@@ -14,7 +15,8 @@ from limner.domain.errors import InvalidRequestError, NotFoundError
 from limner.domain.event import Event
 from limner.domain.job import File, Status
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
-from limner.web import problems, shapes
+from limner.web import shapes
+from limner.web.blob_memory import SMALL_BYTES
 from limner.web.event_streams import TooSlowError, serve_socket
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import Services, ServicesDep
@@ -23,7 +25,6 @@ router = APIRouter(tags=["jobs"])
 
 NOT_FOUND: Responses = {404: problem_response("No such job")}
 QUIET_S = 15.0
-SMALL_BYTES = 1_000_000
 MAX_EVENT_ID = 2**63 - 1
 MAX_EVENT_ID_DIGITS = 19
 
@@ -72,7 +73,7 @@ async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Re
 @router.delete("/v1/jobs/{job_id}", status_code=204, response_class=Response, responses={**NOT_FOUND})
 async def erase_job(job_id: str, services: ServicesDep) -> Response:
     """Erase a job: its pictures, its artifacts, its cache entry and what its events told."""
-    await services.call(services.submissions.erase, job_id)
+    await services.call(services.erase, job_id)
     return Response(status_code=204)
 
 
@@ -90,53 +91,55 @@ async def erase_job(job_id: str, services: ServicesDep) -> Response:
 )
 async def get_artifact(job_id: str, name: str, request: Request, services: ServicesDep) -> Response:
     """The bytes of an artifact. They never change: `ETag` is their SHA-256."""
-    file, data = await services.call(_find_artifact, services, job_id, name, "range" not in request.headers)
-    return await send_file(file, request, services, data)
+
+    def find() -> File:
+        file = services.store.artifact(job_id, name)
+        if file is None:
+            raise NotFoundError("no such job, or it has no such artifact")
+        return file
+
+    return await send_file(find, request, services)
 
 
-def _find_artifact(services: Services, job_id: str, name: str, whole: bool) -> tuple[File, bytes | None]:
-    """The artifact, and its bytes at once where they are few and wanted whole: one way down instead of several."""
-    file = services.store.artifact(job_id, name)
-    if file is None:
-        raise NotFoundError("no such job, or it has no such artifact")
-    return file, services.blobs.get(file.sha256) if whole and file.size <= SMALL_BYTES else None
+async def send_file(find: Callable[[], File], request: Request, services: Services) -> Response:
+    """The stored file that `find` gives, with its true media type; `Range`, `If-None-Match` and `HEAD` are honoured.
 
-
-async def send_file(file: File, request: Request, services: Services, data: bytes | None = None) -> Response:
-    """A stored file with its true media type; `Range`, `If-None-Match` and `HEAD` are honoured.
-
-    `data` is its content where the caller has it already.
+    `find` may block. It is called anew for each request, so that what is erased is not answered from memory.
     """
-    etag = f'"{file.sha256}"'
+    whole = "range" not in request.headers
+    known = request.headers.get("if-none-match")
+
+    def read() -> tuple[File, bytes | Path | None]:
+        file = find()
+        if known is not None and _matches(known, file):
+            return file, None
+        if whole and file.size <= SMALL_BYTES:
+            return file, services.bytes_of(file)
+        return file, services.blobs.local_path(file.sha256) or services.blobs.get(file.sha256)
+
+    file, content = await services.call(read)
     headers = {
-        "ETag": etag,
+        "ETag": f'"{file.sha256}"',
         # private: a photo of a face is for who asked for it; it may be erased, and shared caches would not know
         "Cache-Control": "private, max-age=31536000, immutable",
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
-    known = request.headers.get("if-none-match")
-    if known is not None and any(tag.strip().removeprefix("W/") in (etag, "*") for tag in known.split(",")):
+    if content is None:
         return Response(status_code=304, headers=headers)
-    if data is not None:
-        headers["Accept-Ranges"] = "bytes"
-        return Response(data, media_type=file.media_type, headers=headers)
-    path = await services.call(services.blobs.local_path, file.sha256)
-    if path is None:
-        return Response(
-            await services.call(services.blobs.get, file.sha256), media_type=file.media_type, headers=headers
-        )
-    return _StoredFile(path, media_type=file.media_type, headers=headers)
+    if isinstance(content, bytes):
+        if whole and file.size <= SMALL_BYTES:
+            headers["Accept-Ranges"] = "bytes"
+        return Response(content, media_type=file.media_type, headers=headers)
+    return _StoredFile(content, media_type=file.media_type, headers=headers)
+
+
+def _matches(known: str, file: File) -> bool:
+    return any(tag.strip().removeprefix("W/") in (f'"{file.sha256}"', "*") for tag in known.split(","))
 
 
 class _StoredFile(FileResponse):
     """A file whose answer to a `Range` that cannot be given is a problem like any other."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except HTTPException as error:  # raised before anything was sent
-            await problems.answer(error)(scope, receive, send)
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:

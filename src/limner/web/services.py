@@ -5,18 +5,21 @@ import contextvars
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar, TypeVarTuple
 
 from fastapi import Depends
+from starlette.datastructures import URL
 from starlette.requests import HTTPConnection
 
 from limner.domain.errors import NotFoundError
-from limner.domain.job import Job
+from limner.domain.job import File, Job
 from limner.jobs.submit import Submissions
 from limner.operation import Operation
 from limner.ports import BlobStore, JobStore
 from limner.settings import Settings
 from limner.vision.image import Limits
+from limner.web.blob_memory import BlobMemory
 from limner.web.event_streams import Streams
 from limner.web.upload_memory import UploadMemory
 
@@ -39,12 +42,24 @@ class Services:
     limits: Limits
     memory: UploadMemory
     check_ready: Callable[[], None]
+    recent: BlobMemory = field(default_factory=BlobMemory)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
 
     async def call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run blocking code in the bounded pool, with the request's context (its id, for the log)."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: context.run(function, *args))
+
+    def bytes_of(self, file: File) -> bytes:
+        """The content of a stored file; blocking. NotFoundError."""
+        return self.recent.read(file.sha256, self.blobs.get)
+
+    def erase(self, job_id: str) -> None:
+        """Erase a job, and what this process remembers of its files; blocking. NotFoundError."""
+        job = self.store.get(job_id)
+        self.submissions.erase(job_id)
+        for file in job.files if job else ():
+            self.recent.forget(file.sha256)
 
     async def job(self, job_id: str) -> Job:
         """The job. NotFoundError."""
@@ -57,8 +72,16 @@ class Services:
         """The start of every URL given to this client: no slash at the end."""
         if self.settings.public_url:
             return self.settings.public_url.rstrip("/")
-        secure = connection.url.scheme in ("https", "wss")
-        return f"{'https' if secure else 'http'}://{connection.url.netloc}"
+        scope = connection.scope
+        host = next((value for name, value in scope["headers"] if name == b"host"), None)
+        return _origin(scope["scheme"], host, scope.get("server"))
+
+
+@lru_cache(maxsize=256)  # `Host` comes from clients
+def _origin(scheme: str, host: bytes | None, server: tuple[str, int | None] | None) -> str:
+    headers = [] if host is None else [(b"host", host)]
+    url = URL(scope={"type": "http", "scheme": scheme, "path": "/", "headers": headers, "server": server})
+    return f"{'https' if scheme in ('https', 'wss') else 'http'}://{url.netloc}"
 
 
 async def find_services(connection: HTTPConnection) -> Services:
