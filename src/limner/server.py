@@ -14,6 +14,7 @@ from limner.assembly import application, build
 from limner.domain.errors import SettingsError
 from limner.settings import Settings
 from limner.telemetry import set_up_log
+from limner.web.socket_protocol import SocketProtocol
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def run_server(settings: Settings) -> None:
         app = application(house)
         config = uvicorn.Config(
             app,
-            ws="websockets-sansio",
+            ws=SocketProtocol,
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_ping_interval=PING_S,
             ws_ping_timeout=PING_S,

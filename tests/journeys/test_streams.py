@@ -189,6 +189,74 @@ def test_a_quiet_listener_is_told_that_all_is_well(store: JobStore) -> None:
     asyncio.run(story())
 
 
+def test_what_can_be_pushed_is_not_yielded_and_the_order_holds(store: JobStore) -> None:
+    async def story() -> None:
+        bus = LocalBus()
+        told = streams(store, bus)
+        await told.start()
+        pushed: list[int] = []
+        seen: list[int] = []
+        takes = True
+
+        def push(batch: list[EncodedEvent]) -> bool:
+            if takes:
+                pushed.extend(each.event.id for each in batch)
+                seen.extend(each.event.id for each in batch)
+            return takes
+
+        async def walk() -> None:
+            async for batch in told.listen(after=None, push=push):
+                seen.extend(each.event.id for each in batch)
+
+        walker = asyncio.create_task(walk())
+        witness = told.listen(after=None)
+        for number in range(1, 7):
+            takes = number % 3 != 0
+            await asyncio.sleep(0)
+            submit(store)
+            bus.wake()
+            assert await ids(witness, number) == [number]
+            await asyncio.sleep(0.01)  # for the walker's turn
+        assert seen == [1, 2, 3, 4, 5, 6]
+        assert pushed == [1, 2, 4, 5]
+        await told.stop()
+        await asyncio.wait_for(walker, SOON_S)
+
+    asyncio.run(story())
+
+
+def test_nobody_is_woken_for_what_they_do_not_want(store: JobStore) -> None:
+    async def story() -> None:
+        bus = LocalBus()
+        told = streams(store, bus)
+        await told.start()
+        offered: list[int] = []
+
+        def push(batch: list[EncodedEvent]) -> bool:
+            offered.extend(each.event.id for each in batch)
+            return True
+
+        witness = told.listen(after=None)
+        job = submit(store)
+        bus.wake()
+        await ids(witness, 1)
+        walker = asyncio.create_task(anext(told.listen(after=None, job_id=job.id, push=push), None))
+        await asyncio.sleep(0)
+        for number in range(2, 2 + 3 * BUFFER):  # more than the ring holds, and still it is not too slow
+            submit(store)
+            bus.wake()
+            await ids(witness, number)
+        assert offered == []
+        store.cancel(job.id)
+        bus.wake()
+        await ids(witness, 2 + 3 * BUFFER)
+        assert offered == [2 + 3 * BUFFER]
+        await told.stop()
+        assert await asyncio.wait_for(walker, SOON_S) is None
+
+    asyncio.run(story())
+
+
 def test_places_are_bounded_and_given_back(store: JobStore) -> None:
     told = streams(store, LocalBus())
     with told.place("sse"), told.place("events"), pytest.raises(UnavailableError), told.place("faces"):
