@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from pydantic_core import to_json
-from starlette.datastructures import UploadFile
 
 from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoundError, UnsupportedMediaError
 from limner.domain.event import Event, EventType
@@ -52,14 +51,10 @@ async def _submit(request: Request, services: Services) -> Job:
         limit = services.limits.max_bytes + FORM_OVERHEAD_BYTES
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
             raise UnsupportedMediaError("send the picture as multipart/form-data, part 'file'")
-        form = await read_form(request, services, share, limit, max_files=2)
-        try:
-            part = form.get("file") or form.get("image")
-            if not isinstance(part, UploadFile):
-                raise InvalidRequestError("file: a picture is needed as a file part")
-            data = await part.read()
-        finally:
-            await form.close()
+        form = {part.name: part.content for part in await read_form(request, services, share, limit, max_files=2)}
+        data = next((form[name] for name in ("file", "image") if form.get(name) not in (None, "")), None)
+        if not isinstance(data, bytes):
+            raise InvalidRequestError("file: a picture is needed as a file part")
         params = await services.call(operation.parse, {}, {"image": data}, services.limits)
         return await services.call(lambda: services.submissions.submit(operation, params, {"image": data}))
 

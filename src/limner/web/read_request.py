@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.datastructures import FormData, Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
 from limner.operation import Operation
 from limner.vision.image import Limits
 from limner.web.fetch_url import fetch
+from limner.web.read_form import Part, read_parts
 from limner.web.services import Services
 from limner.web.upload_memory import Share
 
@@ -93,51 +92,37 @@ async def _chunks(request: Request, services: Services, share: Share, limit: int
         raise too_large
 
 
-async def read_form(request: Request, services: Services, share: Share, limit: int, *, max_files: int) -> FormData:
+async def read_form(request: Request, services: Services, share: Share, limit: int, *, max_files: int) -> list[Part]:
     """A multipart form, held in memory, at most `limit` bytes."""
-    parser = MultiPartParser(
-        Headers(raw=request.headers.raw),
-        _chunks(request, services, share, limit),  # type: ignore[arg-type]  # only iterated
+    return await read_parts(
+        request.headers["content-type"],
+        _chunks(request, services, share, limit),
         max_files=max_files,
         max_fields=MAX_FIELDS,
-        max_part_size=MAX_FIELD_BYTES,
+        max_field_bytes=MAX_FIELD_BYTES,
     )
-    parser.spool_max_size = limit  # memory is accounted for already; a detour by the disk would only cost time
-    try:
-        return await parser.parse()
-    except MultiPartException as error:
-        if "exceeded maximum size" in error.message:
-            raise TooLargeError(f"a form field is larger than {MAX_FIELD_BYTES:,} bytes") from None
-        raise InvalidRequestError(f"the form cannot be read: {error.message}") from None
-    except (KeyError, UnicodeDecodeError, ValueError):
-        raise InvalidRequestError("the form cannot be read") from None
 
 
 async def _read_form(
     request: Request, operation: Operation[Any, Any], services: Services, share: Share, limit: int
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    form = await read_form(request, services, share, limit, max_files=len(operation.image_fields) + 1)
     values: dict[str, Any] = {}
     found: dict[str, bytes] = {}
-    try:
-        for name, value in form.multi_items():
-            if name in values or name in found:
-                raise InvalidRequestError(f"{name[:100]}: sent twice")
-            if isinstance(value, UploadFile):
-                if name not in operation.image_fields:
-                    expected = " or ".join(repr(each) for each in operation.image_fields)
-                    raise InvalidRequestError(
-                        f"{name[:100]}: not a picture of this operation; the file part is {expected}"
-                    )
-                found[name] = await value.read()
-            elif value == "":
-                continue  # an empty form field is one that was not filled in
-            elif name in operation.image_fields:
-                found[name] = decode_base64(value, name, services.limits)
-            else:
-                values[name] = _structured(name, value)
-    finally:
-        await form.close()
+    for part in await read_form(request, services, share, limit, max_files=len(operation.image_fields) + 1):
+        name, content = part.name, part.content
+        if name in values or name in found:
+            raise InvalidRequestError(f"{name[:100]}: sent twice")
+        if isinstance(content, bytes):
+            if name not in operation.image_fields:
+                expected = " or ".join(repr(each) for each in operation.image_fields)
+                raise InvalidRequestError(f"{name[:100]}: not a picture of this operation; the file part is {expected}")
+            found[name] = content
+        elif content == "":
+            continue  # an empty form field is one that was not filled in
+        elif name in operation.image_fields:
+            found[name] = decode_base64(content, name, services.limits)
+        else:
+            values[name] = _structured(name, content)
     return values, found
 
 
