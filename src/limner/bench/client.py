@@ -1,25 +1,14 @@
-"""What benchmarks have in common: a photo in many versions, a server process, and a client that costs little."""
+"""What benchmarks have in common: a photo in many versions, and a client that costs little."""
 
 import io
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from limner.domain.errors import SettingsError
-from limner.settings import Settings
 
 _BOUNDARY = b"limner-bench-boundary"
-READY_TIMEOUT_S = 30
 
 
 def default_photo() -> bytes:
@@ -79,6 +68,10 @@ class Client:
         """Status and body."""
         return self._ask(f"GET {path}", "", b"")
 
+    def delete(self, path: str) -> tuple[int, bytes]:
+        """Status and body."""
+        return self._ask(f"DELETE {path}", "", b"")
+
     def _ask(self, what: str, headers: str, body: bytes) -> tuple[int, bytes]:
         """Status and body. ConnectionError for an answer without a length, or one that is cut short."""
         self._socket.sendall(f"{what} HTTP/1.1\r\nHost: {self._host}\r\n{headers}\r\n".encode() + body)
@@ -88,6 +81,8 @@ class Client:
         head, _, rest = head.partition(b"\r\n\r\n")
         length = re.search(rb"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
         if length is None:
+            if head[9:12] == b"204":
+                return 204, b""
             raise ConnectionError("an answer without Content-Length")
         parts, missing = [rest], int(length[1]) - len(rest)
         while missing > 0:
@@ -104,51 +99,6 @@ class Client:
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
-
-
-@contextmanager
-def server(settings: Settings, **variables: str) -> Iterator[int]:
-    """A server of its own on an empty database in a temporary folder; gives its port."""
-    with tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port: int = free.getsockname()[1]
-        log = (Path(folder) / "log").open("wb")
-        process = subprocess.Popen(  # noqa: S603  # our own program
-            [sys.executable, "-m", "limner.cli", "serve", "--host", "127.0.0.1", "--port", str(port)],
-            env={
-                **os.environ,
-                "LIMNER_DATABASE_URL": f"sqlite:///{folder}/limner.db",
-                "LIMNER_BLOBS_URL": f"{folder}/blobs",
-                "LIMNER_MODELS_DIR": str(settings.models_dir),
-                "LIMNER_WORKERS": str(settings.workers),
-                **variables,
-            },
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            _until_ready(process, port, Path(folder) / "log")
-            yield port
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-            log.close()
-
-
-def _until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            client = Client("127.0.0.1", port, 2)
-            status, _ = client.get("/readyz")
-            client.close()
-        except OSError:
-            time.sleep(0.05)
-            continue
-        if status == 200:
-            return
-    raise SettingsError(f"the server did not start: {log.read_text()[-2000:]}")
 
 
 def percentile(values: list[float], share: float) -> float:

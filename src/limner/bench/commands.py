@@ -21,29 +21,30 @@ def _bench_photo(photo: Path | None) -> bytes:
     return photo.read_bytes() if photo is not None else default_photo()
 
 
-@bench.command("detect")
+@bench.command("http")
 @_photo
-@_clients
-@click.option("--photos", type=click.IntRange(8), default=200, show_default=True, help="Photos a round.")
+@click.option("--seconds", type=click.IntRange(1), default=5, show_default=True, help="Of each measurement.")
+@click.option("--connections", type=click.IntRange(1), default=4, show_default=True)
+def measure_http(photo: Path | None, seconds: int, connections: int) -> None:
+    """Requests a second by wrk, each beside a bare server: health, a job, an artifact, the list, a cache hit."""
+    from limner import settings
+    from limner.bench import report, throughput
+
+    rows = throughput.run(settings.load(), _bench_photo(photo), seconds=seconds, connections=connections)
+    report.show("Requests", [(f"{connections} connections, {seconds} s each", rows)])
+
+
+@bench.command("overhead")
+@_photo
+@click.option("--photos", type=click.IntRange(8), default=100, show_default=True, help="Photos a round.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-def measure_detect(photo: Path | None, clients: int, photos: int, rounds: int) -> None:
-    """Upload → artifact fetched, against the bare pipeline on the same cores."""
+def measure_overhead(photo: Path | None, photos: int, rounds: int) -> None:
+    """CPU round a job's pipeline; the service beside the pipeline, and beside one pass of the network."""
     from limner import settings
-    from limner.bench import detect as measure
+    from limner.bench import overhead, report
 
-    measure.run(settings.load(), _bench_photo(photo), clients=clients, photos=photos, rounds=rounds)
-
-
-@bench.command("cache")
-@_photo
-@_clients
-@click.option("--requests", type=click.IntRange(8), default=2000, show_default=True)
-def measure_cache(photo: Path | None, clients: int, requests: int) -> None:
-    """Cache hits per second."""
-    from limner import settings
-    from limner.bench import cache as measure
-
-    measure.run(settings.load(), _bench_photo(photo), clients=clients, requests=requests)
+    rows = overhead.run(settings.load(), _bench_photo(photo), photos=photos, rounds=rounds)
+    report.show("Detect jobs", [(f"{photos} photos, median of {rounds} rounds", rows)])
 
 
 @bench.command("sockets")
@@ -51,11 +52,46 @@ def measure_cache(photo: Path | None, clients: int, requests: int) -> None:
 @click.option("--sockets", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--events", type=click.IntRange(1), default=20, show_default=True)
 def measure_sockets(photo: Path | None, sockets: int, events: int) -> None:
-    """One event to many sockets: p50 and p99."""
+    """One event to many sockets, with and without jobs running: p50 and p99 from the job's end."""
     from limner import settings
+    from limner.bench import report
     from limner.bench import sockets as measure
 
-    measure.run(settings.load(), _bench_photo(photo), sockets=sockets, events=events)
+    rows = measure.run(settings.load(), _bench_photo(photo), sockets=sockets, events=events)
+    report.show("From a job's end to every socket", [(f"{events} events", rows)])
+
+
+@bench.command("scale")
+@_photo
+@click.option("--jobs", type=click.IntRange(10_000), default=1_000_000, show_default=True, help="In the full database.")
+@click.option("--rounds", type=click.IntRange(3), default=30, show_default=True, help="Requests of each kind.")
+@click.option("--idle", type=click.FloatRange(1), default=65, show_default=True, help="Seconds to watch the sweep.")
+def measure_scale(photo: Path | None, jobs: int, rounds: int, idle: float) -> None:
+    """The same requests on a full database and on a small one (a million jobs: some 8 GB in the temporary folder)."""
+    from limner import settings
+    from limner.bench import report, scale
+
+    rows = scale.run(settings.load(), _bench_photo(photo), jobs=jobs, rounds=rounds, idle_s=idle)
+    report.show("A full database beside a small one", [(f"{jobs:,} jobs, {rounds} requests each", rows)])
+
+
+@bench.command("all")
+@_photo
+@click.option("--jobs", type=click.IntRange(10_000), default=100_000, show_default=True, help="In the full database.")
+def measure_all(photo: Path | None, jobs: int) -> None:
+    """All of http, overhead, sockets and scale, each briefly, in one table: some five minutes."""
+    from limner import settings
+    from limner.bench import overhead, report, scale, throughput
+    from limner.bench import sockets as measure_sockets
+
+    given, data = settings.load(), _bench_photo(photo)
+    sections = [
+        ("http: 4 connections, 3 s each", throughput.run(given, data, seconds=3, connections=4)),
+        ("overhead: 60 photos", overhead.run(given, data, photos=60, rounds=1)),
+        ("sockets: 10 events", measure_sockets.run(given, data, sockets=1000, events=10)),
+        (f"scale: {jobs:,} jobs", scale.run(given, data, jobs=jobs, rounds=10, idle_s=65)),
+    ]
+    report.show("Limner", sections)
 
 
 @bench.command("accuracy")

@@ -1,0 +1,210 @@
+"""Does the service stay quick when its database is full? The same requests to a full database and to a small one.
+
+The small one holds the newest of the same jobs, so that pages of the list and of the events have equal content.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlencode
+
+from rich.console import Console
+
+from limner.bench import filler
+from limner.bench.client import Client, percentile, version
+from limner.bench.processes import Server, environment_of, server
+from limner.bench.report import Row
+from limner.settings import Settings
+
+SMALL_JOBS = 2_000
+MAX_RATIO = 1.3
+REPLAYED = 200  # events: one page of the log
+REPLAY_TIMEOUT_S = 120
+
+
+@dataclass
+class _Filled:
+    """A database with a server on it."""
+
+    server: Server
+    middle: str  # the id of a job deep inside
+    newest: str  # the id of the last job, the only one of contours that has events
+    file: Path
+
+
+_Probe = Callable[[Client, _Filled], float]
+
+
+def run(settings: Settings, photo: bytes, *, jobs: int, rounds: int, idle_s: float) -> list[Row]:
+    """p50 and p99 of each request on a database of `jobs` jobs; the ratio is of its p50 to the small one's."""
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="limner-bench-") as name, ExitStack() as held:
+        full, small = (
+            _filled(settings, photo, Path(name) / str(number), number, held, console) for number in (jobs, SMALL_JOBS)
+        )
+        rows = [
+            Row(
+                name=f"start until ready: {jobs:,} jobs, {full.file.stat().st_size / 1e9:.2f} GB",
+                p50_ms=full.server.ready_s * 1000,
+                beside=f"{SMALL_JOBS:,} jobs: {small.server.ready_s * 1000:.0f} ms",
+                ratio=full.server.ready_s / small.server.ready_s,
+            ),
+            _idle(full, small, idle_s, console),
+        ]
+        numbers = count(1)
+        for title, probe in _probes(photo, numbers).items():
+            console.print(f"  {title}", style="dim")
+            rows.append(_compared(title, probe, full, small, rounds))
+    return rows
+
+
+def _filled(settings: Settings, photo: bytes, folder: Path, jobs: int, held: ExitStack, console: Console) -> _Filled:
+    folder.mkdir()
+    file = folder / "limner.db"
+    subprocess.run(
+        [sys.executable, "-m", "limner.cli", "migrate"],
+        env={**os.environ, **environment_of(settings, folder)},
+        check=True,
+        capture_output=True,
+    )
+    begun = time.monotonic()
+    middle = filler.fill(file, jobs)
+    console.print(
+        f"filled with {jobs:,} jobs in {time.monotonic() - begun:.0f} s: {file.stat().st_size / 1e9:.2f} GB",
+        style="dim",
+    )
+    started = held.enter_context(server(settings, folder))
+    client = started.client()
+    status, job = client.submit("detect", photo)  # the one that cache hits find
+    assert status == 200, job
+    status, job = client.submit("contours", photo)
+    assert status == 200, job
+    client.close()
+    return _Filled(started, middle, str(job["id"]), file)
+
+
+def _idle(full: _Filled, small: _Filled, idle_s: float, console: Console) -> Row:
+    """CPU of both servers while nobody asks them anything; the sweep is what runs then."""
+    console.print(f"  idle for {idle_s:.0f} s", style="dim")
+    before = [each.server.cpu_s() for each in (full, small)]
+    time.sleep(idle_s)
+    spent = [each.server.cpu_s() - was for each, was in zip((full, small), before, strict=True)]
+    ratio = spent[0] / max(spent[1], 0.01)
+    return Row(
+        name=f"idle for {idle_s:.0f} s: the sweep",
+        cpu_ms=spent[0] * 1000,
+        beside=f"small: {spent[1] * 1000:.0f} ms",
+        ratio=ratio,
+        aim=f"≤ {MAX_RATIO}",
+        met=ratio <= MAX_RATIO,
+    )
+
+
+def _probes(photo: bytes, numbers: "count[int]") -> dict[str, _Probe]:
+    """What is asked, each by a function that gives the seconds it took."""
+
+    def submitted(client: Client, _: _Filled) -> float:
+        data = version(photo, next(numbers))
+        begun = time.perf_counter()
+        status, job = client.submit("detect", data, wait_s=0)
+        spent = time.perf_counter() - begun
+        assert status == 202, job
+        status, job = client.submit("detect", data)  # waits until the worker rests again
+        assert status == 200, job
+        return spent
+
+    def erased(client: Client, _: _Filled) -> float:
+        status, job = client.submit("detect", version(photo, next(numbers)))
+        assert status == 200, job
+        begun = time.perf_counter()
+        status, body = client.delete(f"/v1/jobs/{job['id']}")
+        spent = time.perf_counter() - begun
+        assert status == 204, body
+        return spent
+
+    def cached(client: Client, _: _Filled) -> float:
+        begun = time.perf_counter()
+        status, job = client.submit("detect", photo)
+        spent = time.perf_counter() - begun
+        assert (status, job["cached"]) == (200, "exact"), job
+        return spent
+
+    def got(path: Callable[[_Filled], str]) -> _Probe:
+        def probe(client: Client, on: _Filled) -> float:
+            begun = time.perf_counter()
+            status, body = client.get(path(on))
+            spent = time.perf_counter() - begun
+            assert status == 200, body
+            return spent
+
+        return probe
+
+    def listed(**query: str) -> _Probe:
+        path = f"/v1/jobs?{urlencode({'limit': 50, **query})}"
+        return got(lambda _: path)
+
+    def replayed(events: int, query: Callable[[_Filled], dict[str, str]]) -> _Probe:
+        return lambda _, on: _replay(on.server.port, f"/v1/events?{urlencode({'after': 0, **query(on)})}", events)
+
+    return {
+        "submit a new photo": submitted,
+        "submit: cache hit": cached,
+        "GET a job": got(lambda on: f"/v1/jobs/{on.middle}"),
+        "list": listed(),
+        "list, status=failed": listed(status="failed"),
+        "list, status=running: none": listed(status="running"),
+        "list, operation=detect": listed(operation="detect"),
+        "list, detect and failed": listed(operation="detect", status="failed"),
+        "list, contours and failed: none": listed(operation="contours", status="failed"),
+        "list, cursor in the middle": got(lambda on: f"/v1/jobs?limit=50&cursor={on.middle}"),
+        "list, cursor in the middle, failed": got(lambda on: f"/v1/jobs?limit=50&status=failed&cursor={on.middle}"),
+        f"events from the first on: {REPLAYED}": replayed(REPLAYED, lambda _: {}),
+        "events of one job, from the first on": replayed(3, lambda on: {"job": on.newest}),
+        "events of contours, none but the last job's": replayed(3, lambda _: {"operation": "contours"}),
+        "events of one job of contours": replayed(3, lambda on: {"operation": "contours", "job": on.newest}),
+        "erase a job": erased,
+    }
+
+
+def _compared(title: str, probe: _Probe, full: _Filled, small: _Filled, rounds: int) -> Row:
+    """The probe on both in turns; one round goes before."""
+    spent: dict[int, list[float]] = {id(full): [], id(small): []}
+    for number in range(rounds + 1):
+        for each in (full, small):
+            client = each.server.client()  # a new one: the other's turn may outlast the server's patience
+            seconds = probe(client, each)
+            client.close()
+            if number > 0:
+                spent[id(each)].append(seconds * 1000)
+    p50, reference = (percentile(spent[id(each)], 0.5) for each in (full, small))
+    return Row(
+        name=title,
+        p50_ms=p50,
+        p99_ms=percentile(spent[id(full)], 0.99),
+        beside=f"small: p50 {reference:.2f}, p99 {percentile(spent[id(small)], 0.99):.1f} ms",
+        ratio=p50 / reference,
+        aim=f"≤ {MAX_RATIO}",
+        met=p50 <= MAX_RATIO * reference,
+    )
+
+
+def _replay(port: int, path: str, events: int) -> float:
+    """Seconds from the request until so many server-sent events have come, on a connection of its own."""
+    with socket.create_connection(("127.0.0.1", port), REPLAY_TIMEOUT_S) as connection:
+        begun = time.perf_counter()
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        heard = b""
+        while heard.count(b"\ndata: ") < events:
+            data = connection.recv(262_144)
+            if not data:
+                raise ConnectionError(f"the stream ended: {heard[:300]!r}")
+            heard += data
+        return time.perf_counter() - begun
