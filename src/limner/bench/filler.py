@@ -23,15 +23,17 @@ AGE_S = 20 * 86400  # the oldest job's: within the default retention
 BATCH = 20_000
 FAILED_EVERY = 33  # every so many detect jobs failed
 CONTOURS_EVERY = 10  # every so many jobs are contours: none of them failed, and none has left an event
+_PATTERN = FAILED_EVERY * CONTOURS_EVERY
 SIMILARITY_KEY = "0" * 64
 
 Values = dict[str, Any]
 
 
-def fill(file: Path, jobs: int) -> str:
+def fill(file: Path, jobs: int, cache_key: str) -> str:
     """Add `jobs` finished jobs to a migrated, empty database that nobody has open, and give the middle one's id.
 
-    Journal and fsync are off meanwhile, and the indexes are built at the end.
+    The middle one is the only one that has `cache_key`, so that it is what a cache hit finds. Journal and fsync are off
+    meanwhile, and the indexes are built at the end.
     """
     database = sqlite3.connect(file, isolation_level=None)
     for pragma in (
@@ -48,6 +50,7 @@ def fill(file: Path, jobs: int) -> str:
     for name, _ in indexes:
         database.execute(f"DROP INDEX {name}")
     newest_us = time.time_ns() // 1000
+    middle = jobs // 2 // _PATTERN * _PATTERN  # a detect job that succeeded
     for oldest in range(jobs, 0, -BATCH):
         numbers = range(oldest - 1, max(-1, oldest - BATCH - 1), -1)
         database.execute("BEGIN")
@@ -57,10 +60,20 @@ def fill(file: Path, jobs: int) -> str:
         database.execute("COMMIT")
     for _, statement in indexes:
         database.execute(statement)
+    middle_id = _uuid(middle, newest_us, jobs, 0)
+    database.execute("UPDATE jobs SET cache_key = ? WHERE id = ?", (cache_key, middle_id))
     database.close()
     with file.open("rb+") as written:
         os.fsync(written.fileno())  # now, so that writing back does not run beside the measurement
-    return _uuid(jobs // 2, newest_us, jobs, 0)
+    return middle_id
+
+
+def cache_key(file: Path) -> str:
+    """The cache key of the only job in a database."""
+    database = sqlite3.connect(file)
+    ((key,),) = database.execute("SELECT cache_key FROM jobs").fetchall()
+    database.close()
+    return str(key)
 
 
 def _add(database: sqlite3.Connection, table: Table, rows: Iterator[Values]) -> None:

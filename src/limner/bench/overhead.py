@@ -64,7 +64,7 @@ def run(settings: Settings, photo: bytes, *, photos: int, rounds: int) -> list[R
     def single_pass(data: bytes) -> None:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
-        _one_pass(yunet, image)
+        _one_pass(yunet, np.asarray(image, np.uint8))
 
     def pipeline(data: bytes) -> None:
         local.run(CATALOGUE["detect"], {}, {"image": data}, models=models, limits=Limits())
