@@ -1,0 +1,465 @@
+"""The embedded engine: worker processes beside the web process, and a thread that looks after them.
+
+This is the web process's side of the pipe; the worker's side is `process_worker.py`. A message is one line of JSON.
+"""
+
+import json
+import logging
+import math
+import os
+import queue
+import secrets
+import selectors
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any, Literal, Protocol
+
+log = logging.getLogger(__name__)
+
+Reason = Literal["died", "timeout", "stopped"]
+
+TICK_S = 1.0  # `send` hands out without the supervisor, which therefore looks at new deadlines at least this often
+OWN_CHECK_S = 1.0  # after its timeout a job may end by the worker's own check between two steps
+ASK_S = 1.0  # between two questions whether a job still counts
+UNWANTED_S = 5.0  # a job that no longer counts must have ended after this time
+RETRY_S = 1.0  # between two tries to tell the database of a lost worker
+BACK_OFF_S, BACK_OFF_MAX_S = 0.2, 30.0
+RETIRE_S, STOP_S = 5.0, 0.1  # an idle worker that is told to end may take this long
+MAX_LINE = 1 << 20
+
+
+class Overseer(Protocol):
+    """What the engine asks about its workers' jobs: from one thread, and again after an error."""
+
+    def lost(self, worker: str, reason: Reason) -> list[tuple[str, str]]:
+        """The worker is gone: put its running job back in the queue, or end it. Returns (job id, lane) to send again.
+
+        What it had handed to a worker that died, the engine sends again in any case: the row may not yet be running.
+        """
+        ...
+
+    def wanted(self, worker: str) -> bool:
+        """Whether the job that this worker runs still counts: not cancelled, erased or taken over by another."""
+        ...
+
+
+@dataclass(eq=False)
+class _Lane:
+    name: str
+    size: int
+    line: deque[str] = field(default_factory=deque)
+    workers: list["_Worker"] = field(default_factory=list)
+    idle: list["_Worker"] = field(default_factory=list)
+    failures: int = 0  # workers in a row that died before their first job
+    not_before: float = 0.0  # when the next worker may be started
+
+
+@dataclass(eq=False)
+class _Worker:
+    name: str
+    lane: _Lane
+    process: subprocess.Popen[bytes]
+    pipe: socket.socket
+    unread: bytes = b""  # the beginning of a line
+    ready: bool = False
+    job: str | None = None
+    jobs: int = 0  # handed to it so far
+    retiring: bool = False  # works on until its successor is ready
+    ending: bool = False  # gets no further job
+    killed: bool = False
+    ask_at: float = math.inf
+    unwanted_at: float = math.inf  # since when its job no longer counts
+    kill_at: float = math.inf
+    kill_reason: Reason = "died"
+
+
+class ProcessEngine:
+    """`ports.Engine` on worker processes.
+
+    A worker is `command`, with the pipe as its standard input; its first line is `greeting` with `worker` (a name that
+    is never used again) and `parent` (this process's id) added. `lanes` gives the number of workers of each lane;
+    `capacity` the length of each lane's line; a worker retires after `jobs_per_worker` jobs (0: never). `on_wake`,
+    `on_report` and `on_ready` (the number of workers that have their models) are called from the supervisor's thread.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        greeting: Mapping[str, Any],
+        *,
+        lanes: Mapping[str, int],
+        capacity: int,
+        timeout_s: float,
+        jobs_per_worker: int,
+        overseer: Overseer,
+        on_wake: Callable[[], None],
+        on_report: Callable[[dict[str, Any]], None],
+        on_ready: Callable[[int], None],
+    ) -> None:
+        self._command = list(command)
+        self._greeting = dict(greeting)
+        self._lanes = {name: _Lane(name, size) for name, size in lanes.items()}
+        self._capacity = capacity
+        self._timeout_s = timeout_s
+        self._jobs_per_worker = jobs_per_worker
+        self._overseer = overseer
+        self._on_wake = on_wake
+        self._on_report = on_report
+        self._on_ready = on_ready
+        self._numbers = count(1)
+        self._series = secrets.token_hex(4)
+        self._lock = threading.Lock()  # lines, idle workers, what each worker has in hand
+        self._known: set[str] = set()  # in line, in hand, or in hand of a worker whose loss is not yet told
+        self._unknown_lanes: set[str] = set()
+        self._stopping = threading.Event()
+        self._stop_at = 0.0
+        self._told_to_end = False
+        self._proven = False  # the first worker became ready or died: the others may start
+        self._ready_told = 0
+        self._selector = selectors.DefaultSelector()
+        self._alarm, self._alarm_end = socket.socketpair()
+        self._selector.register(self._alarm_end, selectors.EVENT_READ, None)
+        # Daemons: a process that ends without `stop` must not hang. Its workers are told by the kernel.
+        self._supervisor = threading.Thread(target=self._supervise, name="engine", daemon=True)
+        # Questions to the database have a thread of their own: a slow one must not hold up a wake-up or a timeout.
+        self._questions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._asker = threading.Thread(target=self._ask_on, name="engine-overseer", daemon=True)
+
+    def send(self, job_id: str, lane: str) -> None:
+        """See `ports.Engine.send`. Writes to an idle worker's pipe at once, from the caller's thread."""
+        place = self._lanes.get(lane)
+        if place is None:
+            if lane not in self._unknown_lanes:  # once: the sweep sends it again and again
+                self._unknown_lanes.add(lane)
+                log.error("no worker serves the lane %r: its jobs wait", lane, extra={"job": job_id})
+            return
+        with self._lock:
+            if self._stopping.is_set() or job_id in self._known:
+                return
+            if len(place.line) >= self._capacity and not place.idle:
+                return  # the sweep sends it again
+            self._known.add(job_id)
+            place.line.append(job_id)
+            self._hand_out(place)
+
+    def start(self) -> None:
+        """See `ports.Engine.start`. The workers start one after another, the first at once."""
+        self._asker.start()
+        self._supervisor.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """See `ports.Engine.stop`. Every worker process has ended when it returns."""
+        with self._lock:
+            first = not self._stopping.is_set()
+            if first:
+                self._stop_at = time.monotonic() + timeout_s
+                self._stopping.set()
+                self._alarm.send(b"!")
+        if self._supervisor.ident is not None:
+            self._supervisor.join()
+            self._questions.put(None)
+            self._asker.join()
+        if first:
+            for held in (self._selector, self._alarm, self._alarm_end):
+                held.close()
+
+    # The supervisor's thread
+
+    def _supervise(self) -> None:
+        while True:
+            try:
+                self._look_after(time.monotonic())
+                if self._stopping.is_set() and not self._workers():
+                    return
+                for key, _ in self._selector.select(self._pause(time.monotonic())):
+                    if key.data is None:
+                        self._alarm_end.recv(64)
+                    else:
+                        self._read(key.data)
+            except Exception:  # the last line of defence: without its supervisor the service stands still
+                log.exception("engine error")
+                time.sleep(TICK_S)
+
+    def _workers(self) -> list[_Worker]:
+        return [worker for lane in self._lanes.values() for worker in lane.workers]
+
+    def _pause(self, now: float) -> float:
+        """Seconds until something is due."""
+        due = [min(worker.kill_at, worker.ask_at) for worker in self._workers()]
+        due += [lane.not_before for lane in self._lanes.values() if lane.not_before > now]
+        return max(0.0, min([now + TICK_S, *due]) - now)
+
+    def _look_after(self, now: float) -> None:
+        """Whatever is due: the end, kills, questions, retirements, new workers."""
+        if self._stopping.is_set() and not self._told_to_end:
+            self._tell_to_end(now)
+        for worker in self._workers():
+            self._check(worker, now)
+        ready = sum(worker.ready for worker in self._workers())
+        if ready != self._ready_told:
+            self._ready_told = ready
+            self._call(self._on_ready, ready)
+        if not self._stopping.is_set():
+            for lane in self._lanes.values():
+                self._retire(lane, now)
+                self._fill(lane, now)
+
+    def _check(self, worker: _Worker, now: float) -> None:
+        if worker.process.poll() is not None:  # where its end of the pipe does not tell: a child may hold that open
+            self._read(worker)
+            if worker in worker.lane.workers:
+                self._gone(worker)
+        elif worker.killed:
+            pass
+        elif now >= worker.kill_at:
+            self._kill(worker, worker.kill_reason)
+        elif now >= worker.unwanted_at + UNWANTED_S:
+            self._kill(worker, "died")
+        elif now >= worker.ask_at:
+            worker.ask_at = math.inf
+            self._questions.put(partial(self._ask_wanted, worker, worker.job))
+
+    def _fill(self, lane: _Lane, now: float) -> None:
+        """Start the workers that the lane lacks; where they may fail, one at a time."""
+        missing = lane.size - sum(not worker.retiring for worker in lane.workers)
+        if missing <= 0 or now < lane.not_before:
+            return
+        if not self._proven or lane.failures:
+            others = lane.workers if self._proven else self._workers()
+            missing = 0 if any(not worker.ready for worker in others) else 1
+        for _ in range(missing):
+            self._spawn(lane)
+
+    def _spawn(self, lane: _Lane) -> None:
+        # From this thread alone: a worker asks the kernel to be killed when the thread that started it ends.
+        name = f"{lane.name}-{self._series}-{next(self._numbers)}"
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # the assembly's own words
+            except OSError as error:
+                ours.close()
+                self._failed(lane)
+                log.error("a worker could not be started: %s", error)  # noqa: TRY400  # the message says it all
+                return
+        ours.setblocking(False)
+        worker = _Worker(name, lane, process, ours)
+        lane.workers.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, worker)
+        self._write(worker, {**self._greeting, "worker": name, "parent": os.getpid()})
+
+    def _failed(self, lane: _Lane) -> None:
+        """A worker of the lane never came to work: wait before the next, longer each time."""
+        self._proven = True
+        lane.not_before = time.monotonic() + min(BACK_OFF_S * 2**lane.failures, BACK_OFF_MAX_S)
+        lane.failures = min(lane.failures + 1, 16)
+
+    def _retire(self, lane: _Lane, now: float) -> None:
+        """Mark who has worked enough, one at a time; let it go when the lane has a ready worker more than it needs."""
+        serving = [worker for worker in lane.workers if worker.ready and not worker.ending and not worker.killed]
+        marked = next((worker for worker in serving if worker.retiring), None)
+        if marked is not None and len(serving) > lane.size:
+            with self._lock:
+                self._end(marked, now + RETIRE_S)
+        elif marked is None and self._jobs_per_worker and serving and len(serving) == lane.size:
+            oldest = max(serving, key=lambda worker: worker.jobs)
+            oldest.retiring = oldest.jobs >= self._jobs_per_worker
+
+    def _tell_to_end(self, now: float) -> None:
+        self._told_to_end = True
+        with self._lock:
+            for lane in self._lanes.values():
+                lane.line.clear()
+            for worker in self._workers():
+                if worker.job is not None and self._stop_at < worker.kill_at:
+                    worker.kill_at, worker.kill_reason = self._stop_at, "stopped"
+                self._end(worker, now + STOP_S if worker.ready else now)
+
+    def _read(self, worker: _Worker) -> None:
+        """Take what the worker has said. A worker that says what it should not is killed."""
+        try:
+            chunk = worker.pipe.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except ConnectionError:  # it ended with something unread
+            chunk = b""
+        if not chunk:
+            self._gone(worker)
+            return
+        *lines, worker.unread = (worker.unread + chunk).split(b"\n")
+        woken = False
+        try:
+            if len(worker.unread) > MAX_LINE:
+                raise ValueError("a line without an end")  # noqa: TRY301  # one way out for all that is broken
+            for line in lines:
+                woken = self._hear(worker, json.loads(line)) or woken
+        except ValueError as error:
+            log.error("worker %s sent a broken message: %s", worker.name, error)  # noqa: TRY400
+            self._kill(worker, "died")
+        if woken:
+            self._call(self._on_wake)
+
+    def _hear(self, worker: _Worker, message: object) -> bool:
+        """One message of a worker. True if it is a wake-up. ValueError if it is none that fits."""
+        match message:
+            case {"type": "wake"}:
+                return True
+            case _ if worker.killed:
+                pass  # its loss will be told
+            case {"type": "ready"} if not worker.ready:
+                worker.ready = self._proven = True
+                worker.lane.failures = 0
+                self._free(worker)
+            case {"type": "done", "job": str(job), "report": dict() | None as report} if job == worker.job:
+                self._free(worker)
+                if report is not None:
+                    self._call(self._on_report, report)
+            case _:
+                raise ValueError(f"not expected: {message!r:.200}")
+        return False
+
+    def _free(self, worker: _Worker) -> None:
+        """The worker has nothing in hand: give it the next job, or let it go."""
+        with self._lock:
+            if worker.job is not None:
+                self._known.discard(worker.job)
+            worker.job = None
+            worker.ask_at = worker.unwanted_at = worker.kill_at = math.inf
+            if worker.ending or self._stopping.is_set():
+                self._end(worker, time.monotonic() + (STOP_S if self._stopping.is_set() else RETIRE_S))
+            else:
+                worker.lane.idle.append(worker)
+                self._hand_out(worker.lane)
+
+    def _kill(self, worker: _Worker, reason: Reason) -> None:
+        """Its end of the pipe closes then, which tells the rest."""
+        with self._lock:
+            if worker in worker.lane.idle:
+                worker.lane.idle.remove(worker)
+            worker.killed, worker.kill_reason = True, reason
+            worker.kill_at = worker.ask_at = math.inf
+        worker.process.kill()
+
+    def _gone(self, worker: _Worker) -> None:
+        """The worker has ended, by whatever: log it, tell of its loss, and have what it had in hand run by another."""
+        self._selector.unregister(worker.pipe)
+        try:
+            status = worker.process.wait(0.2)
+        except subprocess.TimeoutExpired:  # it closed the pipe and lives on
+            worker.process.kill()
+            status = worker.process.wait()
+        lane = worker.lane
+        with self._lock:
+            lane.workers.remove(worker)
+            if worker in lane.idle:
+                lane.idle.remove(worker)
+            worker.pipe.close()
+        if worker.ending and worker.job is None:
+            return  # as it was told to
+        reason = worker.kill_reason if worker.killed else "died"
+        log.warning(
+            "worker %s ended (%s): %s",
+            worker.name,
+            reason,
+            _in_words(status),
+            extra={"job": worker.job, "pid": worker.process.pid},
+        )
+        if not worker.jobs:
+            self._failed(lane)
+        if worker.ready:
+            self._questions.put(partial(self._tell_lost, worker, reason))
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        try:
+            function(*args)
+        except Exception:
+            log.exception("error in what the engine calls")
+
+    # From any thread, with the lock held
+
+    def _hand_out(self, lane: _Lane) -> None:
+        while lane.line and lane.idle:
+            worker, now = lane.idle.pop(), time.monotonic()  # the last one used: its caches are warm
+            worker.job = lane.line.popleft()
+            worker.jobs += 1
+            worker.ask_at = now + ASK_S
+            worker.kill_at, worker.kill_reason = now + self._timeout_s + OWN_CHECK_S, "timeout"
+            self._write(worker, {"job": worker.job})
+
+    def _write(self, worker: _Worker, message: Mapping[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        try:
+            sent = worker.pipe.send(data)
+        except OSError:  # it is dying, or reads nothing
+            sent = 0
+        if sent < len(data):
+            worker.kill_at, worker.kill_reason = 0.0, "died"
+
+    def _end(self, worker: _Worker, kill_at: float) -> None:
+        """No further job for this worker; if it has none in hand, its pipe's end tells it to go."""
+        worker.retiring = worker.ending = True
+        if worker in worker.lane.idle:
+            worker.lane.idle.remove(worker)
+        if worker.job is None:
+            worker.kill_at, worker.kill_reason = kill_at, "died"
+            with suppress(OSError):  # it has ended already
+                worker.pipe.shutdown(socket.SHUT_WR)
+
+    # The overseer's thread
+
+    def _ask_on(self) -> None:
+        for question in iter(self._questions.get, None):
+            question()
+
+    def _ask_wanted(self, worker: _Worker, job: str | None) -> None:
+        wanted = True
+        try:
+            wanted = self._overseer.wanted(worker.name)
+        except Exception:
+            log.exception("cannot tell whether a job still counts", extra={"job": job})
+        now = time.monotonic()
+        with self._lock:
+            if worker.job == job and not worker.killed:
+                worker.ask_at = now + ASK_S
+                worker.unwanted_at = math.inf if wanted else min(worker.unwanted_at, now)
+
+    def _tell_lost(self, worker: _Worker, reason: Reason) -> None:
+        while True:
+            last = self._stopping.is_set()
+            try:
+                again = self._overseer.lost(worker.name, reason)
+                break
+            except Exception:
+                log.exception("cannot tell of the lost worker %s", worker.name, extra={"job": worker.job})
+            if last:
+                return  # the job's lease ends by itself
+            self._stopping.wait(RETRY_S)
+        with self._lock:
+            if worker.job is not None:
+                self._known.discard(worker.job)
+                if reason == "died":
+                    again = [(worker.job, worker.lane.name), *again]
+            for job_id, name in again:
+                if job_id not in self._known and name in self._lanes and not self._stopping.is_set():
+                    self._known.add(job_id)
+                    self._lanes[name].line.appendleft(job_id)  # it has waited once; at most one for each worker
+                    self._hand_out(self._lanes[name])
+
+
+def _in_words(status: int) -> str:
+    """A process's exit status in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,125 @@
+"""A worker's side of the pipe to the web process; the other side is `process_engine.py`. Imports nothing heavy.
+
+A worker is a process of its own, with the pipe as its standard input: `connect`, load the models, `serve`.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import resource
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+
+
+class Pipe:
+    """Lines of JSON, both ways. `send` from any thread, `receive` from one."""
+
+    def __init__(self, fd: int) -> None:
+        # A bare descriptor that is never closed: the web process takes its end for the end of this process.
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._unread = b""
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one message. Ends this process at once if the web process is gone."""
+        data = json.dumps(message).encode() + b"\n"
+        with self._lock:
+            try:
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            except ConnectionError:
+                os._exit(1)
+
+    def receive(self) -> dict[str, Any] | None:
+        """Wait for a message. None when the web process is gone or has told this worker to end."""
+        while b"\n" not in self._unread:
+            try:
+                chunk = os.read(self._fd, 1 << 16)
+            except ConnectionError:
+                return None
+            if not chunk:
+                return None
+            self._unread += chunk
+        line, _, self._unread = self._unread.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+class PipeBus:
+    """`ports.Bus` of a worker: a wake-up goes to the web process, which has the listeners."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+
+    def wake(self) -> None:
+        """See `ports.Bus.wake`."""
+        self._pipe.send({"type": "wake"})
+
+    def subscribe(self, on_wake: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
+        """Not for workers: RuntimeError."""
+        raise RuntimeError("a worker has no listeners: only the web process subscribes")
+
+
+def connect() -> tuple[Pipe, dict[str, Any]]:
+    """Take the pipe from standard input and wait for the greeting. Call it first of all. SystemExit without a parent.
+
+    From here on only the pipe's end and SIGKILL end this process, and it does not outlive its parent.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the web process decides
+        signal.signal(number, signal.SIG_IGN)
+    if not stat.S_ISSOCK(os.fstat(0).st_mode):
+        raise SystemExit("a worker is started by the service, not by hand")
+    fd = os.dup(0)  # not inheritable
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    # No core dumps: they hold people's photos, and delay the job's next attempt. 1, not 0, also stops those that are
+    # piped to a handler (core(5)).
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        with suppress(OSError):  # a hint: where memory runs out, end a worker rather than the web process
+            Path("/proc/self/oom_score_adj").write_text("500")
+    pipe = Pipe(fd)
+    greeting = pipe.receive()
+    if greeting is None or os.getppid() != greeting["parent"]:  # it ended before this process was tied to it
+        raise SystemExit(1)
+    return pipe, greeting
+
+
+def serve(pipe: Pipe, run: Callable[[str], dict[str, Any] | None]) -> None:
+    """Say that the worker is ready, then run one job after another until the pipe's end.
+
+    `run` takes a job's id and may return a report, a JSON object, for the web process. An error in it is logged.
+    """
+    pipe.send({"type": "ready"})
+    while (message := pipe.receive()) is not None:
+        job_id, report = message["job"], None
+        try:
+            report = run(job_id)
+        except Exception:  # the worker must outlive any job
+            log.exception("worker error", extra={"job": job_id})
+        pipe.send({"type": "done", "job": job_id, "report": report})
+
+
+def limit_memory(limit: int) -> None:
+    """Limit this process's address space to `limit` bytes (0: no limit). Where that cannot be done, the log says so."""
+    if not limit:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    except (OSError, ValueError) as error:
+        log.warning("no memory limit for workers here: %s", error)
