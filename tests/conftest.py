@@ -8,7 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import skimage.data
+from hypothesis import settings
 from PIL import Image
+
+# A busy machine is no error.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 MODELS = Path(os.environ.get("LIMNER_MODELS_DIR", Path(__file__).parent.parent / "models"))
 

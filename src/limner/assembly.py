@@ -1,167 +1,243 @@
-"""From settings to a running application. The only file that names adapters."""
+"""From settings to a running application, or to a worker. The only file that names adapters.
+
+Heavy imports stand inside the functions: the first worker process starts before them, and loads its models meanwhile.
+"""
 
 import fcntl
 import logging
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
-from fastapi import FastAPI
-
-from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
-from limner.adapters.sql_engine import migrate, open_database
-from limner.adapters.sql_jobs import SqlJobs
-from limner.adapters.thread_engine import ThreadEngine
+from limner.adapters.process_engine import ProcessEngine
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.jobs.run import Runner
-from limner.jobs.submit import Submissions
-from limner.jobs.sweep import Sweep
-from limner.operations import CATALOGUE
-from limner.ports import BlobStore, Bus, Engine, JobStore
+from limner.ports import Bus, Overseer
 from limner.settings import Settings
-from limner.vision.models import Models
-from limner.web.app import create_app
-from limner.web.event_streams import Streams
-from limner.web.services import Services
-from limner.web.upload_memory import UploadMemory
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from limner.adapters.disk_blobs import DiskBlobs
+    from limner.adapters.sql.database import Database
+    from limner.jobs.run import Runner
+    from limner.jobs.sweep import Sweep
+    from limner.web.services import Services
 
 log = logging.getLogger(__name__)
 
+WORKER = (sys.executable, "-m", "limner.worker")
+LEASE_MARGIN_S = 10.0
+
 
 @dataclass
-class House:
-    """All parts of one process, and the way to let go of them."""
+class Application:
+    """A web application and what works beside it. `close` lets go of connections, locks and temporary folders."""
 
-    settings: Settings
-    store: JobStore
-    blobs: BlobStore
-    bus: Bus
-    engine: Engine
-    models: Models
-    submissions: Submissions
-    sweep: Sweep
+    app: "FastAPI"
+    services: "Services"
+    sweep: "Sweep"
     held: ExitStack
 
     def close(self) -> None:
-        """Let go of connections, locks and temporary folders."""
+        """Let go of everything. Workers that still run are ended."""
         self.held.close()
 
 
-def build(settings: Settings) -> House:
-    """Everything from settings, nothing started. SettingsError for what cannot work together."""
+def build(settings: Settings) -> Application:
+    """Everything from settings. The workers start at once, and have nothing to do until the application runs.
+
+    SettingsError for what cannot work together.
+    """
     _refuse_unknown(settings)
     held = ExitStack()
     try:
-        return _build(settings, held)
+        return _build(_with_private_folder(settings, held), held)
     except BaseException:
         held.close()
         raise
 
 
-def _build(settings: Settings, held: ExitStack) -> House:
-    durable = settings.durability == "full"
-    database = open_database(settings.database_url, durable=durable)
-    held.callback(database.dispose)
-    if settings.database_url != "memory:":
-        _claim(Path(database.url.database or ""), held)
+def _build(settings: Settings, held: ExitStack) -> Application:
+    _claim(_database_file(settings), held)
+    bus = LocalBus()
+    ready = _Ready()
+    overseer: Future[Overseer] = Future()
+    engine = ProcessEngine(
+        WORKER,
+        {"settings": settings.model_dump(mode="json")},
+        lanes={"cpu": settings.workers},
+        capacity=settings.max_queued,
+        timeout_s=settings.job_timeout_s,
+        jobs_per_worker=settings.worker_jobs,
+        overseer=_Deferred(overseer),
+        on_wake=bus.wake,
+        on_report=_record,
+        on_ready=ready.set,
+    )
+    held.callback(engine.stop, 0)
+    engine.start()
+
+    from limner.adapters.sql.database import migrate
+    from limner.adapters.sql.events import SqlEvents
+    from limner.adapters.sql.reader import SqlReader
+    from limner.adapters.sql.store import SqlStore
+    from limner.jobs.oversee import JobOverseer
+    from limner.jobs.submit import Submissions
+    from limner.jobs.sweep import Sweep
+    from limner.operations import CATALOGUE
+    from limner.vision import weights
+    from limner.web.app import create_app
+    from limner.web.event_streams import Streams
+    from limner.web.services import Services
+    from limner.web.upload_memory import UploadMemory
+
+    database, blobs = _stores(settings, held)
     if migrate(database):
         log.info("database brought up to date")
-    store = SqlJobs(database)
-    blobs = DiskBlobs(_blob_folder(settings, held), durable=durable)
-    bus = LocalBus()
-    models = Models(settings.models_dir)
-    limits = settings.limits()
-    lease = timedelta(seconds=settings.lease_s)
-    cache_for = timedelta(hours=settings.cache_hours)
-    runner = Runner(
-        catalogue=CATALOGUE,
-        store=store,
-        blobs=blobs,
-        bus=bus,
-        models=models,
-        limits=limits,
-        lease=lease,
-        timeout_s=settings.job_timeout_s,
-    )
-    engine = ThreadEngine(runner.run, workers=settings.workers, capacity=settings.max_queued)
-    submissions = Submissions(
-        store=store,
-        blobs=blobs,
-        engine=engine,
-        bus=bus,
-        models=models,
-        limits=limits,
-        max_queued=settings.max_queued,
-        cache_for=cache_for,
-    )
+    store, reader = SqlStore(database), SqlReader(database)
+    held.callback(store.close)
+    overseer.set_result(JobOverseer(store, reader, bus, settings.max_attempts))
     sweep = Sweep(
         store=store,
+        reader=reader,
         blobs=blobs,
         engine=engine,
         bus=bus,
-        lease=lease,
         max_attempts=settings.max_attempts,
         max_queued=settings.max_queued,
         keep=timedelta(days=settings.keep_days) if settings.keep_days else None,
-        cache_for=cache_for,
         every_s=settings.sweep_s,
     )
-    return House(settings, store, blobs, bus, engine, models, submissions, sweep, held)
 
+    def check_ready() -> None:
+        try:
+            store.transact(lambda tx: tx.ping())
+            blobs.ping()
+        except UnavailableError as error:
+            log.warning("not ready", extra={"detail": error.detail})
+            raise UnavailableError("the database or the folder of photos cannot be written") from error
+        if not ready.workers:
+            raise UnavailableError("no worker has loaded its models yet")
 
-def application(house: House) -> FastAPI:
-    """The web application of a house."""
-    settings = house.settings
     services = Services(
         settings=settings,
         catalogue=CATALOGUE,
-        store=house.store,
-        blobs=house.blobs,
-        submissions=house.submissions,
-        streams=Streams(house.store, house.bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
+        reader=reader,
+        blobs=blobs,
+        submissions=Submissions(
+            store=store,
+            reader=reader,
+            blobs=blobs,
+            engine=engine,
+            bus=bus,
+            fingerprint=weights.fingerprint_of,
+            max_queued=settings.max_queued,
+            cache_for=timedelta(hours=settings.cache_hours),
+        ),
+        streams=Streams(SqlEvents(database), bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
         limits=settings.limits(),
         memory=UploadMemory(settings.upload_memory_bytes),
-        check_ready=_ready_check(house),
+        check_ready=check_ready,
     )
-    return create_app(services, lambda: _at_work(house))
 
-
-def _ready_check(house: House) -> Callable[[], None]:
-    def check() -> None:
+    @contextmanager
+    def at_work() -> Iterator[None]:
+        """The sweep at work; at the end running jobs may finish, and what cannot is handed back."""
+        sweep.recover()
+        sweep.start()
         try:
-            house.store.ping()
-            house.blobs.ping()
-        except Exception as error:
-            log.exception("not ready")
-            raise UnavailableError("the database or the folder of photos cannot be written") from error
-        house.models.detector()  # ModelError says what is missing
+            yield
+        finally:
+            sweep.stop()
+            engine.stop(settings.drain_s)
 
-    return check
+    return Application(create_app(services, at_work), services, sweep, held)
 
 
-@contextmanager
-def _at_work(house: House) -> Iterator[None]:
-    """Engine and sweep at work; at the end running jobs may finish, and what cannot is handed back."""
-    house.sweep.recover()
-    house.engine.start()
-    house.sweep.start()
-    try:
-        yield
-    finally:
-        house.sweep.stop()
-        house.engine.stop(house.settings.drain_s)
-        for job_id, attempt in house.engine.running():
-            house.store.release(job_id, attempt)
+def build_runner(settings: Settings, worker: str, bus: Bus) -> "Runner":
+    """What runs jobs in a worker process of this name, with its models loaded. ModelError."""
+    from limner.adapters.sql.reader import SqlReader
+    from limner.adapters.sql.store import SqlStore
+    from limner.jobs.run import Runner
+    from limner.operations import CATALOGUE
+    from limner.vision.models import Models
+
+    models = Models(settings.models_dir)
+    models.detector()
+    models.mesh()
+    database, blobs = _stores(settings, ExitStack())  # until this process ends
+    return Runner(
+        worker=worker,
+        catalogue=CATALOGUE,
+        store=SqlStore(database),
+        reader=SqlReader(database),
+        blobs=blobs,
+        bus=bus,
+        models=models,
+        limits=settings.limits(),
+        # The supervisor sees at once that a worker is gone: a lease need only outlast what may keep it from renewing,
+        # and a job that holds the interpreter's lock until its timeout does.
+        lease=timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S)),
+        timeout_s=settings.job_timeout_s,
+        cache_for=timedelta(hours=settings.cache_hours),
+    )
+
+
+def _stores(settings: Settings, held: ExitStack) -> "tuple[Database, DiskBlobs]":
+    from limner.adapters.disk_blobs import DiskBlobs
+    from limner.adapters.sql.database import Database
+
+    durable = settings.durability == "full"
+    database = Database(settings.database_url, durable=durable)
+    held.callback(database.close)
+    return database, DiskBlobs(Path(settings.blobs_url.removeprefix("file:")), durable=durable)
+
+
+@dataclass
+class _Ready:
+    """How many workers have their models."""
+
+    workers: int = 0
+
+    def set(self, workers: int) -> None:
+        """The engine tells of it."""
+        from limner.telemetry import WORKERS
+
+        self.workers = workers
+        WORKERS.set(workers)
+
+
+class _Deferred:
+    """An overseer that is put together while the first worker already starts."""
+
+    def __init__(self, overseer: Future[Overseer]) -> None:
+        self._overseer = overseer
+
+    def lost(self, worker: str, reason: Any) -> Any:
+        """See `ports.Overseer.lost`."""
+        return self._overseer.result(timeout=60).lost(worker, reason)
+
+    def wanted(self, worker: str) -> bool:
+        """See `ports.Overseer.wanted`."""
+        return self._overseer.result(timeout=60).wanted(worker)
+
+
+def _record(report: dict[str, Any]) -> None:
+    from limner.telemetry import JobReport, record_metrics
+
+    record_metrics(JobReport(**report))
 
 
 def _refuse_unknown(settings: Settings) -> None:
-    if settings.engine_url != "threads:":
-        raise SettingsError(f"LIMNER_ENGINE_URL must be 'threads:', not {_scheme(settings.engine_url)!r}")
+    if settings.engine_url != "processes:":
+        raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:', not {_scheme(settings.engine_url)!r}")
     if settings.bus_url != "local:":
         raise SettingsError(f"LIMNER_BUS_URL must be 'local:', not {_scheme(settings.bus_url)!r}")
     if "://" in settings.blobs_url:
@@ -173,8 +249,39 @@ def _scheme(url: str) -> str:
     return url.partition(":")[0] + ":"
 
 
+def _with_private_folder(settings: Settings, held: ExitStack) -> Settings:
+    """With `memory:`, a database and blobs in a temporary folder that is gone at the end; else unchanged."""
+    if settings.database_url != "memory:":
+        return settings
+    parent = Path(settings.blobs_url) if "blobs_url" in settings.model_fields_set else None
+    try:
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="limner-", dir=parent)))
+    except OSError as error:
+        raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None
+    # Nothing here outlives the process, so nothing needs to outlive a power cut either.
+    private = {
+        "database_url": f"sqlite:///{folder / 'limner.db'}",
+        "blobs_url": str(folder / "blobs"),
+        "durability": "relaxed",
+    }
+    return settings.model_copy(update=private)
+
+
+def _database_file(settings: Settings) -> Path:
+    """The file of a SQLite URL, before anything is imported that could check it."""
+    scheme, _, rest = settings.database_url.partition(":///")
+    file = rest.partition("?")[0]
+    if scheme != "sqlite" or not file or file == ":memory:":
+        raise SettingsError(
+            f"LIMNER_DATABASE_URL must be 'sqlite:///path' or 'memory:', not {_scheme(settings.database_url)!r}"
+        )
+    return Path(file)
+
+
 def _claim(database: Path, held: ExitStack) -> None:
-    """Lock the database for this process: `local:` wakes only its own readers, and `recover` trusts to be alone."""
+    """Lock the database for this web process: `local:` wakes only its own readers, and `recover` trusts to be alone."""
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         lock: IO[bytes] = held.enter_context(database.with_name(database.name + ".lock").open("ab"))
@@ -186,17 +293,3 @@ def _claim(database: Path, held: ExitStack) -> None:
         raise SettingsError(
             f"another process serves {database.name} already: with LIMNER_BUS_URL=local: there can be only one"
         ) from None
-
-
-def _blob_folder(settings: Settings, held: ExitStack) -> Path:
-    """The folder of photos. Without a database nothing would ever name them again: then it ends with the process."""
-    folder = Path(settings.blobs_url.removeprefix("file:"))
-    if settings.database_url != "memory:":
-        return folder
-    parent = folder if "blobs_url" in settings.model_fields_set else None
-    try:
-        if parent is not None:
-            parent.mkdir(parents=True, exist_ok=True)
-        return Path(held.enter_context(tempfile.TemporaryDirectory(prefix="limner-", dir=parent)))
-    except OSError as error:
-        raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None

@@ -39,12 +39,8 @@ def main() -> None:
 def serve(host: str | None, port: int | None) -> None:
     """Start the service: web, workers and sweep in one process."""
     from limner import settings
-    from limner.vision import weights
 
     chosen = settings.load(**_given(host=host, port=port))
-    for entry in weights.MANIFEST:  # said before anything is created; a server downloads nothing by itself
-        weights.path(chosen.models_dir, entry.name)
-
     from limner.server import run_server
 
     run_server(chosen)
@@ -54,10 +50,10 @@ def serve(host: str | None, port: int | None) -> None:
 def migrate() -> None:
     """Bring the database's tables up to date (`serve` does it by itself)."""
     from limner import settings
-    from limner.adapters.sql_engine import migrate as bring_up_to_date
-    from limner.adapters.sql_engine import open_database
+    from limner.adapters.sql.database import Database
+    from limner.adapters.sql.database import migrate as bring_up_to_date
 
-    changed = bring_up_to_date(open_database(settings.load().database_url, durable=True))
+    changed = bring_up_to_date(Database(settings.load().database_url, durable=True))
     click.echo("brought up to date" if changed else "up to date already")
 
 

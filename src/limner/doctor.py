@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from limner import settings
-from limner.adapters import sql_inspect
+from limner.adapters.sql import inspect as sql_inspect
 from limner.domain.errors import LimnerError, SettingsError
 from limner.vision import weights
 from limner.vision.models import Models

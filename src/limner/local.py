@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from limner.domain.errors import ModelError
 from limner.operation import Context, Operation, Result
 from limner.vision import weights
-from limner.vision.image import Limits
+from limner.vision.header import Limits
 from limner.vision.models import Models
 
 

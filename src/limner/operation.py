@@ -12,16 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from limner.domain.errors import InvalidRequestError
-from limner.domain.job import File
-from limner.vision.image import Limits, probe
-from limner.vision.models import Models
+from limner.vision.header import Limits, probe
+
+if TYPE_CHECKING:
+    from limner.vision.models import Models  # the web process loads none
 
 
 class ImageRef(BaseModel):
@@ -72,7 +73,7 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    beside_the_work: ClassVar[frozenset[str]] = frozenset()
+    not_in_cache_key: ClassVar[frozenset[str]] = frozenset()
     """Fields that do not change the result, and so are no part of the cache key."""
 
     image: ImageRef = Field(title="Photo")
@@ -84,14 +85,28 @@ class Params(BaseModel):
         return dict(given)
 
 
+class SimilarParams(Params):
+    """Base of the parameters of an operation that may answer by likeness (`similar_within`)."""
+
+    not_in_cache_key: ClassVar[frozenset[str]] = frozenset({"cache"})
+
+    cache: Annotated[
+        Literal["exact", "similar"],
+        Field(
+            title="Cache",
+            description="`similar`: the result of a photo that looks the same may answer, with all else equal",
+        ),
+    ] = "exact"
+
+
 class Result(BaseModel):
     """Base of all results."""
 
     model_config = ConfigDict(frozen=True)
 
-    def faces_count(self) -> int | None:
-        """How many faces the result tells of; None where that is not its subject."""
-        return None
+    def summary(self) -> dict[str, int]:
+        """What the result comes to in a few numbers, for events and metrics; `faces_count` where it has faces."""
+        return {}
 
     def in_words(self) -> str:
         """One short line for a person at a terminal."""
@@ -112,12 +127,13 @@ class Context:
     def __init__(
         self,
         *,
-        models: Models,
+        models: "Models",
         limits: Limits,
         read: Callable[[str], bytes],
         attach: Callable[[str, bytes, str, int | None, int | None], None],
         progress: Callable[[float], None] = lambda _: None,
         check: Callable[[], None] = lambda: None,
+        recognise: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`read` gives a blob by SHA-256; `check` raises when the job should stop."""
         self.models = models
@@ -125,8 +141,9 @@ class Context:
         self.progress = progress
         self.check_cancelled = check
         self.stages: dict[str, float] = {}
-        self.look: int | None = None
-        """Set to the photo's perceptual hash by an operation whose result may answer photos that look the same."""
+        self.recognise = recognise
+        """Takes the photo's perceptual hash, of an operation with `similar_within`, as soon as it is known: the result
+        will answer photos that look the same, and one that is there may end the job here."""
         self._read = read
         self._attach = attach
 
@@ -164,7 +181,8 @@ class Operation(Generic[P, R]):
     result: type[R]
     run: Callable[[P, Context], R]
     models: tuple[str, ...]
-    check: Callable[[P, Mapping[str, bytes], Limits], None] | None
+    check: Callable[[P], None] | None
+    similar_within: int | None
 
     @cached_property
     def image_fields(self) -> tuple[str, ...]:
@@ -188,19 +206,21 @@ class Operation(Generic[P, R]):
         except ValidationError as error:
             raise invalid_fields(error.errors(include_input=False, include_url=False, include_context=False)) from None
         if self.check is not None:
-            self.check(params, pictures, limits)
+            self.check(params)
         return params
 
     def cache_key(self, params: P, fingerprint: str) -> str:
         """Equal exactly when the same work would be done: operation, version, models, pictures, parameters."""
         return self._key(params, fingerprint, [])
 
-    def rest_key(self, params: P, fingerprint: str) -> str:
+    def similarity_key(self, params: P, fingerprint: str) -> str | None:
         """The same for all but the photo's content: equal when a photo that looks the same may answer."""
+        if self.similar_within is None:
+            return None
         return self._key(params, fingerprint, [params.image.width, params.image.height])
 
     def _key(self, params: P, fingerprint: str, size: list[int]) -> str:
-        left_out = set(self.params.beside_the_work) | ({"image"} if size else set())
+        left_out = set(self.params.not_in_cache_key) | ({"image"} if size else set())
         work = [self.name, self.version, fingerprint, size, params.model_dump(mode="json", exclude=left_out)]
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
@@ -210,12 +230,15 @@ def operation(
     version: int,
     lane: str = "cpu",
     models: tuple[str, ...] = (),
-    check: Callable[[P, Mapping[str, bytes], Limits], None] | None = None,
+    check: Callable[[P], None] | None = None,
+    similar_within: int | None = None,
 ) -> Callable[[Callable[[P, Context], R]], Operation[P, R]]:
     """Make a function `(params, ctx) -> result` an operation. The docstring's first line is its summary.
 
-    Raise `version` whenever the same input gives another result; `models` names the weights that it uses. `check` sees
-    the pictures' bytes when the job is submitted, and raises for what could only fail: the client hears it at once.
+    Raise `version` whenever the same input gives another result; `models` names the weights that it uses. `check`
+    sees the parameters when the job is submitted, and raises for what could only fail: the client hears it at once.
+    With `similar_within` a request may ask for the result of a photo whose perceptual hash differs in so many bits at
+    most; its parameters are `SimilarParams`, and it calls `Context.recognise`.
     """
 
     def declare(run: Callable[[P, Context], R]) -> Operation[P, R]:
@@ -230,14 +253,7 @@ def operation(
             run=run,
             models=models,
             check=check,
+            similar_within=similar_within,
         )
 
     return declare
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """An artifact together with its bytes, which are kept until the job that names it has been stored."""
-
-    file: File
-    data: bytes

@@ -101,7 +101,7 @@ def _options(operation: "Operation[Any, Any]") -> Iterator[click.Option]:
     """An option for each parameter a user may set, except the photo and what only a service makes use of."""
     shown = operation.params.model_json_schema()["properties"]
     for name, field in operation.params.model_fields.items():
-        if name in shown and name != "image" and name not in operation.params.beside_the_work:
+        if name in shown and name != "image" and name not in operation.params.not_in_cache_key:
             yield _option(name, field, is_picture=name in operation.image_fields)
 
 

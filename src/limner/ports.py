@@ -1,101 +1,133 @@
-"""What the jobs need of the world: a store of jobs, a store of bytes, an engine and a bus.
+"""What the jobs need of the world: a store of jobs, the log of their events, a store of bytes, an engine and a bus.
 
 Each method's contract stands in its docstring; `tests/contract/` holds every adapter to it. All are synchronous, safe
 to call from any thread, and know nothing of the web, of pictures or of operations.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
-from limner.domain.event import Event
-from limner.domain.job import File, Job, Outcome, Status
+from limner.domain.blob import BlobState
+from limner.domain.event import Event, EventType
+from limner.domain.job import File, Job, Status
+
+T = TypeVar("T")
+
+LossReason = Literal["died", "timeout", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a store knows of a submission: the job of its idempotency key, a cached result, the same work in flight."""
+
+    repeat_id: str | None
+    cached_id: str | None
+    leader_id: str | None
+    full: bool
+
+
+class Transaction(Protocol):
+    """What one transaction reads and writes. `jobs/transitions.py` decides; this only says what took effect.
+
+    A transaction is atomic, sees its own writes, and two that have locked the same name come one after the other.
+    """
+
+    def lock(self, names: Collection[str], *, shared: bool = False) -> None:
+        """Wait until no other transaction holds any of the names; `shared` ones do not exclude each other.
+
+        A store with a single writer at a time need not do anything.
+        """
+        ...
+
+    def job(self, job_id: str) -> Job | None:
+        """The job with all its files."""
+        ...
+
+    def known(self, job: Job, *, computed_since: datetime, max_queued: int) -> Known:
+        """What there is already for the job's idempotency key and cache key, and whether `max_queued` jobs wait."""
+        ...
+
+    def followers(self, leader_id: str) -> list[Job]:
+        """The queued jobs that wait behind a leader, oldest first."""
+        ...
+
+    def running_on(self, worker: str) -> list[Job]:
+        """The running jobs of a worker."""
+        ...
+
+    def insert(self, job: Job) -> bool:
+        """Add the job with its files. False, and nothing written, if its id or idempotency key is there already."""
+        ...
+
+    def change(self, job: Job, *, same_lease: bool = False, **values: Any) -> Job | None:
+        """Give fields of the job new values, if status, attempt and leader are still those of `job`; else None.
+
+        With `same_lease` its lease must be the same too: nobody has renewed it.
+        """
+        ...
+
+    def add_artifacts(self, job: Job, files: Collection[File]) -> None:
+        """Add files that the job made, behind those it has."""
+        ...
+
+    def remove(self, job: Job) -> None:
+        """Remove the job, its files and the contents of its events."""
+        ...
+
+    def log(self, job: Job, kind: EventType | None = None) -> None:
+        """Add an event that tells of the job as it stands; without `kind`, of its entering its status."""
+        ...
+
+    def drop_events(self, before: datetime, limit: int) -> int:
+        """Remove those of the oldest `limit` events that are older than a moment; how many there were."""
+        ...
+
+    def blob_state(self, sha256: str) -> BlobState | None:
+        """The state of a blob's row; None if it has none."""
+        ...
+
+    def set_blob(self, sha256: str, state: BlobState, *, size: int, now: datetime) -> None:
+        """Give a blob's row a state, or add the row. Nothing happens if it has that state already."""
+        ...
+
+    def mark_unnamed(self, sha256s: Collection[str], now: datetime) -> list[str]:
+        """Kept → marked for those of these blobs that no file names; which they were."""
+        ...
+
+    def drop_blob(self, sha256: str) -> bool:
+        """Remove the row of a blob that is `removing`. False if there is none."""
+        ...
+
+    def fold_totals(self) -> None:
+        """Add up the changes of the totals, so that reading them stays quick."""
+        ...
+
+    def ping(self) -> None:
+        """Write something. Raises where that is not possible."""
+        ...
 
 
 class JobStore(Protocol):
-    """The truth about jobs, and the log of their events.
+    """Changes jobs. Every change of a job's state writes its event in the same transaction."""
 
-    Every change of a job's state writes its event in the same transaction: who reads one sees the other.
-    """
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction, commit, and give back what it gave back; if it raises, nothing is written.
 
-    def submit(
-        self,
-        job: Job,
-        *,
-        max_queued: int,
-        cache_for: timedelta,
-        similar_within: int = 0,
-        idempotency_key: str | None = None,
-    ) -> Job:
-        """Take in a new job (status queued, files = its inputs) and give back the job as stored.
-
-        In one transaction, the first that applies:
-        the idempotency key is known → that job, unchanged (InvalidRequestError if its cache key differs);
-        a job with this cache key succeeded within `cache_for` → stored as succeeded, `cached="exact"`, sharing its
-        artifacts;
-        the job has a look, and one with the same rest key and a look at most `similar_within` bits away succeeded
-        within `cache_for` → the same with the nearest of them, `cached="similar"` and the distance;
-        `max_queued` jobs are queued → QueueFullError, nothing stored;
-        a job with this cache key is queued or running → stored as queued behind it (`leader_id`);
-        else stored as queued.
+        When this returns, what was written survives a power cut (unless durability is relaxed). Several threads may
+        share one commit. UnavailableError when the database cannot be used.
         """
         ...
 
-    def start(self, job_id: str, *, lease: timedelta) -> Job | None:
-        """Queued → running under a lease, attempt + 1. None if it is not there, not queued, or has a leader."""
+    def close(self) -> None:
+        """Let go of connections."""
         ...
 
-    def alive(self, job_id: str, attempt: int) -> bool:
-        """Whether this attempt still counts: the job is there, running, and nobody overtook it."""
-        ...
 
-    def renew(self, attempts: Iterable[tuple[str, int]], *, lease: timedelta) -> None:
-        """Extend the leases of those attempts that still count."""
-        ...
-
-    def progress(self, job_id: str, attempt: int, fraction: float) -> bool:
-        """Record progress 0..1 with its event. False (and nothing written) if the attempt no longer counts."""
-        ...
-
-    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
-        """Running → succeeded or failed, for the job and those that wait behind it. False if it was overtaken."""
-        ...
-
-    def release(self, job_id: str, attempt: int) -> bool:
-        """Running → queued: hand it back unfinished. False if the attempt was overtaken."""
-        ...
-
-    def expire(self, *, max_attempts: int, now: datetime) -> int:
-        """Running with a lease ended before `now` → queued, or failed (`job-crashed`) after `max_attempts` starts.
-
-        Returns how many there were.
-        """
-        ...
-
-    def cancel(self, job_id: str) -> Job:
-        """Queued or running → cancelled; what waited behind it takes its place. NotFoundError, JobFinishedError."""
-        ...
-
-    def erase(self, job_id: str, delete_blob: Callable[[str], None]) -> None:
-        """Remove the job, its files and its events' contents. NotFoundError.
-
-        `delete_blob` is called, inside the transaction, for each SHA-256 that no other job names: so no submission
-        can come to name a blob between the question and the deletion.
-        """
-        ...
-
-    def forget(self, sha256s: Sequence[str], delete_blob: Callable[[str], None]) -> None:
-        """Call `delete_blob` for those that no job names, inside a transaction as `erase` does."""
-        ...
-
-    def outdated(self, before: datetime, limit: int) -> list[str]:
-        """Ids of finished jobs created before a moment, oldest first."""
-        ...
-
-    def drop_events(self, before: datetime) -> None:
-        """Remove the events that are older than a moment. Ids are never used again."""
-        ...
+class JobReader(Protocol):
+    """Reads jobs. Every method raises UnavailableError when the database cannot be used."""
 
     def get(self, job_id: str) -> Job | None:
         """The job with all its files."""
@@ -115,42 +147,72 @@ class JobStore(Protocol):
         """A job's artifact by its name."""
         ...
 
+    def is_current(self, job_id: str, attempt: int) -> bool:
+        """Whether this attempt still counts: the job is there, running, and nobody overtook it."""
+        ...
+
+    def is_running_on(self, worker: str) -> bool:
+        """Whether any running job is this worker's."""
+        ...
+
+    def similar(self, similarity_key: str, *, computed_since: datetime, limit: int) -> list[tuple[str, str]]:
+        """(id, perceptual hash) of the succeeded jobs with this similarity key, newest first."""
+        ...
+
     def waiting(self, limit: int) -> list[tuple[str, str]]:
         """(id, lane) of the queued jobs that have no leader, oldest first."""
         ...
 
-    def queued(self) -> int:
-        """How many jobs are queued."""
+    def overdue(self, now: datetime, limit: int) -> list[str]:
+        """Ids of running jobs whose lease ended before `now`."""
         ...
 
-    def sizes(self, cache_for: timedelta) -> tuple[int, int]:
-        """(results that may still answer from the cache, bytes of all blobs that jobs name)."""
+    def stranded(self, limit: int) -> list[str]:
+        """Ids of queued jobs whose leader is not there or has ended: nothing will answer them."""
         ...
 
-    def events(self, after: int, *, limit: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
-        """Events with an id above `after`, in order of id; a reader that goes on from the last never skips one."""
+    def outdated(self, before: datetime, limit: int) -> list[str]:
+        """Ids of finished jobs created before a moment, oldest first."""
         ...
 
-    def last_event_id(self) -> int:
-        """The highest id given so far, 0 if none."""
+    def count(self, status: Status) -> int:
+        """How many jobs have a status. For the open ones, of which there are few: it looks at each."""
         ...
 
-    def ping(self) -> None:
-        """Raises if the store cannot be written."""
+    def blobs_in(self, state: BlobState, before: datetime, limit: int) -> list[str]:
+        """SHA-256s of blobs that came into a state before a moment."""
         ...
 
-    def close(self) -> None:
-        """Let go of connections."""
+    def without_row(self, sha256s: Collection[str]) -> list[str]:
+        """Those of these blobs that have no row."""
+        ...
+
+    def totals(self) -> tuple[int, int]:
+        """(results that were worked out here and are still stored, bytes of all blobs that jobs name)."""
+        ...
+
+
+class EventLog(Protocol):
+    """The log of events. Ids rise in the order of commits: a reader that goes on from the last one never skips any."""
+
+    def after(
+        self, event_id: int, *, limit: int, job_id: str | None = None, operation: str | None = None
+    ) -> list[Event]:
+        """Events with an id above `event_id`, in order of id."""
+        ...
+
+    def last_id(self) -> int:
+        """The highest id given so far, 0 if none. Ids of events that were dropped are not given again."""
         ...
 
 
 class BlobStore(Protocol):
     """Bytes under their SHA-256 (lower-case hex)."""
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes, *, sha256: str | None = None) -> str:
         """Store and return the SHA-256. When it returns the bytes survive a power cut (unless durability is relaxed).
 
-        Storing what is there already writes nothing.
+        Storing what is there already writes nothing. `sha256` is theirs, if the caller has worked it out already.
         """
         ...
 
@@ -170,24 +232,20 @@ class BlobStore(Protocol):
         """A file that can be sent as it is, if this store keeps one. NotFoundError."""
         ...
 
-    def older_than(self, moment: datetime) -> Iterator[str]:
-        """SHA-256s written before a moment, in no order."""
+    def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
+        """SHA-256s written before a moment, and not before `since`, in no order."""
         ...
 
     def ping(self) -> None:
-        """Raises if nothing can be written."""
+        """UnavailableError if nothing can be written."""
         ...
 
 
 class Engine(Protocol):
-    """Carries job ids to `jobs.run`."""
+    """Carries job ids to workers, which run them."""
 
     def send(self, job_id: str, lane: str) -> None:
         """Have the job run soon. May drop it when full: the sweep sends again what waits. Twice does no harm."""
-        ...
-
-    def running(self) -> list[tuple[str, int]]:
-        """(job id, attempt) of what this process runs just now."""
         ...
 
     def start(self) -> None:
@@ -195,7 +253,22 @@ class Engine(Protocol):
         ...
 
     def stop(self, timeout_s: float) -> None:
-        """Take nothing new, let what runs end for at most `timeout_s`."""
+        """Take nothing new, let what runs end for at most `timeout_s`, hand back what does not."""
+        ...
+
+
+class Overseer(Protocol):
+    """What an engine that supervises workers tells of them, and asks, from one thread. UnavailableError: ask again."""
+
+    def lost(self, worker: str, reason: LossReason) -> Iterable[tuple[str, str]]:
+        """The worker is gone: its running job goes back into the queue or ends. (id, lane) of what to send again.
+
+        What it had handed to a worker that died, the engine sends again in any case: the job may not have been started.
+        """
+        ...
+
+    def wanted(self, worker: str) -> bool:
+        """Whether the job that this worker runs still counts."""
         ...
 
 

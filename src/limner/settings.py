@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from limner.domain.errors import SettingsError
 
 if TYPE_CHECKING:
-    from limner.vision.image import Limits
+    from limner.vision.header import Limits
 
 
 PREFIX = "LIMNER_"
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     blobs_url: str = Field(
         default_factory=_blobs_url, description="Folder for photos and artifacts (with `memory:`: a temporary one)"
     )
-    engine_url: str = Field("threads:", description="What runs jobs: `threads:`")
+    engine_url: str = Field("processes:", description="What runs jobs: `processes:`, worker processes of this one")
     bus_url: str = Field("local:", description="What wakes the event streams: `local:`")
     models_dir: Path = Field(
         default_factory=_models_dir, description="Folder of the model files (`limner models fetch` fills it)"
@@ -70,10 +70,14 @@ class Settings(BaseSettings):
         (), description="Comma-separated origins of other web sites that may use the API from a browser, or `*`"
     )
 
-    workers: int = Field(default_factory=_cores, ge=1, le=256, description="Worker threads; default: the cores")
+    workers: int = Field(default_factory=_cores, ge=1, le=256, description="Worker processes; default: the cores")
+    worker_memory_bytes: int = Field(
+        4_000_000_000, ge=0, description="Address space that one worker process may take; 0: no limit"
+    )
+    worker_jobs: int = Field(1000, ge=0, description="Jobs after which a worker process is replaced; 0: never")
     max_queued: int = Field(1000, ge=1, description="Queued jobs before new ones are answered 429")
     max_attempts: int = Field(5, ge=1, description="Starts of one job before it counts as crashed")
-    lease_s: float = Field(60, gt=0, description="Seconds after which a silent worker's job is given to another")
+    lease_s: float = Field(60, gt=0, description="Seconds after which the job of a silent worker is given to another")
     sweep_s: float = Field(5, gt=0, description="Seconds between two sweeps for jobs that were left lying")
     job_timeout_s: float = Field(120, gt=0, description="Longest time one job may run")
     drain_s: float = Field(20, ge=0, description="Seconds that running jobs and open requests get at a stop")
@@ -120,7 +124,7 @@ class Settings(BaseSettings):
 
     def limits(self) -> "Limits":
         """The largest picture that is let in."""
-        from limner.vision.image import Limits  # its codecs take time to load, and most settings need none
+        from limner.vision.header import Limits  # Pillow takes time to load, and most settings need none
 
         return Limits(max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
 

@@ -4,6 +4,8 @@ import contextvars
 import logging
 import logging.config
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
@@ -25,19 +27,25 @@ REQUEST_SECONDS = Histogram(
 )
 JOBS_SUBMITTED = Counter(
     "limner_jobs_submitted",
-    "Jobs taken in, by how: new, shared (same work in flight), exact or similar (cache)",
+    "Jobs taken in, by how: new, shared (same work in flight), exact (cache)",
     ["operation", "how"],
 )
-JOBS_FINISHED = Counter("limner_jobs_finished", "Jobs that this process ended, by status", ["operation", "status"])
+JOBS_FINISHED = Counter("limner_jobs_finished", "Jobs that ended, by status", ["operation", "status"])
 JOB_SECONDS = Histogram("limner_job_seconds", "Time to run a job", ["operation"], buckets=STAGE_BUCKETS)
 STAGE_SECONDS = Histogram(
     "limner_stage_seconds", "Time of each stage of a job", ["operation", "stage"], buckets=STAGE_BUCKETS
 )
-FACES = Counter("limner_faces", "Faces found", ["operation"])
+JOBS_SIMILAR = Counter(
+    "limner_jobs_similar", "Jobs answered by the result of a photo that looks the same", ["operation"]
+)
+RESULT_SUMS = Counter(
+    "limner_result_sums", "Sums over results of what they count, e.g. faces_count", ["operation", "field"]
+)
+WORKERS = Gauge("limner_workers", "Worker processes that have their models")
 QUEUE_DEPTH = Gauge("limner_queue_depth", "Jobs that are queued")
-CACHE_RESULTS = Gauge("limner_cache_results", "Results that may answer from the cache")
+CACHE_RESULTS = Gauge("limner_cache_results", "Results that are stored and were not themselves answers from the cache")
 STORED_BYTES = Gauge("limner_stored_bytes", "Photos and artifacts that jobs name, bytes")
-JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that this process runs now")
+JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that run")
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
 SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"])
 SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
@@ -49,15 +57,42 @@ METRICS = (
     JOBS_FINISHED,
     JOB_SECONDS,
     STAGE_SECONDS,
-    FACES,
+    JOBS_SIMILAR,
+    RESULT_SUMS,
+    WORKERS,
+    JOBS_RUNNING,
     QUEUE_DEPTH,
     CACHE_RESULTS,
     STORED_BYTES,
-    JOBS_RUNNING,
     EVENTS_SENT,
     SOCKETS,
     SOCKETS_SLOW,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What a worker tells of a job that it has ended. Seconds; `summary` is the result's."""
+
+    operation: str
+    status: str
+    cached: str | None
+    seconds: float
+    stages: Mapping[str, float]
+    summary: Mapping[str, int]
+
+
+def record_metrics(report: JobReport) -> None:
+    """Count a job that has ended."""
+    JOBS_FINISHED.labels(report.operation, report.status).inc()
+    JOB_SECONDS.labels(report.operation).observe(report.seconds)
+    if report.cached == "similar":
+        JOBS_SIMILAR.labels(report.operation).inc()
+    for stage, spent in report.stages.items():
+        STAGE_SECONDS.labels(report.operation, stage).observe(spent)
+    for name, amount in report.summary.items():
+        RESULT_SUMS.labels(report.operation, name).inc(amount)
+
 
 request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from limner.adapters.sql_engine import head_revision, migrate, open_database
+from limner.adapters.sql.database import Database, head_revision, migrate
 from tests.conftest import MODELS
 from tests.journeys.server import Server
 
@@ -58,9 +58,9 @@ def doctor(tmp_path: Path) -> Doctor:
 def database(tmp_path: Path) -> Path:
     """An empty database with the newest tables."""
     path = tmp_path / "limner.db"
-    engine = open_database(f"sqlite:///{path}", durable=True)
-    migrate(engine)
-    engine.dispose()
+    made = Database(f"sqlite:///{path}", durable=True)
+    migrate(made)
+    made.close()
     return path
 
 
@@ -85,12 +85,12 @@ def test_a_database_that_is_up_to_date(doctor: Doctor, database: Path) -> None:
 
 def test_a_database_of_a_running_server(doctor: Doctor, tmp_path: Path) -> None:
     database = tmp_path / "limner.db"
-    engine = open_database(f"sqlite:///{database}", durable=True)
-    migrate(engine)  # in the write-ahead log alone, while this connection is open
-    with engine.connect():
+    made = Database(f"sqlite:///{database}", durable=True)
+    migrate(made)  # in the write-ahead log alone, while this connection is open
+    with made.engine.connect():
         assert database.with_name("limner.db-wal").stat().st_size > 0
         status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{database}")
-    engine.dispose()
+    made.close()
     assert (status, "tables up to date" in told) == (0, True), told
 
 

@@ -62,7 +62,7 @@ def test_every_operation_is_a_command_with_its_summary(limner: Limner) -> None:
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_parameter_that_changes_the_result_is_an_option(name: str) -> None:
     params = CATALOGUE[name].params
-    shown = set(params.model_json_schema()["properties"]) - {"image"} - params.beside_the_work
+    shown = set(params.model_json_schema()["properties"]) - {"image"} - params.not_in_cache_key
     assert {f"--{field.replace('_', '-')}" for field in shown} <= set(options(name))
     assert len(list(options(name))) == len(set(options(name)))
 
@@ -107,7 +107,7 @@ def test_a_folder_of_photos(limner: Limner, tmp_path: Path, astronaut_jpeg: byte
 
 def test_contours(limner: Limner, photo: Path) -> None:
     done = limner("contours", photo, "-o", "face.svg", "--no-photo", "--no-texts", "--clip", "--style", "light")
-    assert re.fullmatch(rf"{photo}: \d+ regions, face turned by -?\d+\.\d° → face\.svg\n", done.stdout), done.output
+    assert re.fullmatch(rf"{photo}: \d+ regions, face tilted by -?\d+\.\d° → face\.svg\n", done.stdout), done.output
     svg = Path("face.svg").read_text()
     assert "<image" not in svg
     assert "<text" not in svg

@@ -47,7 +47,7 @@ def test_only_a_sha256_is_a_name(blobs: BlobStore, name: str) -> None:
 
 def test_putting_again_changes_nothing(blobs: BlobStore) -> None:
     assert blobs.put(DATA) == blobs.put(DATA)
-    assert list(blobs.older_than(datetime.now(UTC) + HOUR)) == [SHA256]
+    assert list(blobs.written(before=datetime.now(UTC) + HOUR)) == [SHA256]
 
 
 def test_many_put_the_same_at_once(blobs: BlobStore) -> None:
@@ -71,15 +71,18 @@ def test_delete_removes_and_may_be_repeated(blobs: BlobStore) -> None:
     assert blobs.get(SHA256) == DATA
 
 
-def test_older_than_leaves_out_the_young(blobs: BlobStore) -> None:
+def test_written_lists_those_of_a_time(blobs: BlobStore) -> None:
     blobs.put(DATA)
-    assert list(blobs.older_than(datetime.now(UTC) - HOUR)) == []
-    assert list(blobs.older_than(datetime.now(UTC) + HOUR)) == [SHA256]
+    now = datetime.now(UTC)
+    assert list(blobs.written(before=now - HOUR)) == []
+    assert list(blobs.written(before=now + HOUR)) == [SHA256]
+    assert list(blobs.written(before=now + HOUR, since=now - HOUR)) == [SHA256]
+    assert list(blobs.written(before=now + 2 * HOUR, since=now + HOUR)) == []
 
 
 def test_ping(blobs: BlobStore) -> None:
     blobs.ping()
-    assert list(blobs.older_than(datetime.now(UTC) + HOUR)) == []
+    assert list(blobs.written(before=datetime.now(UTC) + HOUR)) == []
 
 
 # --- of the folder alone ---------------------------------------------------------------------------------------------
@@ -97,9 +100,9 @@ def _age(path: Path) -> None:
 
 def test_putting_again_makes_young(disk: DiskBlobs) -> None:
     _age(disk.local_path(disk.put(DATA)))
-    assert list(disk.older_than(datetime.now(UTC) - HOUR)) == [SHA256]
+    assert list(disk.written(before=datetime.now(UTC) - HOUR)) == [SHA256]
     disk.put(DATA)
-    assert list(disk.older_than(datetime.now(UTC) - HOUR)) == []
+    assert list(disk.written(before=datetime.now(UTC) - HOUR)) == []
 
 
 def test_the_sweep_of_old_blobs_takes_left_over_parts_and_leaves_what_is_not_ours(
@@ -112,7 +115,7 @@ def test_the_sweep_of_old_blobs_takes_left_over_parts_and_leaves_what_is_not_our
         path.write_bytes(b"x")
     _age(left_over)
     _age(foreign)
-    assert list(disk.older_than(datetime.now(UTC) - HOUR)) == []
+    assert list(disk.written(before=datetime.now(UTC) - HOUR)) == []
     assert not left_over.exists()
     assert young.exists()
     assert foreign.exists()
@@ -129,7 +132,7 @@ def test_a_folder_that_is_gone_is_unavailable_until_it_is_back(disk: DiskBlobs, 
     folder.rename(tmp_path / "away")
     with pytest.raises(UnavailableError, match="cannot be written"):
         disk.put(DATA)
-    with pytest.raises(OSError, match="blobs"):
+    with pytest.raises(UnavailableError, match="cannot be written"):
         disk.ping()
     (tmp_path / "away").rename(folder)
     assert disk.get(disk.put(DATA)) == DATA

@@ -1,48 +1,45 @@
-"""The database below the job store: migrations, what it refuses, and what it says when it cannot be used."""
+"""The database below the job store: its tables, what it refuses, and what survives."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine
 
-from limner.adapters.schema import metadata
-from limner.adapters.sql_engine import head_revision, migrate, open_database
-from limner.adapters.sql_jobs import SqlJobs
+from limner.adapters.sql.database import CONNECTIONS, Database, head_revision, migrate
+from limner.adapters.sql.schema import metadata
 from limner.domain.errors import SettingsError, UnavailableError
-from tests.contract.test_job_store import known, new_job, submit
+from tests.contract.machine import new_job, open_sqlite
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(f"sqlite:///{tmp_path}/jobs.db", durable=True)
-    yield engine
-    engine.dispose()
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path}/jobs.db", durable=True)
+    yield made
+    made.close()
 
 
-def test_the_newest_migration_leaves_the_tables_that_the_code_knows(database: Engine) -> None:
+def test_the_newest_migration_leaves_the_tables_that_the_code_knows(database: Database) -> None:
     assert migrate(database)
-    with database.connect() as connection:
+    with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
         assert context.get_current_revision() == head_revision()
 
 
-def test_migrating_again_changes_nothing(database: Engine) -> None:
-    migrate(database)
-    store = SqlJobs(database)
-    job = submit(store, new_job())
+def test_migrating_again_changes_nothing(database: Database, tmp_path: Path) -> None:
+    machine = open_sqlite(tmp_path / "jobs.db")
+    job = machine.submit(new_job())
     assert not migrate(database)
-    assert known(store, job) == job
+    assert machine.known(job) == job
+    machine.close()
 
 
-def test_a_database_of_a_newer_version_is_refused(database: Engine) -> None:
+def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:
     migrate(database)
-    with database.execution_options(write=True).begin() as connection:
+    with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'from the future'")
     with pytest.raises(SettingsError, match=r"LIMNER_DATABASE_URL.*another version"):
         migrate(database)
@@ -50,10 +47,10 @@ def test_a_database_of_a_newer_version_is_refused(database: Engine) -> None:
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photo.db").write_bytes(b"this is no database, " * 100)
-    engine = open_database(f"sqlite:///{tmp_path}/photo.db", durable=True)
+    database = Database(f"sqlite:///{tmp_path}/photo.db", durable=True)
     with pytest.raises(SettingsError, match="LIMNER_DATABASE_URL"):
-        migrate(engine)
-    engine.dispose()
+        migrate(database)
+    database.close()
 
 
 @pytest.mark.parametrize(
@@ -61,41 +58,48 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 )
 def test_a_url_that_cannot_work_is_refused_by_the_variables_name(url: str) -> None:
     with pytest.raises(SettingsError, match="LIMNER_DATABASE_URL") as refused:
-        open_database(url, durable=True)
+        Database(url, durable=True)
     assert "secret" not in refused.value.detail
 
 
-def test_an_accepted_job_survives_a_power_cut(database: Engine) -> None:
-    with database.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+def test_nobody_else_may_read_the_results(database: Database, tmp_path: Path) -> None:
+    migrate(database)
+    for file in tmp_path.iterdir():
+        if file.name not in ("jobs.db.turn", "jobs.db.next"):  # these are empty
+            assert file.stat().st_mode & 0o077 == 0, file
 
 
-def test_a_locked_database_is_unavailable_and_works_again_afterwards(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.db"
-    engine = open_database(f"sqlite:///{path}", durable=False)
-    migrate(engine)
-    store = SqlJobs(engine)
-    first = submit(store, new_job())
-    with engine.connect() as connection:  # so that the test need not wait as long as a client would
-        connection.exec_driver_sql("PRAGMA busy_timeout=50")
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UnavailableError, match="locked"):
-            submit(store, new_job())
-        assert known(store, first) == first  # reading goes on
-        other.execute("ROLLBACK")
-    second = submit(store, new_job())
-    assert known(store, second) == second
-    store.close()
+@pytest.mark.parametrize("durable", [True, False])
+def test_an_accepted_job_survives_a_power_cut(tmp_path: Path, durable: bool) -> None:
+    database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=durable)
+    with database.reading() as db:
+        assert db.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        (synchronous,) = db.connection.execute("PRAGMA synchronous").fetchone()
+        assert synchronous == (2 if durable else 1)  # FULL, or NORMAL
+        assert db.connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+    database.close()
 
 
-def test_erased_content_is_not_left_in_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.db"
-    engine = open_database(f"sqlite:///{path}", durable=False)
-    migrate(engine)
-    store = SqlJobs(engine)
-    job = submit(store, new_job(params={"who": "Zaphod Beeblebrox"}))
-    store.erase(job.id, lambda _: None)
-    store.close()  # the last connection carries the write-ahead log over
-    assert b"Zaphod" not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
+def test_more_readers_than_connections_wait_and_are_told(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=False, turn_s=0.05)
+    with ExitStack() as held:
+        for _ in range(CONNECTIONS):
+            held.enter_context(database.reading())
+        with pytest.raises(UnavailableError), database.reading():
+            pass
+    with database.reading() as db:
+        assert db.connection.execute("SELECT 1").fetchone() == (1,)
+    database.close()
+
+
+def test_a_reader_sees_the_same_rows_throughout(tmp_path: Path) -> None:
+    machine = open_sqlite(tmp_path / "jobs.db")
+    database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=False)
+    with database.reading() as db:
+        assert db.connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+        machine.submit(new_job())
+        assert db.connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+    with database.reading() as db:
+        assert db.connection.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+    database.close()
+    machine.close()

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from limner.adapters.process_engine import ProcessEngine, Reason
+from limner.adapters.process_engine import ProcessEngine
 from limner.adapters.process_worker import Pipe, PipeBus
+from limner.ports import LossReason
 
 ROOT = Path(__file__).parents[2]
 WORKER = [sys.executable, "-m", "tests.contract.engine_worker"]
@@ -28,13 +29,13 @@ SOON_S = 10.0
 class Rows:
     """An overseer over lists in place of tables."""
 
-    told: list[tuple[str, Reason]] = field(default_factory=list)
+    told: list[tuple[str, LossReason]] = field(default_factory=list)
     again: list[tuple[str, str]] = field(default_factory=list)  # what `lost` answers
     unwanted: bool = False
     down: bool = False
     asked: int = 0
 
-    def lost(self, worker: str, reason: Reason) -> list[tuple[str, str]]:
+    def lost(self, worker: str, reason: LossReason) -> list[tuple[str, str]]:
         self.asked += 1
         if self.down:
             raise OSError("the database is down")
@@ -103,7 +104,7 @@ class Service:
     def done(self) -> list[str]:
         return [report["job"] for report in self.reports]
 
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[LossReason]:
         return [reason for _, reason in self.rows.told]
 
 

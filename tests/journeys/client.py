@@ -146,10 +146,10 @@ def _last_event_id(server: Server) -> int:
 # --- below the service -----------------------------------------------------------------------------------------------
 
 
-def rows(server: Server, query: str) -> list[tuple[Any, ...]]:
+def rows(server: Server, query: str, *values: str) -> list[tuple[Any, ...]]:
     """What the database says, read behind the service's back."""
     with contextlib.closing(sqlite3.connect(server.folder / "limner.db", timeout=30)) as database:
-        return database.execute(query).fetchall()
+        return database.execute(query, values).fetchall()
 
 
 def blobs(server: Server) -> list[Path]:

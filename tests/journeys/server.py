@@ -18,8 +18,9 @@ from tests.conftest import MODELS
 class Server:
     """A server on a free port, with its database and photos in `folder`."""
 
-    def __init__(self, folder: Path, **variables: str) -> None:
+    def __init__(self, folder: Path, *, module: str = "limner.cli", **variables: str) -> None:
         """`variables` are further LIMNER_* settings, by their full name."""
+        self.module = module
         self.folder = folder
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -39,7 +40,7 @@ class Server:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIMNER_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "limner.cli", "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+                [sys.executable, "-m", self.module, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
                 env=inherited | self.variables,
                 stdout=log,
                 stderr=log,
@@ -79,6 +80,20 @@ class Server:
         status = self.process.wait(timeout_s)
         self.process = None
         return status
+
+    def workers(self) -> list[int]:
+        """The ids of its worker processes."""
+        assert self.process is not None
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int(folder.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+                command = folder.joinpath("cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == self.process.pid and b"worker" in command:
+                found.append(int(folder.name))
+        return found
 
     def log_lines(self) -> list[dict[str, Any]]:
         """The log so far."""

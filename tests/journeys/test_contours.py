@@ -159,11 +159,17 @@ def test_bad_input_is_told_at_once(
     assert says in problem["detail"]
 
 
-def test_a_photo_is_no_map_and_neither_is_one_of_another_shape(shared_server: Server, astronaut_jpeg: bytes) -> None:
+def test_a_photo_as_map_fails_the_job(shared_server: Server, astronaut_jpeg: bytes) -> None:
     body = {"image": text(astronaut_jpeg), "segmentation_map": text(astronaut_jpeg)}
-    status, problem = post(shared_server, "/v1/contours", body)
-    assert status == 422
-    assert "label picture" in problem["detail"]
+    status, failed = post(shared_server, "/v1/contours", body, Prefer="wait=30")
+    assert status == 200
+    assert failed["status"] == "failed"
+    assert failed["error"]["status"] == 422
+    assert "label picture" in failed["error"]["detail"]
+
+
+def test_a_map_of_another_shape_is_told_at_once(shared_server: Server, astronaut_jpeg: bytes) -> None:
+    body = {"image": text(astronaut_jpeg)}
     file = io.BytesIO()
     Image.new("L", (200, 100), 1).save(file, "PNG")
     body["segmentation_map"] = text(file.getvalue())
@@ -236,7 +242,7 @@ def test_a_look_alike_answers_only_when_asked_for(
     again = text(as_jpeg(astronaut, quality=61))
     _, fresh = post(shared_server, "/v1/contours", {"image": text(as_jpeg(astronaut, quality=62))}, Prefer="wait=30")
     assert fresh["cached"] is None
-    status, found = post(shared_server, "/v1/contours", {"image": again, "cache": "similar"})
+    status, found = post(shared_server, "/v1/contours", {"image": again, "cache": "similar"}, Prefer="wait=30")
     assert status == 200
     assert found["cached"] == "similar"
     assert 0 <= found["cache_distance"] <= 4

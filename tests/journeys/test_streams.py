@@ -1,36 +1,55 @@
-"""`web/event_streams.py` on a real store: what needs moments that no client can bring about for sure."""
+"""`web/event_streams.py` on a log in memory: what needs moments that no client can bring about for sure."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from itertools import count
 
 import pytest
 
 from limner.adapters.local_bus import LocalBus
 from limner.domain.errors import UnavailableError
-from limner.domain.job import Job, Outcome
-from limner.ports import JobStore
+from limner.domain.event import Event, EventType
 from limner.web.event_streams import EncodedEvent, Streams, TooSlowError
-from tests.contract.conftest import sql_jobs
-from tests.contract.test_job_store import new_job
 
 BUFFER = 10
 SOON_S = 10
 
 
+class Log:
+    """`ports.EventLog`: a list."""
+
+    def __init__(self) -> None:
+        self.rows: list[Event] = []
+        self._jobs = count()
+
+    def add(self, job_id: str | None = None, kind: EventType = EventType.QUEUED) -> str:
+        """One more event, of a new job unless one is named; the job's id."""
+        job_id = job_id or f"job-{next(self._jobs)}"
+        self.rows.append(Event(len(self.rows) + 1, kind, datetime.now(UTC), job_id, "detect", None))
+        return job_id
+
+    def after(
+        self, event_id: int, *, limit: int, job_id: str | None = None, operation: str | None = None
+    ) -> list[Event]:
+        """See `ports.EventLog.after`."""
+        found = [
+            row for row in self.rows[event_id:] if job_id in (None, row.job_id) and operation in (None, row.operation)
+        ]
+        return found[:limit]
+
+    def last_id(self) -> int:
+        """See `ports.EventLog.last_id`."""
+        return len(self.rows)
+
+
 @pytest.fixture
-def store() -> Iterator[JobStore]:
-    made = sql_jobs("memory:")
-    yield made
-    made.close()
+def log() -> Log:
+    return Log()
 
 
-def submit(store: JobStore, **changes: object) -> Job:
-    return store.submit(new_job(**changes), max_queued=10_000, cache_for=timedelta(0))
-
-
-def streams(store: JobStore, bus: LocalBus) -> Streams:
-    return Streams(store, bus, buffer=BUFFER, max_sockets=2)
+def streams(log: Log, bus: LocalBus) -> Streams:
+    return Streams(log, bus, buffer=BUFFER, max_sockets=2)
 
 
 async def ids(listener: AsyncIterator[list[EncodedEvent]], last: int) -> list[int]:
@@ -44,18 +63,18 @@ async def ids(listener: AsyncIterator[list[EncodedEvent]], last: int) -> list[in
     return seen
 
 
-def test_who_falls_behind_the_ring_is_let_go_and_resumes_without_loss(store: JobStore) -> None:
+def test_who_falls_behind_the_ring_is_let_go_and_resumes_without_loss(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
-        told = streams(store, bus)
+        told = streams(log, bus)
         await told.start()
         slow, quick = told.listen(after=None), told.listen(after=None)
-        submit(store)
+        log.add()
         bus.wake()
         seen = await ids(slow, 1)
         assert await ids(quick, 1) == [1]
         for number in range(3 * BUFFER):
-            submit(store)
+            log.add()
             bus.wake()
             assert await ids(quick, number + 2) == [number + 2]  # whom the slow one does not hold up
         with pytest.raises(TooSlowError):
@@ -67,24 +86,24 @@ def test_who_falls_behind_the_ring_is_let_go_and_resumes_without_loss(store: Job
     asyncio.run(story())
 
 
-def test_a_lost_wake_up_only_costs_time(store: JobStore) -> None:
+def test_a_lost_wake_up_only_costs_time(log: Log) -> None:
     async def story() -> None:
-        told = streams(store, LocalBus())
+        told = streams(log, LocalBus())
         await told.start()
         listener = told.listen(after=None)
-        submit(store)  # and nobody wakes
+        log.add()  # and nobody wakes
         assert await ids(listener, 1) == [1]
         await told.stop()
 
     asyncio.run(story())
 
 
-def test_replay_and_what_happens_meanwhile_are_one_row_without_gap_or_double(store: JobStore) -> None:
+def test_replay_and_what_happens_meanwhile_are_one_row_without_gap_or_double(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
-        told = streams(store, bus)
+        told = streams(log, bus)
         for _ in range(450):  # more than two pages
-            submit(store)
+            log.add()
         await told.start()
         seen: list[int] = []
         async for batch in told.listen(after=0):
@@ -92,14 +111,14 @@ def test_replay_and_what_happens_meanwhile_are_one_row_without_gap_or_double(sto
             if len(seen) >= 480:
                 break
             if len(seen) < 475:  # while it is still reading pages, and right after the last
-                submit(store)
+                log.add()
                 bus.wake()
                 await asyncio.sleep(0.01)
             elif len(seen) < 480:
-                submit(store)
+                log.add()
                 bus.wake()
-            if seen[-1] == store.last_event_id():
-                submit(store)
+            if seen[-1] == log.last_id():
+                log.add()
                 bus.wake()
         assert seen == list(range(1, len(seen) + 1))
         await told.stop()
@@ -107,16 +126,16 @@ def test_replay_and_what_happens_meanwhile_are_one_row_without_gap_or_double(sto
     asyncio.run(story())
 
 
-def test_an_id_from_the_future_means_from_now_on(store: JobStore) -> None:
+def test_an_id_from_the_future_means_from_now_on(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
-        submit(store)
-        told = streams(store, bus)
+        log.add()
+        told = streams(log, bus)
         await told.start()
         listener = told.listen(after=1000)
         first = asyncio.create_task(ids(listener, 2))
         await asyncio.sleep(0.05)
-        submit(store)
+        log.add()
         bus.wake()
         assert await first == [2]
         await told.stop()
@@ -124,18 +143,16 @@ def test_an_id_from_the_future_means_from_now_on(store: JobStore) -> None:
     asyncio.run(story())
 
 
-def test_all_who_expect_a_job_are_told_of_its_end(store: JobStore) -> None:
+def test_all_who_expect_a_job_are_told_of_its_end(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
-        told = streams(store, bus)
+        told = streams(log, bus)
         await told.start()
-        job = submit(store)
-        with told.expecting(job.id) as one, told.expecting(job.id) as two, told.expecting("another") as other:
-            with told.expecting(job.id):
+        job = log.add()
+        with told.expecting(job) as one, told.expecting(job) as two, told.expecting("another") as other:
+            with told.expecting(job):
                 pass  # who leaves takes nothing from those who stay
-            started = store.start(job.id, lease=timedelta(minutes=1))
-            assert started is not None
-            store.finish(job.id, started.attempt, Outcome(result={}))
+            log.add(job, EventType.SUCCEEDED)
             bus.wake()
             async with asyncio.timeout(SOON_S):
                 await asyncio.gather(one, two)
@@ -150,11 +167,11 @@ def test_all_who_expect_a_job_are_told_of_its_end(store: JobStore) -> None:
     asyncio.run(story())
 
 
-def test_a_stop_comes_through_whatever_comes_with_it(store: JobStore) -> None:
+def test_a_stop_comes_through_whatever_comes_with_it(log: Log) -> None:
     async def story() -> None:
         for steps in range(12):  # that the loop takes between a wake-up and the stop
             bus = LocalBus()
-            told = streams(store, bus)
+            told = streams(log, bus)
             await told.start()
             await asyncio.sleep(0.02)
             bus.wake()
@@ -166,9 +183,9 @@ def test_a_stop_comes_through_whatever_comes_with_it(store: JobStore) -> None:
     asyncio.run(story())
 
 
-def test_listeners_end_when_the_service_stops(store: JobStore) -> None:
+def test_listeners_end_when_the_service_stops(log: Log) -> None:
     async def story() -> None:
-        told = streams(store, LocalBus())
+        told = streams(log, LocalBus())
         await told.start()
         listeners = [told.listen(after=None), told.listen(after=0)]
         waiting = [asyncio.create_task(ids(listener, 1)) for listener in listeners]
@@ -179,9 +196,9 @@ def test_listeners_end_when_the_service_stops(store: JobStore) -> None:
     asyncio.run(story())
 
 
-def test_a_quiet_listener_is_told_that_all_is_well(store: JobStore) -> None:
+def test_a_quiet_listener_is_told_that_all_is_well(log: Log) -> None:
     async def story() -> None:
-        told = streams(store, LocalBus())
+        told = streams(log, LocalBus())
         await told.start()
         assert await anext(told.listen(after=None, quiet_s=0.01)) == []
         await told.stop()
@@ -189,10 +206,10 @@ def test_a_quiet_listener_is_told_that_all_is_well(store: JobStore) -> None:
     asyncio.run(story())
 
 
-def test_what_can_be_pushed_is_not_yielded_and_the_order_holds(store: JobStore) -> None:
+def test_what_can_be_pushed_is_not_yielded_and_the_order_holds(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
-        told = streams(store, bus)
+        told = streams(log, bus)
         await told.start()
         pushed: list[int] = []
         seen: list[int] = []
@@ -213,7 +230,7 @@ def test_what_can_be_pushed_is_not_yielded_and_the_order_holds(store: JobStore) 
         for number in range(1, 7):
             takes = number % 3 != 0
             await asyncio.sleep(0)
-            submit(store)
+            log.add()
             bus.wake()
             assert await ids(witness, number) == [number]
             await asyncio.sleep(0.01)  # for the walker's turn
@@ -225,10 +242,10 @@ def test_what_can_be_pushed_is_not_yielded_and_the_order_holds(store: JobStore) 
     asyncio.run(story())
 
 
-def test_nobody_is_woken_for_what_they_do_not_want(store: JobStore) -> None:
+def test_nobody_is_woken_for_what_they_do_not_want(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
-        told = streams(store, bus)
+        told = streams(log, bus)
         await told.start()
         offered: list[int] = []
 
@@ -237,17 +254,17 @@ def test_nobody_is_woken_for_what_they_do_not_want(store: JobStore) -> None:
             return True
 
         witness = told.listen(after=None)
-        job = submit(store)
+        job = log.add()
         bus.wake()
         await ids(witness, 1)
-        walker = asyncio.create_task(anext(told.listen(after=None, job_id=job.id, push=push), None))
+        walker = asyncio.create_task(anext(told.listen(after=None, job_id=job, push=push), None))
         await asyncio.sleep(0)
         for number in range(2, 2 + 3 * BUFFER):  # more than the ring holds, and still it is not too slow
-            submit(store)
+            log.add()
             bus.wake()
             await ids(witness, number)
         assert offered == []
-        store.cancel(job.id)
+        log.add(job, EventType.CANCELLED)
         bus.wake()
         await ids(witness, 2 + 3 * BUFFER)
         assert offered == [2 + 3 * BUFFER]
@@ -257,23 +274,23 @@ def test_nobody_is_woken_for_what_they_do_not_want(store: JobStore) -> None:
     asyncio.run(story())
 
 
-def test_places_are_bounded_and_given_back(store: JobStore) -> None:
-    told = streams(store, LocalBus())
+def test_places_are_bounded_and_given_back(log: Log) -> None:
+    told = streams(log, LocalBus())
     with told.place("sse"), told.place("events"), pytest.raises(UnavailableError), told.place("faces"):
         pass
     with told.place("sse"), told.place("sse"):
         pass
 
 
-def test_an_event_is_encoded_once_for_all_and_the_memory_for_it_is_bounded(store: JobStore) -> None:
+def test_an_event_is_encoded_once_for_all_and_the_memory_for_it_is_bounded(log: Log) -> None:
     calls: list[str] = []
 
     def encode(_event: object, base: str) -> str:
         calls.append(base)
         return base
 
-    submit(store, created_at=datetime.now(UTC))
-    told = EncodedEvent(store.events(0, limit=1)[0])
+    log.add()
+    told = EncodedEvent(log.after(0, limit=1)[0])
     assert [told.text(encode, "a") for _ in range(5)] == ["a"] * 5
     assert calls == ["a"]
     for number in range(1000):  # as many Host headers

@@ -60,7 +60,7 @@ def test_metrics_tell_by_route_template_and_operation(server: Server, astronaut_
         ("limner_stage_seconds_count", "operation=detect stage=detect"): 2,
         ("limner_stage_seconds_count", "operation=detect stage=encode"): 2,
         ("limner_stage_seconds_count", "operation=detect stage=store"): 2,
-        ("limner_faces_total", "operation=detect"): 2,
+        ("limner_result_sums_total", "operation=detect field=faces_count"): 2,
         ("limner_events_sent_total", "stream=events"): 7,
         ("limner_events_sent_total", "stream=faces"): 3,
         ("limner_queue_depth", ""): 0,
@@ -86,7 +86,7 @@ def test_a_request_and_its_job_can_be_followed_through_the_log(server: Server, a
     assert request["job"] == job_id
     assert request["ms"] >= 0
     job = next(line for line in lines if line["message"] == "job succeeded")
-    assert (job["job"], job["operation"], job["attempt"], job["faces"]) == (job_id, "detect", 1, 1)
+    assert (job["job"], job["operation"], job["attempt"], job["faces_count"]) == (job_id, "detect", 1, 1)
     for line in lines:
         assert {"time", "level", "logger", "message"} <= set(line)
         datetime.strptime(line["time"], "%Y-%m-%dT%H:%M:%S%z")

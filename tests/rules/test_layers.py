@@ -26,3 +26,13 @@ def test_the_command_line_starts_without_the_models_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_web_process_loads_nothing_that_works_on_pixels() -> None:
+    code = (
+        "import sys, limner.server, limner.web.app, limner.web.serving, limner.jobs.submit, limner.jobs.sweep;"
+        "from limner.operations import CATALOGUE; assert CATALOGUE;"
+        "print(*sorted({'cv2', 'numpy', 'onnxruntime', 'pi_heif', 'simplejpeg'} & sys.modules.keys()))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []

@@ -9,7 +9,7 @@ from limner.domain.errors import BadImageError
 from limner.domain.event import Event, EventType, content_of
 from limner.domain.job import File, Job, Role, Status
 from limner.web import shapes
-from tests.contract.test_job_store import new_job
+from tests.contract.machine import new_job
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 BASE = "https://faces.example"
@@ -22,7 +22,7 @@ def _jobs() -> list[Job]:
     return [
         job,
         replace(job, status=Status.RUNNING, started_at=NOW, progress=0.5),
-        replace(done, files=(*job.files, artifact), faces_count=0),
+        replace(done, files=(*job.files, artifact), summary={"faces_count": 0}),
         replace(done, cached="exact"),
         replace(done, cached="similar"),
         replace(job, status=Status.FAILED, error=BadImageError().problem(), finished_at=NOW),

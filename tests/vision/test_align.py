@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from limner.vision import align
 from limner.vision.faces import Box
+from limner.vision.landmarks import eye_centres, mouth_centre
 from tests.vision import synthetic
 
 sizes = st.integers(1, 4_000)
@@ -40,7 +41,7 @@ def test_roll_is_measured_and_undone(roll: float) -> None:
     turn, _, _ = align.upright(synthetic.SIDE, synthetic.SIDE, align.roll_degrees(points))
     level = align.apply(turn, points)
     assert abs(align.roll_degrees(level)) < 1e-6
-    assert align.mouth_centre(level)[1] > align.eye_centres(level)[0][1]
+    assert mouth_centre(level)[1] > eye_centres(level)[0][1]
 
 
 @pytest.mark.parametrize(("roll", "turns"), [(90.0, 1), (180.0, 2), (-90.0, 3)])

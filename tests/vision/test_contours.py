@@ -16,6 +16,7 @@ from limner.domain.errors import InvalidRequestError
 from limner.vision import align, labels, regions, smooth, svg
 from limner.vision.contours import Contours, Options, trace
 from limner.vision.mesh import FaceMesh
+from limner.vision.style import STYLES, Style
 from tests.vision import synthetic
 from tests.vision.test_mesh import face
 from tests.vision.test_svg import parsed
@@ -96,7 +97,7 @@ def test_mesh_with_and_without_irises_is_the_same(mesh_points: Points, astronaut
 
 
 def test_the_svg_is_well_formed_and_holds_the_photo(mesh_points: Points, astronaut: Pixels) -> None:
-    options = Options(clip=True, transparent=True, size=512, style=svg.STYLES["light"])
+    options = Options(clip=True, transparent=True, size=512, style=STYLES["light"])
     result = trace(astronaut, mesh_points, None, options)
     root = parsed(result.svg)
     assert max(int(root.get("width", 0)), int(root.get("height", 0))) == 512
@@ -213,7 +214,7 @@ def test_bad_landmarks_are_named(points: Points, said: str) -> None:
         ({"smoothing": 1.1}, "smoothing"),
         ({"smoothing": math.nan}, "smoothing"),
         ({"size": 5}, "size"),
-        ({"style": svg.Style(fill="javascript:x")}, "colour"),
+        ({"style": Style(fill="javascript:x")}, "colour"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from limner.domain.errors import BadImageError, LimnerError, TooLargeError, UnsupportedMediaError
-from limner.vision import image
+from limner.vision import header, image
 
-LIMITS = image.Limits()
-SMALL = image.Limits(max_bytes=100_000, max_pixels=10_000, max_side=200)
+LIMITS = header.Limits()
+SMALL = header.Limits(max_bytes=100_000, max_pixels=10_000, max_side=200)
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -89,7 +89,7 @@ FORMATS: dict[str, Callable[[Pixels], bytes]] = {
 @pytest.mark.parametrize("media_type", FORMATS)
 def test_every_format_is_detected_by_its_content(media_type: str) -> None:
     data = FORMATS[media_type](scene())
-    assert image.probe(data, LIMITS) == image.ImageInfo(media_type, 48, 32)
+    assert header.probe(data, LIMITS) == header.ImageInfo(media_type, 48, 32)
     assert_like(image.decode(data, LIMITS), scene())
 
 
@@ -100,7 +100,7 @@ def test_every_orientation_is_decoded_upright(kind: str, orientation: int) -> No
         kind, {}
     )
     data = saved(stored_for(orientation, scene()), kind, exif=exif(orientation), **options)
-    info = image.probe(data, LIMITS)
+    info = header.probe(data, LIMITS)
     assert (info.width, info.height) == (48, 32)
     assert_like(image.decode(data, LIMITS), scene())
     assert_like(image.decode_picture(data, LIMITS).pixels, scene())
@@ -117,22 +117,22 @@ def test_a_shrunk_jpeg_is_upright_too(orientation: int) -> None:
 
 def test_an_uncompressed_tiff_is_rotated_once() -> None:
     data = saved(stored_for(6, scene()), "TIFF", tiffinfo={0x112: 6})
-    assert image.probe(data, LIMITS).width == 48
+    assert header.probe(data, LIMITS).width == 48
     assert_like(image.decode(data, LIMITS), scene())
 
 
 def test_heic_is_rotated_by_its_container_only() -> None:
     data = saved_heif(pillow_heif.from_pillow(stored_for(6, scene())), exif=exif(6))
-    info = image.probe(data, LIMITS)
+    info = header.probe(data, LIMITS)
     found = image.decode(data, LIMITS)
     assert found.shape[:2] == (info.height, info.width)
 
 
 def test_wide_and_high_limits_are_of_the_upright_picture() -> None:
     data = saved(Image.fromarray(scene(300, 20)), "JPEG", exif=exif(6))
-    assert image.probe(data, LIMITS) == image.ImageInfo("image/jpeg", 20, 300)
+    assert header.probe(data, LIMITS) == header.ImageInfo("image/jpeg", 20, 300)
     with pytest.raises(TooLargeError):
-        image.probe(data, SMALL)
+        header.probe(data, SMALL)
 
 
 class TestModes:
@@ -228,13 +228,13 @@ class TestHostile:
 
     def test_too_many_bytes(self) -> None:
         with pytest.raises(TooLargeError):
-            image.probe(bytes(100_001), SMALL)
+            header.probe(bytes(100_001), SMALL)
 
     @pytest.mark.parametrize("media_type", FORMATS)
     def test_too_many_pixels_are_refused_by_the_header(self, media_type: str) -> None:
         data = FORMATS[media_type](scene(180, 60))
         with pytest.raises(TooLargeError):
-            image.probe(data, SMALL)
+            header.probe(data, SMALL)
 
     @pytest.mark.parametrize("media_type", FORMATS)
     def test_a_truncated_file_is_broken(self, media_type: str) -> None:
@@ -248,13 +248,13 @@ class TestHostile:
     )
     def test_no_picture(self, data: bytes) -> None:
         with pytest.raises(UnsupportedMediaError):
-            image.probe(data, LIMITS)
+            header.probe(data, LIMITS)
 
     def test_a_bomb_is_not_decoded(self) -> None:
         rows = zlib.compress(bytes(60_000 * 100), 9)
-        header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+        start = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
         with pytest.raises(TooLargeError):
-            image.probe(png([(b"IHDR", header), (b"IDAT", rows)]), LIMITS)
+            header.probe(png([(b"IHDR", start), (b"IDAT", rows)]), LIMITS)
 
     def test_a_text_that_inflates(self) -> None:
         header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
@@ -313,7 +313,7 @@ class TestHostile:
         if cut > 0.3:
             data = data[: int(len(data) * cut)]
         try:
-            info = image.probe(bytes(data), SMALL)
+            info = header.probe(bytes(data), SMALL)
             assert info.width * info.height <= SMALL.max_pixels
             found = image.decode(bytes(data), SMALL)
             assert found.shape == (info.height, info.width, 3)
@@ -342,7 +342,7 @@ class TestEncode:
         for media_type, write in FORMATS.items():
             picture = image.decode_picture(write(scene()), LIMITS)
             out = image.encode_picture(picture)
-            assert image.media_type_of(out) == "image/" + wanted.get(media_type, media_type.removeprefix("image/"))
+            assert header.media_type_of(out) == "image/" + wanted.get(media_type, media_type.removeprefix("image/"))
             assert_like(image.decode(out, LIMITS), scene())
 
     def test_transparency_is_kept_except_in_jpeg(self) -> None:

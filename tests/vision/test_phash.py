@@ -6,12 +6,12 @@ import numpy.typing as npt
 import pytest
 import skimage.data
 
-from limner.vision import image, phash
+from limner.vision import header, image, phash
 
 
 @pytest.mark.parametrize("quality", [20, 50, 92])
 def test_a_re_encoded_photo_is_the_same(astronaut: npt.NDArray[np.uint8], quality: int) -> None:
-    again = image.decode(image.encode(astronaut, "jpeg", quality=quality), image.Limits())
+    again = image.decode(image.encode(astronaut, "jpeg", quality=quality), header.Limits())
     assert _apart(astronaut, again) <= phash.SAME_PHOTO
 
 

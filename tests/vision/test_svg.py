@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from limner.domain.errors import InvalidRequestError
 from limner.vision import smooth, svg
+from limner.vision.style import STYLES, Style
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"
@@ -29,7 +30,7 @@ def shape(key: str = "nose", title: str = "nose", text: str | None = "nose") -> 
 
 
 def drawn(**options: object) -> ET.Element:
-    return parsed(svg.document(200, 200, [shape()], svg.Style(), **options))  # type: ignore[arg-type]
+    return parsed(svg.document(200, 200, [shape()], Style(), **options))  # type: ignore[arg-type]
 
 
 def test_has_a_group_per_region() -> None:
@@ -54,7 +55,7 @@ def test_the_styles() -> None:
     assert group is not None
     wanted = {"fill": "#A16AA9", "fill-opacity": "0.5", "stroke-width": "2", "stroke-dasharray": "5,5"}
     assert {name: group.get(name) for name in wanted} == wanted
-    light = svg.STYLES["light"]
+    light = STYLES["light"]
     assert (light.fill, light.opacity, light.stroke, light.dash) == ("#AFC0C4", 0.5, "#80929C", (4.0, 2.0))
 
 
@@ -81,7 +82,7 @@ def test_no_photo_no_image() -> None:
 
 @given(st.text(st.characters(exclude_categories=("C",)), min_size=1, max_size=40))
 def test_any_name_is_escaped(name: str) -> None:
-    root = parsed(svg.document(200, 200, [shape(name, name, name)], svg.Style()))
+    root = parsed(svg.document(200, 200, [shape(name, name, name)], Style()))
     (group,) = root.findall(f"{SVG}g/{SVG}g")
     text = group.find(f"{SVG}text")
     assert text is not None
@@ -94,16 +95,16 @@ def test_any_name_is_escaped(name: str) -> None:
 def test_ids_of_different_names_differ() -> None:
     names = ["a b", "a_b", "a-b", "a.b", "1", "region-1", "ä", "a_20_b"]
     shapes = [shape(name, name, None) for name in names]
-    root = parsed(svg.document(200, 200, shapes, svg.Style()))
+    root = parsed(svg.document(200, 200, shapes, Style()))
     assert len({group.get("id") for group in root.findall(f"{SVG}g/{SVG}g")}) == len(names)
 
 
 @pytest.mark.parametrize("colour", ["red;x", '"/><script>', "#12", "url(http://x)", "", "#ggg"])
 def test_an_invalid_colour_is_refused(colour: str) -> None:
     with pytest.raises(InvalidRequestError, match="not a colour"):
-        svg.Style(fill=colour).checked()
+        Style(fill=colour).checked()
     with pytest.raises(InvalidRequestError, match="not a colour"):
-        svg.Style(fills={"nose": colour}).checked()
+        Style(fills={"nose": colour}).checked()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_an_invalid_colour_is_refused(colour: str) -> None:
 )
 def test_a_number_out_of_range_is_refused(style: dict[str, float]) -> None:
     with pytest.raises(InvalidRequestError):
-        svg.Style(**style).checked()  # type: ignore[arg-type]
+        Style(**style).checked()  # type: ignore[arg-type]
 
 
 def test_the_pole_lies_inside_where_the_centroid_does_not() -> None:

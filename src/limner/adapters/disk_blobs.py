@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from limner.domain.errors import NotFoundError, SettingsError, UnavailableError
 
 _HEX = frozenset("0123456789abcdef")
+_PART = "new-"  # names of files that are not complete begin so
 
 
 class DiskBlobs:
@@ -18,44 +20,49 @@ class DiskBlobs:
 
     def __init__(self, folder: Path, *, durable: bool) -> None:
         self._folder = folder
+        self._root = str(folder)  # `Path` takes longer than a small file's write
         self._durable = durable
+        self._numbers = count()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes, *, sha256: str | None = None) -> str:
         """See `ports.BlobStore.put`."""
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = sha256 or hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         with _told_as_unavailable():
             try:
                 os.utime(path)  # young again: a sweep for forgotten blobs must leave it to its new owner
-                self._sync_folder(path.parent)  # who wrote it may be about to, and this answer must not wait for that
+                self._sync_folder(os.path.dirname(path))  # its writer may not have come to that yet
             except FileNotFoundError:
                 self._write(path, data)
         return sha256
 
-    def _write(self, path: Path, data: bytes) -> None:
-        shelf = path.parent
-        if not shelf.exists():
-            shelf.mkdir(mode=0o700, exist_ok=True)
-            self._sync_folder(self._folder)
-        handle, name = tempfile.mkstemp(prefix="new-", dir=self._folder)
+    def _write(self, path: str, data: bytes) -> None:
+        shelf = os.path.dirname(path)
+        with suppress(FileExistsError):
+            os.mkdir(shelf, mode=0o700)
+            self._sync_folder(self._root)
+        # Processes and threads write at the same time: no two have the same name.
+        part = f"{self._root}/{_PART}{os.getpid()}-{next(self._numbers)}"
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(handle, "wb", buffering=0) as file:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
                 if self._durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            Path(name).replace(path)
+                    os.fsync(handle)
+            os.replace(part, path)
         except BaseException:
             with suppress(FileNotFoundError):
-                Path(name).unlink()
+                os.unlink(part)
             raise
         self._sync_folder(shelf)
 
-    def _sync_folder(self, folder: Path) -> None:
+    def _sync_folder(self, folder: str) -> None:
         """A renamed file is only safe once its folder's entry is on disk too."""
         if not self._durable:
             return
@@ -68,48 +75,50 @@ class DiskBlobs:
     def get(self, sha256: str) -> bytes:
         """See `ports.BlobStore.get`."""
         try:
-            return self._path(sha256).read_bytes()
+            with open(self._path(sha256), "rb", buffering=0) as file:
+                return file.read()
         except FileNotFoundError:
             raise _gone() from None
 
     def has(self, sha256: str) -> bool:
         """See `ports.BlobStore.has`."""
-        return self._path(sha256).exists()
+        return os.path.exists(self._path(sha256))
 
     def delete(self, sha256: str) -> None:
         """See `ports.BlobStore.delete`."""
         with suppress(FileNotFoundError):
-            self._path(sha256).unlink()
+            os.unlink(self._path(sha256))
 
     def local_path(self, sha256: str) -> Path:
         """See `ports.BlobStore.local_path`."""
         path = self._path(sha256)
-        if not path.exists():
+        if not os.path.exists(path):
             raise _gone()
-        return path
+        return Path(path)
 
-    def older_than(self, moment: datetime) -> Iterator[str]:
-        """See `ports.BlobStore.older_than`. Left-over parts of broken writes are removed on the way."""
-        limit = moment.timestamp()
+    def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
+        """See `ports.BlobStore.written`. Left-over parts of broken writes are removed on the way."""
+        latest = before.timestamp()
+        earliest = since.timestamp() if since is not None else 0.0
         for shelf in self._folder.iterdir():
             if shelf.is_file():
-                if shelf.name.startswith("new-") and shelf.stat().st_mtime < limit:
+                if shelf.name.startswith(_PART) and shelf.stat().st_mtime < latest:
                     shelf.unlink(missing_ok=True)
                 continue
             for path in shelf.iterdir():
                 with suppress(FileNotFoundError):
-                    if _is_sha256(shelf.name + path.name) and path.stat().st_mtime < limit:
+                    if _is_sha256(shelf.name + path.name) and earliest <= path.stat().st_mtime < latest:
                         yield shelf.name + path.name
 
     def ping(self) -> None:
         """See `ports.BlobStore.ping`."""
-        with tempfile.TemporaryFile(prefix="new-", dir=self._folder) as file:
+        with _told_as_unavailable(), tempfile.TemporaryFile(prefix=_PART, dir=self._folder) as file:
             file.write(b"ok")
 
-    def _path(self, sha256: str) -> Path:
+    def _path(self, sha256: str) -> str:
         if not _is_sha256(sha256):  # nothing from outside becomes a path unchecked
             raise NotFoundError("not a SHA-256")
-        return self._folder / sha256[:2] / sha256[2:]
+        return f"{self._root}/{sha256[:2]}/{sha256[2:]}"
 
 
 def _is_sha256(text: str) -> bool:

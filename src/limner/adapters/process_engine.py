@@ -21,11 +21,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any, Literal, Protocol
+from typing import Any
+
+from limner.ports import LossReason, Overseer
 
 log = logging.getLogger(__name__)
-
-Reason = Literal["died", "timeout", "stopped"]
 
 TICK_S = 1.0  # `send` hands out without the supervisor, which therefore looks at new deadlines at least this often
 OWN_CHECK_S = 1.0  # after its timeout a job may end by the worker's own check between two steps
@@ -35,21 +35,6 @@ RETRY_S = 1.0  # between two tries to tell the database of a lost worker
 BACK_OFF_S, BACK_OFF_MAX_S = 0.2, 30.0
 RETIRE_S, STOP_S = 5.0, 0.1  # an idle worker that is told to end may take this long
 MAX_LINE = 1 << 20
-
-
-class Overseer(Protocol):
-    """What the engine asks about its workers' jobs: from one thread, and again after an error."""
-
-    def lost(self, worker: str, reason: Reason) -> list[tuple[str, str]]:
-        """The worker is gone: put its running job back in the queue, or end it. Returns (job id, lane) to send again.
-
-        What it had handed to a worker that died, the engine sends again in any case: the row may not yet be running.
-        """
-        ...
-
-    def wanted(self, worker: str) -> bool:
-        """Whether the job that this worker runs still counts: not cancelled, erased or taken over by another."""
-        ...
 
 
 @dataclass(eq=False)
@@ -79,7 +64,7 @@ class _Worker:
     ask_at: float = math.inf
     unwanted_at: float = math.inf  # since when its job no longer counts
     kill_at: float = math.inf
-    kill_reason: Reason = "died"
+    kill_reason: LossReason = "died"
 
 
 class ProcessEngine:
@@ -321,8 +306,9 @@ class ProcessEngine:
                 self._free(worker)
             case {"type": "done", "job": str(job), "report": dict() | None as report} if job == worker.job:
                 self._free(worker)
-                if report is not None:
+                if report is not None:  # it tells of a job's end, of which there is an event too
                     self._call(self._on_report, report)
+                    return True
             case _:
                 raise ValueError(f"not expected: {message!r:.200}")
         return False
@@ -340,7 +326,7 @@ class ProcessEngine:
                 worker.lane.idle.append(worker)
                 self._hand_out(worker.lane)
 
-    def _kill(self, worker: _Worker, reason: Reason) -> None:
+    def _kill(self, worker: _Worker, reason: LossReason) -> None:
         """Its end of the pipe closes then, which tells the rest."""
         with self._lock:
             if worker in worker.lane.idle:
@@ -432,7 +418,7 @@ class ProcessEngine:
                 worker.ask_at = now + ASK_S
                 worker.unwanted_at = math.inf if wanted else min(worker.unwanted_at, now)
 
-    def _tell_lost(self, worker: _Worker, reason: Reason) -> None:
+    def _tell_lost(self, worker: _Worker, reason: LossReason) -> None:
         while True:
             last = self._stopping.is_set()
             try:

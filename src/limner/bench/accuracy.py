@@ -19,8 +19,9 @@ from rich.table import Table
 
 from limner.domain.errors import InvalidRequestError
 from limner.vision import image as pictures
-from limner.vision.detector import DEFAULT_MIN_SCORE, Detector
-from limner.vision.faces import Box, Face
+from limner.vision.detector import Detector
+from limner.vision.faces import DEFAULT_MIN_SCORE, Box, Face
+from limner.vision.header import Limits
 
 Detect = Callable[[npt.NDArray[np.uint8], float], list[Face]]
 
@@ -73,7 +74,7 @@ def evaluate(detect: Detect, folder: Path, *, min_score: float = DEFAULT_MIN_SCO
     right: list[bool] = []
     times: list[float] = []
     for labelled in read(folder):
-        image = pictures.decode(labelled.file.read_bytes(), pictures.Limits())
+        image = pictures.decode(labelled.file.read_bytes(), Limits())
         begun = time.thread_time()
         shown = detect(image, min_score)
         times.append(time.thread_time() - begun)

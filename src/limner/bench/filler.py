@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Table, insert
 from sqlalchemy.dialects import sqlite
 
-from limner.adapters.schema import metadata
+from limner.adapters.sql.schema import metadata
 
 AGE_S = 20 * 86400  # the oldest job's: within the default retention
 BATCH = 20_000
@@ -55,12 +55,12 @@ def fill(file: Path, jobs: int, cache_key: str) -> str:
         numbers = range(oldest - 1, max(-1, oldest - BATCH - 1), -1)
         database.execute("BEGIN")
         for table, rows in _ROWS.items():
-            if table in metadata.tables:
-                _add(database, metadata.tables[table], (row for n in numbers for row in rows(n, newest_us, jobs)))
+            _add(database, metadata.tables[table], (row for n in numbers for row in rows(n, newest_us, jobs)))
         database.execute("COMMIT")
     for _, statement in indexes:
         database.execute(statement)
     middle_id = _uuid(middle, newest_us, jobs, 0)
+    database.execute(_TOTALS)
     database.execute("UPDATE jobs SET cache_key = ? WHERE id = ?", (cache_key, middle_id))
     database.close()
     with file.open("rb+") as written:
@@ -113,7 +113,7 @@ def _is_failed(number: int) -> bool:
 
 
 def _job(number: int, newest_us: int, jobs: int) -> Iterator[Values]:
-    """Values by column name, those of former and coming tables included: the table picks its own."""
+    """Values by column name."""
     at = _when_us(number, newest_us, jobs)
     failed = _is_failed(number)
     input_sha256 = _sha256(number, "input")
@@ -125,9 +125,7 @@ def _job(number: int, newest_us: int, jobs: int) -> Iterator[Values]:
         "progress": 1.0,
         "cached": None,
         "cache_distance": None,
-        "look": input_sha256[:16],
         "phash": input_sha256[:16],
-        "rest_key": SIMILARITY_KEY,
         "similarity_key": SIMILARITY_KEY,
         "params": _PARAMS % input_sha256,
         "cache_key": _sha256(number, "key"),
@@ -142,7 +140,6 @@ def _job(number: int, newest_us: int, jobs: int) -> Iterator[Values]:
         "computed_at": None if failed else at + 60_000,
         "result": None if failed else _RESULT,
         "error": _ERROR if failed else None,
-        "faces_count": None if failed else 7,
         "summary": None if failed else '{"faces_count":7}',
     }
 
@@ -179,7 +176,7 @@ def _blobs(number: int, newest_us: int, jobs: int) -> Iterator[Values]:
         yield {
             "sha256": file["sha256"],
             "size": file["size"],
-            "state": "stored",
+            "state": "kept",
             "changed_at": _when_us(number, newest_us, jobs),
         }
 
@@ -214,7 +211,6 @@ def _content(status: str, **more: Any) -> str:
         "status": status,
         "progress": 0.0,
         "cached": None,
-        "faces_count": None,
         "summary": None,
         "created_at": "2026-01-01T00:00:00.123456+00:00",
         "finished_at": None,
@@ -249,6 +245,10 @@ _ARTIFACT = {
     "width": 1280,
     "height": 720,
 }
+_TOTALS = (
+    "INSERT INTO totals (name, amount) SELECT 'bytes', sum(size) FROM blobs"
+    " UNION ALL SELECT 'results', count(*) FROM jobs WHERE status = 'succeeded'"
+)
 _PARAMS = '{"image":{"sha256":"%s","media_type":"image/jpeg","width":1280,"height":720,"size":123456},"min_score":0.7}'
 _RESULT = _text({"image": {"width": 1280, "height": 720}, "faces": [_FACE] * 6})
 _ERROR = _text(_PROBLEM)
@@ -258,7 +258,6 @@ _FAILED = _content("failed", finished_at=_FINISHED, error=_PROBLEM)
 _SUCCEEDED = _content(
     "succeeded",
     progress=1.0,
-    faces_count=7,
     summary={"faces_count": 7},
     finished_at=_FINISHED,
     artifacts=[_ARTIFACT],

@@ -77,7 +77,18 @@ def server(settings: Settings, folder: Path | None = None, **variables: str) -> 
         environment = {**os.environ, **environment_of(settings, folder), **variables}
         command = [sys.executable, "-m", "limner.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
         with _started(command, port, "/readyz", Path(temporary) / "log", environment) as started:
+            _until_workers(started, settings.workers)
             yield started
+
+
+def _until_workers(started: Server, count: int) -> None:
+    """Wait until all workers have their models: ready means that one has. SettingsError."""
+    client, deadline = started.client(), time.monotonic() + READY_TIMEOUT_S
+    while f"\nlimner_workers {count}.0\n".encode() not in client.get("/metrics")[1]:
+        if time.monotonic() > deadline:
+            raise SettingsError(f"not all of {count} workers started")
+        time.sleep(0.05)
+    client.close()
 
 
 def environment_of(settings: Settings, folder: Path) -> dict[str, str]:

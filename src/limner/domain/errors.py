@@ -157,6 +157,22 @@ class JobTimeoutError(LimnerError):
     status = 504
 
 
+class JobMemoryError(LimnerError):
+    """The job needed more memory than a worker may use."""
+
+    slug = "job-out-of-memory"
+    title = "Job needed too much memory"
+    status = 500
+
+
+class UnknownWorkError(LimnerError):
+    """The job was stored by another version of the service, and this version cannot run it."""
+
+    slug = "unknown-work"
+    title = "Job of another version"
+    status = 500
+
+
 class JobCrashedError(LimnerError):
     """The job was started several times, but its process ended each time before it finished."""
 

@@ -42,7 +42,7 @@ def content_of(job: Job) -> dict[str, Any]:
         "status": job.status,
         "progress": job.progress,
         "cached": job.cached,
-        "faces_count": job.faces_count,
+        "summary": job.summary,
         "created_at": job.created_at.isoformat(),
         "finished_at": job.finished_at.isoformat() if job.finished_at else None,
         "error": job.error,

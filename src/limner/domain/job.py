@@ -45,13 +45,15 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The whole truth of one job. `params`, `result` and `error` are plain JSON objects.
+    """The whole truth of one job. `params`, `result`, `error` and `summary` are plain JSON objects.
 
-    `attempt` counts the starts and fences off overtaken ones. `leader_id` names the job that does the very same work
-    and will answer for this one too. `cached` says that the result was another job's: `exact` or `similar`;
-    `computed_at` is when the result was really worked out, by whichever job. `look` is the photo's perceptual hash (16
-    hex digits) and `rest_key` the cache key of all but the photo, where an operation can answer by likeness;
-    `cache_distance` is how many bits of the two looks differed.
+    `attempt` counts the starts and fences off overtaken ones; `worker` names the process that runs it until
+    `lease_until`. `leader_id` names the job that does the very same work and will answer for this one too.
+    `cached` says that the result was another job's: `exact` or `similar`; `computed_at` is when the result was really
+    worked out, by whichever job. `summary` is what the result comes to in a few numbers, for lists and events.
+
+    `phash` is the photo's perceptual hash (16 hex digits) and `similarity_key` the cache key of all but the photo,
+    where an operation can answer a photo that looks the same; `cache_distance` is how many bits of the hashes differ.
     """
 
     id: str
@@ -64,16 +66,19 @@ class Job:
     progress: float = 0.0
     cached: str | None = None
     cache_distance: int | None = None
-    look: str | None = None
-    rest_key: str | None = None
+    similarity_key: str | None = None
+    phash: str | None = None
+    idempotency_key: str | None = None
     attempt: int = 0
     leader_id: str | None = None
+    worker: str | None = None
+    lease_until: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     computed_at: datetime | None = None
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
-    faces_count: int | None = None
+    summary: dict[str, Any] | None = None
     files: tuple[File, ...] = field(default=())
 
     @property
@@ -89,13 +94,19 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended: with a result and artifacts, or with an error (a problem object). `look`: see `Job`."""
+    """How one attempt ended: with a result and artifacts, or with an error (a problem object).
+
+    `cached`, `cache_distance` and `computed_at` are set where the result is another job's; `phash`: see `Job`.
+    """
 
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
-    faces_count: int | None = None
-    look: str | None = None
+    summary: dict[str, Any] | None = None
+    phash: str | None = None
     artifacts: tuple[File, ...] = ()
+    cached: str | None = None
+    cache_distance: int | None = None
+    computed_at: datetime | None = None
 
     @property
     def status(self) -> Status:

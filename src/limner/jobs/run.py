@@ -1,66 +1,162 @@
 """The only code that runs a job.
 
-Starting is a conditional update that raises the attempt number; finishing is refused when the attempt was overtaken
-(cancelled, erased, its lease given to another). So a job sent twice, or left by a worker killed at any instruction,
-is never lost and never finished twice.
+Starting raises the job's attempt number and takes a lease, which the runner renews; finishing is refused when the
+attempt was overtaken. So a job that is sent twice, or left by a killed worker, is neither lost nor finished twice.
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 from uuid_utils import uuid7
 
-from limner.domain.errors import JobTimeoutError, LimnerError
+from limner.domain.errors import (
+    JobMemoryError,
+    JobTimeoutError,
+    LimnerError,
+    NotFoundError,
+    UnavailableError,
+    UnknownWorkError,
+)
 from limner.domain.job import File, Job, Outcome, Role
-from limner.jobs.keep import keep_named
-from limner.operation import Attached, CancelledError, Context, Operation
-from limner.ports import BlobStore, Bus, JobStore
-from limner.telemetry import FACES, JOB_SECONDS, JOBS_FINISHED, JOBS_RUNNING, STAGE_SECONDS
-from limner.vision.image import Limits
+from limner.jobs import blobs as bytes_of_jobs
+from limner.jobs import transitions
+from limner.operation import CancelledError, Context, Operation
+from limner.ports import BlobStore, Bus, JobReader, JobStore
+from limner.telemetry import JobReport
+from limner.vision.header import Limits
 from limner.vision.models import Models
 
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.5
 CHECK_EVERY_S = 0.2  # a question to the database: not worth asking between two quick steps
+RETRY_S = 1.0
+MOST_SIMILAR = 2000  # the newest results that a perceptual hash is compared with
 
 
-@dataclass(frozen=True)
+class SimilarResult(Exception):  # noqa: N818  # no error: it ends an operation whose answer is there
+    """The result of a photo that looks the same answers the job."""
+
+    def __init__(self, source: Job, distance: int) -> None:
+        super().__init__(source.id)
+        self.source = source
+        self.distance = distance
+
+
+@dataclass
 class Runner:
-    """Runs jobs of the catalogue's operations."""
+    """Runs jobs of the catalogue's operations, one at a time, as the worker called `worker`."""
 
+    worker: str
     catalogue: Mapping[str, Operation[Any, Any]]
     store: JobStore
+    reader: JobReader
     blobs: BlobStore
     bus: Bus
     models: Models
     limits: Limits
     lease: timedelta
     timeout_s: float
+    cache_for: timedelta
+    _renewal: "_Renewal" = field(init=False)
 
-    def run(self, job_id: str, on_start: Callable[[int], None] = lambda _: None) -> None:
-        """Run the job if it still waits; `on_start` is told the attempt's number. Errors end in the job, not here."""
-        job = self.store.start(job_id, lease=self.lease)
+    def __post_init__(self) -> None:
+        self._renewal = _Renewal(self.store, self.lease)
+
+    def run(self, job_id: str) -> JobReport | None:
+        """Run the job if it still waits; its errors end in the job, not here. None if it was not run, or overtaken.
+
+        A report means that there is a new event: the caller wakes the bus.
+        """
+        job = self.store.transact(lambda tx: transitions.start(tx, job_id, worker=self.worker, lease=self.lease))
         if job is None:
-            return
-        on_start(job.attempt)
+            return None
         self.bus.wake()
         attempt = _Attempt(self, job)
-        with JOBS_RUNNING.track_inprogress():
+        with self._renewal.of(job):
             outcome = attempt.outcome()
-        if outcome is None or not self.store.finish(job.id, job.attempt, outcome):
-            self.store.forget([each.file.sha256 for each in attempt.attached], self.blobs.delete)
+            finished = outcome is not None and self._finish(job, outcome, attempt.data)
+        if outcome is None or not finished:
+            self._remove(job, attempt.data)
             log.info("job overtaken", extra={"job": job.id, "operation": job.operation, "attempt": job.attempt})
-            return
-        for each in attempt.attached:
-            keep_named(self.store, self.blobs, each.file.sha256, each.data)
-        self.bus.wake()
-        attempt.tell(outcome)
+            return None
+        self._remove(job, attempt.data.keys() - {file.sha256 for file in outcome.artifacts})
+        return attempt.report(outcome)
+
+    def _remove(self, job: Job, sha256s: Collection[str]) -> None:
+        """Remove the bytes of artifacts that came to nothing, unless another job names them."""
+        try:
+            bytes_of_jobs.remove(self.store, self.blobs, sha256s)
+        except UnavailableError as error:
+            log.warning("artifacts not removed; the sweep does that", extra={"job": job.id, "detail": error.detail})
+
+    def _finish(self, job: Job, outcome: Outcome, data: Mapping[str, bytes]) -> bool:
+        """Store the outcome. While the database cannot be used it is tried again, as long as the lease may last."""
+        deadline = time.monotonic() + self.lease.total_seconds()
+        while True:
+            try:
+                return bytes_of_jobs.transact_with_bytes(
+                    self.store,
+                    self.blobs,
+                    data,
+                    lambda tx, is_stored: transitions.finish(tx, job, outcome, is_stored=is_stored),
+                    stored=data,
+                )
+            except UnavailableError as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("result not stored yet", extra={"job": job.id, "detail": error.detail})
+                time.sleep(RETRY_S)
+
+
+class _Renewal:
+    """Renews the lease of the job that runs, in a thread of its own, as long as the interpreter runs at all."""
+
+    def __init__(self, store: JobStore, lease: timedelta) -> None:
+        self._store = store
+        self._lease = lease
+        self._changed = threading.Condition()
+        self._job: Job | None = None
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def of(self, job: Job) -> Iterator[None]:
+        """Renew this job's lease at every third of it."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
+            self._thread.start()
+        self._set(job)
+        try:
+            yield
+        finally:
+            self._set(None)
+
+    def _set(self, job: Job | None) -> None:
+        with self._changed:
+            self._job = job
+            self._changed.notify()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                job = self._job
+                if self._changed.wait(None if job is None else self._lease.total_seconds() / 3):
+                    continue
+            if job is not None:
+                self._renew(job)
+
+    def _renew(self, job: Job) -> None:
+        try:
+            self._store.transact(lambda tx: transitions.renew(tx, job.id, job.attempt, lease=self._lease))
+        except Exception:  # the lease outlasts two failures, and this thread must outlive them
+            log.warning("lease not renewed", extra={"job": job.id}, exc_info=True)
 
 
 @dataclass
@@ -69,16 +165,18 @@ class _Attempt:
 
     runner: Runner
     job: Job
-    attached: list[Attached] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
+    data: dict[str, bytes] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     progressed: float = 0.0
     checked: float = field(default_factory=time.monotonic)
     stages: dict[str, float] = field(default_factory=dict)
+    phash: str | None = None
 
     def outcome(self) -> Outcome | None:
         """What came of it; None if it was overtaken."""
         try:
-            operation = self.runner.catalogue[self.job.operation]
+            operation, params = self._work()
             ctx = Context(
                 models=self.runner.models,
                 limits=self.runner.limits,
@@ -86,50 +184,106 @@ class _Attempt:
                 attach=self.attach,
                 progress=self.progress,
                 check=self.check,
+                recognise=lambda phash: self.recognise(phash, operation, params),
             )
             self.stages = ctx.stages
-            result = operation.run(operation.params.model_validate(self.job.params), ctx)
+            result = operation.run(params, ctx)
             return Outcome(
                 result=result.model_dump(mode="json", exclude_none=True),
-                faces_count=result.faces_count(),
-                look=None if ctx.look is None else f"{ctx.look:016x}",
-                artifacts=tuple(each.file for each in self.attached),
+                summary=result.summary(),
+                phash=self.phash,
+                artifacts=tuple(self.files),
             )
         except CancelledError:
             return None
+        except SimilarResult as similar:
+            return self._answered(similar)
         except LimnerError as error:
             return self._failed(error)
-        except (KeyError, ValidationError):
-            # Stored by another version of the service, whose operation or parameters this one does not have.
-            log.exception("job of an unknown kind", extra={"job": self.job.id, "operation": self.job.operation})
-            return self._failed(LimnerError("this version of the service cannot run the job"))
+        except MemoryError:
+            log.warning("job needs too much memory", extra={"job": self.job.id, "operation": self.job.operation})
+            return self._failed(JobMemoryError())
         except Exception:
             log.exception("job error", extra={"job": self.job.id, "operation": self.job.operation})
             return self._failed(LimnerError("an unexpected error; the log has it under the job's id"))
 
-    @staticmethod
-    def _failed(error: LimnerError) -> Outcome:
-        return Outcome(error=error.problem())
+    def _work(self) -> tuple[Operation[Any, Any], Any]:
+        """The operation and its parameters. UnknownWorkError for what another version of the service has stored."""
+        operation = self.runner.catalogue.get(self.job.operation)
+        if operation is None:
+            raise UnknownWorkError(f"this version of the service has no operation {self.job.operation!r}")
+        try:
+            return operation, operation.params.model_validate(self.job.params)
+        except ValidationError:
+            log.exception("job of another version", extra={"job": self.job.id, "operation": self.job.operation})
+            raise UnknownWorkError from None
+
+    def _failed(self, error: LimnerError) -> Outcome:
+        return Outcome(error=error.problem(), phash=self.phash)
+
+    def _answered(self, similar: SimilarResult) -> Outcome:
+        source = similar.source
+        return Outcome(
+            result=source.result,
+            summary=source.summary,
+            phash=self.phash,
+            artifacts=transitions.copies(source.artifacts, self.job.id),
+            cached="similar",
+            cache_distance=similar.distance,
+            computed_at=source.computed_at,
+        )
+
+    def recognise(self, phash: int, operation: Operation[Any, Any], params: Any) -> None:
+        """Keep the photo's perceptual hash. Ends the operation when a result may answer that the request asked for."""
+        self.phash = f"{phash:016x}"
+        within, key = operation.similar_within, self.job.similarity_key
+        if within is None or key is None or getattr(params, "cache", "exact") != "similar":
+            return
+        since = datetime.now(UTC) - self.runner.cache_for
+        try:
+            found = self.runner.reader.similar(key, computed_since=since, limit=MOST_SIMILAR)
+            distances = ((phash ^ int(other, 16)).bit_count() for _, other in found)
+            distance, index = min(((bits, index) for index, bits in enumerate(distances)), default=(within + 1, 0))
+            source = self.runner.reader.get(found[index][0]) if distance <= within else None
+            if source is None:
+                return
+            self.data = {file.sha256: self.runner.blobs.get(file.sha256) for file in source.artifacts}
+        except NotFoundError:  # it is being erased
+            return
+        except UnavailableError as error:
+            log.warning("no look at similar results", extra={"job": self.job.id, "detail": error.detail})
+            return
+        raise SimilarResult(source, distance)
 
     def attach(self, name: str, data: bytes, media_type: str, width: int | None, height: int | None) -> None:
-        file = File(
-            id=str(uuid7()),
-            job_id=self.job.id,
-            role=Role.ARTIFACT,
-            name=name,
-            sha256=self.runner.blobs.put(data),
-            media_type=media_type,
-            size=len(data),
-            width=width,
-            height=height,
+        sha256 = self.runner.blobs.put(data)
+        self.data[sha256] = data
+        self.files.append(
+            File(
+                id=str(uuid7()),
+                job_id=self.job.id,
+                role=Role.ARTIFACT,
+                name=name,
+                sha256=sha256,
+                media_type=media_type,
+                size=len(data),
+                width=width,
+                height=height,
+            )
         )
-        self.attached.append(Attached(file, data))
 
     def progress(self, fraction: float) -> None:
         if time.monotonic() - self.progressed < PROGRESS_EVERY_S:
             return
         self.progressed = time.monotonic()
-        if not self.runner.store.progress(self.job.id, self.job.attempt, fraction):
+        try:
+            counts = self.runner.store.transact(
+                lambda tx: transitions.progress(tx, self.job.id, self.job.attempt, fraction)
+            )
+        except UnavailableError as error:  # no reason to end the job
+            log.warning("progress not stored", extra={"job": self.job.id, "detail": error.detail})
+            return
+        if not counts:
             raise CancelledError
         self.runner.bus.wake()
 
@@ -140,27 +294,35 @@ class _Attempt:
         if now - self.checked < CHECK_EVERY_S:
             return
         self.checked = now
-        if not self.runner.store.alive(self.job.id, self.job.attempt):
+        try:
+            current = self.runner.reader.is_current(self.job.id, self.job.attempt)
+        except UnavailableError as error:  # no reason to end the job
+            log.warning("not known whether the job is wanted", extra={"job": self.job.id, "detail": error.detail})
+            return
+        if not current:
             raise CancelledError
 
-    def tell(self, outcome: Outcome) -> None:
+    def report(self, outcome: Outcome) -> JobReport:
+        """What metrics and log tell of it."""
         seconds = time.monotonic() - self.started
-        operation = self.job.operation
-        JOBS_FINISHED.labels(operation, outcome.status).inc()
-        JOB_SECONDS.labels(operation).observe(seconds)
-        for stage, spent in self.stages.items():
-            STAGE_SECONDS.labels(operation, stage).observe(spent)
-        if outcome.faces_count:
-            FACES.labels(operation).inc(outcome.faces_count)
         log.info(
             "job %s",
             outcome.status,
             extra={
                 "job": self.job.id,
-                "operation": operation,
+                "operation": self.job.operation,
                 "attempt": self.job.attempt,
-                "faces": outcome.faces_count,
                 "ms": round(seconds * 1000, 1),
+                **(outcome.summary or {}),
+                **({"cached": outcome.cached} if outcome.cached else {}),
                 **({"error": outcome.error["type"]} if outcome.error else {}),
             },
+        )
+        return JobReport(
+            operation=self.job.operation,
+            status=outcome.status,
+            cached=outcome.cached,
+            seconds=seconds,
+            stages=dict(self.stages),
+            summary=outcome.summary or {},
         )

@@ -1,43 +1,38 @@
 """Taking in a job, and ending one on request.
 
-The order is the promise: the bytes are on disk, then the row, then the answer. See `ports.JobStore.submit` for what
-one transaction decides (a repeat, a cached answer, the same work in flight, a full queue, or a new job).
+The order is the promise: the bytes are on disk, then the row, then the answer. What one transaction decides (a repeat,
+a cached answer, the same work in flight, a full queue, or a new job) is told by `transitions.submit`.
 """
 
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from uuid_utils import uuid7
 
-from limner.domain.errors import LimnerError, UnavailableError
-from limner.domain.job import File, Job, Role
-from limner.jobs.keep import keep_named
+from limner.domain.errors import QueueFullError, UnavailableError
+from limner.domain.job import File, Job, Role, Status
+from limner.jobs import blobs as bytes_of_jobs
+from limner.jobs import transitions
+from limner.jobs.transitions import Decision, Sent
 from limner.operation import ImageRef, Operation, P, R
-from limner.ports import BlobStore, Bus, Engine, JobStore
+from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore
 from limner.telemetry import JOBS_SUBMITTED, request_id
-from limner.vision import image
-from limner.vision.image import Limits
-from limner.vision.models import Models
-from limner.vision.phash import SAME_PHOTO, perceptual_hash
 
 log = logging.getLogger(__name__)
-
-LOOK_SIDE = 256  # a perceptual hash needs no more
 
 
 @dataclass
 class Submissions:
-    """The submissions at which jobs are handed in. `open` turns False when the service stops."""
+    """Takes in jobs, and ends them on request. `open` turns False when the service stops."""
 
     store: JobStore
+    reader: JobReader
     blobs: BlobStore
     engine: Engine
     bus: Bus
-    models: Models
-    limits: Limits
+    fingerprint: Callable[[tuple[str, ...]], str]
     max_queued: int
     cache_for: timedelta
     open: bool = True
@@ -60,76 +55,64 @@ class Submissions:
         if not self.open:
             raise UnavailableError("the service is stopping")
         job_id = job_id or str(uuid7())
-        fingerprint = self.models.fingerprint(operation.models)
+        fingerprint = self.fingerprint(operation.models)
         job = Job(
             id=job_id,
             operation=operation.name,
             lane=operation.lane,
             params=params.model_dump(mode="json"),
             cache_key=operation.cache_key(params, fingerprint),
+            similarity_key=operation.similarity_key(params, fingerprint),
+            idempotency_key=idempotency_key,
             created_at=datetime.now(UTC),
             files=tuple(_input(job_id, name, getattr(params, name)) for name in pictures),
         )
-        if "cache" in operation.params.model_fields:
-            job = replace(job, rest_key=operation.rest_key(params, fingerprint))
-            if getattr(params, "cache", None) == "similar":
-                small = image.decode(pictures["image"], self.limits, at_least=LOOK_SIDE)
-                job = replace(job, look=f"{perceptual_hash(small):016x}")
-        for data in pictures.values():
-            self.blobs.put(data)
-        try:
-            stored = self.store.submit(
-                job,
-                max_queued=self.max_queued,
-                cache_for=self.cache_for,
-                similar_within=SAME_PHOTO,
-                idempotency_key=idempotency_key,
-            )
-        except Exception:
-            with suppress(LimnerError):  # the sweep tidies up what cannot be now
-                self.store.forget([file.sha256 for file in job.files], self.blobs.delete)
-            raise
-        for file in job.files:
-            keep_named(self.store, self.blobs, file.sha256, pictures[file.name])
-        self.bus.wake()
-        how = self._how(job, stored)
-        if how == "new":
+        data = {file.sha256: pictures[file.name] for file in job.files}
+        # No job has had these bytes, so nothing that is stored answers the request; but the queue may be full. (After a
+        # backup was restored, bytes may be missing although a job names them: then they are stored again.)
+        unseen = [sha256 for sha256 in data if not self.blobs.has(sha256)]
+        if unseen and self.reader.count(Status.QUEUED) >= self.max_queued:
+            raise QueueFullError
+        submitted = bytes_of_jobs.transact_with_bytes(
+            self.store,
+            self.blobs,
+            data,
+            lambda tx, is_stored: transitions.submit(
+                tx, job, max_queued=self.max_queued, cache_for=self.cache_for, is_stored=is_stored
+            ),
+            unseen=unseen,
+        )
+        stored, decision = submitted.job, submitted.decision
+        if decision is Decision.NEW:
             self.engine.send(stored.id, stored.lane)
-        if how != "repeat":
-            JOBS_SUBMITTED.labels(operation.name, how).inc()
+        if decision is not Decision.REPEAT:
+            self.bus.wake()
+            JOBS_SUBMITTED.labels(operation.name, decision).inc()
         log.debug(
             "job taken in",
-            extra={"job": stored.id, "operation": operation.name, "how": how, "request": request_id.get()},
+            extra={"job": stored.id, "operation": operation.name, "how": decision, "request": request_id.get()},
         )
         return stored
 
-    @staticmethod
-    def _how(job: Job, stored: Job) -> str:
-        if stored.id != job.id:
-            return "repeat"
-        if stored.cached is not None:
-            return stored.cached
-        return "shared" if stored.leader_id is not None else "new"
-
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job; NotFoundError, JobFinishedError. A running one is told at its next step."""
-        job = self.store.cancel(job_id)
-        self._changed()
+        """Cancel a job; NotFoundError, JobFinishedError. A running one stops at its next step."""
+        job, promoted = self.store.transact(lambda tx: transitions.cancel(tx, job_id))
+        self._send(promoted)
         log.info("job cancelled", extra={"job": job_id, "operation": job.operation})
         return job
 
     def erase(self, job_id: str) -> None:
         """Erase a job with its pictures and its events' contents; NotFoundError."""
-        job = self.store.get(job_id)
-        self.store.erase(job_id, self.blobs.delete)
-        self._changed()
-        log.info("job erased", extra={"job": job_id, "operation": job.operation if job else None})
+        erased = self.store.transact(lambda tx: transitions.erase(tx, job_id))
+        self._send(erased.promoted)
+        bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
+        log.info("job erased", extra={"job": job_id, "operation": erased.operation})
 
-    def _changed(self) -> None:
+    def _send(self, promoted: Sent | None) -> None:
         """What waited behind the job may be free to run now."""
         self.bus.wake()
-        for job_id, lane in self.store.waiting(self.max_queued):
-            self.engine.send(job_id, lane)
+        if promoted is not None:
+            self.engine.send(*promoted)
 
 
 def _input(job_id: str, name: str, ref: ImageRef) -> File:

@@ -1,101 +1,161 @@
-"""Picks up what was left lying: jobs without a worker, jobs past their time, blobs that no job names."""
+"""Picks up what was left lying: jobs without a worker, jobs past their time, blobs that no job names.
+
+Two threads: rounds every few seconds, and once an hour the tidying, which may take minutes and must not hold them up.
+"""
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
-from limner.ports import BlobStore, Bus, Engine, JobStore
-from limner.telemetry import CACHE_RESULTS, QUEUE_DEPTH, STORED_BYTES
+from limner.domain.blob import BlobState
+from limner.domain.errors import NotFoundError
+from limner.domain.job import Status
+from limner.jobs import blobs as bytes_of_jobs
+from limner.jobs import transitions
+from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore
+from limner.telemetry import CACHE_RESULTS, JOBS_RUNNING, QUEUE_DEPTH, STORED_BYTES
 
 log = logging.getLogger(__name__)
 
-ERASE_AT_ONCE = 100
-FORGET_AT_ONCE = 500
-ORPHAN_AGE = timedelta(hours=1)
-TIDY_EVERY = timedelta(hours=1)
-COUNT_EVERY = timedelta(minutes=1)  # sizes are sums over whole tables
+AT_ONCE = 100
+ORPHANS_AT_ONCE = 500
+ORPHANS_PAUSE_S = 0.02  # a million blobs are looked through in a minute, and nobody notices
+ORPHAN_AGE = timedelta(hours=1)  # a younger blob's row may not be committed yet
+REMOVAL_AGE = timedelta(minutes=2)  # whoever began to remove it is no longer at it
+TIDY_EVERY_S = 3600.0
+FAR = timedelta(days=3650)
 
 
 @dataclass
 class Sweep:
-    """Sweeps every `every_s` seconds in a thread of its own; `once()` is one round."""
+    """`once()` is one round of every `every_s` seconds, `tidy()` one tidying."""
 
     store: JobStore
+    reader: JobReader
     blobs: BlobStore
     engine: Engine
     bus: Bus
-    lease: timedelta
     max_attempts: int
     max_queued: int
     keep: timedelta | None
-    cache_for: timedelta
     every_s: float
     _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _threads: list[threading.Thread] = field(default_factory=list)
     _tidied: datetime | None = None
-    _counted: datetime | None = None
 
     def recover(self) -> None:
         """At start, when no other process can be at work on this store: every running job was left by a crash."""
-        far = datetime.now(UTC) + self.lease + timedelta(days=1)
-        left = self.store.expire(max_attempts=self.max_attempts, now=far)
+        left = self._expire(datetime.now(UTC) + FAR)
         if left:
             log.warning("jobs left by a stop or a crash are queued again", extra={"jobs": left})
+        self._remove_blobs(datetime.now(UTC) + FAR)
 
     def start(self) -> None:
         """Begin sweeping."""
-        self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
-        self._thread.start()
+        for name, work, pause_s in (
+            ("sweep", self.once, self.every_s),
+            ("tidy", lambda: self.tidy(datetime.now(UTC)), TIDY_EVERY_S),
+        ):
+            thread = threading.Thread(target=self._repeat, args=(work, pause_s), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self) -> None:
         """End it; a round under way ends first."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=30)
+        for thread in self._threads:
+            thread.join(timeout=30)
 
-    def _loop(self) -> None:
+    def _repeat(self, work: Callable[[], None], pause_s: float) -> None:
         while not self._stop.is_set():
             try:
-                self.once()
+                work()
             except Exception:
                 log.exception("sweep error")  # the next round tries again
-            # A lease must be renewed well before it ends, however seldom a sweep is wanted.
-            self._stop.wait(min(self.every_s, self.lease.total_seconds() / 3))
+            self._stop.wait(pause_s)
 
     def once(self) -> None:
         """One round."""
         now = datetime.now(UTC)
-        self.store.renew(self.engine.running(), lease=self.lease)
-        if self.store.expire(max_attempts=self.max_attempts, now=now):
+        if self._expire(now) + self._adopt():
             self.bus.wake()
-        for job_id, lane in self.store.waiting(self.max_queued):
+        for job_id, lane in self.reader.waiting(self.max_queued):
             self.engine.send(job_id, lane)
-        QUEUE_DEPTH.set(self.store.queued())
-        if self._counted is None or now - self._counted >= COUNT_EVERY:
-            self._counted = now
-            results, size = self.store.sizes(self.cache_for)
-            CACHE_RESULTS.set(results)
-            STORED_BYTES.set(size)
-        if self._tidied is None or now - self._tidied >= TIDY_EVERY:
-            self._tidied = now
-            self.tidy(now)
+        self._measure()
+        self._remove_blobs(now - REMOVAL_AGE)
+
+    def _expire(self, now: datetime) -> int:
+        count = 0
+        while overdue := self.reader.overdue(now, AT_ONCE):
+            ended = [
+                self.store.transact(
+                    lambda tx, job_id=job_id: transitions.expire(  # type: ignore[misc]
+                        tx, job_id, now=now, max_attempts=self.max_attempts
+                    )
+                )
+                for job_id in overdue
+            ]
+            count += sum(ended)
+            if not any(ended):  # all were renewed meanwhile
+                break
+        return count
+
+    def _adopt(self) -> int:
+        """Free jobs whose leader ended without them. That should not happen; if it does they must not wait for ever."""
+        adopted = sum(
+            self.store.transact(lambda tx, job_id=job_id: transitions.adopt(tx, job_id))  # type: ignore[misc]
+            for job_id in self.reader.stranded(AT_ONCE)
+        )
+        if adopted:
+            log.error("jobs waited behind one that has ended; they run by themselves now", extra={"jobs": adopted})
+        return adopted
+
+    def _remove_blobs(self, before: datetime) -> None:
+        """Go on with removals that whoever began them has left."""
+        for state in (BlobState.MARKED, BlobState.REMOVING):
+            left = self.reader.blobs_in(state, before, AT_ONCE)
+            if state is BlobState.MARKED:
+                bytes_of_jobs.remove(self.store, self.blobs, left)
+            else:
+                bytes_of_jobs.finish_removal(self.store, self.blobs, left)
+
+    def _measure(self) -> None:
+        self.store.transact(lambda tx: tx.fold_totals())
+        results, size = self.reader.totals()
+        CACHE_RESULTS.set(results)
+        STORED_BYTES.set(size)
+        QUEUE_DEPTH.set(self.reader.count(Status.QUEUED))
+        JOBS_RUNNING.set(self.reader.count(Status.RUNNING))
 
     def tidy(self, now: datetime) -> None:
         """Erase what is past its time, and blobs that no job names (left by a crash between file and row)."""
         if self.keep is not None:
-            while old := self.store.outdated(now - self.keep, ERASE_AT_ONCE):
+            while old := self.reader.outdated(now - self.keep, AT_ONCE):
                 for job_id in old:
-                    self.store.erase(job_id, self.blobs.delete)
+                    self._erase(job_id)
+                    if self._stop.is_set():
+                        return
                 log.info("old jobs erased", extra={"jobs": len(old)})
-                if self._stop.is_set():
-                    return
-            self.store.drop_events(now - self.keep)
-        batch: list[str] = []
-        for sha256 in self.blobs.older_than(now - ORPHAN_AGE):
-            batch.append(sha256)
-            if len(batch) == FORGET_AT_ONCE:
-                self.store.forget(batch, self.blobs.delete)
-                batch = []
-        if batch:
-            self.store.forget(batch, self.blobs.delete)
+            before = now - self.keep
+            while self.store.transact(lambda tx: tx.drop_events(before, AT_ONCE)):
+                pass
+        self._remove_orphans(now - ORPHAN_AGE)
+
+    def _remove_orphans(self, before: datetime) -> None:
+        """Remove old bytes without a row. What was looked at the last time has one."""
+        written = self.blobs.written(since=self._tidied, before=before)
+        while batch := list(islice(written, ORPHANS_AT_ONCE)):
+            bytes_of_jobs.remove(self.store, self.blobs, self.reader.without_row(batch))
+            if self._stop.wait(ORPHANS_PAUSE_S):
+                return
+        self._tidied = before
+
+    def _erase(self, job_id: str) -> None:
+        try:
+            erased = self.store.transact(lambda tx: transitions.erase(tx, job_id))
+        except NotFoundError:
+            return  # somebody else erased it meanwhile
+        bytes_of_jobs.remove(self.store, self.blobs, erased.marked)

@@ -1,30 +1,30 @@
 """The operation `contours`: outline the regions of a face as SVG."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from limner.domain.errors import FaceNotFoundError
 from limner.geometry import BoxShape, PointShape, SizeShape
-from limner.operation import Context, ImageRef, Params, Result, operation
-from limner.vision import image, labels, svg
-from limner.vision.contours import Options, checked_landmarks, trace
-from limner.vision.detector import DEFAULT_MIN_SCORE
-from limner.vision.faces import Face
-from limner.vision.image import Limits
-from limner.vision.phash import perceptual_hash
+from limner.operation import Context, ImageRef, Result, SimilarParams, operation
+from limner.vision.faces import DEFAULT_MIN_SCORE, Face
+from limner.vision.phash import SAME_PHOTO, perceptual_hash
+from limner.vision.style import COLOUR_PATTERN, STYLES, Style
 
-Colour = Annotated[str, Field(pattern=svg.COLOUR_PATTERN, examples=["#A16AA9"])]
+if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from limner.vision.contours import Options
+
+Colour = Annotated[str, Field(pattern=COLOUR_PATTERN, examples=["#A16AA9"])]
 
 
-class ContoursParams(Params):
+class ContoursParams(SimilarParams):
     """Parameters of `contours`."""
 
-    beside_the_work = frozenset({"cache", "answer_after_s"})
+    not_in_cache_key = SimilarParams.not_in_cache_key | {"answer_after_s"}
 
     segmentation_map: Annotated[
         ImageRef | None,
@@ -88,13 +88,6 @@ class ContoursParams(Params):
         int | None,
         Field(ge=16, le=8192, title="Size", description="Longer side of the SVG, pixels; default: that of the crop"),
     ] = None
-    cache: Annotated[
-        Literal["exact", "similar"],
-        Field(
-            title="Cache",
-            description="`similar` also accepts a cached result of a photo that looks the same, with equal parameters",
-        ),
-    ] = "exact"
     answer_after_s: SkipJsonSchema[Annotated[float, Field(ge=0, le=60)]] = 0
     """Set only by the classic paths: for this long they report "processing". The job itself is not delayed."""
 
@@ -116,34 +109,48 @@ class ContoursResult(Result):
     )
     assumptions: list[str] = Field(description="What was assumed where the request did not say it, as sentences")
 
-    def faces_count(self) -> int:
-        """Always 1: the largest face."""
-        return 1
+    def summary(self) -> dict[str, int]:
+        """One face: the largest."""
+        return {"faces_count": 1}
 
     def in_words(self) -> str:
-        """How many regions, and how far the face is turned."""
-        return f"{len(self.mask_contours)} regions, face turned by {self.roll_degrees:.1f}°"
+        """The number of regions and the tilt of the face."""
+        return f"{len(self.mask_contours)} regions, face tilted by {self.roll_degrees:.1f}°"
 
 
-def check(params: ContoursParams, pictures: Mapping[str, bytes], limits: Limits) -> None:
-    """Check landmarks and map before the job is stored. InvalidRequestError."""
+def check(params: ContoursParams) -> None:
+    """Check landmarks and the map's size before the job is stored. InvalidRequestError.
+
+    The content of the map is checked later, by the worker that decodes it.
+    """
     if params.landmarks is not None:
+        from limner.vision.landmarks import checked_landmarks
+
         checked_landmarks(_points(params.landmarks), params.image.width, params.image.height)
-    if params.segmentation_map is not None:
-        label_map = labels.decode(pictures["segmentation_map"], limits.max_pixels)
-        labels.check(label_map, params.image.width, params.image.height)
+    label_map = params.segmentation_map
+    if label_map is not None:
+        from limner.vision import labels
+
+        labels.check_aspect(label_map.width, label_map.height, params.image.width, params.image.height)
 
 
-def _points(landmarks: list[PointShape]) -> npt.NDArray[np.float64]:
+def _points(landmarks: list[PointShape]) -> "NDArray[np.float64]":
+    import numpy as np
+
     return np.array([(point.x, point.y) for point in landmarks], np.float64).reshape(-1, 2)
 
 
-@operation(version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check)
+@operation(
+    version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
+)
 def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
     """Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin."""
+    from limner.vision import image, labels
+    from limner.vision.contours import trace
+
     with ctx.stage("decode"):
         photo = image.decode(ctx.data(params.image), ctx.limits)
-        ctx.look = perceptual_hash(photo)
+        ctx.recognise(perceptual_hash(photo))
         label_map = None
         if params.segmentation_map is not None:
             label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits.max_pixels)
@@ -172,8 +179,8 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
 
 
 def _landmarks(
-    params: ContoursParams, photo: npt.NDArray[np.uint8], ctx: Context
-) -> tuple[npt.NDArray[np.float64], float | None]:
+    params: ContoursParams, photo: "NDArray[np.uint8]", ctx: Context
+) -> "tuple[NDArray[np.float64], float | None]":
     """The client's points and None, or the mesh of the largest face and its presence. FaceNotFoundError."""
     if params.landmarks is not None:
         return _points(params.landmarks), None
@@ -183,16 +190,19 @@ def _landmarks(
         raise FaceNotFoundError
     with ctx.stage("mesh"):
         mesh = ctx.models.mesh().fit(photo, [max(faces, key=_area)])[0]
-    return mesh.points[:, :2].astype(np.float64), round(mesh.presence, 4)
+    return mesh.points[:, :2].astype(float), round(mesh.presence, 4)
 
 
 def _area(face: Face) -> float:
     return face.box.width * face.box.height
 
 
-def _options(params: ContoursParams) -> Options:
-    style = svg.STYLES[params.style]
-    style = svg.Style(
+def _options(params: ContoursParams) -> "Options":
+    from limner.vision import labels
+    from limner.vision.contours import Options
+
+    style = STYLES[params.style]
+    style = Style(
         fill=params.fill or style.fill,
         fills=params.fills or style.fills,
         opacity=style.opacity if params.opacity is None else params.opacity,

@@ -2,22 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, Field
 
 from limner.geometry import BoxShape, PointShape, SizeShape
 from limner.operation import Context, ImageRef, Params, Result, operation
-from limner.vision import draw, faces, image
-from limner.vision.detector import DEFAULT_MIN_SCORE, scaled
-from limner.vision.mesh import MeshResult
-from limner.vision.pose import head_pose
+from limner.vision import faces
+from limner.vision.faces import DEFAULT_MIN_SCORE
+
+if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
+    from limner.vision import image
+    from limner.vision.mesh import MeshResult
 
 _MIN_DECODED_SIDE = 2048  # enough for the detector when no picture is drawn
 _SCORES_IN_WORDS = 8
 _FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
-MARKS: dict[str, draw.Mark] = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
 
 
 class DetectParams(Params):
@@ -46,7 +46,7 @@ class DetectParams(Params):
 
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
-        """Nothing is drawn that is not written, and a file's suffix says its format unless it was given."""
+        """Without an output file nothing is drawn. Its suffix sets `format`, unless `format` is given."""
         if output is None:
             return {**given, "mark": "none"}
         form = _FORMATS.get(output.suffix.lower())
@@ -96,12 +96,12 @@ class DetectResult(Result):
     image: SizeShape
     faces: list[FaceShape]
 
-    def faces_count(self) -> int:
+    def summary(self) -> dict[str, int]:
         """How many faces were found."""
-        return len(self.faces)
+        return {"faces_count": len(self.faces)}
 
     def in_words(self) -> str:
-        """How many faces, and the scores of the first."""
+        """The number of faces and the first scores."""
         count = len(self.faces)
         scores = ", ".join([f"{face.score:.2f}" for face in self.faces[:_SCORES_IN_WORDS]])
         more = ", …" if count > _SCORES_IN_WORDS else ""
@@ -111,6 +111,9 @@ class DetectResult(Result):
 @operation(version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"))
 def detect(params: DetectParams, ctx: Context) -> DetectResult:
     """Find the faces in a photo and mark each."""
+    from limner.vision import image
+    from limner.vision.detector import scaled
+
     data = ctx.data(params.image)
     with ctx.stage("decode"):
         # A picture that will be marked is needed at full size; otherwise a smaller one is enough for detection.
@@ -136,10 +139,13 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
     )
 
 
-def _mark(params: DetectParams, picture: image.Picture, found: list[faces.Face], ctx: Context) -> None:
+def _mark(params: DetectParams, picture: "image.Picture", found: list[faces.Face], ctx: Context) -> None:
     """Attach the photo, at full size, with the faces marked."""
+    from limner.vision import draw, image
+
+    marks: dict[str, draw.Mark] = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
     with ctx.stage("draw"):
-        MARKS[params.mark](picture.pixels, found, picture.alpha)
+        marks[params.mark](picture.pixels, found, picture.alpha)
     chosen = params.format or picture.info.output_format
     with ctx.stage("encode"):
         marked = image.encode_picture(picture, chosen)
@@ -152,7 +158,11 @@ def _mark(params: DetectParams, picture: image.Picture, found: list[faces.Face],
     )
 
 
-def _mesh_shape(mesh: MeshResult, factor: float) -> MeshShape:
+def _mesh_shape(mesh: "MeshResult", factor: float) -> MeshShape:
+    import numpy as np
+
+    from limner.vision.pose import head_pose
+
     pose = head_pose(mesh.points)
     return MeshShape(
         points=np.round(mesh.points.astype(float) * factor, 2).tolist(),

@@ -11,26 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limner.vision.faces import Box
+from limner.vision.landmarks import Points, eye_centres
 
-Points: TypeAlias = NDArray[np.float64]  # (N, 2), pixels
 Matrix: TypeAlias = NDArray[np.float64]  # (3, 3), affine, acts on column vectors (x, y, 1)
 Colour: TypeAlias = tuple[int, int, int]  # RGB, 0..255
 
-_EYES = {478: ((33, 133), (362, 263)), 468: ((33, 133), (362, 263)), 68: (tuple(range(36, 42)), tuple(range(42, 48)))}
-MOUTH_CORNERS = {478: (61, 291), 468: (61, 291), 68: (48, 54)}
 _BORDER_SAMPLES = 2_048
-
-
-def eye_centres(landmarks: Points) -> tuple[Points, Points]:
-    """The centres of the left and the right eye, (2,) each. `landmarks`: 478 or 468 mesh points, or 68 iBUG points."""
-    left, right = _EYES[len(landmarks)]
-    return landmarks[list(left)].mean(axis=0), landmarks[list(right)].mean(axis=0)
-
-
-def mouth_centre(landmarks: Points) -> Points:
-    """The midpoint between the mouth's corners, (2,)."""
-    middle: Points = landmarks[list(MOUTH_CORNERS[len(landmarks)])].mean(axis=0)
-    return middle
 
 
 def roll_degrees(landmarks: Points) -> float:

@@ -13,24 +13,22 @@ from numpy.typing import NDArray
 
 from limner.domain.errors import InvalidRequestError
 from limner.vision import align, image, labels, outlines, regions, smooth, svg
-from limner.vision.align import Matrix, Points
+from limner.vision.align import Matrix
 from limner.vision.faces import Box
+from limner.vision.landmarks import LANDMARK_COUNTS, Points, Source, checked_landmarks, eye_centres, mouth_centre
 from limner.vision.outlines import Outlines
 from limner.vision.regions import Mask
 from limner.vision.smooth import Ring
+from limner.vision.style import Style
 
 Scheme = Literal["named", "seven", "labels", "own"]
-Source = Literal["client", "server"]
 
-LANDMARK_COUNTS = (478, 468, 68)
 
 _WORKING_WIDTH = 400  # width of the face, px, on the grid that masks are drawn on: 1 % of it is four pixels
 _MAX_WORKING_PIXELS = 4_000_000
 _PHOTO_QUALITY = 88
 _MAX_PHOTO_SIDE = 2_048  # of the embedded picture, unless `Options.size` is given
 _FOREHEAD_REACH = 2.2  # with a label map, skin counts as forehead up to this many times the mesh's forehead height
-_MIN_EXTENT = 4.0  # px; the landmarks of a smaller face are degenerate
-_EDGE = 1.0  # px that a client's landmark may lie outside the photo, to allow for rounding
 _HAIR_ABOVE, _HAIR_BESIDE = 0.42, 0.10  # hair beyond the landmarks if there is no map, as shares of the face's height
 _DIGITS = 2  # decimals of the polygons' coordinates
 _MAX_REGIONS, _MAX_NAME_LENGTH = 64, 64
@@ -42,7 +40,7 @@ class Options:
 
     scheme: Scheme = "named"
     regions: Mapping[str, Sequence[int]] = field(default_factory=dict)  # for "own": name → landmark indices, in order
-    style: svg.Style = field(default_factory=svg.Style)
+    style: Style = field(default_factory=Style)
     texts: bool = True  # write names or numbers on the regions
     photo: bool = True  # embed the photo below the regions
     clip: bool = False  # clip the photo to the head's outline
@@ -132,52 +130,10 @@ def trace(
     )
 
 
-def checked_landmarks(landmarks: Points, width: int, height: int, source: Source = "client") -> Points:
-    """The landmarks as (N, 2) float64.
-
-    InvalidRequestError for a wrong count, a value that is not finite, a point outside the picture, or points that lie
-    all in one place or on a line; it names the first wrong landmark. Only a client's points must lie inside: the
-    server's mesh continues outside where the photo's edge cuts a face.
-    """
-    points = np.asarray(landmarks, dtype=np.float64)
-    if points.ndim != 2 or points.shape[0] not in LANDMARK_COUNTS or points.shape[1] < 2:
-        count = points.shape[0] if points.ndim else 0
-        raise InvalidRequestError(
-            f"There are {count} landmarks. Send {', '.join(map(str, LANDMARK_COUNTS[:-1]))} or {LANDMARK_COUNTS[-1]} "
-            "points, each with x and y."
-        )
-    points = np.ascontiguousarray(points[:, :2])
-    finite = np.isfinite(points).all(axis=1)
-    if not finite.all():
-        raise InvalidRequestError(f"Landmark {int(np.argmin(finite))} is not a pair of finite numbers.")
-    inside = ((points >= -_EDGE) & (points <= (width + _EDGE, height + _EDGE))).all(axis=1)
-    if not inside.any() or (source == "client" and not inside.all()):
-        first = int(np.argmin(inside))
-        x, y = points[first]
-        raise InvalidRequestError(
-            f"Landmark {first} at ({x:.1f}, {y:.1f}) lies outside the picture of {width}×{height} pixels."
-        )
-    _require_extent(points)
-    return points
-
-
-def _require_extent(points: Points) -> None:
-    """InvalidRequestError unless the points have a width, a height and two separate eyes."""
-    centred = points - points.mean(axis=0)
-    narrow = float(np.linalg.svd(centred, compute_uv=False)[-1]) / np.sqrt(len(points))
-    left, right = align.eye_centres(points)
-    mouth = align.mouth_centre(points)
-    if narrow * 4 < _MIN_EXTENT or np.hypot(*(right - left)) < 1.0 or np.hypot(*(mouth - (left + right) / 2)) < 1.0:
-        first = int(np.argmin(np.hypot(*(points[1:] - points[0]).T))) + 1
-        raise InvalidRequestError(
-            f"The landmarks have collapsed: landmark {first} lies on landmark 0, or all of them lie on one line."
-        )
-
-
 def _require_unmirrored(level: Points) -> None:
     """InvalidRequestError if the mouth lies above the eyes: then the left and right landmarks were exchanged."""
-    left, right = align.eye_centres(level)
-    if align.mouth_centre(level)[1] <= (left[1] + right[1]) / 2:
+    left, right = eye_centres(level)
+    if mouth_centre(level)[1] <= (left[1] + right[1]) / 2:
         index = 33 if len(level) != 68 else 36
         raise InvalidRequestError(
             f"The landmarks are mirrored: landmark {index} must belong to the eye on the picture's left."

@@ -13,11 +13,9 @@ import numpy.typing as npt
 
 from limner.vision import hits
 from limner.vision.centerface import CenterFace
-from limner.vision.faces import Box, Face, Landmarks, Point
+from limner.vision.faces import DEFAULT_MIN_SCORE, Box, Face, Landmarks, Point
 from limner.vision.hits import Hits
 from limner.vision.yunet import YuNet
-
-DEFAULT_MIN_SCORE = 0.6
 
 Pixels = npt.NDArray[np.uint8]
 Network = YuNet | CenterFace

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+DEFAULT_MIN_SCORE = 0.6
+
 
 @dataclass(frozen=True, slots=True)
 class Point:

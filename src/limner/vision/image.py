@@ -1,85 +1,30 @@
-"""Decode and encode pictures: detect the type by content, check the limits in the header, decode to upright RGB.
+"""Decode pictures to upright RGB, and encode them. `header.py` finds their type and checks the limits before.
 
-Whatever a codec raises, the caller gets only errors of `domain/errors.py`. Read `probe`, `decode`, then `encode`.
+Whatever a codec raises, the caller gets only errors of `domain/errors.py`. Read `decode`, then `encode`.
 """
 
 import io
-import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pi_heif  # type: ignore[import-untyped]
 import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
-from limner.domain.errors import BadImageError, LimnerError, TooLargeError, UnsupportedMediaError
-
-# `Limits` is checked before decoding. Pillow's own limit would add a warning or another error.
-Image.MAX_IMAGE_PIXELS = None
+from limner.domain.errors import BadImageError, TooLargeError, UnsupportedMediaError
+from limner.vision.header import Format, Header, ImageInfo, Limits, broken_is_bad
 
 Pixels = npt.NDArray[np.uint8]
-Format = Literal["jpeg", "png", "webp"]
 
 JPEG_QUALITY = 92
 _MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten, and each costs a pass over the whole picture
 _MAX_PROFILE_BYTES = 1 << 20
 _WEBP_MAX_SIDE = 16383
 _ROWS = 512  # rows converted at a time, so that a large picture is not in memory three times
-
-_PILLOW = {
-    "image/jpeg": "JPEG",
-    "image/png": "PNG",
-    "image/webp": "WEBP",
-    "image/gif": "GIF",
-    "image/bmp": "BMP",
-    "image/tiff": "TIFF",
-    "image/avif": "AVIF",
-}
-_MAGIC = {
-    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
-    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
-    "image/gif": re.compile(rb"GIF8[79]a"),
-    "image/tiff": re.compile(rb"II[*+]\0|MM\0[*+]"),
-    "image/bmp": re.compile(rb"BM....\0\0\0\0", re.DOTALL),
-}
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-_OUTPUT: dict[str, Format] = {
-    "image/jpeg": "jpeg",
-    "image/heic": "jpeg",
-    "image/avif": "jpeg",
-    "image/webp": "webp",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The largest file and picture that are accepted; each limit is inclusive."""
-
-    max_bytes: int = 20_000_000
-    max_pixels: int = 50_000_000
-    max_side: int = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """Type and size from the header. Width and height are those of the upright picture."""
-
-    media_type: str
-    width: int
-    height: int
-
-    @property
-    def output_format(self) -> Format:
-        """The default format for a picture made from this one: the same if it can be written."""
-        return _OUTPUT.get(self.media_type, "png")
 
 
 @dataclass(slots=True)
@@ -95,15 +40,6 @@ class Picture:
     def on_white(self) -> Pixels:
         """The picture composed on white, (H, W, 3); `pixels` itself if every pixel is opaque."""
         return self.pixels if self.alpha is None else _on_white(self.pixels, self.alpha)
-
-
-def probe(data: bytes, limits: Limits) -> ImageInfo:
-    """Type and size from the header, without decoding.
-
-    UnsupportedMediaError if it is not an accepted kind of picture, TooLargeError over a limit, BadImageError if the
-    header cannot be read.
-    """
-    return _Source(data, limits).info
 
 
 def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixels:
@@ -164,70 +100,14 @@ def encode(
     return out.getvalue()
 
 
-def media_type_of(data: bytes) -> str:
-    """The media type, from the first bytes. UnsupportedMediaError if the type is not accepted."""
-    for media_type, pattern in _MAGIC.items():
-        if pattern.match(data):
-            return media_type
-    if data[4:8] == b"ftyp":
-        brands = {data[8:12], *(data[at : at + 4] for at in range(16, min(int.from_bytes(data[:4]), 256), 4))}
-        if brands & {b"avif", b"avis"}:
-            return "image/avif"
-        if brands & _HEIF_BRANDS:
-            return "image/heic"
-    raise UnsupportedMediaError("The file is not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture.")
+class _Source(Header):
+    """A picture's file, and the ways to decode it."""
 
-
-class _Source:
-    """One file whose header has been read and checked."""
-
-    def __init__(self, data: bytes, limits: Limits) -> None:
-        if len(data) > limits.max_bytes:
-            raise TooLargeError(f"The file has {len(data):,} bytes. The limit is {limits.max_bytes:,} bytes.")
-        self.data = data
-        self.media_type = media_type_of(data)
-        self.limits = limits
-        self.subsampling = "444"
-        with _broken_is_bad():
-            if self.media_type == "image/webp":  # Pillow makes room for the picture when it opens a WebP
-                self._check(*_webp_size(data))
-            if self.media_type == "image/heic":
-                self.heif = pi_heif.open_heif(data)
-                # libheif turns the picture itself, by the container's own property; EXIF only repeats it.
-                width, height = self.heif.size
-                self.orientation = 1
-            else:
-                self.image = Image.open(io.BytesIO(data), formats=[_PILLOW[self.media_type]])
-                width, height = self._stored_size()
-            self._check(width, height)
-        turned = self.orientation > 4
-        self.info = ImageInfo(self.media_type, *((height, width) if turned else (width, height)))
-
-    def _stored_size(self) -> tuple[int, int]:
-        """Width and height as stored; sets `orientation`."""
-        if self.media_type == "image/tiff":
-            tags = self.image.tag_v2  # type: ignore[attr-defined]
-            self.orientation = _valid_orientation(tags.get(0x112))
-            tile = int(tags.get(0x142, 0)) * int(tags.get(0x143, 0))
-            if tile > max(1 << 20, 4 * self.limits.max_pixels // 10):
-                raise BadImageError("A tile of the TIFF is larger than the pixel limit.")
-            return int(tags[0x100]), int(tags[0x101])
-        self.orientation = _orientation(self.image.info.get("exif") or b"")
-        return self.image.size
-
-    def _check(self, width: int, height: int) -> None:
-        limits = self.limits
-        if width < 1 or height < 1:
-            raise BadImageError("The picture has no pixels.")
-        if max(width, height) > limits.max_side or width * height > limits.max_pixels:
-            raise TooLargeError(
-                f"The picture has {width} × {height} pixels. The limits are {limits.max_side:,} pixels per side and "
-                f"{limits.max_pixels:,} pixels in total."
-            )
+    subsampling = "444"
 
     def pixels(self, at_least: int | None) -> tuple[Pixels, Pixels | None]:
         """Upright RGB (H, W, 3), and alpha (H, W) or None if every pixel is opaque."""
-        with _broken_is_bad():
+        with broken_is_bad():
             if self.media_type == "image/jpeg":
                 rgb, alpha = self._jpeg(at_least), None
             elif self.media_type == "image/heic":
@@ -297,17 +177,6 @@ class _Source:
         return _split(self.image)[0]
 
 
-@contextmanager
-def _broken_is_bad() -> Iterator[None]:
-    """Turn everything that a codec raises for a broken file into BadImageError."""
-    try:
-        yield
-    except LimnerError:
-        raise
-    except (Exception, MemoryError) as error:
-        raise BadImageError from error
-
-
 def _check_scans(data: bytes) -> None:
     """BadImageError for too many scans: a small progressive JPEG can demand thousands of passes."""
     start = data.find(b"\xff\xda")
@@ -315,43 +184,6 @@ def _check_scans(data: bytes) -> None:
         end = data.find(b"\xff\xd9", start)
         if data.count(b"\xff\xda", start, end if end > 0 else len(data)) > _MAX_SCANS:
             raise BadImageError(f"The JPEG has more than {_MAX_SCANS} scans.")
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height from the first chunk (RFC 9649)."""
-    kind, body = data[12:16], data[20:30]
-    if kind == b"VP8X":
-        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
-    if kind == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", body, 6)
-        return width & 0x3FFF, height & 0x3FFF
-    raise BadImageError
-
-
-def _orientation(exif: bytes) -> int:
-    """The orientation, 1..8, from an EXIF block; 1 if it is missing or broken, because the picture itself is usable."""
-    block = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(order + "I", block, 4)
-        (count,) = struct.unpack_from(order + "H", block, start)
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", block, at)
-            if tag == 0x112:
-                (value,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), block, at + 8)
-                return _valid_orientation(value)
-    except struct.error:
-        return 1
-    return 1
-
-
-def _valid_orientation(value: object) -> int:
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 _UPRIGHT: dict[int, Callable[[Pixels], npt.ArrayLike]] = {

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -53,6 +52,15 @@ def decode(data: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
     )
 
 
+def check_aspect(width: int, height: int, photo_width: int, photo_height: int) -> None:
+    """InvalidRequestError if a map's aspect ratio differs from the photo's by more than 2 %."""
+    if abs(width * photo_height / (height * photo_width) - 1.0) > MAX_ASPECT_DIFFERENCE:
+        raise InvalidRequestError(
+            f"The segmentation map is {width}×{height}, the photo {photo_width}×{photo_height}: their aspect "
+            f"ratios differ by more than {MAX_ASPECT_DIFFERENCE:.0%}."
+        )
+
+
 def check(values: NDArray[np.uint8], photo_width: int, photo_height: int) -> list[int]:
     """The values that occur in a map, ascending.
 
@@ -62,11 +70,9 @@ def check(values: NDArray[np.uint8], photo_width: int, photo_height: int) -> lis
     if values.ndim != 2 or values.dtype != np.uint8 or values.size == 0:
         raise InvalidRequestError("The segmentation map must have one 8-bit channel: it is a label picture.")
     height, width = values.shape
-    if abs(width * photo_height / (height * photo_width) - 1.0) > MAX_ASPECT_DIFFERENCE:
-        raise InvalidRequestError(
-            f"The segmentation map is {width}×{height}, the photo {photo_width}×{photo_height}: their aspect "
-            f"ratios differ by more than {MAX_ASPECT_DIFFERENCE:.0%}."
-        )
+    check_aspect(width, height, photo_width, photo_height)
+    import cv2  # not for the web process, which checks sizes only
+
     counts = cv2.calcHist([values], [0], None, [256], [0, 256])  # six times as fast as np.bincount
     present = np.flatnonzero(counts).tolist()
     if len(present) > MAX_VALUES:

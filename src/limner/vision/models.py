@@ -1,13 +1,11 @@
 """The models of this process, each loaded when it is first asked for."""
 
-import hashlib
 import threading
 from functools import cached_property
 from pathlib import Path
 
 import cv2
 
-from limner.vision import weights
 from limner.vision.detector import Detector
 from limner.vision.mesh import FaceMesh
 
@@ -38,7 +36,3 @@ class Models:
     @cached_property
     def _mesh(self) -> FaceMesh:
         return FaceMesh(self.folder)
-
-    def fingerprint(self, names: tuple[str, ...]) -> str:
-        """One short word that changes when any of these models does."""
-        return hashlib.sha256(" ".join(weights.fingerprint(name) for name in names).encode()).hexdigest()[:16]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from limner.vision.align import MOUTH_CORNERS, Points
+from limner.vision.landmarks import MOUTH_CORNERS, Points
 
 # Indices of MediaPipe's face mesh. Which of them bound a part is a choice of this module.
 # Clockwise as seen, from the top of the forehead.

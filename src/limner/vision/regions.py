@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from limner.vision.align import Points
+from limner.vision.landmarks import Points
 from limner.vision.outlines import Outlines
 
 Mask: TypeAlias = NDArray[np.uint8]

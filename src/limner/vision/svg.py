@@ -5,57 +5,21 @@ Text from the request is escaped and colours are validated.
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
 import cv2
 import numpy as np
 
-from limner.domain.errors import InvalidRequestError
-from limner.vision.align import Points
+from limner.vision.landmarks import Points
 from limner.vision.smooth import Beziers, Ring
+from limner.vision.style import Style
 
-COLOUR_PATTERN = r"^(#[0-9A-Fa-f]{3}|#[0-9A-Fa-f]{6}|[A-Za-z]{3,20})$"
-"""A colour: `#rgb`, `#rrggbb` or a CSS colour name; the longest one has 20 letters."""
-
-_COLOUR = re.compile(COLOUR_PATTERN)
 _POLE_GRID = 96  # side of the grid on which the pole is searched; the error is about 1 % of the region's size
 _SMALL = 40  # px; on a ring of at most this size a tenth of a pixel is visible
 _FIRST_LETTER = re.compile(r"[A-Za-z]")
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How regions are drawn. Colours match `COLOUR_PATTERN`; lengths are pixels of the drawn SVG."""
-
-    fill: str = "#A16AA9"
-    opacity: float = 0.5
-    stroke: str = "#A16AA9"
-    stroke_width: float = 2.0
-    dash: tuple[float, ...] = (5.0, 5.0)
-    label: str = "#FFFFFF"
-    fills: Mapping[str, str] = field(default_factory=dict)  # by region, instead of `fill`
-
-    def checked(self) -> "Style":
-        """Itself; InvalidRequestError if a colour or a number is invalid."""
-        for colour in (self.fill, self.stroke, self.label, *self.fills.values()):
-            if not _COLOUR.fullmatch(colour):
-                raise InvalidRequestError(f"{colour!r} is not a colour. Use #rgb, #rrggbb or a colour name.")
-        if not 0.0 <= self.opacity <= 1.0:
-            raise InvalidRequestError("`opacity` must be from 0 to 1.")
-        if not 0.0 <= self.stroke_width <= 100.0 or len(self.dash) > 16 or any(not 0 <= d <= 1000 for d in self.dash):
-            raise InvalidRequestError(
-                "`stroke_width` must be from 0 to 100, and `dash` at most 16 lengths from 0 to 1000."
-            )
-        return self
-
-
-STYLES: Mapping[str, Style] = {
-    "default": Style(),
-    "light": replace(Style(), fill="#AFC0C4", stroke="#80929C", dash=(4.0, 2.0), label="#3C4A50"),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,11 @@ def fingerprint(name: str) -> str:
     return f"{entry.sha256[:16]}.{PREPARATION}" if entry.prepare else entry.sha256[:16]
 
 
+def fingerprint_of(names: Iterable[str]) -> str:
+    """One short word that changes when any of these models does."""
+    return hashlib.sha256(" ".join(fingerprint(name) for name in names).encode()).hexdigest()[:16]
+
+
 def path(folder: Path, name: str) -> Path:
     """The file to open for a model. ModelError when it is not there."""
     found = folder / weight(name).used_file

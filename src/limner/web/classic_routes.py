@@ -160,7 +160,7 @@ def as_face_message(event: Event, base: str) -> str | None:
         {
             "job_id": event.job_id,
             "processed_url": _processed_url(base, event.job_id),
-            "faces_count": event.content["faces_count"],
+            "faces_count": shapes.faces_count(event),
             "created_at": event.content["created_at"].replace("+00:00", "Z"),
             "processed_at": (event.content["finished_at"] or "").replace("+00:00", "Z"),
         }
@@ -173,7 +173,7 @@ def _tells_of_picture(event: Event) -> bool:
         event.type is EventType.SUCCEEDED
         and event.operation == "detect"
         and event.content is not None
-        and bool(event.content["faces_count"])
+        and bool(shapes.faces_count(event))
         and bool(event.content["artifacts"])
     )
 
@@ -211,7 +211,7 @@ async def post_api_image(request: Request, services: ServicesDep) -> Response:
 
 
 def _file(services: Services, file_id: str) -> File:
-    file = services.store.file(file_id)
+    file = services.reader.file(file_id)
     if file is None:
         raise NotFoundError("no such image")
     return file

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from limner.domain.errors import UnavailableError
 from limner.domain.event import Event, EventType
-from limner.ports import Bus, JobStore
+from limner.ports import Bus, EventLog
 from limner.telemetry import EVENTS_SENT, SOCKETS, SOCKETS_SLOW
 from limner.web.socket_protocol import EXTENSION, text_frame
 
@@ -105,13 +105,13 @@ class Streams:
 
     def __init__(
         self,
-        store: JobStore,
+        events: EventLog,
         bus: Bus,
         *,
         buffer: int,
         max_sockets: int,
     ) -> None:
-        self._store = store
+        self._log = events
         self._bus = bus
         self._ring: deque[EncodedEvent] = deque(maxlen=buffer)
         self._end = 0  # how many events have passed through the ring
@@ -132,7 +132,7 @@ class Streams:
     async def start(self) -> None:
         """Begin to follow the log from its end."""
         self._loop = loop = asyncio.get_running_loop()
-        self._tail = await loop.run_in_executor(self._readers, self._store.last_event_id)
+        self._tail = await loop.run_in_executor(self._readers, self._log.last_id)
         self._unsubscribe = self._bus.subscribe(lambda: _call_soon(loop, self._wake.set))
         self._tasks = [asyncio.create_task(self._follow())]
 
@@ -178,7 +178,7 @@ class Streams:
 
     async def _read(self, after: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
         return await asyncio.get_running_loop().run_in_executor(
-            self._readers, lambda: self._store.events(after, limit=PAGE, job_id=job_id, operation=operation)
+            self._readers, lambda: self._log.after(after, limit=PAGE, job_id=job_id, operation=operation)
         )
 
     async def _take(self, rows: list[Event]) -> None:

@@ -5,7 +5,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from limner.domain.errors import UnavailableError
-from limner.telemetry import QUEUE_DEPTH
+from limner.domain.job import Status
+from limner.telemetry import JOBS_RUNNING, QUEUE_DEPTH
 from limner.web.operation_routes import problem_response
 from limner.web.services import ServicesDep
 
@@ -39,5 +40,6 @@ async def readyz(services: ServicesDep) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: ServicesDep) -> Response:
     """Prometheus metrics."""
-    QUEUE_DEPTH.set(await services.call(services.store.queued))
+    QUEUE_DEPTH.set(await services.call(services.reader.count, Status.QUEUED))
+    JOBS_RUNNING.set(await services.call(services.reader.count, Status.RUNNING))
     return Response(await services.call(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})

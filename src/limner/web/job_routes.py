@@ -43,7 +43,7 @@ async def list_jobs(
 ) -> Response:
     """Jobs, newest first. `next_cursor` leads to the next page."""
     found = await services.call(
-        lambda: services.store.page(operation=operation, status=status, before=cursor, limit=limit + 1)
+        lambda: services.reader.page(operation=operation, status=status, before=cursor, limit=limit + 1)
     )
     base = services.base_url(request)
     page = {
@@ -93,7 +93,7 @@ async def get_artifact(job_id: str, name: str, request: Request, services: Servi
     """The bytes of an artifact. They never change: `ETag` is their SHA-256."""
 
     def find() -> File:
-        file = services.store.artifact(job_id, name)
+        file = services.reader.artifact(job_id, name)
         if file is None:
             raise NotFoundError("no such job, or it has no such artifact")
         return file

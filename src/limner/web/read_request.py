@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
 from limner.operation import Operation
-from limner.vision.image import Limits
+from limner.vision.header import Limits
 from limner.web.fetch_url import fetch
 from limner.web.read_form import Part, read_parts
 from limner.web.services import Services

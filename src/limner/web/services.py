@@ -16,9 +16,9 @@ from limner.domain.errors import NotFoundError
 from limner.domain.job import File, Job
 from limner.jobs.submit import Submissions
 from limner.operation import Operation
-from limner.ports import BlobStore, JobStore
+from limner.ports import BlobStore, JobReader
 from limner.settings import Settings
-from limner.vision.image import Limits
+from limner.vision.header import Limits
 from limner.web.blob_memory import BlobMemory
 from limner.web.event_streams import Streams
 from limner.web.upload_memory import UploadMemory
@@ -35,7 +35,7 @@ class Services:
 
     settings: Settings
     catalogue: Mapping[str, Operation[Any, Any]]
-    store: JobStore
+    reader: JobReader
     blobs: BlobStore
     submissions: Submissions
     streams: Streams
@@ -56,14 +56,14 @@ class Services:
 
     def erase(self, job_id: str) -> None:
         """Erase a job, and what this process remembers of its files; blocking. NotFoundError."""
-        job = self.store.get(job_id)
+        job = self.reader.get(job_id)
         self.submissions.erase(job_id)
         for file in job.files if job else ():
             self.recent.forget(file.sha256)
 
     async def job(self, job_id: str) -> Job:
         """The job. NotFoundError."""
-        found = await self.call(self.store.get, job_id)
+        found = await self.call(self.reader.get, job_id)
         if found is None:
             raise NotFoundError("no such job")
         return found

@@ -69,7 +69,8 @@ class EventJobShape(BaseModel):
     status: Status | None = None
     progress: float | None = None
     cached: str | None = None
-    faces_count: int | None = None
+    faces_count: int | None = Field(None, description="The same as in `summary`, where the result has faces")
+    summary: dict[str, int] | None = Field(None, description="What the result comes to in a few numbers")
     url: str | None = None
     error: ProblemShape | None = None
     artifacts: list[ArtifactShape] = []
@@ -141,6 +142,12 @@ def _artifact(file: File, base: str) -> dict[str, Any]:
     }
 
 
+def faces_count(value: Event) -> int | None:
+    """How many faces an event's job has found; None where that is not its subject, and before its end."""
+    summary: dict[str, int] = (value.content or {}).get("summary") or {}
+    return summary.get("faces_count")
+
+
 def event(value: Event, base: str) -> dict[str, Any]:
     """The JSON of an event."""
     told: dict[str, Any] = {"id": value.job_id, "operation": value.operation}
@@ -149,7 +156,8 @@ def event(value: Event, base: str) -> dict[str, Any]:
             "status": value.content["status"],
             "progress": value.content["progress"],
             "cached": value.content["cached"],
-            "faces_count": value.content["faces_count"],
+            "faces_count": faces_count(value),
+            "summary": value.content["summary"],
             "url": f"{base}/v1/jobs/{value.job_id}",
             "error": value.content["error"],
             "artifacts": [

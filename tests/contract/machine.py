@@ -1,0 +1,197 @@
+"""The job machine on one store, as the suites use it: transitions in transactions of their own, and short reads.
+
+A further database is a further entry in `MACHINES`; the suites stay as they are.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from uuid_utils import uuid7
+
+from limner.adapters.sql.database import Database, migrate
+from limner.adapters.sql.events import SqlEvents
+from limner.adapters.sql.reader import SqlReader
+from limner.adapters.sql.store import SqlStore
+from limner.domain.event import Event
+from limner.domain.job import File, Job, Outcome, Role
+from limner.jobs import transitions
+from limner.jobs.transitions import Decision, Erased, IsStored, Missing, Sent, Submitted
+from limner.ports import EventLog, JobReader, JobStore
+
+DAY = timedelta(days=1)
+LEASE = timedelta(minutes=1)
+NOTHING = timedelta(0)
+FAR = timedelta(days=365)
+RESULT = {"faces": [{"score": 0.9}], "image": {"width": 10, "height": 20}}
+SUMMARY = {"faces_count": 1}
+
+_numbers = count()
+
+
+@dataclass
+class Machine:
+    """A store with its reader and its log. `again` opens the same one as another process would."""
+
+    store: JobStore
+    reader: JobReader
+    log: EventLog
+    again: Callable[[], "Machine"]
+    held: ExitStack = field(default_factory=ExitStack)
+
+    def close(self) -> None:
+        self.held.close()
+
+    # --- transitions, each in a transaction of its own ---------------------------------------------------------------
+
+    def try_submit(
+        self, job: Job, *, max_queued: int = 1_000_000, cache_for: timedelta = DAY, is_stored: IsStored = lambda _: True
+    ) -> Submitted | Missing:
+        return self.store.transact(
+            lambda tx: transitions.submit(tx, job, max_queued=max_queued, cache_for=cache_for, is_stored=is_stored)
+        )
+
+    def submit(self, job: Job, **how: Any) -> Job:
+        submitted = self.try_submit(job, **how)
+        assert isinstance(submitted, Submitted)
+        return submitted.job
+
+    def decide(self, job: Job, **how: Any) -> Decision:
+        submitted = self.try_submit(job, **how)
+        assert isinstance(submitted, Submitted)
+        return submitted.decision
+
+    def try_start(self, job_id: str, *, worker: str = "worker", lease: timedelta = LEASE) -> Job | None:
+        return self.store.transact(lambda tx: transitions.start(tx, job_id, worker=worker, lease=lease))
+
+    def start(self, job: Job, **how: Any) -> Job:
+        started = self.try_start(job.id, **how)
+        assert started is not None
+        return started
+
+    def renew(self, job_id: str, attempt: int, lease: timedelta = LEASE) -> bool:
+        return self.store.transact(lambda tx: transitions.renew(tx, job_id, attempt, lease=lease))
+
+    def progress(self, job_id: str, attempt: int, fraction: float) -> bool:
+        return self.store.transact(lambda tx: transitions.progress(tx, job_id, attempt, fraction))
+
+    def try_finish(self, job: Job, outcome: Outcome, is_stored: IsStored = lambda _: True) -> bool | Missing:
+        return self.store.transact(lambda tx: transitions.finish(tx, job, outcome, is_stored=is_stored))
+
+    def finish(self, job: Job, *names: str) -> bool:
+        """End the job's attempt in success, with an artifact of each name."""
+        ended = self.try_finish(job, success(job, *names))
+        assert isinstance(ended, bool)
+        return ended
+
+    def fail(self, job: Job, error: dict[str, Any] | None = None) -> bool:
+        ended = self.try_finish(job, Outcome(error=error or {"title": "broken"}))
+        assert isinstance(ended, bool)
+        return ended
+
+    def requeue(self, job_id: str, attempt: int) -> bool:
+        return self.store.transact(lambda tx: transitions.requeue(tx, job_id, attempt))
+
+    def lose(self, worker: str, reason: Any, *, max_attempts: int = 5) -> list[Sent]:
+        return self.store.transact(lambda tx: transitions.lose(tx, worker, reason, max_attempts=max_attempts))
+
+    def expire(self, job_id: str, *, after: timedelta = FAR, max_attempts: int = 5) -> bool:
+        now = datetime.now(UTC) + after
+        return self.store.transact(lambda tx: transitions.expire(tx, job_id, now=now, max_attempts=max_attempts))
+
+    def cancel(self, job_id: str) -> tuple[Job, Sent | None]:
+        return self.store.transact(lambda tx: transitions.cancel(tx, job_id))
+
+    def erase(self, job_id: str) -> Erased:
+        return self.store.transact(lambda tx: transitions.erase(tx, job_id))
+
+    def adopt(self, job_id: str) -> bool:
+        return self.store.transact(lambda tx: transitions.adopt(tx, job_id))
+
+    def claim(self, *sha256s: str) -> list[str]:
+        return self.store.transact(lambda tx: transitions.claim_removal(tx, sha256s))
+
+    def done(self, job: Job, *names: str) -> Job:
+        """Submit, start and finish."""
+        self.submit(job)
+        assert self.finish(self.start(job), *names)
+        return self.known(job)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def known(self, job: Job) -> Job:
+        found = self.reader.get(job.id)
+        assert found is not None
+        return found
+
+    def events(self, job: Job | None = None) -> list[Event]:
+        return self.log.after(0, limit=100_000, job_id=job.id if job else None)
+
+    def told(self, job: Job | None = None) -> list[str]:
+        """Types of the events so far, of one job or of all."""
+        return [event.type for event in self.events(job)]
+
+
+def open_sqlite(path: Path, *, durable: bool = False, turn_s: float = 5.0) -> Machine:
+    """The machine on a SQLite file with the newest tables."""
+    held = ExitStack()
+    database = Database(f"sqlite:///{path}", durable=durable, turn_s=turn_s)
+    held.callback(database.close)
+    migrate(database)
+    store = SqlStore(database)
+    held.callback(store.close)
+
+    def again() -> Machine:
+        other = open_sqlite(path, durable=durable, turn_s=turn_s)
+        held.callback(other.close)
+        return other
+
+    return Machine(store, SqlReader(database), SqlEvents(database), again, held)
+
+
+MACHINES: dict[str, Callable[[Path], Machine]] = {"sqlite": lambda folder: open_sqlite(folder / "jobs.db")}
+
+
+def new_job(key: str | None = None, *, picture: str | None = None, **changes: Any) -> Job:
+    """A job as it is handed in; work of its own unless `key` says otherwise."""
+    number = next(_numbers)
+    job_id = str(uuid7())
+    job = Job(
+        id=job_id,
+        operation="detect",
+        lane="cpu",
+        params={"min_score": 0.5, "image": {"sha256": "ü", "n": [1, 2.5, None, True]}},
+        cache_key=key or f"work {number}",
+        created_at=datetime.now(UTC),
+        files=(file_of(job_id, Role.INPUT, "image", picture or f"input {number}"),),
+    )
+    return replace(job, **changes)
+
+
+def file_of(job_id: str, role: Role, name: str, sha256: str, size: int = 123) -> File:
+    media_type = "image/png" if role is Role.INPUT else "image/jpeg"
+    return File(str(uuid7()), job_id, role, name, sha256, media_type, size=size, width=10, height=20)
+
+
+def success(job: Job, *names: str) -> Outcome:
+    """A success with an artifact of each name."""
+    made = tuple(file_of(job.id, Role.ARTIFACT, name, f"sha of {name}") for name in names)
+    return Outcome(result=RESULT, summary=SUMMARY, artifacts=made)
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """The results of calls made from as many threads at the same moment."""
+    barrier = threading.Barrier(len(calls))
+
+    def wait_and(call: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(wait_and, calls))

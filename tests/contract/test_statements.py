@@ -1,0 +1,166 @@
+"""Every statement of the SQL adapter: compiled for each dialect, and answered from an index with any number of jobs."""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Dialect
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from limner.adapters.sql import events, reader, transaction
+from limner.adapters.sql.database import Database, migrate
+from limner.adapters.sql.schema import metadata
+from limner.adapters.sql.statement import Statement
+from limner.domain.blob import BlobState
+from limner.domain.event import EventType
+from limner.domain.job import Role, Status
+
+CHANGES = (  # as `jobs/transitions.py` changes a job
+    {"lease_until"},
+    {"progress"},
+    {"leader_id"},
+    {"status", "attempt", "worker", "lease_until", "started_at", "progress"},
+    set(transaction.JOB_FIELDS) - {"id", "operation", "lane", "params", "cache_key", "created_at", "idempotency_key"},
+)
+
+
+def _every() -> Iterator[tuple[str, Statement]]:
+    """Every statement that the adapter runs, by a name."""
+    for module in (transaction, reader, events):
+        for name, value in vars(module).items():
+            if isinstance(value, Statement):
+                yield f"{module.__name__.rpartition('.')[2]}.{name}", value
+    for names in CHANGES:
+        for same_lease in (False, True):
+            statement = transaction._change(frozenset(names), same_lease)
+            yield f"change {' '.join(sorted(names))}{' same lease' if same_lease else ''}", statement
+    for number in range(8):
+        flags = (bool(number & 1), bool(number & 2), bool(number & 4))
+        for kind, statement in zip(("jobs", "files"), reader._page(*flags), strict=True):
+            yield f"page of {kind} {flags}", statement
+    for number in range(4):
+        flags_after = (bool(number & 1), bool(number & 2))
+        yield f"events after {flags_after}", events._after(*flags_after)
+
+
+STATEMENTS = dict(_every())
+
+VALUES: dict[str, Any] = {
+    "state": BlobState.KEPT,
+    "new_state": BlobState.KEPT,
+    "type": EventType.QUEUED,
+    "role": Role.INPUT,
+    "status": Status.QUEUED,
+    "was_status": Status.QUEUED,
+    "new_status": Status.QUEUED,
+    "params": {"a": 1},
+    "content": {"a": 1},
+}
+
+
+def value_of(name: str) -> Any:
+    """A value that a parameter of this name may have."""
+    bare = name.removeprefix("new_").removeprefix("was_")
+    if name in VALUES:
+        return VALUES[name]
+    if bare.endswith(("_at", "_until")) or bare in ("time", "since", "now", "before"):
+        return datetime.now(UTC)
+    if bare in ("result", "error", "summary"):
+        return None
+    if bare in ("attempt", "most", "after", "size", "position", "amount", "last_place", "progress", "cache_distance"):
+        return 1
+    return "text"
+
+
+def test_every_statement_is_among_them() -> None:
+    kinds = {name.partition(".")[0].partition(" ")[0] for name in STATEMENTS}
+    assert kinds == {"transaction", "reader", "change", "page", "events"}
+    assert len(STATEMENTS) > 60
+
+
+@pytest.mark.parametrize("dialect", [SQLiteDialect_pysqlite(), PGDialect_psycopg()], ids=["sqlite", "postgresql"])
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_statement_compiles_for_every_dialect(name: str, dialect: Dialect) -> None:
+    compiled = STATEMENTS[name]._compile(dialect)
+    assert "POSTCOMPILE" not in compiled.text, "it would have to be written anew for each value"
+    names = [parameter for parameter, _, _ in compiled.parameters]
+    if dialect.name == "sqlite":
+        assert compiled.positional
+        assert compiled.text.count("?") == len(names)
+    else:
+        assert not compiled.positional
+        for parameter in names:
+            assert f"%({parameter})s" in compiled.text
+        assert "?" not in compiled.text
+    for parameter, fixed, convert in compiled.parameters:
+        if convert is not None and fixed is None:
+            assert isinstance(convert(_plain(parameter)), str | int | float | type(None)), parameter
+
+
+def _plain(parameter: str) -> Any:
+    before = parameter == "before"  # a moment for events, an id for pages: that has no conversion
+    return datetime.now(UTC) if before else value_of(parameter)
+
+
+# --- query plans -----------------------------------------------------------------------------------------------------
+
+SCANS_ALLOWED = {
+    # name: what it may read from one end on, and why that is not much
+    "transaction._TAKE_TOTALS": ("totals", "the sweep folds it every few seconds"),
+    "reader._TOTALS": ("totals", "the sweep folds it every few seconds"),
+    "transaction._PING": ("alembic_version", "one row"),
+    "transaction._KNOWN": ("CONSTANT ROW", "the row that its four subqueries make up"),
+    # Without a filter the newest jobs, or the oldest events, are the end of an index, where a LIMIT ends the reading.
+    "page of jobs (False, False, False)": ("jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "LIMIT"),
+    "page of files (False, False, False)": ("jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "LIMIT"),
+    "transaction._DROP_EVENTS": ("events", "LIMIT"),
+}
+SORTS_ALLOWED = {"reader._OVERDUE"}
+"""It sorts the jobs that run, of which there are few."""
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path = Path(tmp_path_factory.mktemp("plans")) / "jobs.db"
+    database = Database(f"sqlite:///{path}", durable=False)
+    migrate(database)
+    with database.reading() as db:
+        yield db.connection
+    database.close()
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_reads_a_whole_table(connection: sqlite3.Connection, name: str) -> None:
+    compiled = STATEMENTS[name]._compile(SQLiteDialect_pysqlite())
+    given = [
+        fixed if fixed is not None else None if convert is not None else value_of(parameter)
+        for parameter, fixed, convert in compiled.parameters
+    ]
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", given)]
+    scans = [line.removeprefix("SCAN ") for line in plan if line.startswith("SCAN ")]
+    allowed = SCANS_ALLOWED.get(name)
+    assert scans == ([allowed[0]] if allowed else []), plan
+    sorts = any("TEMP B-TREE FOR ORDER BY" in line for line in plan)
+    assert sorts == (name in SORTS_ALLOWED), plan
+    assert not any("AUTOMATIC" in line for line in plan), plan
+
+
+def test_a_jobs_events_are_found_by_the_job_also_with_an_operation(connection: sqlite3.Connection) -> None:
+    compiled = events._after(True, True)._compile(SQLiteDialect_pysqlite())
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.parameters))
+    assert [row[3] for row in rows] == ["SEARCH events USING INDEX events_by_job (job_id=? AND id>?)"]
+
+
+def test_every_index_is_used(connection: sqlite3.Connection) -> None:
+    plans = ""
+    for statement in STATEMENTS.values():
+        compiled = statement._compile(SQLiteDialect_pysqlite())
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.parameters))
+        plans += "\n".join(row[3] for row in rows) + "\n"
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            assert f"INDEX {index.name} " in plans, "it costs every write, and no query uses it"
