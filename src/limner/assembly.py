@@ -84,6 +84,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     held.callback(engine.stop, 0)
     engine.start()
 
+    from limner.adapters.remembered_blobs import RememberedBlobs
     from limner.adapters.sql.database import migrate
     from limner.adapters.sql.events import SqlEvents
     from limner.adapters.sql.reader import SqlReader
@@ -98,7 +99,8 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.web.services import Services
     from limner.web.upload_memory import UploadMemory
 
-    database, blobs = _stores(settings, held)
+    database, disk = _stores(settings, held)
+    blobs = RememberedBlobs(disk)
     if migrate(database):
         log.info("database brought up to date")
     store, reader = SqlStore(database), SqlReader(database)

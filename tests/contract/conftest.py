@@ -7,11 +7,13 @@ import pytest
 
 from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
+from limner.adapters.remembered_blobs import RememberedBlobs
 from limner.ports import BlobStore, Bus
 from tests.contract.machine import MACHINES, Machine
 
 BLOB_STORES: dict[str, Callable[[Path], BlobStore]] = {
     "disk": lambda folder: DiskBlobs(folder / "blobs", durable=True),
+    "remembered": lambda folder: RememberedBlobs(DiskBlobs(folder / "blobs", durable=True)),
     "disk-relaxed": lambda folder: DiskBlobs(folder / "blobs", durable=False),
 }
 BUSES: dict[str, Callable[[], Bus]] = {"local": LocalBus}

@@ -332,7 +332,7 @@ async def get_contours_status(job_id: str, services: ServicesDep) -> Response:
         return _json({"id": job.id, "status": "processing"})
     told: dict[str, Any] = {"id": job.id, "status": _CONTOUR_STATES[job.status]}
     if job.status is Status.SUCCEEDED and job.result is not None:
-        told["svg"] = base64.b64encode(await services.call(services.bytes_of, job.artifacts[0])).decode()
+        told["svg"] = base64.b64encode(await services.call(services.blobs.get, job.artifacts[0].sha256)).decode()
         told["mask_contours"] = job.result["mask_contours"]
     elif job.status.final:
         told["error"] = (job.error or {}).get("detail", f"the job was {job.status}")

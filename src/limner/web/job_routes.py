@@ -16,7 +16,6 @@ from limner.domain.event import Event
 from limner.domain.job import File, Status
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
-from limner.web.blob_memory import SMALL_BYTES
 from limner.web.event_streams import TooSlowError, serve_socket
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import Services, ServicesDep
@@ -25,6 +24,7 @@ router = APIRouter(tags=["jobs"])
 
 NOT_FOUND: Responses = {404: problem_response("No such job")}
 QUIET_S = 15.0
+SMALL_BYTES = 1_000_000  # what is larger is sent from its file, in parts
 MAX_EVENT_ID = 2**63 - 1
 MAX_EVENT_ID_DIGITS = 19
 
@@ -73,7 +73,7 @@ async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Re
 @router.delete("/v1/jobs/{job_id}", status_code=204, response_class=Response, responses={**NOT_FOUND})
 async def erase_job(job_id: str, services: ServicesDep) -> Response:
     """Erase a job: its pictures, its artifacts, its cache entry and what its events told."""
-    await services.call(services.erase, job_id)
+    await services.call(services.submissions.erase, job_id)
     return Response(status_code=204)
 
 
@@ -114,7 +114,7 @@ async def send_file(find: Callable[[], File], request: Request, services: Servic
         if known is not None and _matches(known, file):
             return file, None
         if whole and file.size <= SMALL_BYTES:
-            return file, services.bytes_of(file)
+            return file, services.blobs.get(file.sha256)
         return file, services.blobs.local_path(file.sha256) or services.blobs.get(file.sha256)
 
     file, content = await services.call(read)

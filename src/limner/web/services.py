@@ -13,13 +13,12 @@ from starlette.datastructures import URL
 from starlette.requests import HTTPConnection
 
 from limner.domain.errors import NotFoundError
-from limner.domain.job import File, Job
+from limner.domain.job import Job
 from limner.jobs.submit import Submissions
 from limner.operation import Operation
 from limner.ports import BlobStore, JobReader
 from limner.settings import Settings
 from limner.vision.header import Limits
-from limner.web.blob_memory import BlobMemory
 from limner.web.event_streams import Streams
 from limner.web.upload_memory import UploadMemory
 
@@ -42,24 +41,12 @@ class Services:
     limits: Limits
     memory: UploadMemory
     check_ready: Callable[[], None]
-    recent: BlobMemory = field(default_factory=BlobMemory)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
 
     async def call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run blocking code in the bounded pool, with the request's context (its id, for the log)."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: context.run(function, *args))
-
-    def bytes_of(self, file: File) -> bytes:
-        """The content of a stored file; blocking. NotFoundError."""
-        return self.recent.read(file.sha256, self.blobs.get)
-
-    def erase(self, job_id: str) -> None:
-        """Erase a job, and what this process remembers of its files; blocking. NotFoundError."""
-        job = self.reader.get(job_id)
-        self.submissions.erase(job_id)
-        for file in job.files if job else ():
-            self.recent.forget(file.sha256)
 
     async def job(self, job_id: str) -> Job:
         """The job. NotFoundError."""

@@ -1,0 +1,74 @@
+"""A blob store that remembers small blobs which were read recently: many clients fetch the same marked photo."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from limner.ports import BlobStore
+
+SMALL_BYTES = 1_000_000
+LIMIT_BYTES = 32_000_000  # about two hundred marked photos
+
+
+class RememberedBlobs:
+    """`ports.BlobStore` over another one, for a process that serves blobs. At most `limit` bytes are remembered.
+
+    A blob may be remembered that another process has removed. So ask the job's row before each `get`.
+    """
+
+    def __init__(self, blobs: BlobStore, *, limit: int = LIMIT_BYTES) -> None:
+        self._blobs = blobs
+        self._limit = limit
+        self._held: OrderedDict[str, bytes] = OrderedDict()  # the least recently read first
+        self._size = 0
+        self._removals = 0
+        self._lock = threading.Lock()
+
+    def get(self, sha256: str) -> bytes:
+        """See `ports.BlobStore.get`."""
+        with self._lock:
+            data = self._held.get(sha256)
+            if data is not None:
+                self._held.move_to_end(sha256)
+                return data
+            removals = self._removals
+        data = self._blobs.get(sha256)
+        with self._lock:
+            # After a removal in the meantime, which may have been of this blob, it is not remembered.
+            if removals == self._removals and sha256 not in self._held and len(data) <= SMALL_BYTES:
+                self._held[sha256] = data
+                self._size += len(data)
+                while self._size > self._limit:
+                    self._size -= len(self._held.popitem(last=False)[1])
+        return data
+
+    def delete(self, sha256: str) -> None:
+        """See `ports.BlobStore.delete`."""
+        try:
+            self._blobs.delete(sha256)
+        finally:
+            with self._lock:
+                self._removals += 1
+                self._size -= len(self._held.pop(sha256, b""))
+
+    def put(self, data: bytes, *, sha256: str | None = None) -> str:
+        """See `ports.BlobStore.put`."""
+        return self._blobs.put(data, sha256=sha256)
+
+    def has(self, sha256: str) -> bool:
+        """See `ports.BlobStore.has`."""
+        return self._blobs.has(sha256)
+
+    def local_path(self, sha256: str) -> Path | None:
+        """See `ports.BlobStore.local_path`."""
+        return self._blobs.local_path(sha256)
+
+    def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
+        """See `ports.BlobStore.written`."""
+        return self._blobs.written(before=before, since=since)
+
+    def ping(self) -> None:
+        """See `ports.BlobStore.ping`."""
+        self._blobs.ping()
