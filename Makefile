@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 
-##@ Use it
+##@ Use
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -23,7 +23,7 @@ demo: install ## Send a real photo to a server in the background; print its face
 stop: ## Stop the demo's server and remove its data
 	@if [ -x $(PY) ]; then $(PY) scripts/demo.py --stop; fi
 
-##@ Work on it
+##@ Develop
 
 test: install-tests ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest $(ARGS)
@@ -34,35 +34,35 @@ test-slow: install-tests ## Run the slow tests: soak, load, container
 test-container: install-tests ## Build the container image and try it (needs docker or podman)
 	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy $(ARGS)
 
-check: check-style check-types check-layers check-locks test ## All that CI runs
+check: check-style check-types check-layers check-locks test ## Run all checks of CI
 
-check-style: install-tests ## Formatter and linter, without changing anything
+check-style: install-tests ## Check format and style, without changing files
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 
-check-types: install-tests ## Strict types
+check-types: install-tests ## Check types
 	@$(PY) -m mypy
 
-check-layers: install-tests ## Imports run one way
+check-layers: install-tests ## Check that imports follow the layers
 	@.venv/bin/lint-imports
 
-check-locks: ## No lock file names a host
+check-locks: ## Check that no lock file names a host
 	@scripts/check_locks.sh
 
-check-docs: install-tests ## Links, names and lists in the documents (a part of `make test`)
+check-docs: install-tests ## Check links, names and lists in the documents (a part of `make test`)
 	@$(PY) -m pytest tests/rules $(ARGS)
 
-format: install-tests ## Format, and repair what the linter can
+format: install-tests ## Format the code, and apply the linter's fixes
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-lock: install ## Bring the lock files in line with pyproject.toml (ARGS=--upgrade: newest versions)
+lock: install ## Update the lock files from pyproject.toml (ARGS=--upgrade: newest versions)
 	@scripts/lock.sh $(ARGS)
 
 image: ## Build the container image (IMAGE=limner:dev; needs docker, podman or buildah)
 	@scripts/build_image.sh
 
-clean: ## Remove what was built; keeps data/ and models/
+clean: ## Remove generated files; keeps data/ and models/
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
 

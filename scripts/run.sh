@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the service in the foreground, after saying where to look. A checkout keeps its own data/ and models/.
+# Prints the addresses and starts the service in the foreground, with data/ and models/ of this checkout.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LIMNER_DATABASE_URL=${LIMNER_DATABASE_URL-sqlite:///data/limner.db}  # photos are beside it, in data/blobs

@@ -1,4 +1,4 @@
-"""What all tests share: real photos, and where the models are."""
+"""Fixtures of all tests: real photos, and the folder of the models."""
 
 import io
 import os
@@ -11,7 +11,7 @@ import skimage.data
 from hypothesis import settings
 from PIL import Image
 
-# A busy machine is no error.
+# A slow test must not fail because the machine is busy.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
@@ -20,7 +20,7 @@ MODELS = Path(os.environ.get("LIMNER_MODELS_DIR", Path(__file__).parent.parent /
 
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
-    """The fetched weights (`make install` does that)."""
+    """The folder of the fetched models (`make install` fetches them)."""
     return MODELS
 
 
@@ -45,6 +45,6 @@ def as_jpeg(pixels: npt.NDArray[np.uint8], quality: int = 90) -> bytes:
 
 
 def another(jpeg: bytes, number: int) -> bytes:
-    """The same photo as another file: a numbered comment behind the JPEG's start. Nothing cached answers it."""
+    """The same photo as a different file (with a numbered JPEG comment), so that it is no cache hit."""
     comment = f"photo {number}".encode()
     return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]

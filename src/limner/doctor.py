@@ -1,4 +1,4 @@
-"""Looks whether a service could start and work here, part by part, and creates, changes and repairs nothing."""
+"""Checks, part by part, whether a service could start here. It creates, changes and repairs nothing."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from limner.vision.models import Models
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One part of the service: whether it is in order, and what there is to say of it."""
+    """The state of one part of the service: whether it works, and a note for the user."""
 
     part: str
     well: bool
@@ -24,7 +24,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """A finding for each part. Later parts are skipped when settings are wrong."""
+    """A finding for each part. If the settings are invalid, the other parts are skipped."""
     try:
         chosen = settings.load()
     except LimnerError as error:
@@ -43,7 +43,7 @@ def _finding(part: str, look: Callable[[], str]) -> Finding:
         return Finding(part, True, look())
     except LimnerError as error:
         return Finding(part, False, error.detail)
-    except Exception as error:  # noqa: BLE001  # a diagnosis names whatever is wrong
+    except Exception as error:  # noqa: BLE001  # a diagnosis reports every error
         return Finding(part, False, f"{type(error).__name__}: {error}")
 
 
@@ -58,10 +58,10 @@ def _detector(folder: Path) -> str:
 
 
 def _database(url: str) -> str:
-    told = sql_inspect.state(url)
+    state = sql_inspect.state(url)
     if url != "memory:":
         _check_folder(Path(url.partition(":///")[2].partition("?")[0]).parent)
-    return told
+    return state
 
 
 def _photos(url: str) -> str:
@@ -73,9 +73,9 @@ def _photos(url: str) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    """SettingsError unless files can be made in `folder`, or the folder itself where it does not exist yet."""
+    """SettingsError unless files can be created in `folder` or, if it does not exist yet, the folder itself can."""
     nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not nearest.is_dir():
         raise SettingsError(f"{nearest} is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise SettingsError(f"{nearest} may not be written by this user")
+        raise SettingsError(f"this user has no permission to write {nearest}")

@@ -1,4 +1,4 @@
-"""An operation run right here, without a store, a server or a job: what the command line does with a file."""
+"""Runs an operation on a file in this process, without store, server or job; the command line uses it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from limner.vision.models import Models
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What came of it: the result, the artifacts' bytes by name, and the seconds of each stage."""
+    """The result, the bytes of the artifacts by name, and the seconds of each stage."""
 
     result: Result
     artifacts: dict[str, bytes] = field(default_factory=dict)
@@ -32,7 +32,7 @@ def run(
     models: Models,
     limits: Limits,
 ) -> Made:
-    """Run `operation` on parameters as a client would send them. Raises what the operation raises."""
+    """Run `operation` on parameters as a client would send them. Raises the errors of the operation."""
     params = operation.parse(values, pictures, limits)
     blobs = {getattr(params, name).sha256: data for name, data in pictures.items()}
     artifacts: dict[str, bytes] = {}
@@ -47,9 +47,9 @@ def run(
 
 
 def fetch_missing(folder: Path, names: Iterable[str], console: Console) -> None:
-    """Fetch those of the models that are not in `folder`. ModelError, with the command that tries again.
+    """Fetch the models that are missing in `folder`; ModelError names the command that tries again.
 
-    On a terminal a progress bar, otherwise a line for each step.
+    Shows a progress bar on a terminal, otherwise a line for each step.
     """
     missing = [weights.weight(name) for name in names if not _is_here(folder, name)]
     if not missing:
@@ -90,7 +90,7 @@ def _is_here(folder: Path, name: str) -> bool:
 
 
 def pictures_in(paths: tuple[Path, ...]) -> list[Path]:
-    """The files named, and those directly in the folders named, in order; hidden files in folders are left out."""
+    """The given files, and the files directly inside the given folders, sorted, without hidden files."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -1,7 +1,7 @@
-"""What an operation is: a function from parameters and a context to a result, with a name and a version.
+"""An operation: a function from parameters and a context to a result, with a name and a version.
 
-From the function's signature come its endpoint, validation, schema, form, cache key and metrics. A new one is one file
-in `operations/` and its name in the catalogue there. Read `operations/detect.py` for an example.
+Its endpoint, validation, schema, form, cache key and metrics follow from its signature. To add one, write a file in
+`operations/` and list it in the catalogue there. `operations/detect.py` is an example.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from limner.domain.errors import InvalidRequestError
 from limner.vision.header import Limits, probe
 
 if TYPE_CHECKING:
-    from limner.vision.models import Models  # the web process loads none
+    from limner.vision.models import Models  # not at run time: the web process loads no models
 
 
 class ImageRef(BaseModel):
-    """A picture that was sent in and is stored: width and height are those of the upright picture."""
+    """An uploaded picture that is stored. Width and height are those of the upright picture, pixels."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,17 +38,17 @@ class ImageRef(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        # What a client sends is the picture itself, not this record of it.
+        # A client sends the picture itself, not this record.
         del core_schema, handler
         return {
             "type": "string",
             "format": "binary",
-            "description": "The picture: a file part, or base64 / a data URL in JSON.",
+            "description": "The picture: a file part of a form, or base64 or a data URL in JSON.",
         }
 
 
 def reference(data: bytes, limits: Limits) -> ImageRef:
-    """The record of a picture, from its header. TooLargeError, UnsupportedMediaError, BadImageError."""
+    """The record of a picture; reads only its header. TooLargeError, UnsupportedMediaError, BadImageError."""
     info = probe(data, limits)
     return ImageRef(
         sha256=hashlib.sha256(data).hexdigest(),
@@ -60,7 +60,7 @@ def reference(data: bytes, limits: Limits) -> ImageRef:
 
 
 def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
-    """pydantic's errors as one problem: `errors` lists each field and what is wrong with it, never its value."""
+    """pydantic's errors as one problem: `errors` lists each field with a message, never with its value."""
     listed = [
         {"field": ".".join(str(part) for part in error["loc"])[:100] or "(body)", "message": error["msg"]}
         for error in errors[:20]
@@ -69,24 +69,24 @@ def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
 
 
 class Params(BaseModel):
-    """Base of all parameters: unknown fields are refused, so that a misspelt one is not ignored in silence."""
+    """Base class of all parameters. Unknown fields are an error, so that a misspelt one is noticed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     not_in_cache_key: ClassVar[frozenset[str]] = frozenset()
-    """Fields that do not change the result, and so are no part of the cache key."""
+    """Fields that do not change the result and are therefore left out of the cache key."""
 
     image: ImageRef = Field(title="Photo")
 
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
-        """The values that someone means who gave these on the command line; `output`: where files go, if anywhere."""
+        """Adapt the values given on the command line; `output` is the path for artifacts, None without one."""
         del output
         return dict(given)
 
 
 class SimilarParams(Params):
-    """Base of the parameters of an operation that may answer by likeness (`similar_within`)."""
+    """Base class of the parameters of an operation that declares `similar_within`."""
 
     not_in_cache_key: ClassVar[frozenset[str]] = frozenset({"cache"})
 
@@ -94,22 +94,22 @@ class SimilarParams(Params):
         Literal["exact", "similar"],
         Field(
             title="Cache",
-            description="`similar`: the result of a photo that looks the same may answer, with all else equal",
+            description="`similar`: also accept the result of a photo that looks the same, for the same parameters",
         ),
     ] = "exact"
 
 
 class Result(BaseModel):
-    """Base of all results."""
+    """Base class of all results."""
 
     model_config = ConfigDict(frozen=True)
 
     def summary(self) -> dict[str, int]:
-        """What the result comes to in a few numbers, for events and metrics; `faces_count` where it has faces."""
+        """A few numbers about the result, for events and metrics; `faces_count` if it has faces."""
         return {}
 
     def in_words(self) -> str:
-        """One short line for a person at a terminal."""
+        """One short line for the terminal."""
         return "done"
 
 
@@ -118,11 +118,11 @@ R = TypeVar("R", bound=Result)
 
 
 class CancelledError(Exception):
-    """The job was cancelled, erased or overtaken: stop, nobody waits for it."""
+    """The job was cancelled, erased or overtaken by another attempt: the operation must stop."""
 
 
 class Context:
-    """What an operation may ask of the world while it runs."""
+    """What an operation can use while it runs: models, limits, the pictures' bytes, artifacts, progress."""
 
     def __init__(
         self,
@@ -135,32 +135,32 @@ class Context:
         check: Callable[[], None] = lambda: None,
         recognise: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`read` gives a blob by SHA-256; `check` raises when the job should stop."""
+        """`read` returns a blob by its SHA-256; `check` raises when the job must stop."""
         self.models = models
         self.limits = limits
         self.progress = progress
         self.check_cancelled = check
         self.stages: dict[str, float] = {}
         self.recognise = recognise
-        """Takes the photo's perceptual hash, of an operation with `similar_within`, as soon as it is known: the result
-        will answer photos that look the same, and one that is there may end the job here."""
+        """An operation with `similar_within` calls this with the photo's perceptual hash as soon as it is computed.
+        It is stored with the result. If the request allows it and there is a similar result, the job ends here."""
         self._read = read
         self._attach = attach
 
     def data(self, ref: ImageRef) -> bytes:
-        """The picture's bytes as they were sent."""
+        """The picture's bytes as they were uploaded."""
         return self._read(ref.sha256)
 
     def attach(
         self, name: str, data: bytes, media_type: str, *, width: int | None = None, height: int | None = None
     ) -> None:
-        """Add an artifact. `name` is its file name as clients see it; pixels are its size where it has one."""
+        """Add an artifact. `name` is the file name that clients see; width and height are pixels, for pictures only."""
         with self.stage("store"):
             self._attach(name, data, media_type, width, height)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a part of the work; seconds add up under `name`. Stops a job that is no longer wanted."""
+        """Measure a part of the work: its seconds are added to `stages[name]`. Raises if the job must stop."""
         self.check_cancelled()
         start = time.perf_counter()
         try:
@@ -171,7 +171,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Operation(Generic[P, R]):
-    """An operation as the catalogue holds it."""
+    """An operation as it stands in the catalogue; `operation` makes it."""
 
     name: str
     summary: str
@@ -186,7 +186,7 @@ class Operation(Generic[P, R]):
 
     @cached_property
     def image_fields(self) -> tuple[str, ...]:
-        """Names of the parameters that are pictures, `image` first."""
+        """Names of the parameters that are pictures; `image` comes first."""
         return tuple(
             name
             for name, field in self.params.model_fields.items()
@@ -194,13 +194,13 @@ class Operation(Generic[P, R]):
         )
 
     def parse(self, values: Mapping[str, Any], pictures: Mapping[str, bytes], limits: Limits) -> P:
-        """Parameters from plain values and the pictures' bytes, of which only the headers are read, and `check`.
+        """Validate plain values and pictures (only their headers are read), and run the operation's own `check`.
 
         InvalidRequestError lists the wrong fields; TooLargeError, UnsupportedMediaError, BadImageError for a picture.
         """
         given = {**values, **{name: reference(data, limits) for name, data in pictures.items()}}
         if "image" not in given:
-            raise InvalidRequestError("image: a picture is needed: a file part, base64 or image_url", field="image")
+            raise InvalidRequestError("image: A picture is required: a file part, base64 or image_url.", field="image")
         try:
             params = self.params.model_validate(given)
         except ValidationError as error:
@@ -210,11 +210,11 @@ class Operation(Generic[P, R]):
         return params
 
     def cache_key(self, params: P, fingerprint: str) -> str:
-        """Equal exactly when the same work would be done: operation, version, models, pictures, parameters."""
+        """Hash of operation, version, models, pictures and parameters: equal exactly for the same work."""
         return self._key(params, fingerprint, [])
 
     def similarity_key(self, params: P, fingerprint: str) -> str | None:
-        """The same for all but the photo's content: equal when a photo that looks the same may answer."""
+        """The same hash without the photo: equal for jobs whose photos only need to look the same."""
         if self.similar_within is None:
             return None
         return self._key(params, fingerprint, [params.image.width, params.image.height])
@@ -233,12 +233,12 @@ def operation(
     check: Callable[[P], None] | None = None,
     similar_within: int | None = None,
 ) -> Callable[[Callable[[P, Context], R]], Operation[P, R]]:
-    """Make a function `(params, ctx) -> result` an operation. The docstring's first line is its summary.
+    """Make a function `(params, ctx) -> result` an operation. The first line of its docstring is the summary.
 
-    Raise `version` whenever the same input gives another result; `models` names the weights that it uses. `check`
-    sees the parameters when the job is submitted, and raises for what could only fail: the client hears it at once.
-    With `similar_within` a request may ask for the result of a photo whose perceptual hash differs in so many bits at
-    most; its parameters are `SimilarParams`, and it calls `Context.recognise`.
+    Increase `version` whenever the same input gives another result. `models` names the weights that it uses. `check`
+    is called at submission and raises for parameters that would make the job fail, so that the client learns it at
+    once. `similar_within` is the largest difference, in bits, of perceptual hashes for which a request may accept the
+    result of another photo; the parameters are then `SimilarParams`, and the function calls `Context.recognise`.
     """
 
     def declare(run: Callable[[P, Context], R]) -> Operation[P, R]:

@@ -1,7 +1,7 @@
-"""The operations as commands on files, without a server: `limner detect`, `limner contours` and whatever is added.
+"""The operations as commands on files, without a server: `limner detect`, `limner contours` and others.
 
-A command's options come from its operation's parameters, but only once it is called for: `--help` should not wait for
-the models' libraries.
+A command's options are made from the operation's parameters, and only when that command is used: otherwise `--help`
+would wait until the libraries of the models are loaded.
 """
 
 import ast
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def operation_commands() -> Iterator[click.Command]:
-    """One command for each operation. Names and summaries are read from the sources; nothing is imported."""
+    """One command for each operation. Names and summaries are read from the source files, without importing them."""
     spec = importlib.util.find_spec("limner.operations")
     assert spec is not None
     for file in sorted(Path(str(spec.origin)).parent.glob("*.py")):
@@ -36,7 +36,7 @@ def operation_commands() -> Iterator[click.Command]:
 
 
 class _OperationCommand(click.Command):
-    """A command whose options are made when it is parsed or its own help is asked for."""
+    """A command whose options are made when it is parsed or its help is shown."""
 
     def __init__(self, name: str, summary: str) -> None:
         super().__init__(name, callback=self._run, short_help=summary)
@@ -54,8 +54,8 @@ class _OperationCommand(click.Command):
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.help = (
-            f"{self._operation.summary}\n\nPHOTOS are files or folders. No server is needed; models that are missing "
-            "are fetched first. What is made is written with -o."
+            f"{self._operation.summary}\n\nPHOTOS are files or folders. No server is needed. Missing models are "
+            "fetched first. Use -o to write the pictures that are made."
         )
         super().format_help_text(ctx, formatter)
 
@@ -81,7 +81,7 @@ _ALWAYS: tuple[click.Parameter, ...] = (
 
 
 class _Json(click.ParamType[Any]):
-    """JSON, or the name of a file that holds it. Of an object in a file, the member with the option's name counts."""
+    """JSON, or the name of a JSON file. If the file's object has a member named like the option, that is the value."""
 
     name = "json or file"
 
@@ -90,15 +90,15 @@ class _Json(click.ParamType[Any]):
             inside = not str(value).lstrip().startswith(("[", "{"))
             read = json.loads(Path(value).read_bytes() if inside else value)
         except OSError as error:
-            self.fail(f"{value} is neither JSON nor a file ({error.strerror})", param, ctx)
+            self.fail(f"{value} is neither JSON nor a file that can be read ({error.strerror})", param, ctx)
         except ValueError:
-            self.fail(f"{value} is not JSON", param, ctx)
+            self.fail(f"{value} is not valid JSON", param, ctx)
         assert param is not None
         return read[param.name] if inside and isinstance(read, dict) and param.name in read else read
 
 
 def _options(operation: "Operation[Any, Any]") -> Iterator[click.Option]:
-    """An option for each parameter a user may set, except the photo and what only a service makes use of."""
+    """An option for each parameter, except the photo and parameters that only the service uses."""
     shown = operation.params.model_json_schema()["properties"]
     for name, field in operation.params.model_fields.items():
         if name in shown and name != "image" and name not in operation.params.not_in_cache_key:
@@ -106,19 +106,19 @@ def _options(operation: "Operation[Any, Any]") -> Iterator[click.Option]:
 
 
 def _option(name: str, field: "FieldInfo", *, is_picture: bool) -> click.Option:
-    """Literal → choice, bool → pair of flags, number → its range, picture → file, list and object → JSON."""
+    """The option of a parameter: Literal → choice, bool → pair of flags, number → range, picture → file, else JSON."""
     flag = f"--{name.replace('_', '-')}"
-    told = field.description or field.title or ""
+    described = field.description or field.title or ""
     if field.default is not None and not isinstance(field.default, bool):
-        told += f" ({field.default})"
+        described += f" ({field.default})"
     plain, limits = _unwrapped(field.annotation, list(field.metadata))
     if plain is bool:
-        on = f"{told} (on)" if field.default else told
+        on = f"{described} (on)" if field.default else described
         return click.Option([f"{flag}/--no-{flag.removeprefix('--')}", name], default=None, help=on)
     if is_picture:
         last = f"--{name.rpartition('_')[2]}"
         kind: click.ParamType[Any] = click.Path(exists=True, dir_okay=False, path_type=Path)
-        return click.Option([*dict.fromkeys((flag, last)), name], type=kind, help=told)
+        return click.Option([*dict.fromkeys((flag, last)), name], type=kind, help=described)
     if get_origin(plain) is Literal:
         kind = click.Choice([str(each) for each in get_args(plain)])
     elif plain is int:
@@ -129,11 +129,11 @@ def _option(name: str, field: "FieldInfo", *, is_picture: bool) -> click.Option:
         kind = click.STRING
     else:
         kind = _Json()
-    return click.Option([flag, name], type=kind, help=told)
+    return click.Option([flag, name], type=kind, help=described)
 
 
 def _unwrapped(annotation: Any, metadata: list[Any]) -> tuple[Any, tuple[Any, Any]]:
-    """The type without `Annotated` and `| None`, and the closed range that was written with it."""
+    """The type without `Annotated` and `| None`, and its closed range."""
     while True:
         if get_origin(annotation) is Annotated:
             annotation, *more = get_args(annotation)
@@ -160,7 +160,7 @@ def _on_files(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Run an operation on each photo, side by side, with a progress bar when there are several."""
+    """Run an operation on each photo, several at a time, with a progress bar for more than one photo."""
     from concurrent.futures import ThreadPoolExecutor
 
     from rich.console import Console
@@ -192,7 +192,7 @@ def _on_files(
         name = operation.name
         for path, made in track(done, name, total=len(files), console=console, disable=not several, transient=True):
             if isinstance(made, UnsupportedMediaError) and path not in photos:
-                continue  # a folder may hold other things too
+                continue  # a folder may hold other files too
             if isinstance(made, LimnerError):
                 failed += 1
                 click.echo(f"{path}: {made.title}: {made.detail}", err=True)
@@ -207,7 +207,7 @@ def _on_files(
 
 
 def _write(artifacts: Mapping[str, bytes], photo: Path, output: Path | None, *, several: bool) -> list[Path]:
-    """Write what was made: to `output` itself, or into it when there are several photos."""
+    """Write the artifacts to `output`, or into the folder `output` if there are several photos."""
     if output is None:
         return []
     written = []

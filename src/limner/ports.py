@@ -1,7 +1,7 @@
-"""What the jobs need of the world: a store of jobs, the log of their events, a store of bytes, an engine and a bus.
+"""The interfaces that `jobs/` needs: job store, job reader, event log, blob store, engine, overseer and bus.
 
-Each method's contract stands in its docstring; `tests/contract/` holds every adapter to it. All are synchronous, safe
-to call from any thread, and know nothing of the web, of pictures or of operations.
+Docstrings are the contracts; `tests/contract/` tests every adapter against them. All methods are synchronous and may
+be called from any thread. Nothing here knows the web, pictures or operations.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -21,7 +21,8 @@ LossReason = Literal["died", "timeout", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a store knows of a submission: the job of its idempotency key, a cached result, the same work in flight."""
+    """What the store has for a submission: ids of the job with its idempotency key, of a cached result and of a job
+    that is doing the same work, and whether the queue is full."""
 
     repeat_id: str | None
     cached_id: str | None
@@ -30,15 +31,15 @@ class Known:
 
 
 class Transaction(Protocol):
-    """What one transaction reads and writes. `jobs/transitions.py` decides; this only says what took effect.
+    """What one transaction reads and writes. `jobs/transitions.py` decides; this only reports what took effect.
 
-    A transaction is atomic, sees its own writes, and two that have locked the same name come one after the other.
+    A transaction is atomic and sees its own writes. Two transactions that lock the same name run one after the other.
     """
 
     def lock(self, names: Collection[str], *, shared: bool = False) -> None:
-        """Wait until no other transaction holds any of the names; `shared` ones do not exclude each other.
+        """Lock these names until the transaction ends. `shared` locks do not exclude each other.
 
-        A store with a single writer at a time need not do anything.
+        A store that allows only one writing transaction at a time need not do anything.
         """
         ...
 
@@ -47,7 +48,10 @@ class Transaction(Protocol):
         ...
 
     def known(self, job: Job, *, computed_since: datetime, max_queued: int) -> Known:
-        """What there is already for the job's idempotency key and cache key, and whether `max_queued` jobs wait."""
+        """Jobs with the job's idempotency key or cache key, and whether at least `max_queued` jobs are queued.
+
+        A result counts as cached if it was computed at or after `computed_since`.
+        """
         ...
 
     def followers(self, leader_id: str) -> list[Job]:
@@ -55,58 +59,58 @@ class Transaction(Protocol):
         ...
 
     def running_on(self, worker: str) -> list[Job]:
-        """The running jobs of a worker."""
+        """The jobs that this worker is running."""
         ...
 
     def insert(self, job: Job) -> bool:
-        """Add the job with its files. False, and nothing written, if its id or idempotency key is there already."""
+        """Add the job with its files. If its id or idempotency key exists already, write nothing and return False."""
         ...
 
     def change(self, job: Job, *, same_lease: bool = False, **values: Any) -> Job | None:
-        """Give fields of the job new values, if status, attempt and leader are still those of `job`; else None.
+        """Set fields of the job and return it, if status, attempt and leader are still those of `job`; else None.
 
-        With `same_lease` its lease must be the same too: nobody has renewed it.
+        With `same_lease`, `lease_until` must be unchanged too, so that a renewed lease prevents the change.
         """
         ...
 
     def add_artifacts(self, job: Job, files: Collection[File]) -> None:
-        """Add files that the job made, behind those it has."""
+        """Append files that the job produced to its list of files."""
         ...
 
     def remove(self, job: Job) -> None:
-        """Remove the job, its files and the contents of its events."""
+        """Remove the job and its files, and clear the contents of its events."""
         ...
 
     def log(self, job: Job, kind: EventType | None = None) -> None:
-        """Add an event that tells of the job as it stands; without `kind`, of its entering its status."""
+        """Add an event with the job's present state. Without `kind`, the type is that of entering its status."""
         ...
 
     def drop_events(self, before: datetime, limit: int) -> int:
-        """Remove those of the oldest `limit` events that are older than a moment; how many there were."""
+        """Of the `limit` oldest events, remove those older than `before`. Returns how many were removed."""
         ...
 
     def blob_state(self, sha256: str) -> BlobState | None:
-        """The state of a blob's row; None if it has none."""
+        """The state of a blob's row, None without a row."""
         ...
 
     def set_blob(self, sha256: str, state: BlobState, *, size: int, now: datetime) -> None:
-        """Give a blob's row a state, or add the row. Nothing happens if it has that state already."""
+        """Set the state of a blob's row, or add the row. Does nothing if the row has that state already."""
         ...
 
     def mark_unnamed(self, sha256s: Collection[str], now: datetime) -> list[str]:
-        """Kept → marked for those of these blobs that no file names; which they were."""
+        """Change kept → marked for those of these blobs that no file refers to. Returns the ones that changed."""
         ...
 
     def drop_blob(self, sha256: str) -> bool:
-        """Remove the row of a blob that is `removing`. False if there is none."""
+        """Remove the row of a blob in state `removing`. False if there is no such row."""
         ...
 
     def fold_totals(self) -> None:
-        """Add up the changes of the totals, so that reading them stays quick."""
+        """Combine the recorded changes of each total into one row, so that reading the totals stays fast."""
         ...
 
     def ping(self) -> None:
-        """Write something. Raises where that is not possible."""
+        """Write something, to test whether that is possible. Raises if it is not."""
         ...
 
 
@@ -114,15 +118,15 @@ class JobStore(Protocol):
     """Changes jobs. Every change of a job's state writes its event in the same transaction."""
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` in a transaction, commit, and give back what it gave back; if it raises, nothing is written.
+        """Run `work` in a transaction, commit, and return its result. If it raises, nothing is written.
 
-        When this returns, what was written survives a power cut (unless durability is relaxed). Several threads may
-        share one commit. UnavailableError when the database cannot be used.
+        When this returns, the changes survive a power cut (unless durability is relaxed). Transactions of several
+        threads may share one commit. UnavailableError when the database cannot be used.
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         ...
 
 
@@ -136,7 +140,7 @@ class JobReader(Protocol):
     def page(
         self, *, operation: str | None = None, status: Status | None = None, before: str | None = None, limit: int = 50
     ) -> list[Job]:
-        """Newest first, those with an id below `before`."""
+        """Jobs, newest first, whose id is below `before`."""
         ...
 
     def file(self, file_id: str) -> File | None:
@@ -148,11 +152,11 @@ class JobReader(Protocol):
         ...
 
     def is_current(self, job_id: str, attempt: int) -> bool:
-        """Whether this attempt still counts: the job is there, running, and nobody overtook it."""
+        """Whether this is still the current attempt: the job exists, is running and has this attempt number."""
         ...
 
     def is_running_on(self, worker: str) -> bool:
-        """Whether any running job is this worker's."""
+        """Whether the worker is running any job."""
         ...
 
     def similar(self, similarity_key: str, *, computed_since: datetime, limit: int) -> list[tuple[str, str]]:
@@ -168,19 +172,19 @@ class JobReader(Protocol):
         ...
 
     def stranded(self, limit: int) -> list[str]:
-        """Ids of queued jobs whose leader is not there or has ended: nothing will answer them."""
+        """Ids of queued jobs whose leader does not exist or has ended, so that no result will come."""
         ...
 
     def outdated(self, before: datetime, limit: int) -> list[str]:
-        """Ids of finished jobs created before a moment, oldest first."""
+        """Ids of finished jobs created before `before`, oldest first."""
         ...
 
     def count(self, status: Status) -> int:
-        """How many jobs have a status. For the open ones, of which there are few: it looks at each."""
+        """How many jobs have a status. Use it for queued and running only: it reads an index entry for each job."""
         ...
 
     def blobs_in(self, state: BlobState, before: datetime, limit: int) -> list[str]:
-        """SHA-256s of blobs that came into a state before a moment."""
+        """SHA-256s of blobs that entered this state before `before`."""
         ...
 
     def without_row(self, sha256s: Collection[str]) -> list[str]:
@@ -188,12 +192,12 @@ class JobReader(Protocol):
         ...
 
     def totals(self) -> tuple[int, int]:
-        """(results that were worked out here and are still stored, bytes of all blobs that jobs name)."""
+        """(stored results that were computed, not taken from the cache; bytes of all blobs that jobs refer to)."""
         ...
 
 
 class EventLog(Protocol):
-    """The log of events. Ids rise in the order of commits: a reader that goes on from the last one never skips any."""
+    """The log of events. Ids rise in the order of commits, so a reader that continues from the last id misses none."""
 
     def after(
         self, event_id: int, *, limit: int, job_id: str | None = None, operation: str | None = None
@@ -202,17 +206,18 @@ class EventLog(Protocol):
         ...
 
     def last_id(self) -> int:
-        """The highest id given so far, 0 if none. Ids of events that were dropped are not given again."""
+        """The highest id assigned so far, 0 if none. Ids of removed events are never reused."""
         ...
 
 
 class BlobStore(Protocol):
-    """Bytes under their SHA-256 (lower-case hex)."""
+    """Bytes stored under their SHA-256 (lower-case hex)."""
 
     def put(self, data: bytes, *, sha256: str | None = None) -> str:
-        """Store and return the SHA-256. When it returns the bytes survive a power cut (unless durability is relaxed).
+        """Store the bytes and return their SHA-256; pass `sha256` if it has been computed already.
 
-        Storing what is there already writes nothing. `sha256` is theirs, if the caller has worked it out already.
+        When this returns, the bytes survive a power cut (unless durability is relaxed). Bytes that are stored already
+        are not written again. UnavailableError when they cannot be written.
         """
         ...
 
@@ -221,64 +226,68 @@ class BlobStore(Protocol):
         ...
 
     def has(self, sha256: str) -> bool:
-        """Whether it is there."""
+        """Whether these bytes are stored."""
         ...
 
     def delete(self, sha256: str) -> None:
-        """Remove; nothing happens if it is not there."""
+        """Remove the bytes. Does nothing if they are not stored."""
         ...
 
     def local_path(self, sha256: str) -> Path | None:
-        """A file that can be sent as it is, if this store keeps one. NotFoundError."""
+        """The file that holds the bytes, None if this store has no files. NotFoundError."""
         ...
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
-        """SHA-256s written before a moment, and not before `since`, in no order."""
+        """SHA-256s written before `before` and at or after `since`, in any order."""
         ...
 
     def ping(self) -> None:
-        """UnavailableError if nothing can be written."""
+        """Write something, to test whether that is possible. UnavailableError if it is not."""
         ...
 
 
 class Engine(Protocol):
-    """Carries job ids to workers, which run them."""
+    """Passes job ids to workers, which run the jobs."""
 
     def send(self, job_id: str, lane: str) -> None:
-        """Have the job run soon. May drop it when full: the sweep sends again what waits. Twice does no harm."""
+        """Have the job run soon. A full engine may drop the id, because the sweep sends waiting jobs again. Sending
+        an id twice is harmless."""
         ...
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the workers."""
         ...
 
     def stop(self, timeout_s: float) -> None:
-        """Take nothing new, let what runs end for at most `timeout_s`, hand back what does not."""
+        """Start no further job, give running jobs `timeout_s` to finish, and requeue those that have not."""
         ...
 
 
 class Overseer(Protocol):
-    """What an engine that supervises workers tells of them, and asks, from one thread. UnavailableError: ask again."""
+    """What an engine with supervised workers reports and asks, always from the same thread.
+
+    UnavailableError means that the database could not be used: call again later.
+    """
 
     def lost(self, worker: str, reason: LossReason) -> Iterable[tuple[str, str]]:
-        """The worker is gone: its running job goes back into the queue or ends. (id, lane) of what to send again.
+        """The worker has ended: requeue or end its running job. Returns (id, lane) of the jobs to send again.
 
-        What it had handed to a worker that died, the engine sends again in any case: the job may not have been started.
+        The engine itself sends the job again that it had passed to a dead worker, as it may not have been started.
         """
         ...
 
     def wanted(self, worker: str) -> bool:
-        """Whether the job that this worker runs still counts."""
+        """Whether the job that this worker runs must go on: it was not cancelled, erased or overtaken."""
         ...
 
 
 class Bus(Protocol):
-    """Wakes those who read the event log. A wake-up may be lost or come twice: the rows are the truth."""
+    """Wakes the readers of the event log. Wake-ups may be lost or repeated; readers rely on the rows alone."""
 
     def wake(self) -> None:
-        """There may be new events."""
+        """Tell the listeners that there may be new events."""
         ...
 
     def subscribe(self, on_wake: Callable[[], None]) -> Callable[[], None]:
-        """Have `on_wake` called, from any thread, at each wake-up; it must return at once. Returns the unsubscriber."""
+        """Call `on_wake` at each wake-up, from any thread; it must return at once. Returns the unsubscribe function."""
         ...

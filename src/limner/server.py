@@ -1,4 +1,4 @@
-"""`limner serve`: where it listens, and in which order its parts start."""
+"""`limner serve`: opens the listening socket and starts the parts in order."""
 
 import gc
 import logging
@@ -21,13 +21,13 @@ def run_server(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     application = build(settings)
     try:
-        from limner.web.serving import Server  # after the workers' start: it takes a while
+        from limner.web.serving import Server  # a slow import, so the workers start first
 
         server = Server(application.app, application.services, settings)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("Limner listens on http://%s:%s", shown, port)
-        gc.freeze()  # what was loaded stays: the collector need not look at it again and again
+        gc.freeze()  # loaded modules stay, so the garbage collector need not visit them again
         server.run([listener])
     finally:
         application.close()

@@ -1,4 +1,4 @@
-"""All settings, each from one environment variable. `docs/settings.md` lists them; a test holds it to that."""
+"""All settings, each read from one environment variable. `docs/settings.md` lists them; a test checks the list."""
 
 import difflib
 import os
@@ -19,12 +19,12 @@ PREFIX = "LIMNER_"
 
 
 def _cores() -> int:
-    """Cores this process may use (a container's CPU set counts)."""
+    """The number of cores that this process may use, with the CPU set of a container considered."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _data_folder() -> Path:
-    """This user's data folder for Limner, as the platform has it. Nothing is created."""
+    """The platform's folder for this user's data of Limner. It is not created."""
     return platformdirs.user_data_path("limner", appauthor=False)
 
 
@@ -33,19 +33,19 @@ def _database_url() -> str:
 
 
 def _blobs_url(earlier: dict[str, Any]) -> str:
-    """`blobs` beside the database's file: a database removes the blobs that it does not name, so none shares them."""
+    """`blobs` beside the database file. Two databases must not share it: each removes the blobs it does not use."""
     scheme, _, rest = str(earlier.get("database_url", "")).partition(":///")
     file = rest.partition("?")[0]
     return str(Path(file).parent / "blobs" if scheme == "sqlite" and file else _data_folder() / "blobs")
 
 
 def _models_dir() -> Path:
-    """In the data folder: a system may empty a cache folder, and a server without network could not fill it again."""
+    """`models` in the data folder. A cache folder may be emptied, and a server without network could not refill it."""
     return _data_folder() / "models"
 
 
 class Settings(BaseSettings):
-    """Read once at start. Variables are `LIMNER_` + the field's name in capitals unless an alias is given."""
+    """Read once at start. A variable is `LIMNER_` and the field's name in capitals, unless an alias is given."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
@@ -123,8 +123,8 @@ class Settings(BaseSettings):
     )
 
     def limits(self) -> "Limits":
-        """The largest picture that is let in."""
-        from limner.vision.header import Limits  # Pillow takes time to load, and most settings need none
+        """The size limits of an accepted picture."""
+        from limner.vision.header import Limits  # imported here, because it loads Pillow, which is slow
 
         return Limits(max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
 
@@ -135,7 +135,7 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: object) -> Settings:
-    """Settings from the environment and `overrides`. SettingsError names the variable that is wrong or unknown."""
+    """Settings from the environment and `overrides`. SettingsError names each invalid or unknown variable."""
     _refuse_unknown()
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic validates them
@@ -145,7 +145,7 @@ def load(**overrides: object) -> Settings:
 
 
 def _refuse_unknown() -> None:
-    """SettingsError for a variable `LIMNER_…` that is no setting: a misspelt one would be ignored in silence."""
+    """SettingsError for a variable `LIMNER_…` that is no setting, so that a misspelt one is noticed."""
     known = {name.removeprefix(PREFIX): name for name in map(variable, Settings.model_fields)}
     wrong = []
     for name in sorted(os.environ):

@@ -1,4 +1,4 @@
-"""Every metric, in one table, and the set-up of the log. `docs/metrics.md` lists them; a test holds it to that."""
+"""Every metric in one table, and the set-up of the log. `docs/metrics.md` lists the metrics; a test checks the list."""
 
 import contextvars
 import logging
@@ -72,7 +72,7 @@ METRICS = (
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What a worker tells of a job that it has ended. Seconds; `summary` is the result's."""
+    """What a worker reports about a job that it has finished. Times are seconds; `summary` is that of the result."""
 
     operation: str
     status: str
@@ -83,7 +83,7 @@ class JobReport:
 
 
 def record_metrics(report: JobReport) -> None:
-    """Count a job that has ended."""
+    """Record a finished job in the metrics."""
     JOBS_FINISHED.labels(report.operation, report.status).inc()
     JOB_SECONDS.labels(report.operation).observe(report.seconds)
     if report.cached == "similar":
@@ -98,7 +98,10 @@ request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request
 
 
 def set_up_log(level: str, style: Literal["auto", "rich", "json"]) -> None:
-    """Rich lines on a terminal, one JSON object a line elsewhere. Never pixels, file names or landmark values."""
+    """Configure the log: coloured lines for `rich`, one JSON object per line for `json`; `auto` chooses.
+
+    Nothing in the log may contain pixels, file names or landmarks.
+    """
     if style == "auto":
         style = "rich" if sys.stderr.isatty() else "json"
     handler: logging.Handler
@@ -118,13 +121,13 @@ def set_up_log(level: str, style: Literal["auto", "rich", "json"]) -> None:
             )
         )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("uvicorn.access").disabled = True  # the web room logs each request itself, with its ids
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log whole URLs of clients' pictures
+    logging.getLogger("uvicorn.access").disabled = True  # web/observe.py logs each request, with its ids
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log the full URLs of clients' pictures
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class _Fields(logging.Formatter):
-    """Appends the extra fields as key=value, which the JSON formatter does by itself."""
+    """Appends the extra fields as key=value. (The JSON formatter includes them by itself.)"""
 
     _standard = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 

@@ -1,4 +1,4 @@
-"""A worker process: `python -m limner.worker`, started by the service's engine and by nobody else."""
+"""A worker process: `python -m limner.worker`. Only the service's engine starts it."""
 
 import logging
 import os
@@ -6,11 +6,11 @@ import os
 from limner.adapters.process_worker import PipeBus, connect, limit_memory, serve
 
 NICENESS = 10
-"""Above the web process's, so that with all cores at work requests and events are still answered first."""
+"""A lower priority than the web process, so that requests and events are answered first when all cores are busy."""
 
 
 def main() -> None:
-    """Load the models, then run the jobs that come through the pipe, until it ends."""
+    """Load the models, then run the jobs that arrive through the pipe, until it is closed."""
     pipe, greeting = connect()
 
     from dataclasses import asdict
@@ -32,7 +32,7 @@ def main() -> None:
     os.nice(NICENESS)
     serve(pipe, run)
     logging.shutdown()
-    os._exit(0)  # native libraries' own ends may take long, or crash
+    os._exit(0)  # the exit handlers of native libraries may be slow or crash
 
 
 if __name__ == "__main__":

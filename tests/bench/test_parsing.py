@@ -1,4 +1,4 @@
-"""What the benchmarks read of other programs' output is read right: wrk's summary, /proc, a WebSocket's frames."""
+"""The benchmarks' parsers: wrk's summary, /proc and WebSocket frames."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_wrk_posts_the_body_and_counts_errors() -> None:
         assert failing.errors == failing.requests > 0
 
 
-def test_wrk_missing_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_wrk_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SettingsError, match="apt-get install wrk"):
         wrk.require()
@@ -53,7 +53,7 @@ def test_cpu_of_this_process_is_what_the_clock_says() -> None:
 
 
 @pytest.mark.parametrize("cut", range(12))
-def test_frames_are_read_however_they_come(cut: int) -> None:
+def test_frames_are_parsed_in_any_pieces(cut: int) -> None:
     text = json.dumps({"padding": "x" * 200}).encode()
     stream = b"\x89\x02hi" + b"\x81\x7e" + len(text).to_bytes(2, "big") + text + b"\x81\x01a"
     first, rest = parse_frames(stream[:cut])

@@ -1,4 +1,4 @@
-"""`limner` as a person types it: from any folder, by either name, and with what it says when something is missing."""
+"""The command `limner`: in any folder, as a module, and with messages about missing models and wrong variables."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ Limner = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def limner(tmp_path: Path) -> Limner:
-    """Runs `python -m limner` in an empty folder, with a home of its own and the tests' models."""
+    """Runs `python -m limner` in an empty folder, with an empty home folder and the tests' models."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "home").mkdir()
 

@@ -1,4 +1,4 @@
-"""`limner doctor`: a true verdict on each part, and not one file or folder made or changed."""
+"""`limner doctor`: a correct finding for each part, and no file or folder created or changed."""
 
 import hashlib
 import os
@@ -19,9 +19,9 @@ Doctor = Callable[..., tuple[int, str]]
 
 
 def listing(folder: Path) -> dict[str, tuple[int, str]]:
-    """Everything below a folder: each path with its time of change and its content's hash.
+    """Everything below a folder: each path with its modification time and the hash of its content.
 
-    Of SQLite's shared memory only the path: each reader of a database in use enters itself there.
+    For SQLite's shared memory only the path, because each reader of a database in use writes to it.
     """
     found = {}
     for path in (folder, *folder.rglob("*")):
@@ -32,7 +32,7 @@ def listing(folder: Path) -> dict[str, tuple[int, str]]:
 
 @pytest.fixture
 def doctor(tmp_path: Path) -> Doctor:
-    """Runs it in a home of its own; the exit status and what it said. Fails if anything there is changed by that."""
+    """Runs the command with its own home folder; returns exit status and output. Fails if it changes a file."""
     home = tmp_path / "home"
     home.mkdir()
 
@@ -64,7 +64,7 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def test_before_the_first_start_it_says_what_would_be_created(doctor: Doctor, tmp_path: Path) -> None:
+def test_before_the_first_start_doctor_says_what_would_be_created(doctor: Doctor, tmp_path: Path) -> None:
     status, told = doctor(XDG_DATA_HOME=str(tmp_path / "data"))
     assert status == 0, told
     assert f"database: `limner serve` will create {tmp_path}/data/limner/limner.db" in told
@@ -86,7 +86,7 @@ def test_a_database_that_is_up_to_date(doctor: Doctor, database: Path) -> None:
 def test_a_database_of_a_running_server(doctor: Doctor, tmp_path: Path) -> None:
     database = tmp_path / "limner.db"
     made = Database(f"sqlite:///{database}", durable=True)
-    migrate(made)  # in the write-ahead log alone, while this connection is open
+    migrate(made)  # only in the write-ahead log, while this connection is open
     with made.engine.connect():
         assert database.with_name("limner.db-wal").stat().st_size > 0
         status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{database}")
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_database(doctor: Doctor, tmp_path: Path) -> None:
         ({"LIMNER_WORKER": "2"}, "did you mean LIMNER_WORKERS?"),
     ],
 )
-def test_what_could_not_work(doctor: Doctor, variables: dict[str, str], reason: str) -> None:
+def test_invalid_settings(doctor: Doctor, variables: dict[str, str], reason: str) -> None:
     status, told = doctor(**variables)
     assert (status, reason in told) == (1, True), told
     assert "secret" not in told

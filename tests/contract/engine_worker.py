@@ -1,6 +1,6 @@
-"""A worker process for the engine's tests. What a job does stands in its id: `<number> <deed> <argument>`.
+"""A worker process for the engine's tests. A job's id says what it does: `<number> <deed> <argument>`.
 
-Beginnings and ends are lines in the greeting's `folder`; a job that was begun before just ends.
+It writes a line to a file in the greeting's `folder` when a job begins and ends. A job that begins again just ends.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ def note(file: Path, line: str) -> None:
 
 
 def wake(bus: PipeBus, times: int) -> None:
-    """Wake again and again."""
+    """Send wake-ups repeatedly."""
     for _ in range(times):
         bus.wake()
 
@@ -41,7 +41,7 @@ def perform(deed: str, argument: str, pipe: Pipe) -> None:  # noqa: C901, PLR091
             os.kill(os.getpid(), signal.SIGKILL)
         case "sleep":
             time.sleep(float(argument))
-        case "hold":  # a C function that does not let go of the interpreter's lock
+        case "hold":  # a C function that does not release the interpreter's lock
             ctypes.PyDLL(None).usleep(int(float(argument) * 1e6))
         case "raise":
             raise RuntimeError("what no job should do")

@@ -1,6 +1,6 @@
-"""The job machine on one store, as the suites use it: transitions in transactions of their own, and short reads.
+"""The transitions and reads on one job store, as the suites call them: each transition in its own transaction.
 
-A further database is a further entry in `MACHINES`; the suites stay as they are.
+A new database needs only an entry in `MACHINES` to be tested by all suites.
 """
 
 import threading
@@ -48,7 +48,7 @@ class Machine:
     def close(self) -> None:
         self.held.close()
 
-    # --- transitions, each in a transaction of its own ---------------------------------------------------------------
+    # --- transitions, each in its own transaction ---------------------------------------------------------------------
 
     def try_submit(
         self, job: Job, *, max_queued: int = 1_000_000, cache_for: timedelta = DAY, is_stored: IsStored = lambda _: True
@@ -159,7 +159,7 @@ MACHINES: dict[str, Callable[[Path], Machine]] = {"sqlite": lambda folder: open_
 
 
 def new_job(key: str | None = None, *, picture: str | None = None, **changes: Any) -> Job:
-    """A job as it is handed in; work of its own unless `key` says otherwise."""
+    """A job before its submission; jobs with the same `key` have the same work, without it the work is unique."""
     number = next(_numbers)
     job_id = str(uuid7())
     job = Job(
@@ -186,7 +186,7 @@ def success(job: Job, *names: str) -> Outcome:
 
 
 def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
-    """The results of calls made from as many threads at the same moment."""
+    """The results of calls that are made at the same moment, each in its own thread."""
     barrier = threading.Barrier(len(calls))
 
     def wait_and(call: Callable[[], Any]) -> Any:

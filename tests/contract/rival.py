@@ -1,6 +1,6 @@
-"""Somebody else at work on the same jobs and bytes, who stops at a named point until told to go on.
+"""A second actor on the same jobs and bytes, which stops at a named point until it is told to continue.
 
-In a thread, or in a process of its own: `python -m tests.contract.rival DATABASE BLOBS`, with one JSON object a line.
+It runs in a thread or in a process: `python -m tests.contract.rival DATABASE BLOBS`, with one JSON object per line.
 """
 
 import hashlib
@@ -119,7 +119,7 @@ def _finish(machine: Machine, blobs: BlobStore, pause: Pause, job_id: str, data:
 
 
 class _StoppingBlobs:
-    """A blob store that stops round its changes."""
+    """A blob store that stops before and after its changes."""
 
     def __init__(self, blobs: BlobStore, pause: Pause) -> None:
         self._blobs = blobs
@@ -155,7 +155,7 @@ class _StoppingTransaction:
 
 
 class Rival(Protocol):
-    """Begins something, and goes on with it when told. `begin` returns when it has stopped at the point, or ended."""
+    """Begins an action and continues it when told. `begin` returns when the action has stopped or ended."""
 
     def begin(self, point: str, action: str, job_id: str, data: str) -> None: ...
 
@@ -164,7 +164,7 @@ class Rival(Protocol):
 
 @dataclass
 class ThreadRival:
-    """In a thread, with a store of its own."""
+    """Runs in a thread, with its own store."""
 
     machine: Machine
     blobs: BlobStore
@@ -199,11 +199,11 @@ class ThreadRival:
         return self._answer.pop()
 
     def close(self) -> None:
-        """Nothing to let go of: its machine belongs to who made it."""
+        """Does nothing: the creator of the machine closes it."""
 
 
 class ProcessRival:
-    """In a process of its own."""
+    """Runs in a separate process."""
 
     def __init__(self, database: Path, blobs: Path) -> None:
         self._process = subprocess.Popen(
@@ -238,7 +238,7 @@ class ProcessRival:
         return self._read()
 
     def kill(self) -> None:
-        """SIGKILL, wherever it is."""
+        """Send SIGKILL, at whatever point the process is."""
         self._process.kill()
         self._process.communicate()
 
@@ -256,7 +256,7 @@ def _lines() -> Iterator[Any]:
 
 
 def main() -> None:
-    """Answer each line with what came of it, or with `stopped`, and go on at the next line."""
+    """Answer each line with the result, or with `stopped` at the point; the next line continues."""
     machine, blobs = open_sqlite(Path(sys.argv[1])), DiskBlobs(Path(sys.argv[2]), durable=False)
     lines = _lines()
     tell("ready")

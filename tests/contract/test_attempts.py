@@ -1,4 +1,4 @@
-"""Starting, renewing, progress and the ends of an attempt, on every store."""
+"""Start, renewal, progress and end of an attempt, on every store."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -168,7 +168,7 @@ def test_only_one_of_many_finishes_wins(machine: Machine) -> None:
     assert len(machine.known(job).artifacts) == 1
 
 
-def test_those_that_wait_behind_get_the_leaders_result(machine: Machine) -> None:
+def test_followers_get_the_leaders_result(machine: Machine) -> None:
     leader, second, third = new_job("same"), new_job("same"), new_job("same")
     for job in (leader, second, third):
         machine.submit(job)
@@ -189,7 +189,7 @@ def test_those_that_wait_behind_get_the_leaders_result(machine: Machine) -> None
     assert machine.reader.count(Status.QUEUED) == 0
 
 
-def test_those_that_wait_behind_fail_with_the_leader(machine: Machine) -> None:
+def test_followers_fail_with_the_leader(machine: Machine) -> None:
     leader, second = new_job("same"), new_job("same")
     machine.submit(leader)
     machine.submit(second)
@@ -200,7 +200,7 @@ def test_those_that_wait_behind_fail_with_the_leader(machine: Machine) -> None:
     assert machine.told(second) == ["job.queued", "job.failed"]
 
 
-def test_those_that_wait_behind_get_what_a_photo_that_looks_the_same_has_answered(machine: Machine) -> None:
+def test_followers_get_a_similar_photos_result(machine: Machine) -> None:
     source = machine.done(new_job(), "a.jpg")
     leader, behind = new_job("same"), new_job("same")
     machine.submit(leader)
@@ -222,7 +222,7 @@ def test_those_that_wait_behind_get_what_a_photo_that_looks_the_same_has_answere
 # --- requeue, lose, expire -------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_is_handed_back_waits_again(machine: Machine) -> None:
+def test_a_requeued_job_waits_again(machine: Machine) -> None:
     job = machine.submit(new_job())
     attempt = machine.start(job).attempt
     machine.progress(job.id, attempt, 0.5)

@@ -1,4 +1,4 @@
-"""Every adapter of `ports.BlobStore`, held to its contract."""
+"""The contract of `ports.BlobStore`, tested on every adapter."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ UNKNOWN = "0" * 64
 HOUR = timedelta(hours=1)
 
 
-def test_what_is_put_can_be_had(blobs: BlobStore) -> None:
+def test_stored_bytes_can_be_read(blobs: BlobStore) -> None:
     assert blobs.put(DATA) == SHA256
     assert blobs.get(SHA256) == DATA
     assert blobs.has(SHA256)
@@ -27,7 +27,7 @@ def test_what_is_put_can_be_had(blobs: BlobStore) -> None:
     assert path is None or path.read_bytes() == DATA
 
 
-def test_nothing_is_something_too(blobs: BlobStore) -> None:
+def test_empty_bytes_can_be_stored(blobs: BlobStore) -> None:
     assert blobs.get(blobs.put(b"")) == b""
 
 
@@ -39,7 +39,7 @@ def test_what_was_not_put_is_not_found(blobs: BlobStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "ab/" + "c" * 61, SHA256.upper(), "\0" * 64, "é" * 64])
-def test_only_a_sha256_is_a_name(blobs: BlobStore, name: str) -> None:
+def test_other_names_than_a_sha256_are_refused(blobs: BlobStore, name: str) -> None:
     blobs.put(DATA)
     with pytest.raises(NotFoundError):
         blobs.get(name)
@@ -98,7 +98,7 @@ def _age(path: Path) -> None:
     os.utime(path, (long_ago, long_ago))
 
 
-def test_putting_again_makes_young(disk: DiskBlobs) -> None:
+def test_storing_again_renews_the_date(disk: DiskBlobs) -> None:
     _age(disk.local_path(disk.put(DATA)))
     assert list(disk.written(before=datetime.now(UTC) - HOUR)) == [SHA256]
     disk.put(DATA)

@@ -1,4 +1,4 @@
-"""Every adapter of `ports.Bus`, held to its contract."""
+"""The contract of `ports.Bus`, tested on every adapter."""
 
 import threading
 
@@ -16,7 +16,7 @@ def test_a_wake_up_reaches_all_who_subscribed(bus: Bus) -> None:
     assert two.wait(SOON_S)
 
 
-def test_who_unsubscribed_is_left_alone(bus: Bus) -> None:
+def test_an_unsubscribed_listener_is_not_called(bus: Bus) -> None:
     stays, leaves = threading.Event(), threading.Event()
     bus.subscribe(stays.set)
     unsubscribe = bus.subscribe(leaves.set)
@@ -27,7 +27,7 @@ def test_who_unsubscribed_is_left_alone(bus: Bus) -> None:
     assert not leaves.is_set()
 
 
-def test_waking_nobody_is_nothing(bus: Bus) -> None:
+def test_a_wake_up_without_listeners_does_nothing(bus: Bus) -> None:
     bus.wake()
 
 

@@ -1,4 +1,4 @@
-"""The database below the job store: its tables, what it refuses, and what survives."""
+"""The database of the job store: its tables, its errors, and its durability."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -80,7 +80,7 @@ def test_an_accepted_job_survives_a_power_cut(tmp_path: Path, durable: bool) -> 
     database.close()
 
 
-def test_more_readers_than_connections_wait_and_are_told(tmp_path: Path) -> None:
+def test_more_readers_than_connections_wait_and_get_an_error(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=False, turn_s=0.05)
     with ExitStack() as held:
         for _ in range(CONNECTIONS):

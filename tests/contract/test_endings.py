@@ -1,4 +1,4 @@
-"""Cancelling and erasing on every store: what goes, what stays, who leads then, and the totals all the way."""
+"""Cancelling and erasing on every store: what is removed, which follower becomes the leader, and the totals."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -58,7 +58,7 @@ def test_cancel_and_finish_at_once_have_one_winner(machine: Machine) -> None:
 
 @pytest.mark.parametrize("end", ["cancel", "erase"])
 @pytest.mark.parametrize("running", [False, True])
-def test_when_a_leader_goes_the_oldest_behind_it_leads_the_others(machine: Machine, end: str, running: bool) -> None:
+def test_when_a_leader_ends_its_oldest_follower_leads_the_others(machine: Machine, end: str, running: bool) -> None:
     leader, second, third, fourth = (machine.submit(new_job("same", lane="gpu")) for _ in range(4))
     if running:
         machine.start(leader)
@@ -73,7 +73,7 @@ def test_when_a_leader_goes_the_oldest_behind_it_leads_the_others(machine: Machi
 
 
 @pytest.mark.parametrize("end", ["cancel", "erase"])
-def test_when_one_that_waits_behind_goes_the_leader_is_left_alone(machine: Machine, end: str) -> None:
+def test_removing_a_follower_does_not_change_the_leader(machine: Machine, end: str) -> None:
     leader, second, third = (machine.submit(new_job("same")) for _ in range(3))
     if end == "cancel":
         assert machine.cancel(second.id)[1] is None
@@ -90,7 +90,7 @@ def test_when_one_that_waits_behind_goes_the_leader_is_left_alone(machine: Machi
 # --- erase -----------------------------------------------------------------------------------------------------------
 
 
-def test_erase_leaves_nothing_but_blank_events(machine: Machine) -> None:
+def test_erase_leaves_only_empty_events(machine: Machine) -> None:
     job, other = machine.done(new_job(), "marked.jpg"), machine.done(new_job(), "other.jpg")
     log = machine.events()
     erased = machine.erase(job.id)
@@ -115,7 +115,7 @@ def test_erase_marks_only_blobs_that_no_other_job_names(machine: Machine) -> Non
     assert sorted(machine.reader.blobs_in(BlobState.MARKED, soon, 10)) == ["photo", "sha of marked.jpg"]
 
 
-def test_an_erased_result_answers_nobody(machine: Machine) -> None:
+def test_an_erased_result_is_no_cache_hit(machine: Machine) -> None:
     job = machine.done(new_job("same"))
     machine.erase(job.id)
     again = new_job("same")
@@ -133,17 +133,17 @@ def test_erase_refuses_what_is_unknown(machine: Machine) -> None:
 def test_erased_content_is_not_left_in_the_file(tmp_path: Path) -> None:
     machine = open_sqlite(tmp_path / "jobs.db")
     machine.erase(machine.submit(new_job(params={"who": "Zaphod Beeblebrox"})).id)
-    machine.close()  # the last connection carries the write-ahead log over
+    machine.close()  # closing the last connection writes the write-ahead log into the file
     assert b"Zaphod" not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
 
 
 # --- adopt -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_whose_leader_is_gone_or_has_ended_is_freed(machine: Machine) -> None:
+def test_a_job_whose_leader_has_ended_runs_by_itself(machine: Machine) -> None:
     ended = machine.done(new_job())
     behind_ended, behind_nobody = new_job(leader_id=ended.id), new_job(leader_id="no such job")
-    for job in (behind_ended, behind_nobody):  # as no transition leaves them
+    for job in (behind_ended, behind_nobody):  # no transition creates such jobs
         assert machine.store.transact(lambda tx, job=job: tx.insert(job))  # type: ignore[misc]
     assert sorted(machine.reader.stranded(10)) == sorted([behind_ended.id, behind_nobody.id])
     assert len(machine.reader.stranded(1)) == 1
@@ -155,7 +155,7 @@ def test_a_job_whose_leader_is_gone_or_has_ended_is_freed(machine: Machine) -> N
     assert machine.reader.waiting(10) == [(behind_ended.id, "cpu"), (behind_nobody.id, "cpu")]
 
 
-def test_a_job_whose_leader_is_at_work_is_not_freed(machine: Machine) -> None:
+def test_a_job_whose_leader_is_running_keeps_waiting(machine: Machine) -> None:
     leader, behind = machine.submit(new_job("same")), machine.submit(new_job("same"))
     assert not machine.adopt(behind.id)
     machine.start(leader)
@@ -169,7 +169,7 @@ def test_a_job_whose_leader_is_at_work_is_not_freed(machine: Machine) -> None:
 # --- totals ----------------------------------------------------------------------------------------------------------
 
 
-def test_totals_are_right_through_every_way(machine: Machine) -> None:
+def test_totals_are_right_after_every_transition(machine: Machine) -> None:
     def assert_totals(results: int, size: int) -> None:
         for _ in range(2):
             assert machine.reader.totals() == (results, size)
@@ -194,7 +194,7 @@ def test_totals_are_right_through_every_way(machine: Machine) -> None:
     machine.cancel(cancelled.id)
     assert_totals(1, 615)
     machine.erase(first.id)
-    assert_totals(0, 615)  # its bytes are the others' too
+    assert_totals(0, 615)  # other jobs use its bytes too
     for job in (behind, cached):
         machine.erase(job.id)
     assert_totals(0, 492)  # the photo went, the artifact is still that of `similar`
@@ -225,7 +225,7 @@ def test_keeping_what_is_kept_counts_its_bytes_once(machine: Machine) -> None:
         tx.set_blob("photo", BlobState.KEPT, size=123, now=datetime.now(UTC))
 
     machine.store.transact(keep)
-    machine.store.transact(keep)  # as two may decide to do that have both found no row
+    machine.store.transact(keep)  # like two transactions that have both found no row
     assert machine.reader.totals() == (0, 123)
 
 

@@ -32,7 +32,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 @contextmanager
 def together(machine: Machine, works: list[Callable[[Transaction], Any]]) -> Iterator[list["Future[Any]"]]:
-    """The transactions, all waiting behind one that is let go at the end: so they are one batch."""
+    """Run the transactions while another one holds the turn, so that all of them are one batch."""
     store = machine.store
     assert isinstance(store, SqlStore)
     begun, go = threading.Event(), threading.Event()
@@ -71,7 +71,7 @@ def test_those_that_wait_share_one_commit(machine: Machine) -> None:
     assert len(commits) == 2, "one of the transaction that they waited for, one of them all"
 
 
-def test_a_batch_has_an_end(machine: Machine) -> None:
+def test_a_batch_has_a_largest_size(machine: Machine) -> None:
     jobs = [new_job() for _ in range(2 * TOGETHER + 1)]
     with together(machine, [insert(job) for job in jobs]) as futures:
         commits = _count(machine, "COMMIT")
@@ -124,7 +124,7 @@ def test_an_error_of_one_that_is_alone_writes_nothing(machine: Machine) -> None:
 
 
 def test_a_commit_that_fails_fails_them_all(machine: Machine, tmp_path: Path) -> None:
-    """A foreign key that is looked at only at the end makes the commit fail, as a disk that is full would."""
+    """A foreign key that is checked only at the end makes the commit fail, like a full disk."""
     store = machine.store
     assert isinstance(store, SqlStore)
     jobs = [new_job() for _ in range(3)]
@@ -161,7 +161,7 @@ def test_a_full_disk_is_unavailable_for_all_of_a_batch_and_passes(machine: Machi
     assert big.id in stored(machine)
 
 
-def test_a_turn_that_does_not_come_is_unavailable(machine: Machine, tmp_path: Path) -> None:
+def test_waiting_too_long_for_the_turn_is_unavailable(machine: Machine, tmp_path: Path) -> None:
     first = machine.submit(new_job())
     with (tmp_path / "jobs.db.turn").open("ab") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
@@ -184,7 +184,7 @@ def test_a_database_that_another_holds_is_unavailable(machine: Machine, tmp_path
     machine.submit(new_job())
 
 
-def test_all_that_wait_for_a_turn_that_does_not_come_are_told_so(machine: Machine, tmp_path: Path) -> None:
+def test_all_that_wait_too_long_for_the_turn_get_the_error(machine: Machine, tmp_path: Path) -> None:
     with (tmp_path / "jobs.db.turn").open("ab") as turn, ThreadPoolExecutor(6) as pool:
         fcntl.flock(turn, fcntl.LOCK_EX)
         begun = time.monotonic()
@@ -240,7 +240,7 @@ def test_each_of_several_processes_gets_its_turn(machine: Machine, tmp_path: Pat
 
 
 def _count(machine: Machine, wanted: str) -> list[str]:
-    """A list that grows with each such statement of the store's connection."""
+    """A list of these statements that the store's connection has executed; it grows."""
     store = machine.store
     assert isinstance(store, SqlStore)
     assert store._held is not None
@@ -251,7 +251,7 @@ def _count(machine: Machine, wanted: str) -> list[str]:
 
 
 def _limit_pages(machine: Machine, more: int) -> None:
-    """Let the database grow by so many pages: beyond, SQLite says that it is full."""
+    """Let the database grow by at most this many pages; after that SQLite reports that the disk is full."""
     store = machine.store
     assert isinstance(store, SqlStore)
     assert store._held is not None

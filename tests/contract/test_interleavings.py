@@ -1,7 +1,7 @@
-"""What `jobs/transitions.py` relies on besides locks: each write asks again for what was read.
+"""`jobs/transitions.py` relies on more than locks: each write checks again what was read.
 
-SQLite lets nobody in between a transaction's reads and its writes; other databases do, where no lock keeps them out.
-Here the other's writes are made in the same transaction, right after a read: so a database at READ COMMITTED may act.
+In SQLite no other transaction can write between a transaction's reads and writes; in other databases it can. Here the
+other's writes are made in the same transaction right after a read, as a database at READ COMMITTED allows.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Other = Callable[[Transaction], object]
 
 
 class Between:
-    """A transaction in which somebody else comes right after the `at`th call of `method`."""
+    """A transaction in which `other` runs right after the `at`th call of `method`."""
 
     def __init__(self, tx: Transaction, method: str, other: Other, at: int = 1) -> None:
         self._tx = tx
@@ -48,7 +48,7 @@ class Between:
 def between(
     machine: Machine, work: Callable[[Transaction], Any], other: Other, *, method: str = "job", at: int = 1
 ) -> Any:
-    """`work` in a transaction in which `other` comes in between."""
+    """Run `work` in a transaction in which `other` runs in between."""
     return machine.store.transact(lambda tx: work(cast("Transaction", Between(tx, method, other, at))))
 
 
@@ -57,7 +57,7 @@ def started_by_another(job: Job) -> Other:
 
 
 def overtaken(job: Job) -> Other:
-    """The attempt is handed back, and another begins."""
+    """Requeue the attempt and begin another one."""
 
     def do(tx: Transaction) -> None:
         assert transitions.requeue(tx, job.id, job.attempt)
@@ -75,7 +75,7 @@ def cancelled(job: Job) -> Other:
 
 
 @pytest.mark.parametrize("other", [started_by_another, cancelled])
-def test_a_start_asks_again_whether_the_job_waits(machine: Machine, other: Callable[[Job], Other]) -> None:
+def test_a_start_checks_again_that_the_job_is_queued(machine: Machine, other: Callable[[Job], Other]) -> None:
     job = machine.submit(new_job())
     assert between(machine, lambda tx: transitions.start(tx, job.id, worker="w", lease=LEASE), other(job)) is None
     assert machine.known(job).worker != "w"
@@ -92,7 +92,7 @@ def test_a_start_asks_again_whether_the_job_waits(machine: Machine, other: Calla
     ],
     ids=["renew", "progress", "requeue"],
 )
-def test_an_attempt_asks_again_whether_it_counts(
+def test_an_attempt_checks_again_that_it_is_current(
     machine: Machine, work: Callable[[Transaction, Job], bool], other: Callable[[Job], Other]
 ) -> None:
     job = machine.start(machine.submit(new_job()))
@@ -108,7 +108,7 @@ def test_an_attempt_asks_again_whether_it_counts(
     assert "job.progress" not in log
 
 
-def test_a_finish_asks_again_and_keeps_no_bytes_for_nothing(machine: Machine) -> None:
+def test_a_finish_checks_again_and_keeps_no_unused_bytes(machine: Machine) -> None:
     job = machine.start(machine.submit(new_job()))
     mine = success(job, "mine.jpg")
     assert not between(
@@ -121,7 +121,7 @@ def test_a_finish_asks_again_and_keeps_no_bytes_for_nothing(machine: Machine) ->
     assert machine.reader.totals() == (0, 123)
 
 
-def test_an_expiry_asks_again_for_the_lease(machine: Machine) -> None:
+def test_an_expiry_checks_the_lease_again(machine: Machine) -> None:
     later = datetime.now(UTC) + 2 * LEASE
     for most in (1, 5):  # it would end, it would wait again
         job = machine.start(machine.submit(new_job()))

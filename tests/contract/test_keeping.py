@@ -1,4 +1,4 @@
-"""`jobs/blobs.py`: a blob's bytes in step with its row, on every store of jobs and of bytes."""
+"""`jobs/blobs.py`: storing and removing a blob's bytes according to its row, on every job store and blob store."""
 
 from datetime import UTC, datetime
 from typing import cast
@@ -47,7 +47,7 @@ def test_a_repeat_stores_no_bytes(machine: Machine, blobs: BlobStore) -> None:
     assert not blobs.has(sha256_of("same work, other bytes"))
 
 
-def test_bytes_that_nobody_has_are_not_named(machine: Machine, blobs: BlobStore) -> None:
+def test_bytes_that_do_not_exist_are_not_referred_to(machine: Machine, blobs: BlobStore) -> None:
     job = new_job(picture=sha256_of("photo"))
     with pytest.raises(UnavailableError, match="erased"):
         submit(machine, blobs, job)
@@ -69,7 +69,7 @@ def test_only_bytes_that_no_job_names_are_removed(machine: Machine, blobs: BlobS
     assert state(machine, "photo") is None
 
 
-def test_one_blob_that_cannot_be_removed_does_not_keep_the_others(machine: Machine, blobs: BlobStore) -> None:
+def test_a_blob_that_cannot_be_removed_does_not_prevent_the_others(machine: Machine, blobs: BlobStore) -> None:
     class Stuck:
         """A store that cannot remove one of its blobs."""
 
@@ -86,7 +86,7 @@ def test_one_blob_that_cannot_be_removed_does_not_keep_the_others(machine: Machi
     assert [blobs.has(sha256_of(each)) for each in data] == [False, True, False]
     assert [state(machine, each) for each in data] == [None, BlobState.REMOVING, None]
     left = machine.reader.blobs_in(BlobState.REMOVING, datetime.now(UTC) + DAY, 9)
-    bytes_of_jobs.finish_removal(machine.store, blobs, left)  # as the sweep does
+    bytes_of_jobs.finish_removal(machine.store, blobs, left)  # like the sweep
     assert not blobs.has(sha256_of("stuck"))
     assert state(machine, "stuck") is None
 
@@ -95,7 +95,7 @@ def test_a_removal_that_does_not_end_is_given_up_on_and_nothing_is_stored(
     machine: Machine, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bytes_of_jobs, "REMOVAL_WAIT_S", 0.001)
-    machine.claim(sha256_of("photo"))  # and whoever claimed it is gone
+    machine.claim(sha256_of("photo"))  # and the thread that claimed it has ended
     job = new_job(picture=sha256_of("photo"))
     with pytest.raises(UnavailableError, match="being removed"):
         submit(machine, blobs, job, "photo")

@@ -1,4 +1,4 @@
-"""From the tables of the first version to today's: nothing is lost, and what is there means the same."""
+"""Migrating a database of the first version: no row is lost, and every value keeps its meaning."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """One that was brought up to date with rows of every kind in it."""
+    """A migrated database that had rows of every kind."""
     path = tmp_path / "jobs.db"
     old_database(path).close()
     with closing(sqlite3.connect(path)) as connection:
@@ -183,7 +183,7 @@ def test_every_job_is_there_with_its_files(machine: Machine) -> None:
     assert known["g behind f"].leader_id == "f running"
 
 
-def test_events_tell_of_a_summary(machine: Machine) -> None:
+def test_events_have_a_summary(machine: Machine) -> None:
     events = machine.events()
     assert [(event.type, event.job_id) for event in events] == [(kind, job_id) for kind, job_id, _ in EVENTS]
     assert [event.id for event in events] == list(range(1, len(EVENTS) + 1))

@@ -1,4 +1,4 @@
-"""The embedded engine with real worker processes: what it promises when they crash, hang, and come to an end."""
+"""The embedded engine with real worker processes: its guarantees when they crash, hang and end."""
 
 import os
 import random
@@ -27,7 +27,7 @@ SOON_S = 10.0
 
 @dataclass
 class Rows:
-    """An overseer over lists in place of tables."""
+    """An overseer with lists instead of tables."""
 
     told: list[tuple[str, LossReason]] = field(default_factory=list)
     again: list[tuple[str, str]] = field(default_factory=list)  # what `lost` answers
@@ -51,7 +51,7 @@ class Rows:
 
 @dataclass
 class Service:
-    """An engine with all that it calls, and what its workers have noted."""
+    """An engine with its callbacks and overseer, and the lines that its workers have written."""
 
     folder: Path
     rows: Rows = field(default_factory=Rows)
@@ -98,7 +98,7 @@ class Service:
         return file.read_text().splitlines() if file.exists() else []
 
     def pids(self) -> list[int]:
-        """Of all workers that ever were, oldest first."""
+        """Process ids of all workers ever started, oldest first."""
         return [int(line.split()[1]) for line in self.lines("processes")]
 
     def done(self) -> list[str]:
@@ -118,7 +118,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
 
 
 def until(what: Callable[[], object], within_s: float = SOON_S) -> float:
-    """Wait for something to become true; the seconds it took."""
+    """Wait until the condition is true; returns the seconds that it took."""
     start = time.monotonic()
     while not what():
         assert time.monotonic() - start < within_s, "not in time"
@@ -127,14 +127,14 @@ def until(what: Callable[[], object], within_s: float = SOON_S) -> float:
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process, and no zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def test_what_is_sent_is_run_once_and_reported(service: Service) -> None:
+def test_a_sent_job_runs_once_and_is_reported(service: Service) -> None:
     engine = service.make({"cpu": 2})
     jobs = [f"{number} quick 0" for number in range(50)]
     for job in jobs[:5]:
@@ -170,7 +170,7 @@ def test_a_full_line_drops_without_blocking_and_takes_again_later(service: Servi
     until(lambda: service.done() == ["0 sleep 0.3", "1 quick 0", "2 quick 0", "99 quick 0"])
 
 
-def test_an_unknown_lane_is_told_once(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_lane_is_logged_once(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     engine = service.start({"cpu": 1})
     for number in range(3):
         engine.send(f"{number} quick 0", "gpu")
@@ -197,7 +197,7 @@ def test_a_job_reaches_an_idle_worker_within_a_millisecond(service: Service) -> 
         while len(service.reports) <= number:
             time.sleep(0)
         trips.append(time.perf_counter() - start)
-    assert sorted(trips)[100] < 0.01  # there, two small files written, and back: 0.3 ms on a quiet machine
+    assert sorted(trips)[100] < 0.01  # includes two small files: 0.3 ms on an idle machine
 
 
 @pytest.mark.parametrize(
@@ -242,13 +242,13 @@ def test_what_the_overseer_names_is_sent_again(service: Service) -> None:
     until(lambda: sorted(service.done()) == ["1 kill 0", "5 quick 0"])
 
 
-def test_a_loss_is_not_forgotten_while_the_database_is_down(service: Service) -> None:
+def test_a_loss_is_reported_when_the_database_works_again(service: Service) -> None:
     engine = service.start({"cpu": 1})
     service.rows.down = True
     engine.send("1 kill 0", "cpu")
     until(lambda: service.rows.asked)
     until(lambda: service.ready[-1] == 1)
-    engine.send("1 kill 0", "cpu")  # not before its loss is told
+    engine.send("1 kill 0", "cpu")  # not before its loss is reported
     engine.send("2 quick 0", "cpu")
     until(lambda: service.done() == ["2 quick 0"])
     service.rows.down = False
@@ -274,10 +274,10 @@ def test_a_worker_that_cannot_start_is_tried_again_later_each_time(
     for pid in service.pids()[-2:]:
         os.kill(pid, signal.SIGKILL)
     until(lambda: len(service.rows.told) == 2)
-    assert until(lambda: service.ready[-1] == 2) < 2  # the waits begin anew
+    assert until(lambda: service.ready[-1] == 2) < 2  # the waiting times start again
 
 
-def test_a_command_that_is_not_there_is_told(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_command_is_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     service.make({"cpu": 1}, command=["/no/such/program"]).start()
     until(lambda: "a worker could not be started" in caplog.text)
 
@@ -291,7 +291,7 @@ def test_a_job_past_its_timeout_is_killed_within_two_seconds(service: Service) -
     assert 1.5 <= until(lambda: service.reasons() == ["timeout", "timeout"]) < 2.5
     until(lambda: service.done() == ["3 quick 0"])
     assert sorted(service.lines("begun")) == sorted([*stuck, "3 quick 0"])  # their rows have ended: not sent again
-    engine.send(stuck[0], "cpu")  # nor forgotten
+    engine.send(stuck[0], "cpu")  # and not lost
     until(lambda: service.lines("begun").count(stuck[0]) == 2)
 
 
@@ -318,7 +318,7 @@ def test_an_unwanted_job_is_killed_unless_it_ends_by_itself(service: Service) ->
     engine = service.start({"ends": 1, "stays": 1, "doubted": 1})
     engine.send("1 sleep 2.2", "ends")
     engine.send("2 hold 60", "stays")
-    engine.send("3 sleep 6.4", "doubted")  # its row was not there yet when first asked about
+    engine.send("3 sleep 6.4", "doubted")  # its row did not exist yet at the first check
     assert 5.5 <= until(lambda: service.rows.told) < 8
     assert service.done() == ["1 sleep 2.2"]
     assert asked["ends"] == 2
@@ -327,7 +327,7 @@ def test_an_unwanted_job_is_killed_unless_it_ends_by_itself(service: Service) ->
     assert (worker.split("-")[0], reason) == ("stays", "died")
 
 
-def test_workers_retire_without_a_dip(service: Service) -> None:
+def test_a_lane_keeps_its_workers_while_one_is_replaced(service: Service) -> None:
     engine = service.start({"cpu": 2}, jobs_per_worker=20)
     jobs = [f"{number} sleep 0.005" for number in range(400)]
     for job in jobs:
@@ -350,7 +350,7 @@ def test_the_first_worker_starts_alone(service: Service) -> None:
     assert [line.split("-")[0] for line in service.lines("processes")].count("cpu") == 2
 
 
-def test_wakes_come_at_once_and_in_any_number(service: Service) -> None:
+def test_wake_ups_arrive_at_once(service: Service) -> None:
     engine = service.start({"cpu": 1})
     engine.send("1 wake 1", "cpu")
     assert until(lambda: service.wakes) < 1
@@ -378,13 +378,13 @@ def test_an_error_in_a_job_does_not_end_its_worker(service: Service, capfd: pyte
     assert "what no job should do" in capfd.readouterr().err
 
 
-def test_errors_in_what_the_engine_calls_do_not_end_it(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_in_callbacks_do_not_end_the_engine(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     engine = service.start({"cpu": 1})
     service.engine._on_wake = lambda: 1 // 0
     engine.send("1 wake 1", "cpu")
     engine.send("2 quick 0", "cpu")
     until(lambda: len(service.reports) == 2)
-    assert "error in what the engine calls" in caplog.text
+    assert "error in a callback of the engine" in caplog.text
 
 
 def test_a_memory_limit_is_an_error_in_the_job(service: Service, capfd: pytest.CaptureFixture[str]) -> None:
@@ -453,10 +453,10 @@ def test_stop_does_not_wait_for_a_database_that_is_down(service: Service, caplog
     start = time.monotonic()
     engine.stop(0)
     assert time.monotonic() - start < 1
-    assert "cannot tell of the lost worker" in caplog.text
+    assert "could not report the lost worker" in caplog.text
 
 
-def test_workers_heed_no_signal_of_their_group(service: Service) -> None:
+def test_workers_ignore_signals_of_their_process_group(service: Service) -> None:
     engine = service.start({"cpu": 1})
     engine.send("1 sleep 0.3", "cpu")
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,7 +1,7 @@
-"""Two at work on the same jobs and bytes: one stops in the middle of what it does, and the other comes in between.
+"""Races: one action stops in the middle, and another one on the same jobs and bytes runs in between.
 
-Each pair of actions meets at each point, in two threads with two stores and in two processes. Whoever wins: every job
-ends once, nobody waits for ever, and bytes are on the disk if, and only if, a job names them.
+Each pair of actions is tested at each point, in two threads with two stores and in two processes. Whichever wins, every
+job ends once, no job waits for ever, and bytes are on the disk if and only if a job refers to them.
 """
 
 import threading
@@ -24,7 +24,7 @@ from limner.jobs.sweep import Sweep
 from tests.contract.machine import DAY, Machine, new_job, open_sqlite
 from tests.contract.rival import POINTS, ProcessRival, Rival, ThreadRival, act, sha256_of
 
-BLOCKED_S = 0.015  # as long as the other may be held up by a transaction that has stopped
+BLOCKED_S = 0.015  # how long a stopped transaction may delay the other action
 FINAL = {"job.succeeded", "job.failed", "job.cancelled"}
 
 _numbers = count()
@@ -32,7 +32,7 @@ _numbers = count()
 
 @dataclass
 class Arena:
-    """A store and a folder of bytes, the other who works on them, and what was on the disk of them from the start."""
+    """A store and a folder of bytes, the rival that works on them, and the bytes that existed at the start."""
 
     machine: Machine
     blobs: DiskBlobs
@@ -122,7 +122,7 @@ def _promises_hold_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def world(arena: Arena) -> World:
-    """New jobs and bytes, which no other race touches."""
+    """New jobs and bytes that no other race uses."""
     number = next(_numbers)
     old, made, stray = (f"{name} {number}" for name in ("old photo", "artifact", "stray photo"))
     ended = new_job(f"ended {number}", picture=_put(arena, old))
@@ -140,7 +140,7 @@ def world(arena: Arena) -> World:
 
 
 def race(arena: Arena, point: str, first: str, second: str) -> tuple[World, str, str]:
-    """`first` stops at the point, `second` begins; what came of each."""
+    """`first` stops at the point, then `second` begins; returns the results of both."""
     jobs = world(arena)
     arena.rival.begin(point, _verb(first), *jobs.aim(first, 1))
     with ThreadPoolExecutor(1) as pool:
@@ -152,11 +152,11 @@ def race(arena: Arena, point: str, first: str, second: str) -> tuple[World, str,
 
 
 @pytest.mark.parametrize("first", ACTIONS)
-def test_whoever_comes_in_between_the_promises_hold(arena: Arena, first: str) -> None:
+def test_interrupted_and_interrupting_actions_keep_all_guarantees(arena: Arena, first: str) -> None:
     for point in POINTS[_verb(first)]:
         for second in ACTIONS:
             _, theirs, mine = race(arena, point, first, second)
-            # Of two that end the same attempt or the same job one wins, and the other says so.
+            # If two actions end the same attempt or job, one takes effect, and the other reports that it did not.
             if {first, second} <= {"finish", "cancel", "expire", "requeue"} and "renew" not in (first, second):
                 took = [each for each in (theirs, mine) if each not in ("overtaken", "job-finished")]
                 assert 1 <= len(took) <= 2, (first, point, second, theirs, mine)
@@ -164,7 +164,7 @@ def test_whoever_comes_in_between_the_promises_hold(arena: Arena, first: str) ->
                     assert len(took) == 1, (first, point, second, theirs, mine)
 
 
-# --- the windows by name ---------------------------------------------------------------------------------------------
+# --- single races ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("point", ["before delete", "after delete"])
@@ -203,7 +203,7 @@ def test_an_artifact_whose_bytes_were_erased_with_another_job_is_stored_again(ar
     assert arena.blobs.get(sha256_of(jobs.made)) == jobs.made.encode()
 
 
-def test_of_two_removals_one_removes(arena: Arena) -> None:
+def test_only_one_of_two_removals_takes_effect(arena: Arena) -> None:
     jobs = world(arena)
     arena.rival.begin("before delete", "erase", jobs.ended.id, "")
     assert act(arena.machine, arena.blobs, _on, "remove", "", jobs.old) == "remove"
@@ -212,7 +212,7 @@ def test_of_two_removals_one_removes(arena: Arena) -> None:
     assert not arena.blobs.has(sha256_of(jobs.old))
 
 
-def test_one_that_comes_while_its_leader_ends_is_answered(arena: Arena) -> None:
+def test_a_follower_added_while_its_leader_ends_is_finished(arena: Arena) -> None:
     _, theirs, mine = race(arena, "inside", "finish", "submit same")
     assert (theirs, mine) == ("finish", "exact")
     _, theirs, mine = race(arena, "inside", "submit same", "finish")
@@ -231,7 +231,7 @@ def test_two_submissions_of_the_same_new_work_have_one_leader(arena: Arena) -> N
 
 def test_a_lease_that_is_renewed_in_between_holds(arena: Arena) -> None:
     _, theirs, mine = race(arena, "inside", "renew", "expire")
-    assert (theirs, mine) == ("renew", "expire")  # one year on
+    assert (theirs, mine) == ("renew", "expire")  # a year later
     jobs = world(arena)
     arena.rival.begin("inside", "renew", jobs.leader.id, "")
     soon = timedelta(seconds=59.9)  # the first lease ends before, the renewed one after
@@ -245,7 +245,7 @@ def test_a_lease_that_is_renewed_in_between_holds(arena: Arena) -> None:
 
 
 @pytest.mark.parametrize(("action", "point"), [(action, point) for action in POINTS for point in POINTS[action]])
-def test_whoever_is_killed_leaves_what_a_start_puts_right(tmp_path: Path, action: str, point: str) -> None:
+def test_a_start_repairs_what_a_killed_process_has_left(tmp_path: Path, action: str, point: str) -> None:
     machine, blobs = open_sqlite(tmp_path / "jobs.db"), DiskBlobs(tmp_path / "blobs", durable=False)
     rival = ProcessRival(tmp_path / "jobs.db", tmp_path / "blobs")
     jobs = world(Arena(machine, blobs, rival))
@@ -263,7 +263,7 @@ def test_whoever_is_killed_leaves_what_a_start_puts_right(tmp_path: Path, action
 
 
 class _Nobody:
-    """An engine that nothing is sent to."""
+    """An engine that ignores what is sent."""
 
     def send(self, job_id: str, lane: str) -> None:
         raise AssertionError((job_id, lane))
@@ -300,11 +300,11 @@ def test_many_at_once_on_few_jobs_and_bytes(tmp_path: Path) -> None:
     machine.close()
 
 
-# --- what must hold at the end ---------------------------------------------------------------------------------------
+# --- what must be true at the end ------------------------------------------------------------------------------------
 
 
 def settle(machine: Machine, blobs: DiskBlobs) -> None:
-    """Run to the end what still may, and remove what is marked: nobody else is at work any more."""
+    """Finish all open jobs and removals, after all other actions have ended."""
     later = datetime.now(UTC) + 2 * DAY
     for job_id in machine.reader.overdue(later, 1000):
         machine.expire(job_id)
@@ -318,7 +318,7 @@ def settle(machine: Machine, blobs: DiskBlobs) -> None:
 
 
 def check(machine: Machine, blobs: DiskBlobs) -> None:
-    """Every promise, over all jobs, events and bytes of the store."""
+    """Check all guarantees over all jobs, events and bytes of the store."""
     jobs = machine.reader.page(limit=100_000)
     assert [job.id for job in jobs if not job.status.final] == []
     events = machine.events()

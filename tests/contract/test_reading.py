@@ -176,7 +176,7 @@ def test_events_come_in_order_by_pages_and_filters(machine: Machine) -> None:
     assert after(ids[-1], limit=9) == []
 
 
-def test_an_event_tells_what_was_true_then(machine: Machine) -> None:
+def test_an_event_keeps_the_state_of_its_time(machine: Machine) -> None:
     job = machine.done(new_job(), "marked.jpg")
     contents = [event.content or {} for event in machine.events()]
     assert [each["status"] for each in contents] == ["queued", "running", "succeeded"]
@@ -206,7 +206,7 @@ def test_dropping_events_keeps_the_young(machine: Machine) -> None:
     assert machine.told() == ["job.queued"]
 
 
-def test_a_reader_that_goes_on_from_the_last_never_skips_an_event(machine: Machine) -> None:
+def test_a_reader_that_continues_after_the_last_id_misses_no_event(machine: Machine) -> None:
     writers, each = 4, 25
     ended = threading.Event()
     seen: list[int] = []
@@ -257,7 +257,7 @@ _moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st
 
 
 @given(params=_objects, created_at=_moments, result=_objects, summary=_objects)
-def test_what_comes_out_is_what_went_in(
+def test_values_are_read_as_they_were_written(
     lasting: Machine, params: dict[str, Any], created_at: datetime, result: dict[str, Any], summary: dict[str, Any]
 ) -> None:
     job = new_job(params=params, created_at=created_at)

@@ -1,4 +1,4 @@
-"""What `RememberedBlobs` remembers, and that it forgets what is removed."""
+"""`RememberedBlobs`: which blobs it caches, and that removed blobs leave the cache."""
 
 from pathlib import Path
 

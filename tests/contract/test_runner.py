@@ -1,4 +1,4 @@
-"""`jobs/run.py` on a real store, with operations made for it: every way in which a run can end."""
+"""`jobs/run.py` on a real store with test operations: every way in which a run can end."""
 
 import sqlite3
 import threading
@@ -29,7 +29,7 @@ LIKE = 0b1111
 
 
 class Told(Result):
-    """What a test's operation gives."""
+    """The result of a test operation."""
 
     words: str
 
@@ -39,7 +39,7 @@ class Told(Result):
 
 @dataclass
 class Bench:
-    """A runner with operations, and what they are to do."""
+    """A runner with test operations, and the functions that they call."""
 
     machine: Machine
     blobs: DiskBlobs
@@ -49,7 +49,7 @@ class Bench:
     phash: int | None = None
 
     def run(self, job: Job | None = None, **changes: Any) -> Job:
-        """Submit a job, run it, and give back what became of it."""
+        """Submit a job, run it, and return it."""
         submitted = self.submit(job, **changes)
         self.runner.run(submitted.id)
         return self.machine.known(submitted)
@@ -93,13 +93,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def _catalogue(bench: Bench) -> Mapping[str, Operation[Any, Any]]:
     @operation(version=1)
     def plain(params: Params, ctx: Context) -> Told:
-        """What the test wants."""
+        """Call the test's function."""
         assert ctx.data(params.image) == PHOTO.encode()
         return Told(words=bench.act(ctx))
 
     @operation(version=1, similar_within=3)
     def alike(params: SimilarParams, ctx: Context) -> Told:
-        """What the test wants, unless a photo that looks the same has the answer."""
+        """Call the test's function, unless there is the result of a similar photo."""
         assert bench.phash is not None
         ctx.recognise(bench.phash)
         return Told(words=bench.act(ctx))
@@ -146,7 +146,7 @@ def test_what_does_not_wait_is_not_run(bench: Bench) -> None:
     assert bench.machine.known(job) == job
 
 
-def test_an_error_of_the_tree_ends_the_job_as_that(bench: Bench) -> None:
+def test_a_limner_error_ends_the_job_with_that_error(bench: Bench) -> None:
     bench.act = _raise(BadImageError("cut off", at=7))
     job = bench.run()
     assert job.status is Status.FAILED
@@ -154,7 +154,7 @@ def test_an_error_of_the_tree_ends_the_job_as_that(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError("nose"), ValueError("nose"), RuntimeError("nose"), RecursionError("nose")])
-def test_any_other_error_is_told_as_an_internal_one_and_the_log_has_it(
+def test_another_error_ends_the_job_as_internal_and_is_logged(
     bench: Bench, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.act = _raise(error)
@@ -169,12 +169,12 @@ def test_a_result_that_is_not_valid_is_an_internal_error_not_an_unknown_kind_of_
     assert _slug(bench.run()) == "internal-error"
 
 
-def test_too_little_memory_is_told_as_that(bench: Bench) -> None:
+def test_a_memory_error_ends_the_job_as_out_of_memory(bench: Bench) -> None:
     bench.act = _raise(MemoryError())
     assert _slug(bench.run()) == "job-out-of-memory"
 
 
-def test_a_job_of_another_version_is_told_as_that(bench: Bench) -> None:
+def test_a_job_of_another_version_ends_as_unknown_work(bench: Bench) -> None:
     assert _slug(bench.run(operation="of the future")) == "unknown-work"
     params = {"image": _reference().model_dump(mode="json"), "of_the_future": 1}
     assert _slug(bench.run(params=params)) == "unknown-work"
@@ -196,14 +196,14 @@ def test_artifacts_of_a_run_that_fails_are_removed(bench: Bench) -> None:
 # --- progress, timeout, cancel ---------------------------------------------------------------------------------------
 
 
-def test_progress_is_stored_and_told_but_not_more_often_than_anyone_can_see(bench: Bench) -> None:
+def test_progress_is_stored_at_most_twice_a_second(bench: Bench) -> None:
     bench.act = lambda ctx: str([ctx.progress(number / 100) for number in range(100)])
     wakes: list[None] = []
     bench.bus.subscribe(lambda: wakes.append(None))
     job = bench.run()
     told = bench.machine.told(job)
     assert 1 <= told.count("job.progress") <= 3
-    assert len(wakes) == len(told) - 2  # neither the submission nor the end is the runner's to tell
+    assert len(wakes) == len(told) - 2  # the runner does not wake the bus for the submission and the end
 
 
 def test_a_job_that_takes_too_long_ends_between_two_steps(bench: Bench) -> None:
@@ -278,7 +278,7 @@ def test_the_lease_is_renewed_while_the_job_runs_and_not_after(bench: Bench) -> 
 
 def test_a_renewal_that_fails_is_logged_and_tried_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     class Failing:
-        """A store in which renewals fail for a while, one with an error that nobody expects."""
+        """A store in which renewals fail for a while, once with an unexpected error."""
 
         def __init__(self) -> None:
             self.left: list[BaseException] = [UnavailableError("busy"), MemoryError()]
@@ -306,7 +306,7 @@ def test_a_renewal_that_fails_is_logged_and_tried_again(bench: Bench, caplog: py
 
 @pytest.fixture
 def lock(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """Keeps others from writing between BEGIN IMMEDIATE and ROLLBACK."""
+    """A connection that prevents other writers between BEGIN IMMEDIATE and ROLLBACK."""
     with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None, check_same_thread=False)) as other:
         yield other
 
@@ -340,7 +340,7 @@ def test_a_result_that_cannot_be_stored_yet_is_stored_later(
     job = bench.run()
     timer.join()
     assert (job.status, job.attempt, len(job.artifacts)) == (Status.SUCCEEDED, 1, 1)
-    assert "result not stored yet" in {record.message for record in caplog.records}
+    assert "result not stored yet; trying again" in {record.message for record in caplog.records}
 
 
 def test_a_result_that_can_never_be_stored_is_an_error_after_the_lease(
@@ -366,7 +366,7 @@ def test_a_result_that_can_never_be_stored_is_an_error_after_the_lease(
 
 
 def done_alike(bench: Bench, phash: int = LIKE, artifact: str = "a face") -> Job:
-    """A job whose result may answer photos that look the same."""
+    """A job whose result can answer photos that look the same."""
     bench.phash = phash
 
     def act(ctx: Context) -> str:
@@ -399,7 +399,7 @@ def test_a_photo_that_looks_the_same_is_answered_with_the_nearest_result(bench: 
 
 
 @pytest.mark.parametrize("why", ["too far", "not wanted", "another key", "no key"])
-def test_else_it_is_worked_out(bench: Bench, why: str) -> None:
+def test_without_a_similar_result_the_job_runs(bench: Bench, why: str) -> None:
     done_alike(bench)
     bench.phash = LIKE ^ (0b1111 << 8) if why == "too far" else LIKE
     bench.act = lambda _: "anew"

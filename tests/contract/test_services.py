@@ -30,7 +30,7 @@ def plain(params: Params, ctx: Context) -> Result:
 
 @dataclass
 class Line:
-    """An engine that only remembers what it was sent."""
+    """An engine that only records what was sent."""
 
     sent: list[tuple[str, str]] = field(default_factory=list)
 
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass
 class Service:
-    """Everything round a store but the web and the workers."""
+    """Submissions, sweep and overseer on one store, without web and workers."""
 
     machine: Machine
     blobs: DiskBlobs
@@ -128,7 +128,7 @@ def test_a_full_queue_and_a_stop_store_no_bytes(service: Service) -> None:
     assert not service.blobs.has(sha256_of("too late"))
 
 
-def test_bytes_that_are_missing_although_a_job_names_them_are_stored_again(service: Service) -> None:
+def test_missing_bytes_of_a_known_job_are_stored_again(service: Service) -> None:
     service.done()
     service.blobs.delete(sha256_of("photo"))
     service.submissions.cache_for = timedelta(0)
@@ -137,7 +137,7 @@ def test_bytes_that_are_missing_although_a_job_names_them_are_stored_again(servi
 
 
 @pytest.mark.parametrize("end", ["cancel", "erase"])
-def test_what_waited_behind_a_job_that_goes_is_sent(service: Service, end: str) -> None:
+def test_the_follower_of_a_removed_job_is_sent(service: Service, end: str) -> None:
     leader, behind = service.submit(), service.submit()
     getattr(service.submissions, end)(leader.id)
     assert service.line.sent == [(leader.id, "gpu"), (behind.id, "gpu")]

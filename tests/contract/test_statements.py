@@ -1,4 +1,4 @@
-"""Every statement of the SQL adapter: compiled for each dialect, and answered from an index with any number of jobs."""
+"""Every statement of the SQL adapter: it compiles for each dialect, and uses an index."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`transitions.submit` on every store: the first of its cases that applies, and nothing else."""
+"""`transitions.submit` on every store: the first of its cases that applies decides."""
 
 from dataclasses import replace
 
@@ -91,7 +91,7 @@ def test_case_2_only_within_its_time_counted_from_when_it_was_computed(machine: 
     assert machine.decide(late, cache_for=NOTHING) is Decision.NEW  # also what the cache itself answered
 
 
-def test_case_2_failures_and_cancellations_answer_nobody(machine: Machine) -> None:
+def test_case_2_failed_and_cancelled_jobs_are_no_cache_hits(machine: Machine) -> None:
     failed, cancelled = new_job("same"), new_job("same")
     machine.submit(failed)
     machine.fail(machine.start(failed))
@@ -100,7 +100,7 @@ def test_case_2_failures_and_cancellations_answer_nobody(machine: Machine) -> No
     assert machine.decide(new_job("same")) is Decision.NEW
 
 
-def test_case_2_what_was_answered_by_likeness_answers_the_same_photo(machine: Machine) -> None:
+def test_case_2_a_similar_result_answers_the_same_photo(machine: Machine) -> None:
     job = new_job("same")
     machine.submit(job)
     machine.try_finish(machine.start(job), Outcome(result={}, cached="similar", cache_distance=3))
@@ -125,7 +125,7 @@ def test_case_4_the_same_work_in_flight_is_waited_for(machine: Machine) -> None:
     assert machine.decide(second) is Decision.SHARED
     assert machine.known(second) == replace(second, leader_id=leader.id)
     machine.start(leader)
-    assert machine.submit(third).leader_id == leader.id  # the leader itself, never one that waits
+    assert machine.submit(third).leader_id == leader.id  # the leader, never a follower
     assert machine.reader.waiting(10) == []
     assert machine.try_start(second.id) is None
     assert machine.reader.count(Status.QUEUED) == 2
@@ -142,7 +142,7 @@ def test_bytes_that_are_not_stored_are_asked_for_and_nothing_is_written(machine:
     assert machine.decide(new_job(picture="photo"), is_stored=_never) is Decision.NEW  # they are kept
 
 
-def test_bytes_that_are_on_their_way_out_are_waited_for(machine: Machine) -> None:
+def test_bytes_that_are_being_removed_are_waited_for(machine: Machine) -> None:
     job = new_job(picture="photo")
     machine.submit(job)
     assert machine.erase(job.id).marked == ["photo"]
@@ -164,7 +164,7 @@ def test_marked_bytes_are_kept_again(machine: Machine) -> None:
     assert machine.store.transact(lambda tx: tx.blob_state("photo")) is BlobState.KEPT
 
 
-def test_same_work_handed_in_by_many_at_once_has_one_leader(machine: Machine) -> None:
+def test_same_work_submitted_by_many_at_once_has_one_leader(machine: Machine) -> None:
     handed_in = [new_job("same") for _ in range(16)]
     stored = at_once([lambda job=job: machine.submit(job) for job in handed_in])  # type: ignore[misc]
     leaders = [job for job in stored if job.leader_id is None]

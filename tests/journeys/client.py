@@ -1,4 +1,4 @@
-"""What a client of the service does, in as few words as the stories need."""
+"""Functions of a client of the service, used by the journeys."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ def finished(server: Server, job_id: str) -> Json:
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> Json:
-    """Holds an answer to the one error shape."""
+    """Check that an answer is an error of the documented shape."""
     assert answer.status_code == status, (answer.status_code, answer.text)
     assert answer.headers["content-type"] == "application/problem+json"
     told: Json = answer.json()
@@ -67,7 +67,7 @@ def problem(answer: httpx.Response, status: int, slug: str) -> Json:
     assert told["title"]
     assert told["detail"]
     assert isinstance(told["retryable"], bool)
-    assert len(answer.content) < 10_000  # nothing a client sent is sent back at length
+    assert len(answer.content) < 10_000  # an error must not repeat long data of the client
     return told
 
 
@@ -88,7 +88,7 @@ def metric(server: Server, name: str, **labels: str) -> float:
 
 @contextlib.contextmanager
 def listening(server: Server, path: str = "/v1/events", **options: Any) -> Iterator[ClientConnection]:
-    """A WebSocket. With a bounded queue, this client would read no further to see the other side's close."""
+    """A WebSocket with an unlimited queue: with a full one, the client would not read the server's close."""
     options = {"open_timeout": PATIENCE_S, "proxy": None, "max_queue": None, **options}
     with connect(server.socket_url + path, **options) as connection:
         yield connection
@@ -109,7 +109,7 @@ def until(connection: ClientConnection, event_type: str, job_id: str | None = No
 
 
 def server_sent(lines: Iterator[str]) -> Iterator[Json]:
-    """Events of a `text/event-stream`, each held to its lines' form."""
+    """Events of a `text/event-stream`; checks the form of each."""
     fields: dict[str, str] = {}
     for line in lines:
         if line and not line.startswith(":"):
@@ -147,20 +147,20 @@ def _last_event_id(server: Server) -> int:
 
 
 def rows(server: Server, query: str, *values: str) -> list[tuple[Any, ...]]:
-    """What the database says, read behind the service's back."""
+    """Rows of the database, read directly and not through the service."""
     with contextlib.closing(sqlite3.connect(server.folder / "limner.db", timeout=30)) as database:
         return database.execute(query, values).fetchall()
 
 
 def blobs(server: Server) -> list[Path]:
-    """Every file in the folder of photos, parts of broken writes too."""
+    """Every file in the folder of photos, also incomplete ones."""
     return [path for path in (server.folder / "blobs").rglob("*") if path.is_file()]
 
 
 def raw(
     server: Server, data: bytes, *, timeout_s: float = PATIENCE_S, close: bool = False, ends: bytes | None = None
 ) -> bytes:
-    """Send bytes as they are and read to the end, or to what `ends` the answer; `close` ends our side first."""
+    """Send raw bytes and read to the end, or to the text `ends`; with `close`, end our side first."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=timeout_s) as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(data)

@@ -10,7 +10,7 @@ from tests.journeys.server import Server
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own on an empty database, started."""
+    """A started server with an empty database, for one test."""
     process = Server(tmp_path)
     process.start()
     yield process
@@ -23,7 +23,7 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers with further settings, all in the test's folder; at the end they stop and their logs are read."""
+    """Starts servers with other settings in the test's folder. At the end they are stopped and their logs checked."""
     started: list[Server] = []
 
     def start(**variables: str) -> Server:
@@ -40,7 +40,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for a whole file of tests that do not disturb one another."""
+    """One server for all tests of a file, which must not disturb each other."""
     process = Server(tmp_path_factory.mktemp("server"))
     process.start()
     yield process

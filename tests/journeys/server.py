@@ -1,4 +1,4 @@
-"""`limner serve` as a process of its own: started, killed and stopped as a person or a machine would."""
+"""`limner serve` in a separate process, which the tests start, stop and kill."""
 
 import json
 import os
@@ -61,11 +61,11 @@ class Server:
             return False
 
     def stop(self, timeout_s: float = 30) -> int | None:
-        """SIGTERM, and wait; the exit status."""
+        """Send SIGTERM and wait; returns the exit status."""
         return self._end(signal.SIGTERM, timeout_s)
 
     def kill(self) -> None:
-        """SIGKILL: nothing can be tidied up."""
+        """Send SIGKILL, so that the server cannot clean up."""
         self._end(signal.SIGKILL, 10)
 
     def restart(self) -> None:
@@ -100,7 +100,7 @@ class Server:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
     def check_log(self) -> None:
-        """Nothing unexpected happened: no error line, no traceback."""
+        """Check that the log has no error and no traceback."""
         text = self.log.read_text()
         assert "Traceback" not in text, text[-5000:]
         assert '"level": "ERROR"' not in text, text[-5000:]

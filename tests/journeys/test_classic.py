@@ -1,4 +1,4 @@
-"""The paths of earlier face services, each exactly as `API.md` gives it. (Contours: `test_contours.py`.)"""
+"""The paths of earlier face services, as `docs/classic.md` describes them. (Contours: `test_contours.py`.)"""
 
 import json
 import re
@@ -25,7 +25,7 @@ def faceless() -> bytes:
 
 @pytest.fixture
 def slow_server(start_server: StartServer, astronaut: npt.NDArray[np.uint8]) -> Iterator[Server]:
-    """A server whose only worker has something to do first."""
+    """A server whose only worker is busy."""
     server = start_server(LIMNER_WORKERS="1")
     heavy = as_jpeg(np.tile(astronaut, (7, 7, 1)), 80)
     for number in range(2):
@@ -118,18 +118,18 @@ def test_a_cancelled_job_is_an_error(slow_server: Server, astronaut_jpeg: bytes)
     problem(get(slow_server, sent["processed_url"]), 422, "invalid-request")
 
 
-def test_a_photo_that_was_only_looked_at_has_no_picture(shared_server: Server, astronaut_jpeg: bytes) -> None:
+def test_an_unmarked_photo_has_no_picture(shared_server: Server, astronaut_jpeg: bytes) -> None:
     with listening(shared_server, "/faces") as faces:
         job = submit(shared_server, another(astronaut_jpeg, 1), wait=True, mark="none")
         told = get(shared_server, f"/jobs/{job['id']}").json()
         assert (told["is_face_detected"], len(told["coordinates"]), told["processed_url"]) == (True, 1, None)
         problem(get(shared_server, f"/jobs/{job['id']}/processed-image"), 404, "no-face-found")
         marked = submit(shared_server, another(astronaut_jpeg, 1), wait=True)
-        assert json.loads(faces.recv(timeout=60))["job_id"] == marked["id"]  # no URL of a picture that is not there
+        assert json.loads(faces.recv(timeout=60))["job_id"] == marked["id"]  # no URL of a picture that does not exist
 
 
 @pytest.mark.parametrize("path", ["/image", "/api/v1/images"])
-def test_what_is_wrong_is_told(shared_server: Server, path: str) -> None:
+def test_errors_of_uploads(shared_server: Server, path: str) -> None:
     problem(httpx.post(shared_server.url + path, files={"photo": b"x"}), 422, "invalid-request")
     problem(httpx.post(shared_server.url + path, files={"file": (None, "text")}), 422, "invalid-request")
     problem(httpx.post(shared_server.url + path, files={"file": b"not a picture"}), 415, "unsupported-media")
@@ -181,7 +181,7 @@ def test_the_story_of_an_api_image(server: Server, astronaut_jpeg: bytes) -> Non
 
 
 @pytest.mark.parametrize("path", ["/faces", "/ws"])
-def test_sockets_tell_of_every_face_that_was_found_and_of_nothing_else(
+def test_sockets_send_events_of_marked_photos_only(
     shared_server: Server, astronaut_jpeg: bytes, faceless: bytes, path: str
 ) -> None:
     with listening(shared_server, path) as faces:

@@ -1,4 +1,4 @@
-"""Contours over a real server: the modern call, the classic submit and status, both caches."""
+"""Contours on a real server: `/v1/contours`, the classic paths, and both caches."""
 
 import base64
 import io
@@ -151,7 +151,7 @@ def test_own_regions(shared_server: Server, astronaut_jpeg: bytes) -> None:
         ({"typo": 1}, "typo"),
     ],
 )
-def test_bad_input_is_told_at_once(
+def test_bad_input_is_refused_at_once(
     shared_server: Server, astronaut_jpeg: bytes, change: dict[str, Any], says: str
 ) -> None:
     status, problem = post(shared_server, "/v1/contours", {"image": text(astronaut_jpeg), **change})
@@ -168,7 +168,7 @@ def test_a_photo_as_map_fails_the_job(shared_server: Server, astronaut_jpeg: byt
     assert "label picture" in failed["error"]["detail"]
 
 
-def test_a_map_of_another_shape_is_told_at_once(shared_server: Server, astronaut_jpeg: bytes) -> None:
+def test_a_map_of_another_aspect_ratio_is_refused_at_once(shared_server: Server, astronaut_jpeg: bytes) -> None:
     body = {"image": text(astronaut_jpeg)}
     file = io.BytesIO()
     Image.new("L", (200, 100), 1).save(file, "PNG")
@@ -236,7 +236,7 @@ def test_the_simulated_delay_is_skipped_in_loadtest_mode(tmp_path: Path, astrona
         server.stop()
 
 
-def test_a_look_alike_answers_only_when_asked_for(
+def test_a_similar_photo_answers_only_if_requested(
     shared_server: Server, astronaut: np.ndarray[Any, np.dtype[np.uint8]], job: dict[str, Any]
 ) -> None:
     again = text(as_jpeg(astronaut, quality=61))

@@ -1,4 +1,4 @@
-"""What survives kills, stops and restarts; and what must not be: two servers on one database, left-over files."""
+"""Kills, stops and restarts lose no job; two servers on one database are refused; unused files are removed."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ KILLS = 3
 
 @pytest.fixture(scope="module")
 def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
-    """A photo that is quickly done."""
+    """A photo that is processed quickly."""
     return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
 
 
@@ -57,7 +57,7 @@ def test_two_hundred_queued_photos_survive_kills_and_finish_once_each(
     for kill in range(KILLS):
         server.kill()
         log = rows(server, "SELECT id, type, job_id FROM events ORDER BY id")
-        assert log[: len(last_seen)] == last_seen  # what was told before is told again, under the same ids
+        assert log[: len(last_seen)] == last_seen  # earlier events are sent again with the same ids
         last_seen = log
         assert unfinished(server) > 0, "nothing was left to survive for"
         server.start()
@@ -120,7 +120,7 @@ def test_a_stop_ends_what_runs_and_hands_back_what_waits(
         assert server.process is not None
         server.process.send_signal(number)
         if number is signal.SIGTERM:
-            server.process.send_signal(number)  # an impatient supervisor changes nothing
+            server.process.send_signal(number)  # a second signal changes nothing
         assert server.process.wait(60) == 0
         server.process = None
     statuses = [row[0] for row in rows(server, "SELECT status FROM jobs ORDER BY id")]
@@ -188,7 +188,7 @@ def test_while_stopping_new_work_is_refused_and_waiting_answers_are_given(
     assert b"application/problem+json" in answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "urn:limner:problem:unavailable"
     waiter.join()
-    assert waiting[0].status_code in (200, 202)  # as the job stood, not when it would have ended
+    assert waiting[0].status_code in (200, 202)  # the unfinished job, without waiting for its end
     assert server.process.wait(60) == 0
     server.process = None
 
@@ -207,14 +207,14 @@ def test_a_restart_goes_on_where_it_was(server: Server, astronaut_jpeg: bytes) -
 
 def test_a_second_server_on_the_same_database_is_refused_with_the_reason(server: Server, tmp_path: Path) -> None:
     second = Server(tmp_path)
-    with pytest.raises(AssertionError, match=r"another process serves limner\.db already"):
+    with pytest.raises(AssertionError, match=r"another process is serving limner\.db already"):
         second.start()
     assert second.process is not None
     assert second.process.wait(10) != 0
     assert "Traceback" not in second.log.read_text()
     assert get(server, "/readyz").status_code == 200
     server.kill()
-    second.start()  # the lock went with its holder
+    second.start()  # the lock was released when its process ended
     second.stop()
 
 
@@ -263,7 +263,7 @@ def test_without_a_database_a_client_that_remembers_an_older_one_still_hears(
         ({"SIMULATED_DELAY_S": "-1"}, "SIMULATED_DELAY_S"),
     ],
 )
-def test_settings_that_cannot_work_are_told_by_name(
+def test_invalid_settings_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -278,7 +278,7 @@ def test_settings_that_cannot_work_are_told_by_name(
     ("variables", "reason"),
     [({"LIMNER_LEASE_S": "soon"}, "LIMNER_LEASE_S"), ({"LIMNER_MODELS_DIR": "/nowhere"}, "limner models fetch")],
 )
-def test_a_start_that_cannot_be_says_why_and_fails(tmp_path: Path, variables: dict[str, str], reason: str) -> None:
+def test_an_impossible_start_fails_with_the_reason(tmp_path: Path, variables: dict[str, str], reason: str) -> None:
     server = Server(tmp_path, **variables)
     with pytest.raises(AssertionError, match="did not start"):
         server.start()
@@ -289,16 +289,16 @@ def test_a_start_that_cannot_be_says_why_and_fails(tmp_path: Path, variables: di
     assert "Traceback" not in log
 
 
-def test_a_port_in_use_is_told(server: Server, tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(server: Server, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     second = Server(tmp_path / "second")
     second.port = server.port
-    second.url = "http://127.0.0.1:9"  # nothing to be ready
+    second.url = "http://127.0.0.1:9"  # no need to wait until it is ready
     with pytest.raises(AssertionError, match=r"cannot listen on 127\.0\.0\.1"):
         second.start()
 
 
-def test_photos_that_no_job_names_are_tidied_up_after_a_crash(server: Server, astronaut_jpeg: bytes) -> None:
+def test_photos_without_a_job_are_removed_after_a_crash(server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(server, astronaut_jpeg, wait=True)
     named = set(blobs(server))
     server.kill()
@@ -316,7 +316,7 @@ def test_photos_that_no_job_names_are_tidied_up_after_a_crash(server: Server, as
     assert get(server, job["artifacts"][0]["url"]).status_code == 200
 
 
-def test_what_is_past_its_time_is_erased(start_server: StartServer, astronaut_jpeg: bytes) -> None:
+def test_jobs_past_their_retention_are_erased(start_server: StartServer, astronaut_jpeg: bytes) -> None:
     server = start_server(LIMNER_KEEP_DAYS="0.00001")
     job = submit(server, astronaut_jpeg, wait=True)
     time.sleep(0.00001 * 86_400)
@@ -328,9 +328,7 @@ def test_what_is_past_its_time_is_erased(start_server: StartServer, astronaut_jp
     assert blobs(server) == []
 
 
-def test_a_job_that_crashes_its_process_again_and_again_is_given_up(
-    start_server: StartServer, heavy_jpeg: bytes
-) -> None:
+def test_a_job_that_crashes_repeatedly_fails(start_server: StartServer, heavy_jpeg: bytes) -> None:
     server = start_server(LIMNER_WORKERS="1", LIMNER_MAX_ATTEMPTS="2")
     for attempt in (1, 2):
         with listening(server, "/v1/events?after=0") as socket_:

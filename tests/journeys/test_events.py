@@ -1,4 +1,4 @@
-"""Events to everyone: over WebSocket and server-sent events, live and replayed, to the quick and to the slow."""
+"""Events over WebSocket and server-sent events: live and replayed, to fast and slow clients."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ def closed_with(connection: ClientConnection, seen: list[int] | None = None) -> 
         return closed.rcvd.code if closed.rcvd else None
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- events ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_socket_tells_what_happens_from_now_on(
@@ -79,14 +79,14 @@ def test_a_socket_tells_what_happens_from_now_on(
     assert "result" not in told
 
 
-def test_a_cached_answer_is_told_too(shared_server: Server, past: list[Json], astronaut_jpeg: bytes) -> None:
+def test_a_cached_answer_has_events_too(shared_server: Server, past: list[Json], astronaut_jpeg: bytes) -> None:
     with listening(shared_server) as listener:
         job = submit(shared_server, another(astronaut_jpeg, 1000))
         event = received(listener)
     assert (event["type"], event["job"]["id"], event["job"]["cached"]) == ("job.succeeded", job["id"], "exact")
 
 
-def test_cancel_and_failure_are_told(shared_server: Server, astronaut_jpeg: bytes) -> None:
+def test_cancel_and_failure_have_events(shared_server: Server, astronaut_jpeg: bytes) -> None:
     broken = astronaut_jpeg[: len(astronaut_jpeg) // 2]
     with listening(shared_server) as listener:
         job = submit(shared_server, broken)
@@ -124,7 +124,7 @@ def test_filters(shared_server: Server, past: list[Json], astronaut_jpeg: bytes)
         until(contours, "job.succeeded")
 
 
-def test_server_sent_events_resume_behind_the_last_id(
+def test_server_sent_events_resume_after_the_last_id(
     shared_server: Server, past: list[Json], astronaut_jpeg: bytes
 ) -> None:
     everything = all_events(shared_server)
@@ -138,7 +138,7 @@ def test_server_sent_events_resume_behind_the_last_id(
         assert next(events)["job"]["id"] == job["id"]
 
 
-def test_a_reader_with_a_page_of_past_gets_all_of_it(server: Server, astronaut_jpeg: bytes) -> None:
+def test_a_client_gets_several_pages_of_past_events(server: Server, astronaut_jpeg: bytes) -> None:
     submit(server, astronaut_jpeg, wait=True)
     with client(server) as session:
         for _ in range(240):  # cached answers: more than one page of rows
@@ -148,17 +148,17 @@ def test_a_reader_with_a_page_of_past_gets_all_of_it(server: Server, astronaut_j
     assert ids == sorted(set(ids)) == [row[0] for row in rows(server, "SELECT id FROM events ORDER BY id")]
 
 
-def test_an_erased_jobs_past_is_told_blank(shared_server: Server, astronaut_jpeg: bytes) -> None:
+def test_events_of_an_erased_job_have_no_content(shared_server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(shared_server, another(astronaut_jpeg, 5), wait=True)
     httpx.delete(job["url"])
     with listening(shared_server, f"/v1/events?after=0&job={job['id']}") as listener:
         assert [received(listener)["job"] for _ in range(3)] == [{"id": job["id"], "operation": "detect"}] * 3
 
 
-# --- what clients send, and how they come ----------------------------------------------------------------------------
+# --- messages and connections of clients -----------------------------------------------------------------------------
 
 
-def test_what_a_client_says_is_ignored_up_to_a_kilobyte(
+def test_messages_of_clients_are_ignored_up_to_a_kilobyte(
     shared_server: Server, past: list[Json], astronaut_jpeg: bytes
 ) -> None:
     with listening(shared_server) as listener:
@@ -172,7 +172,7 @@ def test_what_a_client_says_is_ignored_up_to_a_kilobyte(
 
 
 @pytest.mark.parametrize("query", ["after=-1", "after=abc", f"after={'9' * 30}"])
-def test_a_socket_that_asks_for_nonsense_is_refused(shared_server: Server, query: str) -> None:
+def test_a_socket_with_an_invalid_query_is_refused(shared_server: Server, query: str) -> None:
     with pytest.raises(InvalidStatus), listening(shared_server, f"/v1/events?{query}"):
         pass
 
@@ -228,7 +228,7 @@ def test_open_streams_are_counted_and_bounded(start_server: StartServer) -> None
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert metric(server, "limner_sockets") == 3
-    while metric(server, "limner_sockets"):  # places are given back when clients leave
+    while metric(server, "limner_sockets"):  # the count of open streams falls when clients disconnect
         threading.Event().wait(0.05)
     for _ in range(5):
         with sse(server):
@@ -239,7 +239,7 @@ def test_open_streams_are_counted_and_bounded(start_server: StartServer) -> None
         pass
 
 
-# --- everyone --------------------------------------------------------------------------------------------------------
+# --- many clients ----------------------------------------------------------------------------------------------------
 
 
 def test_a_hundred_sockets_all_get_the_url_that_serves_the_picture(server: Server, astronaut_jpeg: bytes) -> None:
@@ -255,7 +255,7 @@ def test_a_hundred_sockets_all_get_the_url_that_serves_the_picture(server: Serve
         assert picture.content == get(server, f"/v1/jobs/{job['id']}/artifacts/marked.jpg").content
 
 
-def test_readers_that_come_and_go_lose_nothing(server: Server, astronaut_jpeg: bytes) -> None:
+def test_clients_that_reconnect_often_lose_nothing(server: Server, astronaut_jpeg: bytes) -> None:
     """Each goes on from the last id it saw, again and again, while events are made as fast as they can be."""
     last: list[int] = []
 
@@ -288,7 +288,7 @@ def test_readers_that_come_and_go_lose_nothing(server: Server, astronaut_jpeg: b
 
 
 @pytest.mark.slow
-def test_a_slow_reader_is_let_go_and_resumes_without_loss(start_server: StartServer, astronaut_jpeg: bytes) -> None:
+def test_a_slow_client_is_closed_and_resumes_without_loss(start_server: StartServer, astronaut_jpeg: bytes) -> None:
     server = start_server(LIMNER_EVENT_BUFFER="20")
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
@@ -300,7 +300,7 @@ def test_a_slow_reader_is_let_go_and_resumes_without_loss(start_server: StartSer
         with client(server) as session:
             for _ in range(jobs):
                 assert session.post("/v1/detect", files={"image": astronaut_jpeg}).is_success
-                received(quick)  # whom the slow one does not hold up
+                received(quick)  # the slow client does not delay it
         seen = [1]
         assert closed_with(slow, seen) == 1013
     with listening(server, f"/v1/events?after={seen[-1]}") as again:
@@ -320,7 +320,7 @@ def test_a_stop_closes_sockets_with_1012_and_ends_streams(server: Server, path: 
 
 
 @pytest.mark.slow
-def test_a_reader_that_never_reads_is_let_go(start_server: StartServer, astronaut_jpeg: bytes) -> None:
+def test_a_client_that_never_reads_is_closed(start_server: StartServer, astronaut_jpeg: bytes) -> None:
     server = start_server(LIMNER_EVENT_BUFFER="20")
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)

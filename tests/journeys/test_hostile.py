@@ -1,4 +1,4 @@
-"""What nobody should send, and what is answered: always a problem, never a 500, nothing left behind."""
+"""Invalid and hostile requests: the answer is always a problem, never a 500, and no file is left."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ MAX_BYTES = 1_000_000
 
 @pytest.fixture(scope="module")
 def strict_server(tmp_path_factory: pytest.TempPathFactory, astronaut_jpeg: bytes) -> Iterator[Server]:
-    """A server with small limits; after every test of this file it is as well as before."""
+    """A server with small limits, which must still work after every test of this file."""
     process = Server(
         tmp_path_factory.mktemp("strict"),
         LIMNER_MAX_UPLOAD_BYTES=str(MAX_BYTES),
@@ -44,7 +44,7 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory, astronaut_jpeg: byte
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(strict_server: Server) -> Iterator[None]:
-    """No test here may leave a file behind; what a worker has in hand when its job is erased goes a moment later."""
+    """No test may leave a file. (Files of a job that is erased while it runs are removed a moment later.)"""
     yield
     deadline = time.monotonic() + 30
     while (left := blobs(strict_server)) and time.monotonic() < deadline:
@@ -66,11 +66,11 @@ def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-# --- pictures that are none, or lie ----------------------------------------------------------------------------------
+# --- files that are no pictures, or have false headers ---------------------------------------------------------------
 
 
 def _png(width: int, height: int, pixels: bytes = b"") -> bytes:
-    """A PNG that claims a size, whatever it holds."""
+    """A PNG whose header has this size, regardless of its content."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -171,7 +171,7 @@ def test_a_body_that_is_far_too_long_is_refused_before_it_is_read(strict_server:
         assert answer.startswith(b"HTTP/1.1 413"), answer[:200]
 
 
-def test_who_asks_first_is_told_first(strict_server: Server) -> None:
+def test_a_client_that_expects_100_continue_is_refused_before_it_sends(strict_server: Server) -> None:
     head = (
         "POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n"
         "Expect: 100-continue\r\n\r\n"
@@ -205,7 +205,7 @@ def test_a_hundred_megabytes_of_json(strict_server: Server) -> None:
     problem(answer, 413, "too-large")
 
 
-def test_an_upload_that_trickles_is_given_up(strict_server: Server) -> None:
+def test_a_slow_upload_is_ended(strict_server: Server) -> None:
     with socket.create_connection(("127.0.0.1", strict_server.port), timeout=30) as slow:
         slow.sendall(
             b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -252,7 +252,7 @@ def test_uploads_share_a_bounded_memory(start_server: StartServer, astronaut_jpe
         holder.sendall(head + bytes(990_000))
         refused = detect(server, astronaut_jpeg)
         deadline = time.monotonic() + 30
-        while refused.status_code == 202 and time.monotonic() < deadline:  # until what was sent has arrived
+        while refused.status_code == 202 and time.monotonic() < deadline:  # until the data has arrived
             refused = detect(server, astronaut_jpeg)
         assert problem(refused, 429, "queue-full")["retryable"] is True
         assert refused.headers["retry-after"]
@@ -329,7 +329,7 @@ def test_files_where_none_belong(strict_server: Server, astronaut_jpeg: bytes) -
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "C:\\windows\\x.jpg", "a\0b.jpg", "x" * 3000, "😀.jpg", "; rm -rf /", '"><script>']
 )
-def test_file_names_are_of_no_matter(strict_server: Server, astronaut_jpeg: bytes, name: str) -> None:
+def test_file_names_do_not_matter(strict_server: Server, astronaut_jpeg: bytes, name: str) -> None:
     files = {"image": (name, another(astronaut_jpeg, 2), "image/jpeg")}
     answer = httpx.post(f"{strict_server.url}/v1/detect", files=files)
     assert answer.status_code == 202, answer.text
@@ -416,7 +416,7 @@ def test_other_kinds_of_bodies_are_refused(strict_server: Server, astronaut_jpeg
     "job_id",
     ["x", "..%2f..%2fetc%2fpasswd", "%00", "a%00b", "%0aforged", "x" * 10_000, "%ff%fe", "%F0%9F%98%80", "'--"],
 )
-def test_job_ids_that_never_were(strict_server: Server, job_id: str) -> None:
+def test_unknown_job_ids(strict_server: Server, job_id: str) -> None:
     with client(strict_server) as session:
         for method, path in (
             ("GET", "/v1/jobs/{}"),
@@ -501,13 +501,13 @@ def test_headers_that_make_no_sense_do_no_harm(
     ],
     ids=lambda data: repr(data[:30]),
 )
-def test_what_is_hardly_http(strict_server: Server, data: bytes) -> None:
+def test_invalid_http(strict_server: Server, data: bytes) -> None:
     answer = raw(strict_server, data, timeout_s=5, close=True)
     assert not answer.startswith(b"HTTP/1.1 5"), answer[:200]
     assert get(strict_server, "/healthz").status_code == 200
 
 
-def test_lengths_that_lie(strict_server: Server, astronaut_jpeg: bytes) -> None:
+def test_wrong_content_lengths(strict_server: Server, astronaut_jpeg: bytes) -> None:
     head = b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     body = json.dumps({"image": text(astronaut_jpeg)}).encode()
     shorter = raw(strict_server, head % (len(body) // 2) + body, timeout_s=5, close=True)
@@ -532,7 +532,7 @@ def test_what_a_person_sends_is_not_in_the_log(server: Server, astronaut_jpeg: b
     assert "left_eye" not in log
 
 
-def test_memory_is_given_back(start_server: StartServer, astronaut_jpeg: bytes) -> None:
+def test_memory_is_released(start_server: StartServer, astronaut_jpeg: bytes) -> None:
     server = start_server()
     for _ in range(3):
         submit(server, astronaut_jpeg, wait=True, mark="none")

@@ -1,4 +1,4 @@
-"""`image_url`: fetched from the open internet only, within bounds, whatever the other side tries."""
+"""`image_url`: fetched only from public addresses and within limits, whatever the other server does."""
 
 import contextlib
 import threading
@@ -17,7 +17,7 @@ MAX_BYTES = 500_000
 
 
 class Elsewhere(ThreadingHTTPServer):
-    """Another web server, on 127.0.0.1; `paths` remembers what was asked of it."""
+    """Another web server on 127.0.0.1; `paths` records the requested paths."""
 
     daemon_threads = True
 
@@ -29,7 +29,7 @@ class Elsewhere(ThreadingHTTPServer):
         self.ending = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that leave are part of the story."""
+        """Ignored: clients that disconnect are expected."""
 
 
 class _Pages(BaseHTTPRequestHandler):
@@ -126,7 +126,7 @@ def elsewhere(astronaut_jpeg: bytes) -> Iterator[Elsewhere]:
 
 @pytest.fixture(scope="module")
 def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that may fetch from 127.0.0.1 alone, and its name is the only one that may."""
+    """A server with 127.0.0.1 as its only allowed private host."""
     process = Server(
         tmp_path_factory.mktemp("fetching"),
         LIMNER_FETCH_PRIVATE_HOSTS="127.0.0.1",
@@ -151,7 +151,7 @@ def test_a_picture_is_fetched(fetching: Server, elsewhere: Elsewhere) -> None:
         f"{fetching.url}/v1/detect", data={"image_url": f"{elsewhere.url}/once"}, files={"x": (None, "")}, timeout=60
     )
     assert form.status_code == 200, form.text
-    assert form.json()["cached"] == "exact"  # by its bytes, whatever led to them
+    assert form.json()["cached"] == "exact"  # the cache key depends on the bytes, not on the URL
     assert elsewhere.paths[-2:] == ["/once", "/photo"]
     assert elsewhere.paths[0] == "/photo?x=1"
 
@@ -237,7 +237,7 @@ def test_what_the_other_side_tries(fetching: Server, elsewhere: Elsewhere, path:
         "http://127.0.0.1/" + "x" * 3000,
     ],
 )
-def test_what_is_not_the_open_internet_is_not_fetched(fetching: Server, url: str) -> None:
+def test_private_addresses_are_not_fetched(fetching: Server, url: str) -> None:
     answer = fetch(fetching, url)
     assert answer.status_code == 422
     told = answer.json()

@@ -1,4 +1,4 @@
-"""The main story over HTTP: a photo in, a job out, its marked picture, its end."""
+"""Jobs over HTTP: submitting, waiting, caching, listing, cancelling, erasing, and reading artifacts."""
 
 import base64
 import hashlib
@@ -56,7 +56,7 @@ def single_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def busy_server(single_worker: Server, heavy_jpeg: bytes) -> Iterator[Server]:
-    """A server whose only worker has a second or two of work before it, and which knows of nothing else."""
+    """A server whose only worker is busy for a second or two, without other jobs."""
     for number in range(2):
         submit(single_worker, another(heavy_jpeg, number), mark="blur", format="png")
     yield single_worker
@@ -65,14 +65,14 @@ def busy_server(single_worker: Server, heavy_jpeg: bytes) -> Iterator[Server]:
 
 
 def running(server: Server) -> str:
-    """The id of the job that runs."""
+    """The id of the running job."""
     while True:
         if jobs := get(server, "/v1/jobs?status=running").json()["jobs"]:
             job_id: str = jobs[0]["id"]
             return job_id
 
 
-# --- in --------------------------------------------------------------------------------------------------------------
+# --- submit ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_photo_becomes_a_job_and_the_job_a_marked_picture(server: Server, astronaut_jpeg: bytes) -> None:
@@ -141,7 +141,7 @@ def test_no_face_is_a_success_without_a_picture(shared_server: Server) -> None:
     assert (done["status"], done["result"]["faces"], done["artifacts"]) == ("succeeded", [], [])
 
 
-# --- Prefer, Idempotency-Key, cache, twins ---------------------------------------------------------------------------
+# --- Prefer, Idempotency-Key, cache, followers -----------------------------------------------------------------------
 
 
 def test_prefer_wait_holds_the_answer(shared_server: Server, astronaut_jpeg: bytes) -> None:
@@ -155,7 +155,7 @@ def test_prefer_wait_holds_the_answer(shared_server: Server, astronaut_jpeg: byt
         assert answer.json()["status"] == "succeeded"
 
 
-def test_prefer_wait_ends_in_time_with_what_there_is(busy_server: Server, heavy_jpeg: bytes) -> None:
+def test_prefer_wait_ends_in_time_with_the_unfinished_job(busy_server: Server, heavy_jpeg: bytes) -> None:
     answer = httpx.post(
         f"{busy_server.url}/v1/detect", files={"image": another(heavy_jpeg, 2)}, headers={"Prefer": "wait=1"}
     )
@@ -183,7 +183,7 @@ def test_an_idempotency_key_makes_a_repeat_the_same_job(shared_server: Server, a
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-def test_an_idempotency_key_that_cannot_be_is_refused(shared_server: Server, astronaut_jpeg: bytes, key: str) -> None:
+def test_an_invalid_idempotency_key_is_refused(shared_server: Server, astronaut_jpeg: bytes, key: str) -> None:
     answer = httpx.post(
         f"{shared_server.url}/v1/detect", files={"image": astronaut_jpeg}, headers={"Idempotency-Key": key}
     )
@@ -206,7 +206,7 @@ def test_the_same_again_is_answered_from_the_cache(shared_server: Server, astron
         assert other.json()["cached"] is None
 
 
-def test_twins_in_flight_are_computed_once(busy_server: Server, astronaut_jpeg: bytes) -> None:
+def test_identical_jobs_at_the_same_time_are_computed_once(busy_server: Server, astronaut_jpeg: bytes) -> None:
     shared_before = metric(busy_server, "limner_jobs_submitted_total", how="shared")
     with ThreadPoolExecutor(4) as pool:
         twins = list(pool.map(lambda _: submit(busy_server, astronaut_jpeg), range(4)))
@@ -220,7 +220,7 @@ def test_twins_in_flight_are_computed_once(busy_server: Server, astronaut_jpeg: 
     assert len([event for event in started if event["job"]["id"] in ids]) == 1
 
 
-def test_a_full_queue_is_told_and_loses_nothing(busy_server: Server, astronaut_jpeg: bytes) -> None:
+def test_a_full_queue_is_an_error_and_loses_nothing(busy_server: Server, astronaut_jpeg: bytes) -> None:
     accepted, refused = [], None
     for number in range(20):
         answer = httpx.post(f"{busy_server.url}/v1/detect", files={"image": another(astronaut_jpeg, number)})
@@ -294,7 +294,7 @@ def test_a_running_job_stops_at_its_next_step(busy_server: Server) -> None:
     assert any(line["message"] == "job overtaken" and line["job"] == job_id for line in busy_server.log_lines())
 
 
-def test_cancelling_a_leader_lets_its_twin_run(busy_server: Server, astronaut_jpeg: bytes) -> None:
+def test_cancelling_a_leader_lets_its_follower_run(busy_server: Server, astronaut_jpeg: bytes) -> None:
     leader, twin = (submit(busy_server, astronaut_jpeg) for _ in range(2))
     httpx.post(f"{leader['url']}/cancel")
     assert finished(busy_server, twin["id"])["status"] == "succeeded"
@@ -320,7 +320,7 @@ def test_erasing_leaves_nothing_of_a_job(server: Server, astronaut_jpeg: bytes) 
     for event in all_events(server):
         assert event["job"] == {"id": job["id"], "operation": "detect"}
     assert rows(server, "SELECT count(*) FROM files") == [(0,)]
-    assert submit(server, astronaut_jpeg, wait=True)["cached"] is None  # its cache entry is gone too
+    assert submit(server, astronaut_jpeg, wait=True)["cached"] is None  # its cache entry was removed too
 
 
 def test_erasing_one_of_two_with_the_same_photo_keeps_the_others_picture(server: Server, astronaut_jpeg: bytes) -> None:
@@ -381,7 +381,7 @@ def test_an_artifact_never_changes(artifact: httpx.Response) -> None:
     assert artifact.headers["x-content-type-options"] == "nosniff"
 
 
-def test_head_tells_the_same_without_the_bytes(artifact: httpx.Response) -> None:
+def test_head_has_the_same_headers_without_the_bytes(artifact: httpx.Response) -> None:
     head = httpx.head(artifact.url)
     assert (head.status_code, head.content) == (200, b"")
     for name in ("etag", "content-length", "content-type", "cache-control"):

@@ -1,4 +1,4 @@
-"""OpenAPI as a machine reads it: valid, complete, and true of what the service answers to whatever fits it."""
+"""The OpenAPI document is valid and complete, and the service answers as it says."""
 
 import json
 from typing import Any
@@ -114,7 +114,7 @@ def test_answers_are_of_their_shapes(shared_server: Server, described: Json, ast
     jobs = [
         submit(shared_server, another(astronaut_jpeg, 1), wait=True, path=f"/v1/{name}", **fields)
         for name in CATALOGUE
-        for fields in ({}, {})  # once worked out, once from the cache
+        for fields in ({}, {})  # once computed, once from the cache
     ]
     jobs.append(submit(shared_server, astronaut_jpeg[: len(astronaut_jpeg) // 2], wait=True))
 

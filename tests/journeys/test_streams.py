@@ -1,4 +1,4 @@
-"""`web/event_streams.py` on a log in memory: what needs moments that no client can bring about for sure."""
+"""`web/event_streams.py` with a log in memory, for timings that a client cannot produce reliably."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ async def ids(listener: AsyncIterator[list[EncodedEvent]], last: int) -> list[in
     return seen
 
 
-def test_who_falls_behind_the_ring_is_let_go_and_resumes_without_loss(log: Log) -> None:
+def test_a_slow_listener_is_closed_and_resumes_without_loss(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
         told = streams(log, bus)
@@ -76,7 +76,7 @@ def test_who_falls_behind_the_ring_is_let_go_and_resumes_without_loss(log: Log) 
         for number in range(3 * BUFFER):
             log.add()
             bus.wake()
-            assert await ids(quick, number + 2) == [number + 2]  # whom the slow one does not hold up
+            assert await ids(quick, number + 2) == [number + 2]  # the slow listener does not delay it
         with pytest.raises(TooSlowError):
             await anext(slow)
         seen += await ids(told.listen(after=seen[-1]), 3 * BUFFER + 1)
@@ -86,19 +86,19 @@ def test_who_falls_behind_the_ring_is_let_go_and_resumes_without_loss(log: Log) 
     asyncio.run(story())
 
 
-def test_a_lost_wake_up_only_costs_time(log: Log) -> None:
+def test_a_lost_wake_up_only_delays_events(log: Log) -> None:
     async def story() -> None:
         told = streams(log, LocalBus())
         await told.start()
         listener = told.listen(after=None)
-        log.add()  # and nobody wakes
+        log.add()  # and there is no wake-up
         assert await ids(listener, 1) == [1]
         await told.stop()
 
     asyncio.run(story())
 
 
-def test_replay_and_what_happens_meanwhile_are_one_row_without_gap_or_double(log: Log) -> None:
+def test_replayed_and_new_events_come_once_and_in_order(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
         told = streams(log, bus)
@@ -126,7 +126,7 @@ def test_replay_and_what_happens_meanwhile_are_one_row_without_gap_or_double(log
     asyncio.run(story())
 
 
-def test_an_id_from_the_future_means_from_now_on(log: Log) -> None:
+def test_an_id_above_the_last_means_new_events_only(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
         log.add()
@@ -143,7 +143,7 @@ def test_an_id_from_the_future_means_from_now_on(log: Log) -> None:
     asyncio.run(story())
 
 
-def test_all_who_expect_a_job_are_told_of_its_end(log: Log) -> None:
+def test_all_waiters_of_a_job_learn_its_end(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
         told = streams(log, bus)
@@ -151,7 +151,7 @@ def test_all_who_expect_a_job_are_told_of_its_end(log: Log) -> None:
         job = log.add()
         with told.expecting(job) as one, told.expecting(job) as two, told.expecting("another") as other:
             with told.expecting(job):
-                pass  # who leaves takes nothing from those who stay
+                pass  # a listener that ends does not affect the others
             log.add(job, EventType.SUCCEEDED)
             bus.wake()
             async with asyncio.timeout(SOON_S):
@@ -159,7 +159,7 @@ def test_all_who_expect_a_job_are_told_of_its_end(log: Log) -> None:
             assert not other.done()
             told.close()
             async with asyncio.timeout(SOON_S):
-                await other  # the service stops: nobody is kept waiting
+                await other  # when the service stops, nobody has to wait
         with told.expecting("late") as late:
             assert late.done()
         await told.stop()
@@ -167,7 +167,7 @@ def test_all_who_expect_a_job_are_told_of_its_end(log: Log) -> None:
     asyncio.run(story())
 
 
-def test_a_stop_comes_through_whatever_comes_with_it(log: Log) -> None:
+def test_a_stop_is_not_lost_if_a_wake_up_comes_with_it(log: Log) -> None:
     async def story() -> None:
         for steps in range(12):  # that the loop takes between a wake-up and the stop
             bus = LocalBus()
@@ -196,7 +196,7 @@ def test_listeners_end_when_the_service_stops(log: Log) -> None:
     asyncio.run(story())
 
 
-def test_a_quiet_listener_is_told_that_all_is_well(log: Log) -> None:
+def test_a_listener_without_events_gets_empty_batches(log: Log) -> None:
     async def story() -> None:
         told = streams(log, LocalBus())
         await told.start()
@@ -233,7 +233,7 @@ def test_what_can_be_pushed_is_not_yielded_and_the_order_holds(log: Log) -> None
             log.add()
             bus.wake()
             assert await ids(witness, number) == [number]
-            await asyncio.sleep(0.01)  # for the walker's turn
+            await asyncio.sleep(0.01)  # let the listener's task run
         assert seen == [1, 2, 3, 4, 5, 6]
         assert pushed == [1, 2, 4, 5]
         await told.stop()
@@ -242,7 +242,7 @@ def test_what_can_be_pushed_is_not_yielded_and_the_order_holds(log: Log) -> None
     asyncio.run(story())
 
 
-def test_nobody_is_woken_for_what_they_do_not_want(log: Log) -> None:
+def test_listeners_are_not_woken_for_events_they_do_not_want(log: Log) -> None:
     async def story() -> None:
         bus = LocalBus()
         told = streams(log, bus)
@@ -259,7 +259,7 @@ def test_nobody_is_woken_for_what_they_do_not_want(log: Log) -> None:
         await ids(witness, 1)
         walker = asyncio.create_task(anext(told.listen(after=None, job_id=job, push=push), None))
         await asyncio.sleep(0)
-        for number in range(2, 2 + 3 * BUFFER):  # more than the ring holds, and still it is not too slow
+        for number in range(2, 2 + 3 * BUFFER):  # more than the ring holds, but it is not too slow
             log.add()
             bus.wake()
             await ids(witness, number)
@@ -274,7 +274,7 @@ def test_nobody_is_woken_for_what_they_do_not_want(log: Log) -> None:
     asyncio.run(story())
 
 
-def test_places_are_bounded_and_given_back(log: Log) -> None:
+def test_open_streams_are_limited_and_released(log: Log) -> None:
     told = streams(log, LocalBus())
     with told.place("sse"), told.place("events"), pytest.raises(UnavailableError), told.place("faces"):
         pass

@@ -1,4 +1,4 @@
-"""When the machine below fails (a full disk, a folder that is gone, a locked database): told as such, nothing lost."""
+"""A full disk, a missing folder or a locked database is answered with an error, and nothing is lost."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def noise(number: int) -> bytes:
     return as_jpeg(np.random.default_rng(number).integers(0, 255, (500, 700, 3), np.uint8).astype(np.uint8))
 
 
-def test_a_full_disk_is_told_and_what_was_accepted_is_done(start_server: StartServer, small_disk: Path) -> None:
+def test_a_full_disk_is_an_error_and_accepted_jobs_finish(start_server: StartServer, small_disk: Path) -> None:
     server = start_server(LIMNER_BLOBS_URL=str(small_disk))
     accepted = []
     refused = None
@@ -63,13 +63,11 @@ def test_a_full_disk_is_told_and_what_was_accepted_is_done(start_server: StartSe
         assert finished(server, job_id)["status"] == "succeeded"
     assert not [path for path in small_disk.rglob("new-*") if path.is_file()]
     httpx.delete(f"{server.url}/v1/jobs/{accepted[0]}")
-    assert detect(server, noise(99)).status_code == 202  # there is room again
+    assert detect(server, noise(99)).status_code == 202  # the disk has space again
     assert metric(server, "http_requests_total", status="500") == 0
 
 
-def test_a_picture_that_has_no_room_fails_its_job_as_one_to_try_again(
-    start_server: StartServer, small_disk: Path
-) -> None:
+def test_a_picture_that_does_not_fit_on_the_disk_fails_its_job(start_server: StartServer, small_disk: Path) -> None:
     server = start_server(LIMNER_BLOBS_URL=str(small_disk))
     photo = small_disk / "filler"
     face = another(_face(), 1)
@@ -79,7 +77,7 @@ def test_a_picture_that_has_no_room_fails_its_job_as_one_to_try_again(
     assert job["error"]["type"] == "urn:limner:problem:unavailable"
     assert job["error"]["retryable"] is True
     photo.unlink()
-    assert submit(server, face, wait=True)["status"] == "succeeded"  # a failure is not remembered
+    assert submit(server, face, wait=True)["status"] == "succeeded"  # a failure is not cached
 
 
 def _face() -> bytes:
@@ -88,7 +86,7 @@ def _face() -> bytes:
     return as_jpeg(skimage.data.astronaut(), 97)
 
 
-def test_a_database_without_room_is_told(start_server: StartServer, small_disk: Path, astronaut_jpeg: bytes) -> None:
+def test_a_full_database_disk_is_an_error(start_server: StartServer, small_disk: Path, astronaut_jpeg: bytes) -> None:
     server = start_server(LIMNER_DATABASE_URL=f"sqlite:///{small_disk}/limner.db")
     first = submit(server, astronaut_jpeg, wait=True)
     filler = small_disk / "filler"
@@ -98,18 +96,18 @@ def test_a_database_without_room_is_told(start_server: StartServer, small_disk: 
     for number in range(3):
         told = problem(detect(server, another(astronaut_jpeg, number)), 503, "unavailable")
         assert "database" in told["detail"]
-    assert get(server, f"/v1/jobs/{first['id']}").json() == first  # what is there can be read
+    assert get(server, f"/v1/jobs/{first['id']}").json() == first  # existing jobs can be read
     problem(get(server, "/readyz"), 503, "unavailable")
     assert get(server, "/healthz").status_code == 200
     photos = len(blobs(server))
     filler.unlink()
     assert submit(server, another(astronaut_jpeg, 0), wait=True)["status"] == "succeeded"
-    assert photos == 2  # of those that were refused none is left
+    assert photos == 2  # no file of the refused uploads is left
     server.kill()
-    server.log.write_text("")  # it said what was wrong; that is looked at elsewhere
+    server.log.write_text("")  # its log has errors, which other tests check
 
 
-def test_a_folder_that_is_gone_is_told_and_works_again(server: Server, astronaut_jpeg: bytes) -> None:
+def test_a_missing_folder_is_an_error_until_it_is_back(server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(server, astronaut_jpeg, wait=True)
     folder = server.folder / "blobs"
     folder.rename(server.folder / "away")
@@ -121,10 +119,10 @@ def test_a_folder_that_is_gone_is_told_and_works_again(server: Server, astronaut
     assert get(server, job["artifacts"][0]["url"]).status_code == 200
     assert submit(server, another(astronaut_jpeg, 1), wait=True)["status"] == "succeeded"
     assert rows(server, "SELECT count(*) FROM jobs") == [(2,)]
-    server.log.write_text("")  # /readyz told the log why
+    server.log.write_text("")  # /readyz has logged the reason
 
 
-def test_a_database_that_is_locked_for_long_is_told(server: Server, astronaut_jpeg: bytes) -> None:
+def test_a_database_that_is_locked_for_long_is_an_error(server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(server, astronaut_jpeg, wait=True)
     with contextlib.closing(sqlite3.connect(server.folder / "limner.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -134,7 +132,7 @@ def test_a_database_that_is_locked_for_long_is_told(server: Server, astronaut_jp
         assert get(server, "/healthz").status_code == 200
         other.execute("ROLLBACK")
     assert submit(server, another(astronaut_jpeg, 1), wait=True)["status"] == "succeeded"
-    server.log.write_text("")  # the sweep told the log
+    server.log.write_text("")  # the sweep has logged it
 
 
 def test_a_database_that_is_locked_briefly_is_waited_for(server: Server, astronaut_jpeg: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What those who run the service see: health, metrics, the log."""
+"""What operators of the service see: health, metrics and the log."""
 
 import re
 import signal
@@ -31,7 +31,7 @@ def test_the_page_is_served_with_a_strict_policy(shared_server: Server) -> None:
     assert page.headers["x-content-type-options"] == "nosniff"
 
 
-def test_metrics_tell_by_route_template_and_operation(server: Server, astronaut_jpeg: bytes) -> None:
+def test_metrics_by_route_template_and_operation(server: Server, astronaut_jpeg: bytes) -> None:
     with listening(server), listening(server, "/faces"):
         assert metric(server, "limner_sockets", stream="events") == 1
         assert metric(server, "limner_sockets", stream="faces") == 1
@@ -92,7 +92,7 @@ def test_a_request_and_its_job_can_be_followed_through_the_log(server: Server, a
         datetime.strptime(line["time"], "%Y-%m-%dT%H:%M:%S%z")
     forged = get(server, "/healthz", **{"X-Request-ID": 'a" forged="1'})
     assert re.fullmatch(r"[0-9a-f]{32}", forged.headers["x-request-id"])
-    assert not [line for line in server.log_lines() if line.get("route") == "/healthz"]  # nobody reads those
+    assert not [line for line in server.log_lines() if line.get("route") == "/healthz"]  # these are not used
 
 
 def test_a_load_test_is_quiet(start_server: StartServer, astronaut_jpeg: bytes) -> None:

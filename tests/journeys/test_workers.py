@@ -1,4 +1,4 @@
-"""Worker processes that die, hang or hoard: one job pays for it, nothing else notices."""
+"""Worker processes that crash, hang or use too much memory: only their job is affected."""
 
 import contextlib
 import itertools
@@ -21,15 +21,15 @@ from tests.conftest import another, as_jpeg
 from tests.journeys.client import Json, all_events, blobs, client, finished, get, listening, received, rows, submit
 from tests.journeys.server import Server
 
-SEGMENTATION_FAULT = Path(__file__).parent / "segv218.png"  # OpenCV 5.0.0's PNG reader does not survive it
-SLACK_S = 3.0  # a busy machine's: what is measured stands in bench/README.md
+SEGMENTATION_FAULT = Path(__file__).parent / "segv218.png"  # crashes the PNG reader of OpenCV 5.0.0
+SLACK_S = 3.0  # generous, for a busy machine; bench/README.md has the measured times
 
 Start = Callable[..., Server]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a server with the operation `misbehave`. Its log is not looked at: it tells of all that happens here."""
+    """Starts a server with the operation `misbehave`. Its log is not checked, because errors are expected."""
     started: list[Server] = []
 
     def run(**variables: str) -> Server:
@@ -45,12 +45,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
-    """A photo that is quickly done."""
+    """A photo that is processed quickly."""
     return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
 
 
 def misbehave(server: Server, photo: bytes, how: str, seconds: float = 60) -> str:
-    """Submit a job that does; its id."""
+    """Submit a job that misbehaves; returns its id."""
     return str(submit(server, photo, path="/v1/misbehave", how=how, seconds=str(seconds))["id"])
 
 
@@ -74,7 +74,7 @@ def has_workers(server: Server, count: int) -> None:
 
 @contextlib.contextmanager
 def answering(server: Server) -> Iterator[list[float]]:
-    """Ask /healthz all the while; the seconds that each answer took."""
+    """Request /healthz repeatedly meanwhile; returns the seconds of each answer."""
     spent: list[float] = []
     done = threading.Event()
 
@@ -96,7 +96,7 @@ def answering(server: Server) -> Iterator[list[float]]:
 
 
 @pytest.mark.parametrize("how", ["abort", "exit"])
-def test_a_crash_costs_one_job(start: Start, small_jpeg: bytes, how: str) -> None:
+def test_a_crash_affects_one_job_only(start: Start, small_jpeg: bytes, how: str) -> None:
     server = start(LIMNER_WORKERS="2", LIMNER_MAX_ATTEMPTS="2")
     with answering(server) as spent:
         crashing = misbehave(server, small_jpeg, how)
@@ -112,7 +112,7 @@ def test_a_crash_costs_one_job(start: Start, small_jpeg: bytes, how: str) -> Non
     assert submit(server, another(small_jpeg, 99), wait=True)["status"] == "succeeded"
 
 
-def test_a_segmentation_fault_in_a_decoder_costs_one_job(start: Start, small_jpeg: bytes) -> None:
+def test_a_segmentation_fault_in_a_decoder_affects_one_job_only(start: Start, small_jpeg: bytes) -> None:
     server = start(LIMNER_WORKERS="2", LIMNER_MAX_ATTEMPTS="3")
     innocent = [submit(server, another(small_jpeg, number))["id"] for number in range(20)]
     hostile = submit(server, SEGMENTATION_FAULT.read_bytes())
@@ -173,7 +173,7 @@ def test_a_cancelled_job_stops_at_its_next_step(start: Start, small_jpeg: bytes)
 
 
 @pytest.mark.parametrize("end", ["cancel", "erase"])
-def test_a_job_that_does_not_answer_is_killed_when_nobody_wants_it(start: Start, small_jpeg: bytes, end: str) -> None:
+def test_a_cancelled_job_that_does_not_stop_is_killed(start: Start, small_jpeg: bytes, end: str) -> None:
     server = start(LIMNER_WORKERS="1")
     workers = server.workers()
     job_id = misbehave(server, small_jpeg, "hang_with_lock")
@@ -191,10 +191,10 @@ def test_a_job_that_does_not_answer_is_killed_when_nobody_wants_it(start: Start,
         assert get(server, f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
     else:
         assert get(server, f"/v1/jobs/{job_id}").status_code == 404
-        assert len(blobs(server)) == 2  # of the job behind it: photo and marked photo
+        assert len(blobs(server)) == 2  # of the next job: photo and marked photo
 
 
-def test_a_job_that_hoards_memory_fails_alone(start: Start, small_jpeg: bytes) -> None:
+def test_a_job_out_of_memory_affects_no_other_job(start: Start, small_jpeg: bytes) -> None:
     server = start(LIMNER_WORKERS="1", LIMNER_WORKER_MEMORY_BYTES="2000000000")
     workers = server.workers()
     job = finished(server, misbehave(server, small_jpeg, "hoard"))
@@ -203,7 +203,7 @@ def test_a_job_that_hoards_memory_fails_alone(start: Start, small_jpeg: bytes) -
     assert server.workers() == workers
 
 
-def test_an_error_inside_an_operation_is_told_as_one(start: Start, small_jpeg: bytes) -> None:
+def test_an_error_inside_an_operation_is_an_internal_error(start: Start, small_jpeg: bytes) -> None:
     server = start(LIMNER_WORKERS="1")
     job = finished(server, misbehave(server, small_jpeg, "key_error"))
     assert (job["status"], job["error"]["type"]) == ("failed", "urn:limner:problem:internal-error")
@@ -234,11 +234,11 @@ def test_workers_end_with_the_server_however_it_ends(start: Start, small_jpeg: b
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
 
 
-def test_the_web_process_loads_nothing_that_decodes(server: Server, astronaut_jpeg: bytes) -> None:
+def test_the_web_process_loads_no_decoder(server: Server, astronaut_jpeg: bytes) -> None:
     for operation in ("detect", "contours"):
         assert submit(server, astronaut_jpeg, path=f"/v1/{operation}", wait=True)["status"] == "succeeded"
     similar = submit(server, as_jpeg(np.zeros((64, 64, 3), np.uint8)), path="/v1/contours", cache="similar", wait=True)
-    assert similar["status"] == "failed"  # no face; but it was looked at
+    assert similar["status"] == "failed"  # no face, but it was processed
     landmarks = submit(server, astronaut_jpeg, path="/v1/contours", wait=True)["result"]["landmarks"]
     given = submit(
         server, astronaut_jpeg, path="/v1/contours", landmarks=json.dumps(landmarks), padding="0.1", wait=True

@@ -1,4 +1,4 @@
-"""One suite over all operations. A new one needs a row in `INPUTS` if it asks for more than a photo, and no more."""
+"""One suite for all operations. A new operation needs a row in `INPUTS` only if it requires more than a photo."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ from tests.conftest import as_jpeg
 Pixels = npt.NDArray[np.uint8]
 Pictures = dict[str, bytes]
 
-# By operation: does it end in "no face found" where there is none, or succeed with nothing?
+# By operation: does it fail with "no face found" if there is none, or succeed with an empty result?
 NEEDS_A_FACE = {"contours": True, "detect": False}
 
-# For each parameter another value than the default; where one alone cannot stand, those that go with it.
+# For each parameter a value that is not the default, with other parameters if it needs them.
 OTHER: dict[str, dict[str, dict[str, Any]]] = {
     "detect": {
         "mark": {"mark": "blur"},
@@ -89,7 +89,7 @@ def parse(operation: Operation[Any, Any], photo: bytes, /, **values: Any) -> Any
     return operation.parse(values, {"image": photo}, Limits())
 
 
-# --- what it says of itself ------------------------------------------------------------------------------------------
+# --- description -----------------------------------------------------------------------------------------------------
 
 
 @every_operation
@@ -124,7 +124,7 @@ def test_its_result_is_described(operation: Operation[Any, Any]) -> None:
         assert part["description"], part["title"]
 
 
-# --- what it does ----------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 @every_operation
@@ -143,7 +143,7 @@ def test_defaults_run_and_the_result_is_what_it_says(
 
 
 @every_operation
-def test_the_same_again_gives_the_same(operation: Operation[Any, Any], run: Run, astronaut_jpeg: bytes) -> None:
+def test_the_result_is_reproducible(operation: Operation[Any, Any], run: Run, astronaut_jpeg: bytes) -> None:
     one, two = (run(operation, astronaut_jpeg) for _ in range(2))
     assert one.result == two.result
     assert one.artifacts == two.artifacts
@@ -161,7 +161,7 @@ def _with_alpha(photo: Image.Image) -> bytes:
 
 def _sideways_by_exif(photo: Image.Image) -> bytes:
     exif = Image.Exif()
-    exif[0x112] = 6  # to be turned by 90° clockwise to stand upright
+    exif[0x112] = 6  # must be turned by 90° clockwise to be upright
     return saved(photo.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
 
 
@@ -178,7 +178,7 @@ _KINDS: dict[str, Callable[[Image.Image], bytes]] = {
 @every_operation
 @pytest.mark.parametrize("kind", _KINDS)
 def test_every_kind_of_picture(operation: Operation[Any, Any], run: Run, astronaut: Pixels, kind: str) -> None:
-    photo = Image.fromarray(astronaut[:400, 50:400])  # not square: turned the wrong way it would be seen
+    photo = Image.fromarray(astronaut[:400, 50:400])  # not square, so that a wrong orientation is noticed
     made = run(operation, _KINDS[kind](photo))
     assert made.result.summary().get("faces_count", 1) == 1
     assert made.result.image.model_dump() == {"width": 350, "height": 400}
@@ -188,7 +188,7 @@ def test_every_kind_of_picture(operation: Operation[Any, Any], run: Run, astrona
 
 
 def _places(result: BaseModel) -> dict[str, list[float]]:
-    """Where the face was found, whatever the operation calls it."""
+    """The position of the face in the operation's result."""
     plain = result.model_dump()
     if "faces" in plain:
         return {name: [at["x"], at["y"]] for name, at in plain["faces"][0]["landmarks"].items() if isinstance(at, dict)}
@@ -209,15 +209,13 @@ def test_no_face(operation: Operation[Any, Any], run: Run, size: tuple[int, int]
 
 
 @every_operation
-def test_a_photo_that_is_cut_short_is_broken(operation: Operation[Any, Any], run: Run, astronaut_jpeg: bytes) -> None:
+def test_a_truncated_photo_is_a_bad_image(operation: Operation[Any, Any], run: Run, astronaut_jpeg: bytes) -> None:
     with pytest.raises(BadImageError):
         run(operation, astronaut_jpeg[: len(astronaut_jpeg) // 2])
 
 
 @every_operation
-def test_it_stops_when_nobody_wants_it_any_more(
-    operation: Operation[Any, Any], models: Models, astronaut_jpeg: bytes
-) -> None:
+def test_a_cancelled_operation_stops(operation: Operation[Any, Any], models: Models, astronaut_jpeg: bytes) -> None:
     class NotWantedError(Exception):
         pass
 
@@ -237,7 +235,7 @@ def test_it_stops_when_nobody_wants_it_any_more(
     assert attached == []
 
 
-# --- what it asks for ------------------------------------------------------------------------------------------------
+# --- invalid input ---------------------------------------------------------------------------------------------------
 
 
 @every_operation
@@ -257,7 +255,7 @@ def test_every_parameter_is_part_of_the_cache_key(name: str, field: str, astrona
     assert operation.cache_key(changed, "models") != default
 
 
-# Points that are no face's are refused; real ones are the business of tests/journeys/test_contours.py.
+# Points that are not those of a face are refused; tests/journeys/test_contours.py uses real ones.
 @pytest.mark.parametrize(("name", "field"), [each for each in EVERY_PARAMETER if each != ("contours", "landmarks")])
 def test_every_parameter_runs(name: str, field: str, run: Run, astronaut_jpeg: bytes) -> None:
     made = run(CATALOGUE[name], astronaut_jpeg, **OTHER[name][field])
@@ -265,7 +263,7 @@ def test_every_parameter_runs(name: str, field: str, run: Run, astronaut_jpeg: b
 
 
 @every_operation
-def test_the_cache_key_follows_the_work_and_nothing_else(
+def test_the_cache_key_depends_only_on_the_work(
     operation: Operation[Any, Any], astronaut: Pixels, astronaut_jpeg: bytes
 ) -> None:
     params = parse(operation, astronaut_jpeg)

@@ -1,4 +1,4 @@
-"""Which addresses `image_url` may reach: the same on every Python, at the edges of every block too."""
+"""Which addresses `image_url` may reach: the same on every Python, also at the edges of every block."""
 
 import ipaddress
 

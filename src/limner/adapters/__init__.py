@@ -1,1 +1,1 @@
-"""Products that stand behind the ports, one a file, named `<product>_<port>`. Only `assembly.py` names them."""
+"""Implementations of the ports, named `<product>_<port>`. Only `assembly.py` puts them together."""

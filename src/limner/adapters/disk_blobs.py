@@ -1,4 +1,4 @@
-"""The blob store in a folder: `ab/cdef…`, one file a blob, written whole or not at all."""
+"""The blob store in a folder: one file per blob, `ab/cdef…`, written completely or not at all."""
 
 import hashlib
 import os
@@ -12,15 +12,15 @@ from pathlib import Path
 from limner.domain.errors import NotFoundError, SettingsError, UnavailableError
 
 _HEX = frozenset("0123456789abcdef")
-_PART = "new-"  # names of files that are not complete begin so
+_PART = "new-"  # the prefix of files that are not yet complete
 
 
 class DiskBlobs:
-    """`ports.BlobStore` in `folder`. With `durable=False` the power-cut guarantee (fsync) is left out."""
+    """`ports.BlobStore` in `folder`. With `durable=False` it does not call fsync, so a power cut may lose blobs."""
 
     def __init__(self, folder: Path, *, durable: bool) -> None:
         self._folder = folder
-        self._root = str(folder)  # `Path` takes longer than a small file's write
+        self._root = str(folder)  # joining strings is faster than `Path`, which costs more than writing a small file
         self._durable = durable
         self._numbers = count()
         try:
@@ -32,10 +32,10 @@ class DiskBlobs:
         """See `ports.BlobStore.put`."""
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
-        with _told_as_unavailable():
+        with _errors_as_unavailable():
             try:
-                os.utime(path)  # young again: a sweep for forgotten blobs must leave it to its new owner
-                self._sync_folder(os.path.dirname(path))  # its writer may not have come to that yet
+                os.utime(path)  # a new date, so that the sweep does not remove it before the new job has its row
+                self._sync_folder(os.path.dirname(path))  # the thread that wrote it may not have done this yet
             except FileNotFoundError:
                 self._write(path, data)
         return sha256
@@ -45,7 +45,7 @@ class DiskBlobs:
         with suppress(FileExistsError):
             os.mkdir(shelf, mode=0o700)
             self._sync_folder(self._root)
-        # Processes and threads write at the same time: no two have the same name.
+        # Processes and threads write at the same time, so each file needs a name of its own.
         part = f"{self._root}/{_PART}{os.getpid()}-{next(self._numbers)}"
         try:
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -63,7 +63,7 @@ class DiskBlobs:
         self._sync_folder(shelf)
 
     def _sync_folder(self, folder: str) -> None:
-        """A renamed file is only safe once its folder's entry is on disk too."""
+        """Write the folder's entries to the disk: only then does a renamed file survive a power cut."""
         if not self._durable:
             return
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -97,7 +97,7 @@ class DiskBlobs:
         return Path(path)
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
-        """See `ports.BlobStore.written`. Left-over parts of broken writes are removed on the way."""
+        """See `ports.BlobStore.written`. Also removes old incomplete files."""
         latest = before.timestamp()
         earliest = since.timestamp() if since is not None else 0.0
         for shelf in self._folder.iterdir():
@@ -112,12 +112,12 @@ class DiskBlobs:
 
     def ping(self) -> None:
         """See `ports.BlobStore.ping`."""
-        with _told_as_unavailable(), tempfile.TemporaryFile(prefix=_PART, dir=self._folder) as file:
+        with _errors_as_unavailable(), tempfile.TemporaryFile(prefix=_PART, dir=self._folder) as file:
             file.write(b"ok")
 
     def _path(self, sha256: str) -> str:
-        if not _is_sha256(sha256):  # nothing from outside becomes a path unchecked
-            raise NotFoundError("not a SHA-256")
+        if not _is_sha256(sha256):  # text from a client must not become a path unchecked
+            raise NotFoundError("The id is not a SHA-256.")
         return f"{self._root}/{sha256[:2]}/{sha256[2:]}"
 
 
@@ -126,13 +126,13 @@ def _is_sha256(text: str) -> bool:
 
 
 def _gone() -> NotFoundError:
-    return NotFoundError("these bytes are no longer here")
+    return NotFoundError("The file does not exist any more.")
 
 
 @contextmanager
-def _told_as_unavailable() -> Iterator[None]:
-    """A full disk, a folder that may not be written or is gone: it may be another time."""
+def _errors_as_unavailable() -> Iterator[None]:
+    """Raise UnavailableError for an OSError: the disk may have space, or the folder be writable, at another time."""
     try:
         yield
     except OSError as error:
-        raise UnavailableError(f"the folder of photos cannot be written ({error.strerror})") from error
+        raise UnavailableError(f"The folder of photos cannot be written ({error.strerror}). Try again.") from error

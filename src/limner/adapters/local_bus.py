@@ -1,11 +1,11 @@
-"""The bus within one process: a list of callbacks."""
+"""The event bus within one process: a list of callbacks."""
 
 import threading
 from collections.abc import Callable
 
 
 class LocalBus:
-    """`ports.Bus` in process."""
+    """`ports.Bus` for readers in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The embedded engine: worker processes beside the web process, and a thread that looks after them.
+"""The embedded engine: worker processes, and a thread in the web process that supervises them.
 
 This is the web process's side of the pipe; the worker's side is `process_worker.py`. A message is one line of JSON.
 """
@@ -27,13 +27,13 @@ from limner.ports import LossReason, Overseer
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0  # `send` hands out without the supervisor, which therefore looks at new deadlines at least this often
-OWN_CHECK_S = 1.0  # after its timeout a job may end by the worker's own check between two steps
-ASK_S = 1.0  # between two questions whether a job still counts
-UNWANTED_S = 5.0  # a job that no longer counts must have ended after this time
-RETRY_S = 1.0  # between two tries to tell the database of a lost worker
+TICK_S = 1.0  # the supervisor runs at least this often, because `send` sets deadlines without waking it
+OWN_CHECK_S = 1.0  # after the timeout, the worker itself has this long to end the job before it is killed
+ASK_S = 1.0  # time between two checks whether a running job is still wanted
+UNWANTED_S = 5.0  # a job that is no longer wanted has this long to end before its worker is killed
+RETRY_S = 1.0  # time between two attempts to report a lost worker to the database
 BACK_OFF_S, BACK_OFF_MAX_S = 0.2, 30.0
-RETIRE_S, STOP_S = 5.0, 0.1  # an idle worker that is told to end may take this long
+RETIRE_S, STOP_S = 5.0, 0.1  # an idle worker that is told to end has this long before it is killed
 MAX_LINE = 1 << 20
 
 
@@ -54,15 +54,15 @@ class _Worker:
     lane: _Lane
     process: subprocess.Popen[bytes]
     pipe: socket.socket
-    unread: bytes = b""  # the beginning of a line
+    unread: bytes = b""  # the beginning of an incomplete line
     ready: bool = False
     job: str | None = None
-    jobs: int = 0  # handed to it so far
-    retiring: bool = False  # works on until its successor is ready
+    jobs: int = 0  # number of jobs passed to it so far
+    retiring: bool = False  # works until its successor is ready
     ending: bool = False  # gets no further job
     killed: bool = False
     ask_at: float = math.inf
-    unwanted_at: float = math.inf  # since when its job no longer counts
+    unwanted_at: float = math.inf  # when its job was first found to be unwanted
     kill_at: float = math.inf
     kill_reason: LossReason = "died"
 
@@ -70,10 +70,10 @@ class _Worker:
 class ProcessEngine:
     """`ports.Engine` on worker processes.
 
-    A worker is `command`, with the pipe as its standard input; its first line is `greeting` with `worker` (a name that
-    is never used again) and `parent` (this process's id) added. `lanes` gives the number of workers of each lane;
-    `capacity` the length of each lane's line; a worker retires after `jobs_per_worker` jobs (0: never). `on_wake`,
-    `on_report` and `on_ready` (the number of workers that have their models) are called from the supervisor's thread.
+    A worker runs `command` with the pipe as its standard input. The first line is `greeting`, with `worker` (a unique
+    name) and `parent` (this process's id) added. `lanes` gives the number of workers of each lane, `capacity` the
+    length of each lane's queue, `jobs_per_worker` the jobs after which a worker is replaced (0: never). `on_wake`,
+    `on_report` and `on_ready` (with the number of ready workers) are called from the supervisor's thread.
     """
 
     def __init__(
@@ -102,28 +102,28 @@ class ProcessEngine:
         self._on_ready = on_ready
         self._numbers = count(1)
         self._series = secrets.token_hex(4)
-        self._lock = threading.Lock()  # lines, idle workers, what each worker has in hand
-        self._known: set[str] = set()  # in line, in hand, or in hand of a worker whose loss is not yet told
+        self._lock = threading.Lock()  # protects queues, idle workers and the job of each worker
+        self._known: set[str] = set()  # jobs in a queue or at a worker, including a lost one that is not yet reported
         self._unknown_lanes: set[str] = set()
         self._stopping = threading.Event()
         self._stop_at = 0.0
         self._told_to_end = False
-        self._proven = False  # the first worker became ready or died: the others may start
+        self._proven = False  # True when the first worker is ready or has died: then the others may start
         self._ready_told = 0
         self._selector = selectors.DefaultSelector()
         self._alarm, self._alarm_end = socket.socketpair()
         self._selector.register(self._alarm_end, selectors.EVENT_READ, None)
-        # Daemons: a process that ends without `stop` must not hang. Its workers are told by the kernel.
+        # Daemon threads, so that a process that ends without `stop` does not hang. Its workers are ended by the kernel.
         self._supervisor = threading.Thread(target=self._supervise, name="engine", daemon=True)
-        # Questions to the database have a thread of their own: a slow one must not hold up a wake-up or a timeout.
+        # Calls to the overseer have a separate thread, because a slow database must not delay wake-ups and timeouts.
         self._questions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._asker = threading.Thread(target=self._ask_on, name="engine-overseer", daemon=True)
 
     def send(self, job_id: str, lane: str) -> None:
-        """See `ports.Engine.send`. Writes to an idle worker's pipe at once, from the caller's thread."""
+        """See `ports.Engine.send`. If a worker is idle, the caller's thread writes to its pipe at once."""
         place = self._lanes.get(lane)
         if place is None:
-            if lane not in self._unknown_lanes:  # once: the sweep sends it again and again
+            if lane not in self._unknown_lanes:  # logged once, because the sweep repeats it
                 self._unknown_lanes.add(lane)
                 log.error("no worker serves the lane %r: its jobs wait", lane, extra={"job": job_id})
             return
@@ -137,7 +137,7 @@ class ProcessEngine:
             self._hand_out(place)
 
     def start(self) -> None:
-        """See `ports.Engine.start`. The workers start one after another, the first at once."""
+        """See `ports.Engine.start`. The first worker starts at once, the others when it is ready."""
         self._asker.start()
         self._supervisor.start()
 
@@ -157,7 +157,7 @@ class ProcessEngine:
             for held in (self._selector, self._alarm, self._alarm_end):
                 held.close()
 
-    # The supervisor's thread
+    # --- in the supervisor's thread
 
     def _supervise(self) -> None:
         while True:
@@ -170,21 +170,21 @@ class ProcessEngine:
                         self._alarm_end.recv(64)
                     else:
                         self._read(key.data)
-            except Exception:  # the last line of defence: without its supervisor the service stands still
-                log.exception("engine error")
+            except Exception:  # the thread must go on: without it no job runs
+                log.exception("error in the engine's supervisor")
                 time.sleep(TICK_S)
 
     def _workers(self) -> list[_Worker]:
         return [worker for lane in self._lanes.values() for worker in lane.workers]
 
     def _pause(self, now: float) -> float:
-        """Seconds until something is due."""
+        """Seconds until the next deadline."""
         due = [min(worker.kill_at, worker.ask_at) for worker in self._workers()]
         due += [lane.not_before for lane in self._lanes.values() if lane.not_before > now]
         return max(0.0, min([now + TICK_S, *due]) - now)
 
     def _look_after(self, now: float) -> None:
-        """Whatever is due: the end, kills, questions, retirements, new workers."""
+        """Do what is due: stop, kill, check, retire and start workers."""
         if self._stopping.is_set() and not self._told_to_end:
             self._tell_to_end(now)
         for worker in self._workers():
@@ -199,7 +199,7 @@ class ProcessEngine:
                 self._fill(lane, now)
 
     def _check(self, worker: _Worker, now: float) -> None:
-        if worker.process.poll() is not None:  # where its end of the pipe does not tell: a child may hold that open
+        if worker.process.poll() is not None:  # checked too, because a child of the worker may keep the pipe open
             self._read(worker)
             if worker in worker.lane.workers:
                 self._gone(worker)
@@ -214,7 +214,7 @@ class ProcessEngine:
             self._questions.put(partial(self._ask_wanted, worker, worker.job))
 
     def _fill(self, lane: _Lane, now: float) -> None:
-        """Start the workers that the lane lacks; where they may fail, one at a time."""
+        """Start the missing workers of a lane. As long as workers may fail to start, start one at a time."""
         missing = lane.size - sum(not worker.retiring for worker in lane.workers)
         if missing <= 0 or now < lane.not_before:
             return
@@ -225,12 +225,12 @@ class ProcessEngine:
             self._spawn(lane)
 
     def _spawn(self, lane: _Lane) -> None:
-        # From this thread alone: a worker asks the kernel to be killed when the thread that started it ends.
+        # Only in this thread: a worker has the kernel kill it when the thread that started it ends.
         name = f"{lane.name}-{self._series}-{next(self._numbers)}"
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # the assembly's own words
+                process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # a constant command
             except OSError as error:
                 ours.close()
                 self._failed(lane)
@@ -243,13 +243,13 @@ class ProcessEngine:
         self._write(worker, {**self._greeting, "worker": name, "parent": os.getpid()})
 
     def _failed(self, lane: _Lane) -> None:
-        """A worker of the lane never came to work: wait before the next, longer each time."""
+        """A worker ended before its first job: wait before starting the next one, longer each time."""
         self._proven = True
         lane.not_before = time.monotonic() + min(BACK_OFF_S * 2**lane.failures, BACK_OFF_MAX_S)
         lane.failures = min(lane.failures + 1, 16)
 
     def _retire(self, lane: _Lane, now: float) -> None:
-        """Mark who has worked enough, one at a time; let it go when the lane has a ready worker more than it needs."""
+        """Mark a worker that has run enough jobs, one at a time, and end it when its successor is ready."""
         serving = [worker for worker in lane.workers if worker.ready and not worker.ending and not worker.killed]
         marked = next((worker for worker in serving if worker.retiring), None)
         if marked is not None and len(serving) > lane.size:
@@ -270,12 +270,12 @@ class ProcessEngine:
                 self._end(worker, now + STOP_S if worker.ready else now)
 
     def _read(self, worker: _Worker) -> None:
-        """Take what the worker has said. A worker that says what it should not is killed."""
+        """Read a worker's messages. A worker that sends an invalid message is killed."""
         try:
             chunk = worker.pipe.recv(1 << 16)
         except BlockingIOError:
             return
-        except ConnectionError:  # it ended with something unread
+        except ConnectionError:  # it ended with unread data in the pipe
             chunk = b""
         if not chunk:
             self._gone(worker)
@@ -284,7 +284,7 @@ class ProcessEngine:
         woken = False
         try:
             if len(worker.unread) > MAX_LINE:
-                raise ValueError("a line without an end")  # noqa: TRY301  # one way out for all that is broken
+                raise ValueError("the line is too long")  # noqa: TRY301  # handled like every invalid message
             for line in lines:
                 woken = self._hear(worker, json.loads(line)) or woken
         except ValueError as error:
@@ -294,27 +294,27 @@ class ProcessEngine:
             self._call(self._on_wake)
 
     def _hear(self, worker: _Worker, message: object) -> bool:
-        """One message of a worker. True if it is a wake-up. ValueError if it is none that fits."""
+        """Handle one message. True if the readers of events must be woken. ValueError for an unexpected message."""
         match message:
             case {"type": "wake"}:
                 return True
             case _ if worker.killed:
-                pass  # its loss will be told
+                pass  # `_gone` will report it as lost
             case {"type": "ready"} if not worker.ready:
                 worker.ready = self._proven = True
                 worker.lane.failures = 0
                 self._free(worker)
             case {"type": "done", "job": str(job), "report": dict() | None as report} if job == worker.job:
                 self._free(worker)
-                if report is not None:  # it tells of a job's end, of which there is an event too
+                if report is not None:  # the job has ended, so there is a new event
                     self._call(self._on_report, report)
                     return True
             case _:
-                raise ValueError(f"not expected: {message!r:.200}")
+                raise ValueError(f"unexpected message: {message!r:.200}")
         return False
 
     def _free(self, worker: _Worker) -> None:
-        """The worker has nothing in hand: give it the next job, or let it go."""
+        """The worker has no job: give it the next one, or end it."""
         with self._lock:
             if worker.job is not None:
                 self._known.discard(worker.job)
@@ -327,7 +327,7 @@ class ProcessEngine:
                 self._hand_out(worker.lane)
 
     def _kill(self, worker: _Worker, reason: LossReason) -> None:
-        """Its end of the pipe closes then, which tells the rest."""
+        """Kill the worker. Its end of the pipe closes, and `_gone` does the rest."""
         with self._lock:
             if worker in worker.lane.idle:
                 worker.lane.idle.remove(worker)
@@ -336,11 +336,11 @@ class ProcessEngine:
         worker.process.kill()
 
     def _gone(self, worker: _Worker) -> None:
-        """The worker has ended, by whatever: log it, tell of its loss, and have what it had in hand run by another."""
+        """The worker has ended, for whatever reason: log and report it, so that its job runs on another worker."""
         self._selector.unregister(worker.pipe)
         try:
             status = worker.process.wait(0.2)
-        except subprocess.TimeoutExpired:  # it closed the pipe and lives on
+        except subprocess.TimeoutExpired:  # it closed the pipe but still runs
             worker.process.kill()
             status = worker.process.wait()
         lane = worker.lane
@@ -350,7 +350,7 @@ class ProcessEngine:
                 lane.idle.remove(worker)
             worker.pipe.close()
         if worker.ending and worker.job is None:
-            return  # as it was told to
+            return  # it was told to end
         reason = worker.kill_reason if worker.killed else "died"
         log.warning(
             "worker %s ended (%s): %s",
@@ -368,13 +368,13 @@ class ProcessEngine:
         try:
             function(*args)
         except Exception:
-            log.exception("error in what the engine calls")
+            log.exception("error in a callback of the engine")
 
-    # From any thread, with the lock held
+    # --- in any thread that holds the lock
 
     def _hand_out(self, lane: _Lane) -> None:
         while lane.line and lane.idle:
-            worker, now = lane.idle.pop(), time.monotonic()  # the last one used: its caches are warm
+            worker, now = lane.idle.pop(), time.monotonic()  # the one that worked last, because its caches are warm
             worker.job = lane.line.popleft()
             worker.jobs += 1
             worker.ask_at = now + ASK_S
@@ -385,13 +385,13 @@ class ProcessEngine:
         data = json.dumps(message).encode() + b"\n"
         try:
             sent = worker.pipe.send(data)
-        except OSError:  # it is dying, or reads nothing
+        except OSError:  # it has ended, or does not read
             sent = 0
         if sent < len(data):
             worker.kill_at, worker.kill_reason = 0.0, "died"
 
     def _end(self, worker: _Worker, kill_at: float) -> None:
-        """No further job for this worker; if it has none in hand, its pipe's end tells it to go."""
+        """Give this worker no further job. If it has none now, close the pipe, which tells it to end."""
         worker.retiring = worker.ending = True
         if worker in worker.lane.idle:
             worker.lane.idle.remove(worker)
@@ -400,7 +400,7 @@ class ProcessEngine:
             with suppress(OSError):  # it has ended already
                 worker.pipe.shutdown(socket.SHUT_WR)
 
-    # The overseer's thread
+    # --- in the overseer's thread
 
     def _ask_on(self) -> None:
         for question in iter(self._questions.get, None):
@@ -411,7 +411,7 @@ class ProcessEngine:
         try:
             wanted = self._overseer.wanted(worker.name)
         except Exception:
-            log.exception("cannot tell whether a job still counts", extra={"job": job})
+            log.exception("could not check whether a job is still wanted", extra={"job": job})
         now = time.monotonic()
         with self._lock:
             if worker.job == job and not worker.killed:
@@ -425,9 +425,9 @@ class ProcessEngine:
                 again = self._overseer.lost(worker.name, reason)
                 break
             except Exception:
-                log.exception("cannot tell of the lost worker %s", worker.name, extra={"job": worker.job})
+                log.exception("could not report the lost worker %s", worker.name, extra={"job": worker.job})
             if last:
-                return  # the job's lease ends by itself
+                return  # the job is requeued when its lease ends
             self._stopping.wait(RETRY_S)
         with self._lock:
             if worker.job is not None:
@@ -437,12 +437,12 @@ class ProcessEngine:
             for job_id, name in again:
                 if job_id not in self._known and name in self._lanes and not self._stopping.is_set():
                     self._known.add(job_id)
-                    self._lanes[name].line.appendleft(job_id)  # it has waited once; at most one for each worker
+                    self._lanes[name].line.appendleft(job_id)  # first in the queue, since it has waited already
                     self._hand_out(self._lanes[name])
 
 
 def _in_words(status: int) -> str:
-    """A process's exit status in words."""
+    """The exit status of a process as text."""
     if status >= 0:
         return f"exit status {status}"
     try:

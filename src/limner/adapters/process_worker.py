@@ -1,6 +1,7 @@
-"""A worker's side of the pipe to the web process; the other side is `process_engine.py`. Imports nothing heavy.
+"""A worker's side of the pipe to the web process; the other side is `process_engine.py`.
 
-A worker is a process of its own, with the pipe as its standard input: `connect`, load the models, `serve`.
+A worker process has the pipe as its standard input. It calls `connect`, loads the models and calls `serve`. This module
+has no slow imports.
 """
 
 import ctypes
@@ -23,16 +24,16 @@ PR_SET_PDEATHSIG = 1
 
 
 class Pipe:
-    """Lines of JSON, both ways. `send` from any thread, `receive` from one."""
+    """Lines of JSON in both directions. Any thread may call `send`, but only one thread `receive`."""
 
     def __init__(self, fd: int) -> None:
-        # A bare descriptor that is never closed: the web process takes its end for the end of this process.
+        # A plain descriptor that is never closed: when it closes, the web process takes this process as ended.
         self._fd = fd
         self._lock = threading.Lock()
         self._unread = b""
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send one message. Ends this process at once if the web process is gone."""
+        """Send one message. If the web process has ended, this process exits at once."""
         data = json.dumps(message).encode() + b"\n"
         with self._lock:
             try:
@@ -42,7 +43,7 @@ class Pipe:
                 os._exit(1)
 
     def receive(self) -> dict[str, Any] | None:
-        """Wait for a message. None when the web process is gone or has told this worker to end."""
+        """Wait for a message. None if the web process has ended or has told this worker to end."""
         while b"\n" not in self._unread:
             try:
                 chunk = os.read(self._fd, 1 << 16)
@@ -57,7 +58,7 @@ class Pipe:
 
 
 class PipeBus:
-    """`ports.Bus` of a worker: a wake-up goes to the web process, which has the listeners."""
+    """`ports.Bus` of a worker: sends wake-ups to the web process, which has the listeners."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -67,16 +68,16 @@ class PipeBus:
         self._pipe.send({"type": "wake"})
 
     def subscribe(self, on_wake: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
-        """Not for workers: RuntimeError."""
+        """Not supported in a worker: RuntimeError."""
         raise RuntimeError("a worker has no listeners: only the web process subscribes")
 
 
 def connect() -> tuple[Pipe, dict[str, Any]]:
-    """Take the pipe from standard input and wait for the greeting. Call it first of all. SystemExit without a parent.
+    """Take the pipe from standard input and wait for the greeting. Call it before anything else.
 
-    From here on only the pipe's end and SIGKILL end this process, and it does not outlive its parent.
+    Afterwards only SIGKILL, the end of the pipe and the end of the parent end this process. SystemExit without a pipe.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the web process decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group; the web process decides
         signal.signal(number, signal.SIG_IGN)
     if not stat.S_ISSOCK(os.fstat(0).st_mode):
         raise SystemExit("a worker is started by the service, not by hand")
@@ -84,8 +85,8 @@ def connect() -> tuple[Pipe, dict[str, Any]]:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    # No core dumps: they hold people's photos, and delay the job's next attempt. 1, not 0, also stops those that are
-    # piped to a handler (core(5)).
+    # No core dumps: they contain people's photos and delay the next attempt at the job. The limit is 1 because 0 does
+    # not stop dumps that are piped to a handler (core(5)).
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
     if sys.platform == "linux":
@@ -100,9 +101,9 @@ def connect() -> tuple[Pipe, dict[str, Any]]:
 
 
 def serve(pipe: Pipe, run: Callable[[str], dict[str, Any] | None]) -> None:
-    """Say that the worker is ready, then run one job after another until the pipe's end.
+    """Report that the worker is ready, then run one job after another until the pipe is closed.
 
-    `run` takes a job's id and may return a report, a JSON object, for the web process. An error in it is logged.
+    `run` takes a job's id and may return a report (a JSON object) for the web process. Its errors are logged.
     """
     pipe.send({"type": "ready"})
     while (message := pipe.receive()) is not None:
@@ -110,16 +111,16 @@ def serve(pipe: Pipe, run: Callable[[str], dict[str, Any] | None]) -> None:
         try:
             report = run(job_id)
         except Exception:  # the worker must outlive any job
-            log.exception("worker error", extra={"job": job_id})
+            log.exception("error in a worker", extra={"job": job_id})
         pipe.send({"type": "done", "job": job_id, "report": report})
 
 
 def limit_memory(limit: int) -> None:
-    """Limit this process's address space to `limit` bytes (0: no limit). Where that cannot be done, the log says so."""
+    """Limit this process's address space to `limit` bytes (0: no limit). If that is not possible, log a warning."""
     if not limit:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:
         resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     except (OSError, ValueError) as error:
-        log.warning("no memory limit for workers here: %s", error)
+        log.warning("the memory limit of workers could not be set: %s", error)

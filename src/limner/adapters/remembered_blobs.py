@@ -1,4 +1,7 @@
-"""A blob store that remembers small blobs which were read recently: many clients fetch the same marked photo."""
+"""A cache in memory over a blob store, for small blobs that were read recently.
+
+Many clients fetch the same marked photo, so it is then read from the disk only once.
+"""
 
 import threading
 from collections import OrderedDict
@@ -13,9 +16,9 @@ LIMIT_BYTES = 32_000_000  # about two hundred marked photos
 
 
 class RememberedBlobs:
-    """`ports.BlobStore` over another one, for a process that serves blobs. At most `limit` bytes are remembered.
+    """`ports.BlobStore` that caches blobs of another store, at most `limit` bytes, for a process that serves blobs.
 
-    A blob may be remembered that another process has removed. So ask the job's row before each `get`.
+    The cache may hold a blob that another process has removed, so read the job's row before each `get`.
     """
 
     def __init__(self, blobs: BlobStore, *, limit: int = LIMIT_BYTES) -> None:
@@ -36,7 +39,7 @@ class RememberedBlobs:
             removals = self._removals
         data = self._blobs.get(sha256)
         with self._lock:
-            # After a removal in the meantime, which may have been of this blob, it is not remembered.
+            # If anything was removed meanwhile, it may have been this blob: then it is not cached.
             if removals == self._removals and sha256 not in self._held and len(data) <= SMALL_BYTES:
                 self._held[sha256] = data
                 self._size += len(data)

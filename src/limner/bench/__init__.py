@@ -1,1 +1,1 @@
-"""Measuring what Limner does, on pictures and machines of one's own."""
+"""The benchmarks of `limner bench`, for your own pictures and machine."""

@@ -1,10 +1,4 @@
-"""How many faces the detector finds, on a labelled folder of one's own.
-
-Two layouts are read. `labels.json`: `{file: {"faces": [{"box": [x, y, width, height], "sets": [...]}]}}` in pixels of
-the upright picture; a box whose `sets` are empty is ignored, neither right nor wrong. Or WIDER FACE's
-`wider_face_val_bbx_gt.txt`, with the pictures below the folder; boxes marked invalid or under 10 px high are ignored.
-Read `evaluate`, then `Report`.
-"""
+"""Measures the accuracy of the face detector on a folder of labelled pictures. Read `evaluate`, then `Report`."""
 
 import json
 import time
@@ -27,13 +21,13 @@ Detect = Callable[[npt.NDArray[np.uint8], float], list[Face]]
 
 MIN_OVERLAP = 0.5
 SIZES = ((0, 16), (16, 32), (32, 96), (96, float("inf")))  # the labelled box's height, pixels, half-open
-_CURVE_SCORE = 0.1  # average precision wants hits well below the score that is shown by default
+_CURVE_SCORE = 0.1  # average precision needs detections far below the default minimum score
 _WIDER = "wider_face_val_bbx_gt.txt"
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A picture and the faces that are in it; `counted` tells which boxes may be right or missed."""
+    """A picture and its labelled faces; only boxes with `counted` are counted as found or missed."""
 
     file: Path
     boxes: tuple[Box, ...]
@@ -89,7 +83,12 @@ def evaluate(detect: Detect, folder: Path, *, min_score: float = DEFAULT_MIN_SCO
 
 
 def read(folder: Path) -> Iterator[Labelled]:
-    """The labelled pictures of a folder, in the order of their names."""
+    """The labelled pictures of a folder, in the order of their names. Two layouts are supported:
+
+    `labels.json`: `{file: {"faces": [{"box": [x, y, width, height], "sets": [...]}]}}`, in pixels of the upright
+    picture; boxes with empty `sets` are ignored. Or WIDER FACE's `wider_face_val_bbx_gt.txt`, with the pictures below
+    the folder; boxes that are marked invalid or under 10 px high are ignored.
+    """
     if (folder / "labels.json").is_file():
         labels = json.loads((folder / "labels.json").read_text())
         for name in sorted(labels):
@@ -144,7 +143,7 @@ def _size_name(size: tuple[float, float]) -> str:
 
 
 def _judged(labelled: Labelled, faces: Sequence[Face]) -> tuple[list[Face], list[int | None]]:
-    """Faces best first, and for each the label it found, -1 for a false alarm, None for what is not to be judged."""
+    """Faces, best first, each with the label it matches, -1 for a false alarm, None if it is ignored."""
     ordered = sorted(faces, key=lambda face: -face.score)
     taken: set[int] = set()
     verdicts: list[int | None] = []

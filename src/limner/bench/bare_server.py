@@ -1,7 +1,7 @@
-"""The least that uvicorn can serve, to compare with: answers of a given size, and one message to many sockets.
+"""A minimal uvicorn application for comparison. Run it with `python -m limner.bench.bare_server PORT`.
 
-`python -m limner.bench.bare_server PORT`. `/1234` answers 200 with 1,234 bytes once the request's body has been read;
-`/broadcast` sends one text with the present time as `processed_at` to every WebSocket that is open.
+`/1234` reads the request's body and answers 200 with 1,234 bytes. `/broadcast` sends a text with the present time as
+`processed_at` to all open WebSockets.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What benchmarks have in common: a photo in many versions, and a client that costs little."""
+"""Shared by the benchmarks: a photo in many versions, and an HTTP client that needs little CPU time."""
 
 import io
 import json
@@ -16,7 +16,7 @@ def default_photo() -> bytes:
     try:
         import skimage.data
     except ImportError:
-        raise SettingsError("scikit-image is not installed: name a photo with --photo") from None
+        raise SettingsError("scikit-image is not installed. Name a photo with --photo.") from None
     from PIL import Image
 
     face = Image.fromarray(skimage.data.astronaut()).resize((720, 720))  # type: ignore[no-untyped-call]
@@ -28,13 +28,13 @@ def default_photo() -> bytes:
 
 
 def version(jpeg: bytes, number: int) -> bytes:
-    """The same photo as another file (a numbered JPEG comment), so that no cache knows it."""
+    """The same photo as a different file (with a numbered JPEG comment), so that it is not in the cache."""
     comment = f"{number:012}".encode()
     return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
 def multipart(photo: bytes, fields: dict[str, str]) -> tuple[bytes, str]:
-    """A form with the photo as `image`: body and content type."""
+    """Body and content type of a form with the photo as `image`."""
     parts = [
         b'--%s\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (_BOUNDARY, name.encode(), value.encode())
         for name, value in fields.items()
@@ -48,7 +48,7 @@ def multipart(photo: bytes, fields: dict[str, str]) -> tuple[bytes, str]:
 
 
 class Client:
-    """One keep-alive connection, by hand: a benchmark's client should not take the service's processor time."""
+    """One keep-alive connection. It is written by hand to leave the CPU time to the service."""
 
     def __init__(self, host: str, port: int, timeout_s: float = 60) -> None:
         self._host = f"{host}:{port}"
@@ -58,7 +58,7 @@ class Client:
     def submit(
         self, operation: str, photo: bytes, fields: dict[str, str] | None = None, *, wait_s: int = 60
     ) -> tuple[int, dict[str, Any]]:
-        """Status and body of a submission that waits for its job."""
+        """Submit and wait for the job; status and body of the answer."""
         body, kind = multipart(photo, fields or {})
         headers = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nPrefer: wait={wait_s}\r\n"
         status, answer = self._ask(f"POST /v1/{operation}", headers, body)
@@ -97,7 +97,7 @@ class Client:
         return data
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
 

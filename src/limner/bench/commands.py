@@ -1,4 +1,4 @@
-"""`limner bench …`: the benchmarks' command lines. Imports stand inside, as in `cli.py`."""
+"""The commands `limner bench …`. Imports are inside the functions, as in `cli.py`."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 @click.group()
 def bench() -> None:
-    """Measure: each prints a ratio against a reference in the same run."""
+    """Run benchmarks. Most compare with a reference measured in the same run."""
 
 
 _photo = click.option("--photo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A JPEG to send.")

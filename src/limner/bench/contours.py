@@ -1,4 +1,4 @@
-"""What a contours job costs, stage by stage: with the client's landmarks and map, with either, with neither."""
+"""CPU time of the stages of `contours`, with and without the client's landmarks and map."""
 
 import io
 import json
@@ -59,7 +59,7 @@ def run(
 def _measure(
     models: Models, fields: dict[str, Any], pictures: dict[str, bytes], times: int
 ) -> tuple[list[float], dict[str, float]]:
-    """CPU ms of each run, and the median wall ms of each stage. One run goes before, to load the models."""
+    """CPU ms of each run, and the median duration of each stage in ms. A first run loads the models."""
     spent: list[float] = []
     stages: dict[str, list[float]] = {}
     for number in range(times + 1):
@@ -92,7 +92,7 @@ def _portrait(photo: bytes) -> bytes:
 
 
 def _given(models: Models, photo: bytes) -> tuple[list[dict[str, float]], bytes]:
-    """Landmarks as a client would send them, and a label map drawn from the server's own regions."""
+    """Landmarks as a client sends them, and a label map drawn from the regions that were found."""
     made = local.run(CATALOGUE["contours"], {}, {"image": photo}, models=models, limits=Limits())
     result = made.result.model_dump(mode="json")
     width, height = result["image"]["width"], result["image"]["height"]

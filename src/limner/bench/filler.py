@@ -1,7 +1,7 @@
-"""A scratch SQLite database full of finished jobs, for `limner bench scale`. The only file here that knows the tables.
+"""Fills a scratch database with finished jobs, for `limner bench scale`. The only file here that uses the tables.
 
-Rows are told apart by their age: number 0 is the newest job, and job n is the same in a database of any size, so that a
-page of a large one holds just what the same page of a small one does.
+Jobs are numbered by age: number 0 is the newest. Job n is the same in a database of any size, so that equal pages of a
+large and a small one have equal content.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ from limner.domain.errors import SettingsError
 
 @dataclass
 class _Tally:
-    """What happened, of all clients."""
+    """The outcomes and latencies of all clients."""
 
     spent: list[float] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -28,14 +28,14 @@ class _Tally:
 def run(
     url: str, operation: str, photo: bytes, fields: dict[str, str], *, clients: int, requests: int, same: bool
 ) -> bool:
-    """Send `requests` photos by `clients` connections and print the report. True when none failed.
+    """Send `requests` photos over `clients` connections, print the report, and return True if none failed.
 
-    Each waits for its job's end. Unless `same`, every photo is another file (JPEG only), so that no cache answers.
-    SettingsError for a URL that is not this machine: a load test is not sent to strangers.
+    Each request waits for its job. Unless `same`, every photo is a different file (JPEG only), so that the cache does
+    not answer. SettingsError for a URL of another machine, whose owner may not want a load test.
     """
     host, port = _local(url)
     if not same and photo[:2] != b"\xff\xd8":
-        raise SettingsError("only a JPEG can be varied from request to request: give one, or --same")
+        raise SettingsError("Only a JPEG can be varied for each request. Name a JPEG, or use --same.")
     numbers = iter(range(requests))
     tally = _Tally()
     with Progress(console=Console(stderr=True)) as progress, ThreadPoolExecutor(clients) as pool:
@@ -67,14 +67,14 @@ def _taken(numbers: Iterator[int]) -> Iterator[int]:
 
 
 class _Connection:
-    """A client that connects anew after an error."""
+    """A client that reconnects after an error."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
         self._client: Client | None = None
 
     def send(self, operation: str, data: bytes, fields: dict[str, str]) -> str:
-        """How one request ended: the job's status, or the HTTP status or error that came instead."""
+        """Send one request; returns the job's status, or the HTTP status or error instead."""
         try:
             self._client = self._client or Client(*self._address)
             status, body = self._client.submit(operation, data, fields)
@@ -87,13 +87,13 @@ class _Connection:
 def _local(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        raise SettingsError("the URL must begin with http:// and name a host")
+        raise SettingsError("The URL must begin with http:// and name a host.")
     try:
         addresses = {entry[4][0] for entry in socket.getaddrinfo(parts.hostname, parts.port or 80)}
     except OSError:
-        raise SettingsError(f"{parts.hostname} has no address") from None
+        raise SettingsError(f"The host name {parts.hostname} has no address.") from None
     if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses):
-        raise SettingsError("a load test is only sent to this machine (127.0.0.1, localhost, ::1)")
+        raise SettingsError("A load test is sent only to this machine (127.0.0.1, localhost, ::1).")
     return parts.hostname, parts.port or 80
 
 

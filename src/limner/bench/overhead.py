@@ -1,7 +1,7 @@
-"""CPU round a job's pipeline: HTTP, the database, the files, the events, the processes.
+"""Measures the CPU time of a job outside its pipeline: HTTP, database, files, events, processes.
 
-Beside the service stand its own pipeline, called directly, and a bare loop of one pass of the default network: a slow
-pipeline would otherwise make the service look good.
+The service is compared with its own pipeline, called directly, and with one pass of the default network, because a
+slow pipeline would make the service look good.
 """
 
 import statistics
@@ -33,7 +33,7 @@ TINY_SIDE = 7  # the detector looks at nothing below 8 pixels
 
 @dataclass
 class _Tally:
-    """Of each round: seconds of wall and CPU; of each photo: seconds until it was done."""
+    """Wall and CPU seconds of each round, and the latency of each photo in seconds."""
 
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
@@ -57,7 +57,7 @@ class _Tally:
 
 
 def run(settings: Settings, photo: bytes, *, photos: int, rounds: int) -> list[Row]:
-    """The three in turns, one photo at a time and then as many as there are workers; medians of the rounds."""
+    """Measure the three alternately, first one photo at a time, then one per worker; medians of the rounds."""
     numbers = count()
     models = Models(settings.models_dir)
     yunet = YuNet(settings.models_dir)
@@ -101,7 +101,7 @@ def _tiny_photo() -> bytes:
 def _around_nothing(
     pipeline: Callable[[bytes], None], ours: Server, tiny: bytes, numbers: "count[int]", photos: int, *, at_once: int
 ) -> list[Row]:
-    """CPU of a job whose pipeline takes almost none, and does not drive the service out of the processor's caches."""
+    """CPU of a job with a very short pipeline, which leaves the service in the processor's caches."""
     clients = 1 if at_once == 1 else 2 * at_once
     direct, served = _Tally(), _Tally()
     for amount in (4 * at_once, photos):  # the first round loads and warms
@@ -160,7 +160,7 @@ def _directly(tally: _Tally, work: Callable[[bytes], None], photos: list[bytes],
 
 
 def _served(tally: _Tally, ours: Server, photos: list[bytes], clients: int, *, fetched: bool = True) -> None:
-    """From upload to the fetched picture, or to the job's end; the clients' own CPU is not counted."""
+    """From the upload to the fetched picture, or to the job's end; the CPU time of the clients is not counted."""
 
     def one(share: list[bytes]) -> list[float]:
         client = ours.client()
@@ -186,7 +186,7 @@ def _served(tally: _Tally, ours: Server, photos: list[bytes], clients: int, *, f
 
 
 def _one_pass(yunet: YuNet, image: npt.NDArray[np.uint8]) -> bytes:
-    """Marks the faces that the network sees in BGR (H, W, 3) uint8 at one size; a JPEG."""
+    """A function that marks the faces found in one pass over BGR (H, W, 3) uint8, and returns a JPEG."""
     factor = PASS_WIDTH / image.shape[1]
     small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     for face in yunet.detect(np.asarray(small[:, :, ::-1], np.uint8), PASS_MIN_SCORE):

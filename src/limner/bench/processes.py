@@ -1,4 +1,4 @@
-"""The processes that are measured: a server of our own, a bare one to compare with, nginx; and the CPU of each."""
+"""Starts the processes that are measured (Limner, a bare uvicorn, nginx) and reads their CPU time."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ STOP_TIMEOUT_S = 90
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: where it listens, its first process, and how long it took to be ready."""
+    """A running server: its address, its first process, and the time that it took to become ready."""
 
     port: int
     pid: int
@@ -37,7 +37,7 @@ class Server:
         return Client("127.0.0.1", self.port)
 
     def cpu_s(self) -> float:
-        """CPU seconds so far of the process and all that it has started."""
+        """CPU seconds so far of the process and its descendants."""
         return cpu_of_tree(self.pid)
 
 
@@ -103,7 +103,7 @@ def environment_of(settings: Settings, folder: Path) -> dict[str, str]:
 
 @contextmanager
 def bare_server() -> Iterator[Server]:
-    """`bare_server.py` in a process of its own: what uvicorn and this machine can do when there is nothing to do."""
+    """Start `bare_server.py`, which shows what uvicorn can reach on this machine without any work."""
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
         command = [sys.executable, "-m", "limner.bench.bare_server", str(port)]

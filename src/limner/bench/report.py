@@ -1,4 +1,4 @@
-"""How measurements are printed: one table for all of them, with what each is compared to and the aim beside it."""
+"""Prints measurements as one table, each with its reference and its aim."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from rich.text import Text
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement. `met` is None where there is no aim; `errors` counts answers that were not the wanted one."""
+    """One measurement. `met` is None without an aim; `errors` counts unexpected answers."""
 
     name: str
     rate: float | None = None  # a second
@@ -27,7 +27,7 @@ class Row:
 
 
 def show(title: str, sections: Iterable[tuple[str, list[Row]]]) -> None:
-    """Print the sections below each other as one table, and the machine's state under it."""
+    """Print the sections as one table, and the state of the machine below it."""
     load = " ".join(f"{each:.1f}" for each in os.getloadavg())
     table = Table(
         title=title,
@@ -67,7 +67,7 @@ def _add(table: Table, row: Row) -> None:
 
 
 def _number(value: float | None) -> str:
-    """Three figures are enough: what is measured here varies by more than a thousandth."""
+    """The number with three significant figures; measurements vary by more than a thousandth."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

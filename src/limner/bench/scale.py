@@ -1,6 +1,6 @@
-"""Does the service stay quick when its database is full? The same requests to a full database and to a small one.
+"""Measures whether the service stays fast with many jobs, by the same requests to a full and to a small database.
 
-The small one holds the newest of the same jobs, so that pages of the list and of the events have equal content.
+The small one has the newest of the same jobs, so that pages of the list and of the events have equal content.
 """
 
 import json
@@ -71,7 +71,7 @@ def run(settings: Settings, photo: bytes, *, jobs: int, rounds: int, idle_s: flo
 
 
 def _cache_key(settings: Settings, photo: bytes, folder: Path) -> str:
-    """The key under which the service keeps the photo's result."""
+    """The cache key of the photo's result."""
     with server(settings, folder) as alone:
         client = alone.client()
         status, job = client.submit("detect", photo)
@@ -106,7 +106,7 @@ def _filled(
 
 
 def _idle(full: _Filled, small: _Filled, idle_s: float, console: Console) -> Row:
-    """CPU of both servers while nobody asks them anything; the sweep is what runs then."""
+    """CPU of both servers without requests, when only the sweep runs."""
     console.print(f"  idle for {idle_s:.0f} s", style="dim")
     before = [each.server.cpu_s() for each in (full, small)]
     time.sleep(idle_s)
@@ -123,7 +123,7 @@ def _idle(full: _Filled, small: _Filled, idle_s: float, console: Console) -> Row
 
 
 def _probes(photo: bytes, numbers: "count[int]") -> dict[str, _Probe]:
-    """What is asked, each by a function that gives the seconds it took."""
+    """The measured requests, each a function that returns the seconds it took."""
 
     def submitted(client: Client, _: _Filled) -> float:
         data = version(photo, next(numbers))
@@ -189,7 +189,7 @@ def _probes(photo: bytes, numbers: "count[int]") -> dict[str, _Probe]:
 
 
 def _compared(title: str, probe: _Probe, full: _Filled, small: _Filled, rounds: int) -> Row:
-    """The probe on both in turns; one round goes before."""
+    """Run the probe on both servers alternately, after one round that is not measured."""
     spent: dict[int, list[float]] = {id(full): [], id(small): []}
     try:
         for number in range(rounds + 1):
@@ -199,7 +199,7 @@ def _compared(title: str, probe: _Probe, full: _Filled, small: _Filled, rounds: 
                 client.close()
                 if number > 0:
                     spent[id(each)].append(seconds * 1000)
-    except (OSError, AssertionError) as error:  # said in the table: the other rows are worth having
+    except (OSError, AssertionError) as error:  # shown in the table, because the other rows are still useful
         return Row(name=title, beside=f"failed: {error!r:.200}", met=False, aim=f"≤ {MAX_RATIO}", errors=1)
     p50, reference = (percentile(spent[id(each)], 0.5) for each in (full, small))
     return Row(
@@ -214,7 +214,7 @@ def _compared(title: str, probe: _Probe, full: _Filled, small: _Filled, rounds: 
 
 
 def _until_ended(client: Client, job_id: str) -> None:
-    """Ask until the job is at its end. TimeoutError after a minute."""
+    """Wait until the job has ended. TimeoutError after a minute."""
     deadline = time.monotonic() + JOB_TIMEOUT_S
     while time.monotonic() < deadline:
         status, body = client.get(f"/v1/jobs/{job_id}")
@@ -226,7 +226,7 @@ def _until_ended(client: Client, job_id: str) -> None:
 
 
 def _replay(port: int, path: str, events: int) -> float:
-    """Seconds from the request until so many server-sent events have come, on a connection of its own."""
+    """Seconds from the request until `count` server-sent events have arrived, on a new connection."""
     with socket.create_connection(("127.0.0.1", port), REPLAY_TIMEOUT_S) as connection:
         begun = time.perf_counter()
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())

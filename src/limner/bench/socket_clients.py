@@ -1,9 +1,4 @@
-"""Many WebSockets in a process of its own, which note when each text arrived. Linux.
-
-`python -m limner.bench.socket_clients PORT PATH COUNT` writes `ready` when all are open, reads until its standard input
-is closed, and writes JSON: `{text: [[arrived, read], …]}` in nanoseconds since 1970. `arrived` is the kernel's own time
-stamp of the segment, so that neither this process nor its place in the scheduler's queue is measured.
-"""
+"""Holds many WebSockets in a separate process and records when each text arrived. Linux only. Read `main`."""
 
 import json
 import select
@@ -38,7 +33,7 @@ class _Listener:
         self._rest = head.partition(b"\r\n\r\n")[2]
 
     def receive(self) -> tuple[int, int, list[bytes]]:
-        """What has come: the kernel's and our own time in nanoseconds, and the texts that are complete.
+        """Read the socket: the kernel's and our own time in nanoseconds, and the complete texts.
 
         ConnectionError when the server ended it.
         """
@@ -79,7 +74,11 @@ def parse_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
 
 
 def main(port: int, path: str, count: int) -> None:
-    """See the module's docstring."""
+    """`python -m limner.bench.socket_clients PORT PATH COUNT`: write `ready` when all sockets are open, read until
+    standard input is closed, then write JSON: `{text: [[arrived, read], …]}`, in nanoseconds since 1970.
+
+    `arrived` is the kernel's time stamp of the segment, so that delays of this process are not measured.
+    """
     listeners = [_Listener(port, path) for _ in range(count)]
     by_handle = {each.socket.fileno(): each for each in listeners}
     poll = select.epoll()

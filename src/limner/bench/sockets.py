@@ -1,6 +1,6 @@
-"""One event to many sockets: how long from a job's end until the median and the last of them have it?
+"""Measures the time from a job's end until its event has arrived at many sockets.
 
-The sockets are held by `socket_clients.py`, a process of its own; an event counts as arrived when the kernel has it.
+A separate process, `socket_clients.py`, holds the sockets. An event has arrived when the kernel has received it.
 """
 
 import io
@@ -25,7 +25,7 @@ from limner.settings import Settings
 
 PATH = "/faces"
 AIM_MS = 60.0
-LARGE = (5472, 3078)  # jobs on a photo of 17 megapixels end seldom enough to be told one by one
+LARGE = (5472, 3078)  # jobs with a photo of 17 megapixels take so long that their events are sent one by one
 FEW = 10
 BARE_PAUSE_S = 0.25
 
@@ -40,9 +40,9 @@ class _Heard:
 
 
 def run(settings: Settings, photo: bytes, *, sockets: int, events: int) -> list[Row]:
-    """p50 and p99 over all sockets and events: few sockets, many, and many while as many jobs run as there are workers.
+    """p50 and p99 over all sockets and events: with few sockets, with many, and with many while all workers are busy.
 
-    `photo` is a JPEG in which a face is found. Beside the last stands a bare server that sends as many messages while
+    `photo` must be a JPEG with a face. The last case is compared with a bare server that sends as many messages while
     the same jobs run.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -92,14 +92,14 @@ def _one_by_one(ours: Server, photo: bytes, numbers: "count[int]", sockets: int,
         for _ in range(events):
             status, job = client.submit("detect", version(photo, next(numbers)))
             assert status == 200, job
-            time.sleep(0.1)  # the event's last copies are under way
+            time.sleep(0.1)  # the last copies of the event are still arriving
         client.close()
     return heard
 
 
 @contextmanager
 def _sockets(of: Server, path: str, number: int) -> Iterator[_Heard]:
-    """So many open sockets. What they heard is filled in at the end."""
+    """Open `count` sockets; the returned object has the arrival times after the end of the context."""
     heard = _Heard()
     process = subprocess.Popen(  # noqa: S603  # our own program
         [sys.executable, "-m", "limner.bench.socket_clients", str(of.port), path, str(number)],
@@ -126,9 +126,9 @@ def _sockets(of: Server, path: str, number: int) -> Iterator[_Heard]:
 
 @contextmanager
 def _working(ours: Server, photo: bytes, numbers: "count[int]", clients: int) -> Iterator[list[None]]:
-    """As many clients send a photo after the other, one more than there are workers, so that none of these rests.
+    """Run clients that send photos one after the other, one client more than workers, so that all workers are busy.
 
-    Gives a list that grows by one with each job that ended.
+    Returns a list that grows by one entry with each finished job.
     """
     ended: list[None] = []
     stop = threading.Event()

@@ -1,6 +1,6 @@
-"""Requests a second that the service answers, each beside a bare server that sends as many bytes.
+"""Measures requests per second, each compared with a bare server that sends as many bytes.
 
-The load comes from `wrk`; the service, the bare server and nginx are processes of their own, loaded in turn.
+The load comes from `wrk`. The service, the bare server and nginx are separate processes, loaded one after the other.
 """
 
 import json
@@ -26,7 +26,7 @@ COMMITS = 300
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A request, and what it should reach: a rate, and a p50 where one is wanted."""
+    """A request with its aims: a rate, and for some a p50."""
 
     name: str
     path: str
@@ -95,7 +95,7 @@ def _measured(ours: Server, bare: Server, case: _Case, size: int, *, seconds: in
 
 
 def _by_nginx(content: bytes, ours: Row, *, seconds: int, connections: int) -> Row:
-    """The artifact's bytes from nginx; the ratio is the service's rate to that."""
+    """The artifact's bytes from nginx; the ratio is the service's rate divided by that of nginx."""
     with nginx(content) as by_kernel:
         if by_kernel is None:
             return Row("  by nginx: not installed (apt-get install nginx-light)")
@@ -117,7 +117,7 @@ def _by_nginx(content: bytes, ours: Row, *, seconds: int, connections: int) -> R
 
 
 def _commits() -> Row:
-    """What this disk allows: commits of one small row with SQLite alone, written through, one after the other."""
+    """The limit set by this disk: durable commits of one small row with SQLite alone, one after the other."""
     with tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
         spent = list(_commit_times(Path(folder) / "commits.db"))
     return Row(
@@ -141,7 +141,7 @@ def _commit_times(file: Path) -> Iterator[float]:
 
 
 def _prepared(ours: Server, photo: bytes) -> dict[str, Any]:
-    """Jobs enough for a page of the list; the last one is the photo itself, so that the cache knows it."""
+    """Submit enough jobs for a page of the list; the last one is the photo itself, so that it is in the cache."""
 
     def submit(data: bytes) -> dict[str, Any]:
         client = ours.client()
@@ -156,7 +156,7 @@ def _prepared(ours: Server, photo: bytes) -> dict[str, Any]:
 
 
 def _answer_size(ours: Server, case: _Case, photo: bytes) -> int:
-    """The length of the body that the case is answered with, after making sure that it is the right one."""
+    """Check the answer of a case, and return the length of its body."""
     if case.body is None:
         return len(_content(ours, case.path))
     client = ours.client()

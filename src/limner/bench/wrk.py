@@ -1,4 +1,4 @@
-"""Load from `wrk`, a generator in C: one thread of it costs less than what it measures."""
+"""Generates load with `wrk`, a program in C that needs less CPU time than the servers it measures."""
 
 import re
 import shutil
@@ -9,9 +9,7 @@ from pathlib import Path
 
 from limner.domain.errors import SettingsError
 
-INSTALL = (
-    "wrk is not installed, and the load must come from a program in C: apt-get install wrk (macOS: brew install wrk)"
-)
+INSTALL = "wrk, which generates the load, is not installed. Install it: apt-get install wrk (macOS: brew install wrk)"
 
 # wrk calls `done` once at the end; latencies are microseconds, `errors.status` counts answers above 399.
 _DONE = """
@@ -29,7 +27,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw: `requests` in `seconds`, latencies in ms, `errors` of connections and answers above 399."""
+    """The result of wrk: `requests` in `seconds`, latencies in ms, `errors` of connections and statuses above 399."""
 
     requests: int
     seconds: float
@@ -43,13 +41,13 @@ class Load:
 
 
 def require() -> None:
-    """SettingsError that says how to install wrk where it is missing."""
+    """SettingsError that says how to install wrk, if it is missing."""
     if shutil.which("wrk") is None:
         raise SettingsError(INSTALL)
 
 
 def run(url: str, *, connections: int, seconds: int, body: bytes | None = None, content_type: str = "") -> Load:
-    """GET `url`, or POST `body` to it, over and over by all connections. SettingsError where wrk is not installed."""
+    """GET `url`, or POST `body` to it, repeatedly over all connections. SettingsError if wrk is not installed."""
     require()
     with tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
         script = Path(folder) / "load.lua"
@@ -68,7 +66,7 @@ def run(url: str, *, connections: int, seconds: int, body: bytes | None = None, 
 
 
 def parse(output: str) -> Load:
-    """The line that our script's `done` writes. SettingsError where it is missing."""
+    """Parse the line that the script's `done` writes. SettingsError if it is missing."""
     line = _LINE.search(output)
     if line is None:
         raise SettingsError(f"wrk gave no summary: {output}")

@@ -1,1 +1,1 @@
-"""What the service speaks of: jobs, events and errors. Plain data, no input or output."""
+"""Jobs, events, blob states and errors: plain data without input or output."""

@@ -1,4 +1,4 @@
-"""An event: something that happened to a job, told once to everyone who listens."""
+"""An event: a change of a job, sent to everyone who listens."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,13 +20,13 @@ class EventType(StrEnum):
 
     @classmethod
     def entering(cls, status: Status) -> "EventType":
-        """The event that tells of a job's entering `status`."""
+        """The type of the event for a job that enters `status`."""
         return cls(f"job.{status}")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A row of the log. Ids rise. `content` is what was true of the job then; None once the job was erased."""
+    """A row of the event log; ids rise. `content` is the job's state at that time, None after the job was erased."""
 
     id: int
     type: EventType
@@ -37,7 +37,7 @@ class Event:
 
 
 def content_of(job: Job) -> dict[str, Any]:
-    """What an event keeps of a job: plain JSON, no pixel, no landmark, no host name."""
+    """The content of an event about this job, as plain JSON. It has no pixels, landmarks or host names."""
     return {
         "status": job.status,
         "progress": job.progress,

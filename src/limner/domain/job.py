@@ -1,4 +1,4 @@
-"""A job: one request for one operation, and the files it names."""
+"""A job: one request for one operation, and the files that it refers to."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """Where a job stands. `queued` → `running` → one of the three others, which are final."""
+    """The status of a job: `queued` → `running` → one of the three others, which are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -17,12 +17,12 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
-        """True when nothing can change any more."""
+        """True if the status cannot change any more."""
         return self not in (Status.QUEUED, Status.RUNNING)
 
 
 class Role(StrEnum):
-    """Whether a file was sent in or made."""
+    """Whether a file was uploaded or produced by the job."""
 
     INPUT = "input"
     ARTIFACT = "artifact"
@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A blob as a job names it. `id` is a UUID of its own; `name` is the parameter (input) or the artifact's name."""
+    """A job's reference to a blob. `id` is its own UUID; `name` is the parameter (input) or the artifact's name."""
 
     id: str
     job_id: str
@@ -45,15 +45,15 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The whole truth of one job. `params`, `result`, `error` and `summary` are plain JSON objects.
+    """The complete state of a job. `params`, `result`, `error` and `summary` are plain JSON objects.
 
-    `attempt` counts the starts and fences off overtaken ones; `worker` names the process that runs it until
-    `lease_until`. `leader_id` names the job that does the very same work and will answer for this one too.
-    `cached` says that the result was another job's: `exact` or `similar`; `computed_at` is when the result was really
-    worked out, by whichever job. `summary` is what the result comes to in a few numbers, for lists and events.
+    `attempt` counts the starts; writes of an older attempt are refused. `worker` runs the job until `lease_until`.
+    `leader_id` is the job that does the same work; its result becomes the result of this job too. `cached` is set if
+    the result came from another job (`exact` or `similar`), and `computed_at` is when that result was computed.
+    `summary` is a few numbers about the result.
 
-    `phash` is the photo's perceptual hash (16 hex digits) and `similarity_key` the cache key of all but the photo,
-    where an operation can answer a photo that looks the same; `cache_distance` is how many bits of the hashes differ.
+    If the operation supports similar photos, `phash` is the photo's perceptual hash (16 hex digits), `similarity_key`
+    the cache key without the photo, and `cache_distance` the number of bits in which the two photos' hashes differ.
     """
 
     id: str
@@ -83,20 +83,20 @@ class Job:
 
     @property
     def artifacts(self) -> tuple[File, ...]:
-        """The files it made, in the order it made them."""
+        """The files that the job produced, in this order."""
         return tuple(file for file in self.files if file.role is Role.ARTIFACT)
 
     @property
     def inputs(self) -> tuple[File, ...]:
-        """The files that were sent in."""
+        """The files that were uploaded."""
         return tuple(file for file in self.files if file.role is Role.INPUT)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended: with a result and artifacts, or with an error (a problem object).
+    """The end of one attempt: a result with artifacts, or an error (a problem object).
 
-    `cached`, `cache_distance` and `computed_at` are set where the result is another job's; `phash`: see `Job`.
+    `cached`, `cache_distance` and `computed_at` are set if the result is that of another job; `phash`: see `Job`.
     """
 
     result: dict[str, Any] | None = None

@@ -1,1 +1,1 @@
-"""What happens to a job: `submit.py` takes it in, `run.py` runs it, `sweep.py` picks up what was left lying."""
+"""The life of a job: `submit.py` accepts it, `run.py` runs it, `sweep.py` recovers jobs that nobody works on."""

@@ -1,7 +1,7 @@
-"""Keeping a blob's bytes in step with its row: stored before a job names them, removed after the last one let go.
+"""Stores a blob's bytes before a job refers to them, and removes them after no job does.
 
-The row is the wall between the two. A removal first makes the row `removing`, in a transaction; a submission that meets
-such a row waits until it is gone and stores the bytes again.
+The blob's row keeps the two apart. A removal first sets the row to `removing`, in a transaction of its own; a
+submission that finds such a row waits until it is gone and stores the bytes again.
 """
 
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 100
 REMOVAL_WAIT_S = 0.02  # a removal takes a few milliseconds
-CLAIM_S = 30.0  # whoever claimed a removal and did not get round to it for so long leaves it to the sweep
+CLAIM_S = 30.0  # a thread that claimed removals leaves those it has not begun by then to the sweep
 
 
 def transact_with_bytes(
@@ -33,11 +33,10 @@ def transact_with_bytes(
     stored: Collection[str] = (),
     unseen: Collection[str] = (),
 ) -> T:
-    """Run `work` in a transaction; the bytes that it finds missing are stored, and it runs again.
+    """Run `work` in a transaction. If it returns `Missing`, store those bytes and run it again.
 
-    `data` holds the bytes by SHA-256; those in `stored` have been stored by the caller already. So bytes are written
-    only where the answer needs them. Those in `unseen` it will surely need: they are stored before the first run.
-    UnavailableError when a removal of the same bytes does not end.
+    `data` holds the bytes by SHA-256. The caller has already stored those in `stored`. Those in `unseen` are certainly
+    needed, so they are stored before the first run. UnavailableError when a removal of the same bytes does not end.
     """
     have = set(stored)
     try:
@@ -46,7 +45,7 @@ def transact_with_bytes(
             blobs.put(data[sha256], sha256=sha256)
         return _transact(store, blobs, data, work, have)
     except Exception:
-        with suppress(LimnerError):  # the sweep tidies up what cannot be now
+        with suppress(LimnerError):  # what cannot be removed now, the sweep removes later
             discard(store, blobs, have.difference(stored))
         raise
 
@@ -69,15 +68,15 @@ def _transact(
             time.sleep(REMOVAL_WAIT_S)
             continue
         for sha256 in answer.sha256s:
-            if sha256 not in data:  # of the cached result that was to answer: it is being erased
-                raise UnavailableError("the cached result is being erased; try again")
+            if sha256 not in data:  # an artifact of the cached result, whose job is being erased
+                raise UnavailableError("The cached result is being erased. Try again.")
             blobs.put(data[sha256], sha256=sha256)
             have.add(sha256)
-    raise UnavailableError("the same picture is being removed just now; try again")
+    raise UnavailableError("The same picture is being removed. Try again.")
 
 
 def remove(store: JobStore, blobs: BlobStore, sha256s: Iterable[str]) -> None:
-    """Remove the bytes of those blobs that are marked, or that have no row. Others are left alone."""
+    """Remove the bytes of these blobs, except those whose row says `kept` or `removing`."""
     wanted = list(sha256s)
     if not wanted:
         return
@@ -86,9 +85,10 @@ def remove(store: JobStore, blobs: BlobStore, sha256s: Iterable[str]) -> None:
 
 
 def discard(store: JobStore, blobs: BlobStore, sha256s: Collection[str]) -> None:
-    """Remove bytes that were stored in vain, if they have no row.
+    """Remove bytes that were stored but are not needed, if they have no row.
 
-    It writes no row, because the database may be full, so the bytes go inside the transaction, under their lock.
+    This writes no row, because the disk of the database may be full. So it removes the bytes inside the transaction,
+    while it holds their lock.
     """
     if not sha256s:
         return
@@ -101,9 +101,9 @@ def discard(store: JobStore, blobs: BlobStore, sha256s: Collection[str]) -> None
 
 
 def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) -> None:
-    """Remove the bytes of blobs whose rows are `removing` and the caller's, then the rows.
+    """Remove the bytes of blobs that the caller has set to `removing`, then their rows.
 
-    One that cannot be removed does not keep the others; its error is raised at the end.
+    If a blob cannot be removed, the others still are, and its error is raised at the end.
     """
     if not claimed:
         return
@@ -112,12 +112,12 @@ def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) 
     error: Exception | None = None
     for sha256 in claimed:
         if time.monotonic() - since > CLAIM_S:
-            log.warning("removal took too long; the sweep goes on with it", extra={"left": len(claimed) - len(removed)})
+            log.warning("removal took too long; the sweep continues it", extra={"left": len(claimed) - len(removed)})
             break
         try:
             blobs.delete(sha256)
         except Exception as failed:
-            log.exception("bytes not removed; the sweep tries again", extra={"sha256": sha256})
+            log.exception("a blob could not be removed; the sweep tries again", extra={"sha256": sha256})
             error = error or failed
         else:
             removed.append(sha256)

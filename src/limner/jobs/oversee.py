@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a worker process that is gone, and whether what one runs is still wanted."""
+"""Decides about jobs in worker processes: what happens when a worker ends, and whether its job must go on."""
 
 import logging
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class JobOverseer:
         again = self.store.transact(lambda tx: transitions.lose(tx, worker, reason, max_attempts=self.max_attempts))
         self.bus.wake()
         for job_id, _ in again:
-            log.warning("job is queued again: its worker is gone", extra={"job": job_id, "reason": reason})
+            log.warning("job requeued because its worker ended", extra={"job": job_id, "reason": reason})
         return again
 
     def wanted(self, worker: str) -> bool:

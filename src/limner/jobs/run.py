@@ -1,7 +1,7 @@
-"""The only code that runs a job.
+"""Runs jobs in a worker. Read `Runner.run`.
 
-Starting raises the job's attempt number and takes a lease, which the runner renews; finishing is refused when the
-attempt was overtaken. So a job that is sent twice, or left by a killed worker, is neither lost nor finished twice.
+Starting a job increases its attempt number and takes a lease, which the runner renews. Finishing is refused if a newer
+attempt exists. So a job that is sent twice, or whose worker was killed, is neither lost nor finished twice.
 """
 
 import logging
@@ -36,13 +36,13 @@ from limner.vision.models import Models
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.5
-CHECK_EVERY_S = 0.2  # a question to the database: not worth asking between two quick steps
+CHECK_EVERY_S = 0.2  # each check is a query, which is too slow to repeat after every short step
 RETRY_S = 1.0
-MOST_SIMILAR = 2000  # the newest results that a perceptual hash is compared with
+MOST_SIMILAR = 2000  # a perceptual hash is compared with at most this many of the newest results
 
 
-class SimilarResult(Exception):  # noqa: N818  # no error: it ends an operation whose answer is there
-    """The result of a photo that looks the same answers the job."""
+class SimilarResult(Exception):  # noqa: N818  # not an error: it ends the operation early
+    """The result of a photo that looks the same was found, so the operation need not go on."""
 
     def __init__(self, source: Job, distance: int) -> None:
         super().__init__(source.id)
@@ -52,7 +52,7 @@ class SimilarResult(Exception):  # noqa: N818  # no error: it ends an operation 
 
 @dataclass
 class Runner:
-    """Runs jobs of the catalogue's operations, one at a time, as the worker called `worker`."""
+    """Runs jobs of the catalogue's operations, one at a time, under the worker name `worker`."""
 
     worker: str
     catalogue: Mapping[str, Operation[Any, Any]]
@@ -71,9 +71,10 @@ class Runner:
         self._renewal = _Renewal(self.store, self.lease)
 
     def run(self, job_id: str) -> JobReport | None:
-        """Run the job if it still waits; its errors end in the job, not here. None if it was not run, or overtaken.
+        """Run the job if it is still queued. Errors of the operation are stored in the job and not raised.
 
-        A report means that there is a new event: the caller wakes the bus.
+        Returns None if the job was not started or was overtaken. After a report the caller must wake the bus, because
+        there is a new event.
         """
         job = self.store.transact(lambda tx: transitions.start(tx, job_id, worker=self.worker, lease=self.lease))
         if job is None:
@@ -91,14 +92,14 @@ class Runner:
         return attempt.report(outcome)
 
     def _remove(self, job: Job, sha256s: Collection[str]) -> None:
-        """Remove the bytes of artifacts that came to nothing, unless another job names them."""
+        """Remove the bytes of artifacts that the job does not keep, unless another job refers to them."""
         try:
             bytes_of_jobs.remove(self.store, self.blobs, sha256s)
         except UnavailableError as error:
-            log.warning("artifacts not removed; the sweep does that", extra={"job": job.id, "detail": error.detail})
+            log.warning("artifacts not removed; the sweep tries again", extra={"job": job.id, "detail": error.detail})
 
     def _finish(self, job: Job, outcome: Outcome, data: Mapping[str, bytes]) -> bool:
-        """Store the outcome. While the database cannot be used it is tried again, as long as the lease may last."""
+        """Store the outcome. If the database cannot be used, try again for the length of a lease."""
         deadline = time.monotonic() + self.lease.total_seconds()
         while True:
             try:
@@ -112,12 +113,12 @@ class Runner:
             except UnavailableError as error:
                 if time.monotonic() > deadline:
                     raise
-                log.warning("result not stored yet", extra={"job": job.id, "detail": error.detail})
+                log.warning("result not stored yet; trying again", extra={"job": job.id, "detail": error.detail})
                 time.sleep(RETRY_S)
 
 
 class _Renewal:
-    """Renews the lease of the job that runs, in a thread of its own, as long as the interpreter runs at all."""
+    """Renews the lease of the running job, in a separate thread."""
 
     def __init__(self, store: JobStore, lease: timedelta) -> None:
         self._store = store
@@ -128,7 +129,7 @@ class _Renewal:
 
     @contextmanager
     def of(self, job: Job) -> Iterator[None]:
-        """Renew this job's lease at every third of it."""
+        """Renew this job's lease each time a third of it has passed."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
             self._thread.start()
@@ -155,13 +156,13 @@ class _Renewal:
     def _renew(self, job: Job) -> None:
         try:
             self._store.transact(lambda tx: transitions.renew(tx, job.id, job.attempt, lease=self._lease))
-        except Exception:  # the lease outlasts two failures, and this thread must outlive them
+        except Exception:  # the thread must go on: the lease allows two failures before it expires
             log.warning("lease not renewed", extra={"job": job.id}, exc_info=True)
 
 
 @dataclass
 class _Attempt:
-    """One try at one job."""
+    """One attempt at one job."""
 
     runner: Runner
     job: Job
@@ -174,7 +175,7 @@ class _Attempt:
     phash: str | None = None
 
     def outcome(self) -> Outcome | None:
-        """What came of it; None if it was overtaken."""
+        """Run the operation and return its outcome; None if the attempt was overtaken."""
         try:
             operation, params = self._work()
             ctx = Context(
@@ -201,17 +202,17 @@ class _Attempt:
         except LimnerError as error:
             return self._failed(error)
         except MemoryError:
-            log.warning("job needs too much memory", extra={"job": self.job.id, "operation": self.job.operation})
+            log.warning("job out of memory", extra={"job": self.job.id, "operation": self.job.operation})
             return self._failed(JobMemoryError())
         except Exception:
-            log.exception("job error", extra={"job": self.job.id, "operation": self.job.operation})
-            return self._failed(LimnerError("an unexpected error; the log has it under the job's id"))
+            log.exception("unexpected error in a job", extra={"job": self.job.id, "operation": self.job.operation})
+            return self._failed(LimnerError("An unexpected error occurred. Search the log for the job's id."))
 
     def _work(self) -> tuple[Operation[Any, Any], Any]:
-        """The operation and its parameters. UnknownWorkError for what another version of the service has stored."""
+        """The operation and its parameters. UnknownWorkError if this version does not know them."""
         operation = self.runner.catalogue.get(self.job.operation)
         if operation is None:
-            raise UnknownWorkError(f"this version of the service has no operation {self.job.operation!r}")
+            raise UnknownWorkError(f"This version of the service has no operation {self.job.operation!r}.")
         try:
             return operation, operation.params.model_validate(self.job.params)
         except ValidationError:
@@ -234,7 +235,7 @@ class _Attempt:
         )
 
     def recognise(self, phash: int, operation: Operation[Any, Any], params: Any) -> None:
-        """Keep the photo's perceptual hash. Ends the operation when a result may answer that the request asked for."""
+        """Keep the photo's perceptual hash. Raises SimilarResult if the request allows it and a result is found."""
         self.phash = f"{phash:016x}"
         within, key = operation.similar_within, self.job.similarity_key
         if within is None or key is None or getattr(params, "cache", "exact") != "similar":
@@ -248,10 +249,10 @@ class _Attempt:
             if source is None:
                 return
             self.data = {file.sha256: self.runner.blobs.get(file.sha256) for file in source.artifacts}
-        except NotFoundError:  # it is being erased
+        except NotFoundError:  # the similar job is being erased
             return
         except UnavailableError as error:
-            log.warning("no look at similar results", extra={"job": self.job.id, "detail": error.detail})
+            log.warning("similar results not searched", extra={"job": self.job.id, "detail": error.detail})
             return
         raise SimilarResult(source, distance)
 
@@ -280,7 +281,7 @@ class _Attempt:
             counts = self.runner.store.transact(
                 lambda tx: transitions.progress(tx, self.job.id, self.job.attempt, fraction)
             )
-        except UnavailableError as error:  # no reason to end the job
+        except UnavailableError as error:  # the job can go on without it
             log.warning("progress not stored", extra={"job": self.job.id, "detail": error.detail})
             return
         if not counts:
@@ -290,20 +291,20 @@ class _Attempt:
     def check(self) -> None:
         now = time.monotonic()
         if now - self.started > self.runner.timeout_s:
-            raise JobTimeoutError(f"the job ran longer than {self.runner.timeout_s:g} s")
+            raise JobTimeoutError(f"The job ran longer than {self.runner.timeout_s:g} s.")
         if now - self.checked < CHECK_EVERY_S:
             return
         self.checked = now
         try:
             current = self.runner.reader.is_current(self.job.id, self.job.attempt)
-        except UnavailableError as error:  # no reason to end the job
-            log.warning("not known whether the job is wanted", extra={"job": self.job.id, "detail": error.detail})
+        except UnavailableError as error:  # the job can go on without the check
+            log.warning("could not check for cancellation", extra={"job": self.job.id, "detail": error.detail})
             return
         if not current:
             raise CancelledError
 
     def report(self, outcome: Outcome) -> JobReport:
-        """What metrics and log tell of it."""
+        """Log the end of the job and return its report for the metrics."""
         seconds = time.monotonic() - self.started
         log.info(
             "job %s",

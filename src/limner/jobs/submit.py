@@ -1,7 +1,7 @@
-"""Taking in a job, and ending one on request.
+"""Accepts jobs, and cancels or erases them on request.
 
-The order is the promise: the bytes are on disk, then the row, then the answer. What one transaction decides (a repeat,
-a cached answer, the same work in flight, a full queue, or a new job) is told by `transitions.submit`.
+First the bytes are stored, then the row, then the client is answered, so an accepted job is never lost.
+`transitions.submit` decides in one transaction: a repeat, a cache hit, a follower of a job with the same work, or new.
 """
 
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Submissions:
-    """Takes in jobs, and ends them on request. `open` turns False when the service stops."""
+    """Accepts, cancels and erases jobs. `open` becomes False when the service stops."""
 
     store: JobStore
     reader: JobReader
@@ -46,14 +46,14 @@ class Submissions:
         job_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
-        """Store the pictures (bytes by parameter name) and the job, and send it on its way.
+        """Store the pictures (bytes by parameter name) and the job, and send it to the engine.
 
-        `job_id` lets the caller know it beforehand; the job that comes back may be another one: a repeat's.
-
-        UnavailableError while stopping, QueueFullError, InvalidRequestError for a reused idempotency key.
+        `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id.
+        UnavailableError while stopping, QueueFullError, InvalidRequestError if the idempotency key belongs to another
+        request.
         """
         if not self.open:
-            raise UnavailableError("the service is stopping")
+            raise UnavailableError("The service is stopping. Try again later.")
         job_id = job_id or str(uuid7())
         fingerprint = self.fingerprint(operation.models)
         job = Job(
@@ -68,8 +68,8 @@ class Submissions:
             files=tuple(_input(job_id, name, getattr(params, name)) for name in pictures),
         )
         data = {file.sha256: pictures[file.name] for file in job.files}
-        # No job has had these bytes, so nothing that is stored answers the request; but the queue may be full. (After a
-        # backup was restored, bytes may be missing although a job names them: then they are stored again.)
+        # Bytes that are not stored belong to no job, so no cached result can exist, but the queue may be full. (After
+        # a restored backup, bytes of known jobs may be missing: then they are stored again.)
         unseen = [sha256 for sha256 in data if not self.blobs.has(sha256)]
         if unseen and self.reader.count(Status.QUEUED) >= self.max_queued:
             raise QueueFullError
@@ -89,27 +89,27 @@ class Submissions:
             self.bus.wake()
             JOBS_SUBMITTED.labels(operation.name, decision).inc()
         log.debug(
-            "job taken in",
+            "job submitted",
             extra={"job": stored.id, "operation": operation.name, "how": decision, "request": request_id.get()},
         )
         return stored
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job; NotFoundError, JobFinishedError. A running one stops at its next step."""
+        """Cancel a job. A running one stops at its next step. NotFoundError, JobFinishedError."""
         job, promoted = self.store.transact(lambda tx: transitions.cancel(tx, job_id))
         self._send(promoted)
         log.info("job cancelled", extra={"job": job_id, "operation": job.operation})
         return job
 
     def erase(self, job_id: str) -> None:
-        """Erase a job with its pictures and its events' contents; NotFoundError."""
+        """Erase a job with its pictures and the contents of its events. NotFoundError."""
         erased = self.store.transact(lambda tx: transitions.erase(tx, job_id))
         self._send(erased.promoted)
         bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
         log.info("job erased", extra={"job": job_id, "operation": erased.operation})
 
     def _send(self, promoted: Sent | None) -> None:
-        """What waited behind the job may be free to run now."""
+        """Wake the event streams, and send the follower that became a leader, if there is one."""
         self.bus.wake()
         if promoted is not None:
             self.engine.send(*promoted)

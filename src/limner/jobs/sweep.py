@@ -1,6 +1,6 @@
-"""Picks up what was left lying: jobs without a worker, jobs past their time, blobs that no job names.
+"""The sweep: requeues jobs without a worker, erases jobs past their retention, removes blobs without a job.
 
-Two threads: rounds every few seconds, and once an hour the tidying, which may take minutes and must not hold them up.
+It has two threads. One runs a round every few seconds; the other tidies once an hour, which may take minutes.
 """
 
 import logging
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 100
 ORPHANS_AT_ONCE = 500
-ORPHANS_PAUSE_S = 0.02  # a million blobs are looked through in a minute, and nobody notices
-ORPHAN_AGE = timedelta(hours=1)  # a younger blob's row may not be committed yet
-REMOVAL_AGE = timedelta(minutes=2)  # whoever began to remove it is no longer at it
+ORPHANS_PAUSE_S = 0.02  # a million blobs are checked in about a minute, without slowing down requests
+ORPHAN_AGE = timedelta(hours=1)  # the row of a younger blob may not be committed yet
+REMOVAL_AGE = timedelta(minutes=2)  # the thread that began such an old removal has given it up
 TIDY_EVERY_S = 3600.0
 FAR = timedelta(days=3650)
 
 
 @dataclass
 class Sweep:
-    """`once()` is one round of every `every_s` seconds, `tidy()` one tidying."""
+    """`once()` is one round, run every `every_s` seconds; `tidy()` runs once an hour."""
 
     store: JobStore
     reader: JobReader
@@ -47,14 +47,14 @@ class Sweep:
     _tidied: datetime | None = None
 
     def recover(self) -> None:
-        """At start, when no other process can be at work on this store: every running job was left by a crash."""
+        """Requeue all running jobs, which a crash has left. Call it at start, while no other process uses the store."""
         left = self._expire(datetime.now(UTC) + FAR)
         if left:
-            log.warning("jobs left by a stop or a crash are queued again", extra={"jobs": left})
+            log.warning("jobs left by a stop or a crash were requeued", extra={"jobs": left})
         self._remove_blobs(datetime.now(UTC) + FAR)
 
     def start(self) -> None:
-        """Begin sweeping."""
+        """Start the two threads."""
         for name, work, pause_s in (
             ("sweep", self.once, self.every_s),
             ("tidy", lambda: self.tidy(datetime.now(UTC)), TIDY_EVERY_S),
@@ -64,7 +64,7 @@ class Sweep:
             thread.start()
 
     def stop(self) -> None:
-        """End it; a round under way ends first."""
+        """Stop the threads after their present round, or after 30 s each."""
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=30)
@@ -78,7 +78,7 @@ class Sweep:
             self._stop.wait(pause_s)
 
     def once(self) -> None:
-        """One round."""
+        """Run one round."""
         now = datetime.now(UTC)
         if self._expire(now) + self._adopt():
             self.bus.wake()
@@ -104,17 +104,17 @@ class Sweep:
         return count
 
     def _adopt(self) -> int:
-        """Free jobs whose leader ended without them. That should not happen; if it does they must not wait for ever."""
+        """Let followers run whose leader ended without them: that would be a bug, but they must not wait for ever."""
         adopted = sum(
             self.store.transact(lambda tx, job_id=job_id: transitions.adopt(tx, job_id))  # type: ignore[misc]
             for job_id in self.reader.stranded(AT_ONCE)
         )
         if adopted:
-            log.error("jobs waited behind one that has ended; they run by themselves now", extra={"jobs": adopted})
+            log.error("jobs waited for a leader that has ended; they now run by themselves", extra={"jobs": adopted})
         return adopted
 
     def _remove_blobs(self, before: datetime) -> None:
-        """Go on with removals that whoever began them has left."""
+        """Continue removals that were begun but not finished."""
         for state in (BlobState.MARKED, BlobState.REMOVING):
             left = self.reader.blobs_in(state, before, AT_ONCE)
             if state is BlobState.MARKED:
@@ -131,7 +131,7 @@ class Sweep:
         JOBS_RUNNING.set(self.reader.count(Status.RUNNING))
 
     def tidy(self, now: datetime) -> None:
-        """Erase what is past its time, and blobs that no job names (left by a crash between file and row)."""
+        """Erase jobs and events past their retention, and blobs without a row (left by a crash after storing them)."""
         if self.keep is not None:
             while old := self.reader.outdated(now - self.keep, AT_ONCE):
                 for job_id in old:
@@ -145,7 +145,7 @@ class Sweep:
         self._remove_orphans(now - ORPHAN_AGE)
 
     def _remove_orphans(self, before: datetime) -> None:
-        """Remove old bytes without a row. What was looked at the last time has one."""
+        """Remove blobs without a row that were written before `before`, and since the last time this was done."""
         written = self.blobs.written(since=self._tidied, before=before)
         while batch := list(islice(written, ORPHANS_AT_ONCE)):
             bytes_of_jobs.remove(self.store, self.blobs, self.reader.without_row(batch))
@@ -157,5 +157,5 @@ class Sweep:
         try:
             erased = self.store.transact(lambda tx: transitions.erase(tx, job_id))
         except NotFoundError:
-            return  # somebody else erased it meanwhile
+            return  # a client has erased it meanwhile
         bytes_of_jobs.remove(self.store, self.blobs, erased.marked)

@@ -1,6 +1,7 @@
-"""Every change of a job's state, told once. Each function runs in one transaction: it locks, reads, decides, writes.
+"""Every change of a job's state. Each function runs in one transaction: it locks, reads, decides and writes.
 
-A write relies on the status, attempt and leader that were read, and says whether it took effect (`Transaction.change`).
+A write takes effect only if status, attempt and leader are still as read, and reports whether it did
+(`Transaction.change`).
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -26,26 +27,26 @@ from limner.domain.job import File, Job, Outcome, Status
 from limner.ports import LossReason, Transaction
 
 IsStored = Callable[[str], bool]
-"""Whether the caller has stored a blob's bytes, and they are still there."""
+"""Whether the caller has stored the bytes of a blob and they still exist."""
 
 Sent = tuple[str, str]
-"""Id and lane of a job that an engine should be told of."""
+"""Id and lane of a job to send to the engine."""
 
 
 class Decision(StrEnum):
-    """What became of a submission."""
+    """The decision about a submission."""
 
     NEW = "new"
     SHARED = "shared"
-    """The same work is in flight: this job waits for its result."""
+    """Another job is doing the same work: this one waits for its result."""
     CACHED = "exact"
     REPEAT = "repeat"
-    """The idempotency key is known: the job is the earlier one."""
+    """The idempotency key is known: the answer is the earlier job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The job as it is stored."""
+    """The job as stored, and the decision about it."""
 
     job: Job
     decision: Decision
@@ -53,7 +54,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Nothing was written: these bytes must be stored first. `leaving`: some are being removed just now."""
+    """Nothing was written, because these bytes must be stored first. `leaving`: some of them are being removed."""
 
     sha256s: tuple[str, ...]
     leaving: bool
@@ -61,7 +62,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What an erasure leaves to do: bytes to remove, and a job that may run now."""
+    """What remains to be done after an erasure: blobs to remove, and a follower to send to the engine."""
 
     operation: str
     marked: list[str]
@@ -71,13 +72,13 @@ class Erased:
 def submit(
     tx: Transaction, job: Job, *, max_queued: int, cache_for: timedelta, is_stored: IsStored
 ) -> Submitted | Missing:
-    """Take in a new job (status queued, files = its inputs). The first of these that applies:
+    """Accept a new job (status queued, files = its inputs). The first rule that applies decides:
 
-    its idempotency key is known → that job, unchanged (InvalidRequestError if its cache key differs);
+    its idempotency key is known → the earlier job, unchanged (InvalidRequestError if the cache keys differ);
     a job with this cache key succeeded within `cache_for` → stored as succeeded, with that result and its artifacts;
-    `max_queued` jobs are queued → QueueFullError, nothing stored;
-    a job with this cache key is queued or running → stored as queued behind it (`leader_id`);
-    else stored as queued.
+    `max_queued` jobs are queued → QueueFullError, nothing is stored;
+    a job with this cache key is queued or running → stored as queued, as its follower (`leader_id`);
+    otherwise → stored as queued.
     """
     now = _now()
     tx.lock(_work(job) if job.idempotency_key is None else [*_work(job), f"idempotency {job.idempotency_key}"])
@@ -85,7 +86,7 @@ def submit(
     prior = tx.job(known.repeat_id) if known.repeat_id is not None else None
     if prior is not None:
         if prior.cache_key != job.cache_key:
-            raise InvalidRequestError("this Idempotency-Key was used for another request")
+            raise InvalidRequestError("This Idempotency-Key was used for another request. Send a new key.")
         return Submitted(prior, Decision.REPEAT)
     source = tx.job(known.cached_id) if known.cached_id is not None else None
     if source is None and known.full:
@@ -99,14 +100,14 @@ def submit(
         taken, decision = replace(job, leader_id=known.leader_id), Decision.SHARED
     else:
         taken, decision = job, Decision.NEW
-    if not tx.insert(taken):  # another submission with its idempotency key was quicker
-        raise UnavailableError("another request with this Idempotency-Key is being taken in; try again")
+    if not tx.insert(taken):  # another submission with the same idempotency key was faster
+        raise UnavailableError("Another request with this Idempotency-Key is being processed. Try again.")
     tx.log(taken)
     return Submitted(taken, decision)
 
 
 def start(tx: Transaction, job_id: str, *, worker: str, lease: timedelta) -> Job | None:
-    """Queued → running on `worker`, attempt + 1. None if it is not there, not queued, or has a leader."""
+    """Queued → running on `worker`, attempt + 1. None if the job does not exist, is not queued, or has a leader."""
     job = tx.job(job_id)
     if job is None or job.status is not Status.QUEUED or job.leader_id is not None:
         return None
@@ -142,7 +143,7 @@ def progress(tx: Transaction, job_id: str, attempt: int, fraction: float) -> boo
 
 
 def finish(tx: Transaction, job: Job, outcome: Outcome, *, is_stored: IsStored) -> bool | Missing:
-    """Running → succeeded or failed, for this attempt at the job and for the jobs that wait behind it.
+    """Running → succeeded or failed, for this attempt at the job and for the job's followers.
 
     False if the attempt was overtaken.
     """
@@ -155,18 +156,18 @@ def finish(tx: Transaction, job: Job, outcome: Outcome, *, is_stored: IsStored) 
         return missing
     if _end(tx, current, outcome):
         return True
-    tx.mark_unnamed({file.sha256 for file in outcome.artifacts}, _now())  # kept for nothing
+    tx.mark_unnamed({file.sha256 for file in outcome.artifacts}, _now())  # `_keep` has kept them, but no job uses them
     return False
 
 
 def requeue(tx: Transaction, job_id: str, attempt: int) -> bool:
-    """Running → queued: hand it back unfinished. False if the attempt was overtaken."""
+    """Running → queued. False if the attempt was overtaken."""
     job = _attempt(tx, job_id, attempt)
     return job is not None and _requeue(tx, job)
 
 
 def lose(tx: Transaction, worker: str, reason: LossReason, *, max_attempts: int) -> list[Sent]:
-    """End or requeue what runs on a worker that is gone; the jobs that may run again.
+    """End or requeue the jobs of a worker that has ended; returns the requeued ones.
 
     `timeout` ends a job as `job-timeout`; `died` as `job-crashed` after `max_attempts` starts; else it is requeued.
     """
@@ -186,9 +187,9 @@ def lose(tx: Transaction, worker: str, reason: LossReason, *, max_attempts: int)
 
 
 def expire(tx: Transaction, job_id: str, *, now: datetime, max_attempts: int) -> bool:
-    """A running job whose lease ended before `now` → queued, or failed (`job-crashed`) after `max_attempts` starts.
+    """Running, with a lease that ended before `now` → queued, or failed (`job-crashed`) after `max_attempts` starts.
 
-    False if the lease was renewed meanwhile, or the job no longer runs.
+    False if the lease was renewed meanwhile or the job is no longer running.
     """
     job = tx.job(job_id)
     if job is None:
@@ -203,7 +204,7 @@ def expire(tx: Transaction, job_id: str, *, now: datetime, max_attempts: int) ->
 
 
 def cancel(tx: Transaction, job_id: str) -> tuple[Job, Sent | None]:
-    """Queued or running → cancelled; what waited behind it takes its place, and is given back second.
+    """Queued or running → cancelled. Returns the job, and its oldest follower if that becomes a leader now.
 
     NotFoundError, JobFinishedError.
     """
@@ -217,12 +218,12 @@ def cancel(tx: Transaction, job_id: str) -> tuple[Job, Sent | None]:
         if cancelled is not None:
             tx.log(cancelled)
             return cancelled, _promote(tx, job_id)
-        job = _known(tx, job_id)  # it was started meanwhile, which takes no lock
-    raise JobFinishedError(f"the job has {job.status} already")
+        job = _known(tx, job_id)  # it was started meanwhile: `start` takes no lock
+    raise JobFinishedError(f"The job has already finished ({job.status}).")
 
 
 def erase(tx: Transaction, job_id: str) -> Erased:
-    """Remove the job, its files and its events' contents, and mark the blobs that no other job names. NotFoundError."""
+    """Remove the job, its files and the contents of its events; mark blobs that no other job uses. NotFoundError."""
     job = _known(tx, job_id)
     tx.lock(_work(job))
     job = _known(tx, job_id)
@@ -234,7 +235,7 @@ def erase(tx: Transaction, job_id: str) -> Erased:
 
 
 def adopt(tx: Transaction, job_id: str) -> bool:
-    """Free a queued job whose leader is gone or has ended, so that it runs by itself."""
+    """Remove the leader of a queued job if that does not exist or has ended, so that the job runs by itself."""
     job = tx.job(job_id)
     if job is None or job.status is not Status.QUEUED or job.leader_id is None:
         return False
@@ -246,7 +247,7 @@ def adopt(tx: Transaction, job_id: str) -> bool:
 
 
 def claim_removal(tx: Transaction, sha256s: Iterable[str]) -> list[str]:
-    """Marked → removing, and bytes without a row → removing; those that are now the caller's to remove."""
+    """Marked → removing, and no row → removing. Returns these blobs; the caller must now remove their bytes."""
     wanted = sorted(set(sha256s))
     tx.lock(_bytes(wanted))
     now = _now()
@@ -257,7 +258,7 @@ def claim_removal(tx: Transaction, sha256s: Iterable[str]) -> list[str]:
 
 
 def without_row(tx: Transaction, sha256s: Collection[str]) -> list[str]:
-    """Those of these blobs that have no row; none can get one before the transaction ends."""
+    """Those of these blobs that have no row; none can get a row before the transaction ends."""
     tx.lock(_bytes(sha256s))
     return [sha256 for sha256 in sha256s if tx.blob_state(sha256) is None]
 
@@ -270,7 +271,7 @@ def _now() -> datetime:
 
 
 def _work(job: Job) -> list[str]:
-    """The lock of all jobs that do the same work: followers must not come while their leader ends."""
+    """The lock of all jobs with the same work. It prevents that a follower is added while its leader ends."""
     return [f"work {job.cache_key}"]
 
 
@@ -281,27 +282,27 @@ def _bytes(sha256s: Collection[str]) -> list[str]:
 def _known(tx: Transaction, job_id: str) -> Job:
     job = tx.job(job_id)
     if job is None:
-        raise NotFoundError("no such job")
+        raise NotFoundError("The job does not exist. It may have been erased.")
     return job
 
 
 def _attempt(tx: Transaction, job_id: str, attempt: int) -> Job | None:
-    """The job, if this attempt at it still counts."""
+    """The job, if this is still its current attempt."""
     job = tx.job(job_id)
     return job if job is not None and job.status is Status.RUNNING and job.attempt == attempt else None
 
 
 def _crashed(job: Job) -> JobCrashedError:
-    return JobCrashedError(f"the job was started {job.attempt} times and its worker stopped each time")
+    return JobCrashedError(f"The job was started {job.attempt} times, and its worker process ended each time.")
 
 
 def _keep(tx: Transaction, files: Collection[File], is_stored: IsStored, now: datetime) -> Missing | None:
-    """Have the blobs of these files kept; or, writing nothing, which bytes must be stored first."""
+    """Set the blobs of these files to `kept`. If bytes must be stored first, write nothing and return which."""
     sizes = {file.sha256: file.size for file in files}
     tx.lock(_bytes(sizes), shared=True)
     states = {sha256: tx.blob_state(sha256) for sha256 in sizes}
     absent = [sha256 for sha256, state in states.items() if state is not BlobState.KEPT]
-    # Looked at only now: while a blob's row is locked and not `removing`, nobody begins to remove its bytes.
+    # Checked only after locking: while a blob's row is locked and not `removing`, no removal of its bytes can begin.
     missing = [sha256 for sha256 in absent if states[sha256] is BlobState.REMOVING or not is_stored(sha256)]
     if missing:
         return Missing(tuple(missing), leaving=any(states[sha256] is BlobState.REMOVING for sha256 in missing))
@@ -311,7 +312,7 @@ def _keep(tx: Transaction, files: Collection[File], is_stored: IsStored, now: da
 
 
 def _answered(job: Job, source: Job, now: datetime) -> Job:
-    """`job`, finished with what `source` found; the cache ages from when that was worked out."""
+    """`job`, finished with the result of `source`. `computed_at` is copied, so that the cache expires on time."""
     return replace(
         job,
         status=Status.SUCCEEDED,
@@ -328,12 +329,12 @@ def _answered(job: Job, source: Job, now: datetime) -> Job:
 
 
 def copies(files: Iterable[File], job_id: str) -> tuple[File, ...]:
-    """The same blobs as files of another job."""
+    """The same files for another job, with new ids."""
     return tuple(replace(file, id=str(uuid7()), job_id=job_id) for file in files)
 
 
 def _end(tx: Transaction, job: Job, outcome: Outcome, *, same_lease: bool = False) -> bool:
-    """End a running job, and answer those that wait behind it with the same outcome."""
+    """End a running job, and finish its followers with the same outcome."""
     now = _now()
     succeeded = outcome.status is Status.SUCCEEDED
     done = tx.change(
@@ -403,7 +404,7 @@ def _requeue(tx: Transaction, job: Job, *, same_lease: bool = False) -> bool:
 
 
 def _promote(tx: Transaction, leader_id: str) -> Sent | None:
-    """Let the oldest of those that wait behind a leader lead the others."""
+    """Make the oldest follower of this leader the leader of the others. Returns it, None if there is no follower."""
     first: Job | None = None
     for follower in tx.followers(leader_id):
         if tx.change(follower, leader_id=first.id if first else None) is not None:

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `adapters/sql/database.py:migrate` opened."""
+"""Alembic's entry point: runs the migrations on the connection opened by `adapters/sql/database.py:migrate`."""
 
 from alembic import context
 

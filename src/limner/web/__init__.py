@@ -1,1 +1,1 @@
-"""HTTP and WebSocket, the only asynchronous room. Read `app.py`, `operation_routes.py`, `event_streams.py`."""
+"""HTTP and WebSocket; the only asynchronous package. Read `app.py`, `operation_routes.py`, `event_streams.py`."""

@@ -1,4 +1,4 @@
-"""The web application: routes, errors and observers put together."""
+"""The web application: routes, error handlers and middleware put together."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -34,7 +34,7 @@ PAGE_POLICY = (
 
 
 def create_app(services: Services, at_work: Callable[[], AbstractContextManager[None]]) -> FastAPI:
-    """The application. `at_work` is entered while it runs: it starts the engine and the sweep, and stops them."""
+    """Make the application. It enters the context `at_work` while it runs, which starts and stops sweep and engine."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -96,7 +96,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
 
 
 class _PageFiles(StaticFiles):
-    """The page's modules, asked for anew by their `ETag`: an old one beside a new one would not fit."""
+    """The page's modules. Browsers must revalidate them, because an old module may not work with a new one."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -105,14 +105,14 @@ class _PageFiles(StaticFiles):
 
 
 class SameOriginSockets:
-    """Refuses WebSockets that another web site's page opens: browsers do not, and a private service would be read."""
+    """Refuses WebSockets opened by pages of other sites: browsers allow them, so a private service could be read."""
 
     def __init__(self, app: ASGIApp, *, allowed: tuple[str, ...]) -> None:
         self._app = app
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a socket pass that names no origin (no browser), its own host, or one that is allowed."""
+        """Accept a socket without an origin (it is no browser's), from the same host, or from an allowed origin."""
         if scope["type"] == "websocket" and not self._may_pass(scope):
             await send({"type": "websocket.close", "code": 1008, "reason": "origin not allowed"})
             return
@@ -128,7 +128,7 @@ class SameOriginSockets:
 
 
 def _own_origin(public_url: str | None) -> tuple[str, ...]:
-    """The origin of our own page where a proxy in front has another name than the Host it passes on."""
+    """The origin of the service's own page, if a proxy serves it under a name other than the Host it passes on."""
     if public_url is None:
         return ()
     parts = urlsplit(public_url)
@@ -136,17 +136,17 @@ def _own_origin(public_url: str | None) -> tuple[str, ...]:
 
 
 def _correct_validation_errors(schema: dict[str, Any]) -> None:
-    """FastAPI tells of its own form of a 422; here it is a problem like any other."""
+    """Describe 422 as a problem, instead of FastAPI's own format."""
     own = schema["components"]["schemas"].pop("HTTPValidationError", None)
     schema["components"]["schemas"].pop("ValidationError", None)
     for methods in schema["paths"].values() if own else ():
-        for told in methods.values():
-            if "HTTPValidationError" in str(told["responses"].get("422")):
-                told["responses"]["422"] = operation_routes.problem_response("Invalid parameters")
+        for entry in methods.values():
+            if "HTTPValidationError" in str(entry["responses"].get("422")):
+                entry["responses"]["422"] = operation_routes.problem_response("Invalid parameters")
 
 
 def _complete_schema(app: FastAPI) -> None:
-    """Have OpenAPI name the shapes that no route declares as its response."""
+    """Add the models to OpenAPI that no route declares as its response."""
     make = app.openapi
 
     def openapi() -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""The paths that earlier services of this kind published, answered from the same jobs. No logic of their own.
+"""The paths of earlier services, answered from the same jobs.
 
-Three families: `/image` … `/faces`, `/api/v1/images` … `/ws/v1/faces`, and the facial-contour paths.
+There are three groups: `/image` … `/faces`, `/api/v1/images` … `/ws/v1/faces`, and the facial-contour paths.
 """
 
 import base64
@@ -45,16 +45,16 @@ RETRY_AFTER_S = "1"
 
 
 async def _submit(request: Request, services: Services) -> Job:
-    """A detect job from the form's `file` or `image`."""
+    """Submit a detect job for the form's `file` or `image`."""
     operation = services.catalogue["detect"]
     with services.memory.share() as share:
         limit = services.limits.max_bytes + FORM_OVERHEAD_BYTES
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-            raise UnsupportedMediaError("send the picture as multipart/form-data, part 'file'")
+            raise UnsupportedMediaError("Send the picture as multipart/form-data, in the part 'file'.")
         form = {part.name: part.content for part in await read_form(request, services, share, limit, max_files=2)}
         data = next((form[name] for name in ("file", "image") if form.get(name) not in (None, "")), None)
         if not isinstance(data, bytes):
-            raise InvalidRequestError("file: a picture is needed as a file part")
+            raise InvalidRequestError("file: A picture is required. Send it as a file part.")
         params = await services.call(operation.parse, {}, {"image": data}, services.limits)
         return await services.call(lambda: services.submissions.submit(operation, params, {"image": data}))
 
@@ -124,7 +124,7 @@ async def get_classic_job(job_id: str, request: Request, services: ServicesDep) 
     response_class=Response,
     responses={
         200: {"content": {"image/*": {}}},
-        202: {"description": "Not done yet"},
+        202: {"description": "The job has not finished yet"},
         404: problem_response("Unknown id, or no face in the photo"),
         422: problem_response("The job failed"),
     },
@@ -137,8 +137,8 @@ async def get_processed_image(job_id: str, request: Request, services: ServicesD
         pending.headers["Retry-After"] = RETRY_AFTER_S
         return pending
     if job.status is not Status.SUCCEEDED:
-        detail = (job.error or {}).get("detail", f"the job was {job.status}")
-        raise InvalidRequestError(f"there is no picture: {detail}")
+        detail = (job.error or {}).get("detail", f"The job was {job.status}.")
+        raise InvalidRequestError(f"There is no picture: {detail}")
     marked = _marked(job)
     if marked is None:
         raise _NoFaceError
@@ -146,14 +146,14 @@ async def get_processed_image(job_id: str, request: Request, services: ServicesD
 
 
 class _NoFaceError(FaceNotFoundError):
-    """There is no marked picture: no face was found in the photo, or none was to be marked."""
+    """There is no marked picture, because no face was found or the job did not ask for one."""
 
     status = 404
 
 
 def as_face_message(event: Event, base: str) -> str | None:
-    """The classic message: only for detect jobs that found a face."""
-    if not _tells_of_picture(event):
+    """The classic message, only for detect jobs that found a face; else None."""
+    if not _has_marked_picture(event):
         return None
     assert event.content is not None
     return json.dumps(
@@ -167,8 +167,8 @@ def as_face_message(event: Event, base: str) -> str | None:
     )
 
 
-def _tells_of_picture(event: Event) -> bool:
-    """Of a face that was found and marked; a photo that was only looked at (`mark=none`) has no picture to show."""
+def _has_marked_picture(event: Event) -> bool:
+    """Whether the event is the success of a detect job with a marked picture; with `mark=none` there is none."""
     return (
         event.type is EventType.SUCCEEDED
         and event.operation == "detect"
@@ -181,7 +181,7 @@ def _tells_of_picture(event: Event) -> bool:
 @router.websocket("/faces")
 @router.websocket("/ws")
 async def socket_faces(socket: WebSocket, services: ServicesDep) -> None:
-    """One JSON text per photo in which a face was found, to every client."""
+    """Send every client one JSON text per photo in which a face was found."""
     await serve_socket(socket, services.streams, as_face_message, services.base_url(socket), stream="faces")
 
 
@@ -196,7 +196,7 @@ def _described(file: File, source: File | None, base: str) -> dict[str, Any]:
     suffix = file.media_type.rpartition("/")[2].replace("jpeg", "jpg").replace("svg+xml", "svg")
     return {
         "uuid": file.id,
-        "filename": f"{file.id}.{suffix}",  # the name it had at the client's is not kept
+        "filename": f"{file.id}.{suffix}",  # the client's file name is not stored
         "type": "input" if file.role is Role.INPUT else "output",
         "src_image_uuid": source.id if source is not None else None,
         "url": _image_url(base, file.id),
@@ -213,7 +213,7 @@ async def post_api_image(request: Request, services: ServicesDep) -> Response:
 def _file(services: Services, file_id: str) -> File:
     file = services.reader.file(file_id)
     if file is None:
-        raise NotFoundError("no such image")
+        raise NotFoundError("The image does not exist. It may have been erased.")
     return file
 
 
@@ -222,13 +222,13 @@ def _file(services: Services, file_id: str) -> File:
     "/api/v1/images/{file_id}", response_class=Response, responses={200: {"content": {"image/*": {}}}, **NOT_FOUND}
 )
 async def get_api_image(file_id: str, request: Request, services: ServicesDep) -> Response:
-    """The bytes of a photo that was sent in, or of a picture that was made."""
+    """The bytes of an uploaded photo or of a marked picture."""
     return await send_file(lambda: _file(services, file_id), request, services)
 
 
 @router.get("/api/v1/images/{file_id}/meta", responses={**NOT_FOUND})
 async def get_api_image_meta(file_id: str, request: Request, services: ServicesDep) -> Response:
-    """What is known of it."""
+    """The description of an image."""
     file = await services.call(_file, services, file_id)
     source = None
     if file.role is Role.ARTIFACT:
@@ -237,8 +237,8 @@ async def get_api_image_meta(file_id: str, request: Request, services: ServicesD
 
 
 def as_picture_url(event: Event, base: str) -> str | None:
-    """The classic text: the URL of the marked picture."""
-    if not _tells_of_picture(event):
+    """The classic message: the URL of the marked picture; None for other events."""
+    if not _has_marked_picture(event):
         return None
     assert event.content is not None
     return _image_url(base, event.content["artifacts"][0]["id"])
@@ -246,7 +246,7 @@ def as_picture_url(event: Event, base: str) -> str | None:
 
 @router.websocket("/ws/v1/faces")
 async def socket_picture_urls(socket: WebSocket, services: ServicesDep) -> None:
-    """The URL of each marked picture as plain text."""
+    """Send every client the URL of each marked picture as plain text."""
     await serve_socket(socket, services.streams, as_picture_url, services.base_url(socket), stream="urls")
 
 
@@ -288,7 +288,7 @@ _CONTOURS_BODY: dict[str, Any] = {
 
 @router.post("/api/v1/submit", status_code=202, openapi_extra=_CONTOURS_BODY, responses={**SUBMISSION_PROBLEMS})
 async def post_contours(request: Request, services: ServicesDep) -> Response:
-    """Submit a face for its contours by label."""
+    """Submit a face; the result has its contours by label."""
     return await _submit_contours(request, services, "labels")
 
 
@@ -296,7 +296,7 @@ async def post_contours(request: Request, services: ServicesDep) -> Response:
     "/api/v1/frontal/crop/submit", status_code=202, openapi_extra=_CONTOURS_BODY, responses={**SUBMISSION_PROBLEMS}
 )
 async def post_frontal_crop(request: Request, services: ServicesDep) -> Response:
-    """Submit a face for its seven numbered regions."""
+    """Submit a face; the result has seven numbered regions."""
     return await _submit_contours(request, services, "seven")
 
 
@@ -323,17 +323,17 @@ async def _submit_contours(request: Request, services: Services, scheme: str) ->
 @router.get("/api/v1/status/{job_id}", responses={**NOT_FOUND})
 @router.get("/api/v1/frontal/crop/status/{job_id}", responses={**NOT_FOUND})
 async def get_contours_status(job_id: str, services: ServicesDep) -> Response:
-    """How a contours job stands; when completed with the SVG (base64) and the polygons."""
+    """The status of a contours job; when completed, with the SVG (base64) and the polygons."""
     job = await services.job(job_id)
     if job.operation != "contours":
         raise NotFoundError("no such job")
     delay = timedelta(seconds=job.params.get("answer_after_s", 0))
     if datetime.now(UTC) < job.created_at + delay:
         return _json({"id": job.id, "status": "processing"})
-    told: dict[str, Any] = {"id": job.id, "status": _CONTOUR_STATES[job.status]}
+    answer: dict[str, Any] = {"id": job.id, "status": _CONTOUR_STATES[job.status]}
     if job.status is Status.SUCCEEDED and job.result is not None:
-        told["svg"] = base64.b64encode(await services.call(services.blobs.get, job.artifacts[0].sha256)).decode()
-        told["mask_contours"] = job.result["mask_contours"]
+        answer["svg"] = base64.b64encode(await services.call(services.blobs.get, job.artifacts[0].sha256)).decode()
+        answer["mask_contours"] = job.result["mask_contours"]
     elif job.status.final:
-        told["error"] = (job.error or {}).get("detail", f"the job was {job.status}")
-    return _json(told)
+        answer["error"] = (job.error or {}).get("detail", f"The job was {job.status}.")
+    return _json(answer)

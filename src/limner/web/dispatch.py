@@ -1,5 +1,6 @@
-"""Calls the functions of the API's routes. FastAPI describes the routes; its own way to a function costs several times
-as much as all that these functions do on the event loop.
+"""Calls the functions of the API's routes. FastAPI only describes them.
+
+FastAPI's own routing takes several times as much time on the event loop as the functions themselves.
 """
 
 from collections.abc import Iterable
@@ -17,10 +18,10 @@ from limner.web.services import Services, find_services
 
 
 class Dispatch:
-    """ASGI middleware. What is no API route passes on to `app`: sockets, documentation, the page, 404 and 405."""
+    """ASGI middleware. All but API routes goes on to `app`: sockets, documentation, the page, 404 and 405."""
 
     def __init__(self, app: ASGIApp, *, routes: Iterable[APIRoute], services: Services) -> None:
-        """The first of `routes` that fits a path is called. Each function gives a `Response`."""
+        """The first of `routes` that matches the path is called. Each function returns a `Response`."""
         self._app = app
         self._routes: dict[tuple[str, int], list[_Route]] = {}
         for route in routes:
@@ -28,7 +29,7 @@ class Dispatch:
                 self._routes.setdefault((method, route.path.count("/")), []).append(_Route(route, services))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
+        """Answer the request, or pass it on to `app`."""
         if scope["type"] == "http":
             path = scope["path"]
             for route in self._routes.get((scope["method"], path.count("/")), ()):
@@ -42,7 +43,7 @@ class Dispatch:
 
 
 class _Route:
-    """A route with what its function takes: the request, the services, texts of the path, fields of the query."""
+    """A route and its function's arguments: the request, the services, texts of the path, fields of the query."""
 
     def __init__(self, described: APIRoute, services: Services) -> None:
         needs = described.dependant
@@ -57,7 +58,7 @@ class _Route:
         self._query = needs.query_params
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the function's response, or the problem that it or its response raised."""
+        """Send the function's response, or the problem if the function or its response raised an error."""
         started = False
 
         async def sender(message: Message) -> None:

@@ -1,9 +1,6 @@
-"""Events to everyone who listens, by WebSocket and by server-sent events.
+"""The event streams, by WebSocket and by server-sent events. Read `Streams`.
 
-One task reads the log's new rows for the whole process and keeps the newest in a ring. A listener that has seen the
-ring to its end waits; new events are written to its socket at once where that can take them. Else its own task is woken
-and walks along the ring at its own pace. Who falls behind the ring's end is closed (1013) and comes back with `after`.
-Who comes back is first read the rows it missed, then joins the ring: nothing is lost, nothing doubled.
+One task reads the new rows of the event log and keeps the newest in a ring buffer, from which all listeners are served.
 """
 
 import asyncio
@@ -28,45 +25,45 @@ log = logging.getLogger(__name__)
 
 PAGE = 200
 READERS = 4
-SETTLE_S = 0.002  # a job's events come in quick succession: one look for several
-POLL_S = 1.0  # a wake-up may be lost: the rows are looked at this often anyway
+SETTLE_S = 0.002  # a job's events follow each other quickly, so a short wait lets one query read several
+POLL_S = 1.0  # a wake-up may be lost, so the log is read at least this often
 QUIET_S = 15.0
 SEND_TIMEOUT_S = 30.0
 BASES = 8
-AT_ONCE = 100  # sockets written to before others have their turn on the event loop: about a millisecond
+AT_ONCE = 100  # sockets written to (in about a millisecond) before other tasks of the event loop may run
 FINAL = (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED)
 
 
 Encode = Callable[[Event, str], str | None]
 
-# The client left; or the server closed the socket by itself, for want of an answer to its pings.
+# The client has disconnected, or the server has closed the socket because its pings were not answered.
 _GONE = (WebSocketDisconnect, RuntimeError)
 
 
 class TooSlowError(Exception):
-    """The listener fell behind the ring."""
+    """The listener has missed events that are no longer in the ring."""
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """Call from any thread; a loop that has ended needs no call."""
+    """Call `function` in the loop, from any thread. Does nothing if the loop has ended."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)
 
 
 @dataclass(eq=False)
 class EncodedEvent:
-    """An event with its texts, each encoded once for all listeners of a kind and of a base URL."""
+    """An event with its encoded texts, one for all listeners with the same encoder and base URL."""
 
     event: Event
     _texts: dict[tuple[Encode, str], tuple[str, bytes] | None] = field(default_factory=dict)
 
     def text(self, encode: Encode, base: str) -> str | None:
-        """`encode(event, base)`, remembered; None where this kind of listener is not told of the event."""
+        """`encode(event, base)`, cached. None if this kind of listener does not receive the event."""
         encoded = self._encoded(encode, base)
         return None if encoded is None else encoded[0]
 
     def frame(self, encode: Encode, base: str) -> bytes | None:
-        """The same as a WebSocket frame."""
+        """The text as a WebSocket frame."""
         encoded = self._encoded(encode, base)
         return None if encoded is None else encoded[1]
 
@@ -82,7 +79,7 @@ class EncodedEvent:
 
 @dataclass(eq=False)
 class _Listener:
-    """What a listener wants to hear, and how far along the ring it is."""
+    """The filter of a listener, and its position in the ring."""
 
     position: int
     seen: int
@@ -101,7 +98,12 @@ class _Listener:
 
 
 class Streams:
-    """All listeners of this process. Lives on the event loop."""
+    """All listeners of this process. Use it on the event loop only.
+
+    A listener with `after` first gets the rows that it has missed, then continues in the ring. At the end of the ring
+    it waits: new events are pushed to its socket at once. If the socket cannot take them, the listener's own task sends
+    them. A listener that has missed events of the ring gets TooSlowError; its client reconnects with `after`.
+    """
 
     def __init__(
         self,
@@ -114,13 +116,13 @@ class Streams:
         self._log = events
         self._bus = bus
         self._ring: deque[EncodedEvent] = deque(maxlen=buffer)
-        self._end = 0  # how many events have passed through the ring
-        self._tail = 0  # id of the newest
-        self._waiting: dict[_Listener, None] = {}  # those that have seen the ring to its end
+        self._end = 0  # number of events that were ever added to the ring
+        self._tail = 0  # id of the newest event
+        self._waiting: dict[_Listener, None] = {}  # listeners at the end of the ring
         self._wake = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
-        # Its own, and small: name look-ups and photos in the common pool must not keep events from anyone, nor a
-        # thousand clients that come back at once take every connection to the store.
+        # A separate pool, so that slow work in the common pool does not delay events; and a small one, so that a
+        # thousand clients that reconnect at once do not use up the connections to the database.
         self._readers = ThreadPoolExecutor(READERS, "events")
         self._max_sockets = max_sockets
         self._open = 0
@@ -130,7 +132,7 @@ class Streams:
         self.closing = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin to follow the log from its end."""
+        """Begin to read the log, from its end."""
         self._loop = loop = asyncio.get_running_loop()
         self._tail = await loop.run_in_executor(self._readers, self._log.last_id)
         self._unsubscribe = self._bus.subscribe(lambda: _call_soon(loop, self._wake.set))
@@ -146,7 +148,7 @@ class Streams:
         self._readers.shutdown(wait=False)
 
     def close(self) -> None:
-        """Tell all streams to end: the service stops."""
+        """Tell all streams to end, because the service stops."""
         self.closing.set()
         for job_id in list(self._waiters):
             self._ended(job_id)
@@ -160,7 +162,7 @@ class Streams:
 
     async def _follow(self) -> None:
         while True:
-            # Not wait_for: until Python 3.12 it loses a cancellation that comes together with the wake-up.
+            # Not wait_for: before Python 3.12 it loses a cancellation that arrives together with the wake-up.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
@@ -172,7 +174,7 @@ class Streams:
                 if len(rows) == PAGE:
                     self._wake.set()  # there may be more
             except Exception:
-                # Without the store nothing can be encoded; the next look tries again, and no row is skipped.
+                # The next round tries again from the same id, so no row is skipped.
                 log.exception("events cannot be read")
                 await asyncio.sleep(POLL_S)
 
@@ -198,11 +200,11 @@ class Streams:
     def _tell(self, listener: _Listener) -> None:
         """Push the new events to a listener that waits, or wake it; not for events that it does not want."""
         if listener not in self._waiting:
-            return  # it left, or went on by itself, while others were told
+            return  # it has ended or gone on meanwhile
         try:
             wanted = self._next(listener)
         except TooSlowError:
-            listener.woken.set()  # its own task will find out, and close it
+            listener.woken.set()  # its own task gets the same error and closes the stream
             return
         if not wanted or (listener.push is not None and listener.push(wanted)):
             listener.position = self._end
@@ -210,7 +212,7 @@ class Streams:
             listener.woken.set()
 
     def _next(self, listener: _Listener) -> list[EncodedEvent]:
-        """What the ring has for a listener behind its position. TooSlowError when the ring has lost some of it."""
+        """The events after the listener's position that it wants. TooSlowError if some are no longer in the ring."""
         behind = self._end - listener.position
         if behind > len(self._ring):
             raise TooSlowError
@@ -218,7 +220,7 @@ class Streams:
 
     @contextmanager
     def expecting(self, job_id: str) -> Iterator[asyncio.Future[None]]:
-        """A future that is done when the job ends or the service stops. Look at the job after beginning to expect."""
+        """A future that is done when the job ends or the service stops. Read the job only after entering this."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(job_id, set()).add(future)
         if self.closing.is_set():
@@ -245,10 +247,10 @@ class Streams:
         quiet_s: float | None = None,
         push: Callable[[list[EncodedEvent]], bool] | None = None,
     ) -> AsyncIterator[list[EncodedEvent]]:
-        """The events after `after` (None: from this call on), in batches; an empty one after each `quiet_s`.
+        """The events after the id `after` (None: from this call on), in batches; an empty batch after each `quiet_s`.
 
-        While the caller waits for the next batch, `push` is offered it first: True when it has sent all of it.
-        Ends when the service stops. TooSlowError when the listener falls behind the ring.
+        While the caller waits for a batch, `push` is called with it first, and returns True if it has sent all of it.
+        The iterator ends when the service stops. TooSlowError when the listener has missed events of the ring.
         """
         return self._walk(_Listener(self._end, self._tail, job_id, operation, push), after, quiet_s)
 
@@ -256,13 +258,13 @@ class Streams:
         self, listener: _Listener, after: int | None, quiet_s: float | None
     ) -> AsyncIterator[list[EncodedEvent]]:
         while after is not None:
-            listener.position = self._end  # what the ring gets from here on is newer than, or part of, the next page
+            listener.position = self._end  # events added from here on are newer than the next page, or part of it
             rows = await self._read(after, listener.job_id, listener.operation)
             if rows:
                 after = rows[-1].id
                 yield [EncodedEvent(event) for event in rows]
             if len(rows) < PAGE:
-                # An id beyond the last was given by a database that is no more: go on from now, not in its future.
+                # An id above the last one is from an earlier database: continue with the next new event.
                 listener.seen = after if rows else min(after, listener.seen)
                 break
         while not self.closing.is_set():
@@ -276,7 +278,7 @@ class Streams:
                 yield wanted
 
     async def _news(self, listener: _Listener, quiet_s: float | None) -> bool:
-        """Wait until there is something that was not pushed. False after `quiet_s` without."""
+        """Wait until there are events that were not pushed. False if there were none for `quiet_s`."""
         listener.woken.clear()
         self._waiting[listener] = None
         try:
@@ -290,9 +292,9 @@ class Streams:
 
     @contextmanager
     def place(self, stream: str) -> Iterator[None]:
-        """A place among the open streams. UnavailableError when all are taken."""
+        """Count one open stream. UnavailableError if `max_sockets` are open."""
         if self._open >= self._max_sockets:
-            raise UnavailableError("too many open event streams")
+            raise UnavailableError("Too many event streams are open. Try again later.")
         self._open += 1
         SOCKETS.labels(stream).inc()
         try:
@@ -313,10 +315,10 @@ async def serve_socket(
     job_id: str | None = None,
     operation: str | None = None,
 ) -> None:
-    """Accept the socket and send it what `encode` makes of each event, until it leaves, lags or the service stops."""
+    """Accept the socket and send each event as `encode` returns it, until client, server or slowness ends it."""
     try:
         with streams.place(stream):
-            # Listening begins before the client learns that it is connected: what it does next, it hears of.
+            # Listening begins before `accept`, so that a client gets the events of all that it does once connected.
             push = _pusher(socket, encode, base, stream)
             events = streams.listen(after=after, job_id=job_id, operation=operation, push=push)
             await socket.accept()
@@ -333,7 +335,7 @@ async def serve_socket(
 
 
 def _pusher(socket: WebSocket, encode: Encode, base: str, stream: str) -> Callable[[list[EncodedEvent]], bool] | None:
-    """Writes events to the socket without a task switch; None where the server does not offer it."""
+    """A function that writes events to the socket without a task switch; None if the server has no such extension."""
     write: Callable[[bytes], bool] | None = socket.scope.get("extensions", {}).get(EXTENSION)
     if write is None:
         return None
@@ -380,7 +382,7 @@ async def _close(socket: WebSocket, code: int) -> None:
 
 
 async def _read_nothing(socket: WebSocket) -> None:
-    """Clients have nothing to say here: what they send is dropped (the server bounds its size) until they leave."""
+    """Discard all messages of the client (the server limits their size) until it disconnects."""
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":

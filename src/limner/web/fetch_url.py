@@ -1,7 +1,7 @@
-"""The guard: fetches a picture that a client named by URL, and reaches nothing that is not public.
+"""Fetches the picture at a client's URL, from public addresses only.
 
-The name is resolved once, each address is looked at, and the connection goes to an address that was looked at: a
-name server that answers differently a moment later (DNS rebinding) gains nothing. Redirects go the same way.
+The host name is resolved once, each address is checked, and the connection goes to a checked address. So DNS rebinding
+(a name server that changes its answer) has no effect. Redirects are checked in the same way.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ async def fetch(
     private_hosts: tuple[str, ...] = (),
     take: Callable[[int], None] = lambda _: None,
 ) -> bytes:
-    """The bytes at `url`. UrlNotAllowedError, UrlFetchError, TooLargeError; the whole takes `timeout_s` at most.
+    """The bytes at `url`, within `timeout_s`. UrlNotAllowedError, UrlFetchError, TooLargeError.
 
-    `take` is told of each number of bytes that arrived, and may raise to refuse them.
+    `take` is called with the number of bytes of each chunk that arrives, and may raise to refuse it.
     """
     try:
         async with (
@@ -43,33 +43,33 @@ async def fetch(
                 if isinstance(answer, bytes):
                     return answer
                 url = urljoin(url, answer)
-            raise UrlFetchError("too many redirects")
+            raise UrlFetchError("The URL redirects too many times.")
     except TimeoutError:
-        raise UrlFetchError(f"the picture did not arrive within {timeout_s:g} s") from None
+        raise UrlFetchError(f"The picture did not arrive within {timeout_s:g} s.") from None
     except (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException) as error:
-        raise UrlFetchError(f"the other server could not be read ({type(error).__name__})") from None
+        raise UrlFetchError(f"The connection to the other server failed ({type(error).__name__}).") from None
 
 
 def _check(url: str) -> None:
-    """Form only; addresses are looked at when connecting."""
+    """Check the form of the URL; addresses are checked when connecting."""
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
-        raise UrlNotAllowedError("image_url: not a plain URL")
+        raise UrlNotAllowedError("image_url: The value is not a valid URL.")
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise UrlNotAllowedError("image_url: not a URL") from None
+        raise UrlNotAllowedError("image_url: The value is not a URL.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UrlNotAllowedError("image_url: must begin with http:// or https://")
+        raise UrlNotAllowedError("image_url: The URL must begin with http:// or https:// and name a host.")
     if parts.username or parts.password:
-        raise UrlNotAllowedError("image_url: must not carry a user name or password")
+        raise UrlNotAllowedError("image_url: The URL must not contain a user name or password.")
 
 
 async def _get(
     pool: httpcore.AsyncConnectionPool, url: str, max_bytes: int, take: Callable[[int], None]
 ) -> bytes | str:
-    """The body, or the place that a redirect names."""
-    # identity: what is received is what is counted, so no compressed bomb
+    """The body, or the target of a redirect."""
+    # identity, so that the size limit counts the real bytes and no compressed bomb is possible
     headers = [
         ("Host", urlsplit(url).netloc),
         ("User-Agent", "limner"),
@@ -80,30 +80,30 @@ async def _get(
         if answer.status in _REDIRECT:
             place = next((value for name, value in answer.headers if name.lower() == b"location"), None)
             if place is None:
-                raise UrlFetchError("the other server redirects to nowhere")
+                raise UrlFetchError("The other server sent a redirect without a target.")
             return place.decode("latin-1")
         if answer.status != 200:
-            raise UrlFetchError(f"the other server answered {answer.status}")
+            raise UrlFetchError(f"The other server answered with status {answer.status}.")
         data = bytearray()
         async for chunk in answer.aiter_stream():
             take(len(chunk))
             data += chunk
             if len(data) > max_bytes:
-                raise TooLargeError(f"image_url: larger than {max_bytes:,} bytes", limit=max_bytes)
+                raise TooLargeError(f"image_url: The picture is larger than {max_bytes:,} bytes.", limit=max_bytes)
         return bytes(data)
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is an ordinary host of the public internet, as `special_addresses` has it.
+    """Whether an IP address is an ordinary public host according to `special_addresses`.
 
-    An address with a scope (`fe80::1%eth0`) is not, nor is one that stands for an IPv4 address (mapped, NAT64, 6to4,
-    Teredo, ISATAP), whichever that is: a translator on the way decides where such a connection ends.
+    False for an address with a scope (`fe80::1%eth0`) and for one that contains any IPv4 address (mapped, NAT64, 6to4,
+    Teredo, ISATAP): a translator in the network decides where such a connection ends.
     """
     return "%" not in address and not is_special(ipaddress.ip_address(address))
 
 
 class _GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that were looked at."""
+    """Connects only to addresses that were checked."""
 
     def __init__(self, private_hosts: tuple[str, ...]) -> None:
         self._private_hosts = private_hosts
@@ -120,10 +120,10 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise UrlFetchError("image_url: its host has no address") from None
+            raise UrlFetchError("image_url: The host name has no address.") from None
         addresses = [str(entry[4][0]) for entry in found]
         if host not in self._private_hosts and not all(is_public(address) for address in addresses):
-            raise UrlNotAllowedError("image_url: its host is not on the public internet")
+            raise UrlNotAllowedError("image_url: The host is not on the public internet.")
         return await self._network.connect_tcp(
             addresses[0], port, timeout=timeout, local_address=local_address, socket_options=socket_options
         )
@@ -134,7 +134,7 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ARG002, ASYNC109
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
     ) -> httpcore.AsyncNetworkStream:
-        raise UrlNotAllowedError("image_url: not a network address")
+        raise UrlNotAllowedError("image_url: The URL does not lead to a network address.")
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

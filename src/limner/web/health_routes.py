@@ -1,4 +1,4 @@
-"""Is it alive, can it work, what does it count."""
+"""Liveness, readiness and metrics."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,7 +14,7 @@ router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    """All is well."""
+    """The answer of a healthy service."""
 
     status: str = "ok"
 
@@ -24,15 +24,15 @@ _OK = Health().model_dump_json()
 
 @router.get("/healthz", response_model=Health)
 async def healthz() -> Response:
-    """The process is alive."""
+    """200 if the process answers."""
     return Response(_OK, media_type="application/json")
 
 
 @router.get("/readyz", response_model=Health, responses={503: problem_response("Not ready")})
 async def readyz(services: ServicesDep) -> Response:
-    """A photo can be taken: database and folder can be written, the models are loaded, it is not stopping."""
+    """200 if photos are accepted: database and folder are writable, models are loaded, the service is not stopping."""
     if not services.submissions.open:
-        raise UnavailableError("the service is stopping")
+        raise UnavailableError("The service is stopping. Try again later.")
     await services.call(services.check_ready)
     return Response(_OK, media_type="application/json")
 

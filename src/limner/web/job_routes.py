@@ -1,4 +1,4 @@
-"""Jobs, their artifacts and their events: what can be asked once a job is there."""
+"""The routes of jobs, their artifacts and their events."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -29,7 +29,9 @@ MAX_EVENT_ID = 2**63 - 1
 MAX_EVENT_ID_DIGITS = 19
 
 Limit = Annotated[int, Query(ge=1, le=200)]
-After = Annotated[int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin behind this event id; default: now")]
+After = Annotated[
+    int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin after this event id; default: with new events")
+]
 
 
 @router.get("/v1/jobs", response_model=shapes.JobPageShape)
@@ -41,7 +43,7 @@ async def list_jobs(
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     limit: Limit = 50,
 ) -> Response:
-    """Jobs, newest first. `next_cursor` leads to the next page."""
+    """Jobs, newest first. Send `next_cursor` as `cursor` to get the next page."""
     found = await services.call(
         lambda: services.reader.page(operation=operation, status=status, before=cursor, limit=limit + 1)
     )
@@ -55,7 +57,7 @@ async def list_jobs(
 
 @router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
 async def get_job(job_id: str, request: Request, services: ServicesDep) -> Response:
-    """The job as it stands."""
+    """The job."""
     job = await services.job(job_id)
     return Response(to_json(shapes.job(job, services.base_url(request))), media_type="application/json")
 
@@ -72,7 +74,7 @@ async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Re
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, response_class=Response, responses={**NOT_FOUND})
 async def erase_job(job_id: str, services: ServicesDep) -> Response:
-    """Erase a job: its pictures, its artifacts, its cache entry and what its events told."""
+    """Erase a job: its pictures, its artifacts, its cache entry and the contents of its events."""
     await services.call(services.submissions.erase, job_id)
     return Response(status_code=204)
 
@@ -83,9 +85,9 @@ async def erase_job(job_id: str, services: ServicesDep) -> Response:
     response_class=Response,
     responses={
         200: {"content": {"image/*": {}}},
-        206: {"description": "A part, by `Range`"},
-        304: {"description": "Not changed"},
-        416: problem_response("No such part"),
+        206: {"description": "The part named by `Range`"},
+        304: {"description": "The artifact has not changed"},
+        416: problem_response("`Range` is outside the file"),
         **NOT_FOUND,
     },
 )
@@ -95,16 +97,16 @@ async def get_artifact(job_id: str, name: str, request: Request, services: Servi
     def find() -> File:
         file = services.reader.artifact(job_id, name)
         if file is None:
-            raise NotFoundError("no such job, or it has no such artifact")
+            raise NotFoundError("The job or the artifact does not exist. The job may have been erased.")
         return file
 
     return await send_file(find, request, services)
 
 
 async def send_file(find: Callable[[], File], request: Request, services: Services) -> Response:
-    """The stored file that `find` gives, with its true media type; `Range`, `If-None-Match` and `HEAD` are honoured.
+    """The stored file that `find` returns; supports `Range`, `If-None-Match` and `HEAD`.
 
-    `find` may block. It is called anew for each request, so that what is erased is not answered from memory.
+    `find` may block. It is called for each request, so that an erased file is not served from memory.
     """
     whole = "range" not in request.headers
     known = request.headers.get("if-none-match")
@@ -120,7 +122,7 @@ async def send_file(find: Callable[[], File], request: Request, services: Servic
     file, content = await services.call(read)
     headers = {
         "ETag": f'"{file.sha256}"',
-        # private: a photo of a face is for who asked for it; it may be erased, and shared caches would not know
+        # private, because shared caches must not keep photos of faces: they would not learn of an erasure
         "Cache-Control": "private, max-age=31536000, immutable",
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
         "Cross-Origin-Resource-Policy": "cross-origin",
@@ -139,14 +141,14 @@ def _matches(known: str, file: File) -> bool:
 
 
 class _StoredFile(FileResponse):
-    """A file whose answer to a `Range` that cannot be given is a problem like any other."""
+    """A file response that answers an impossible `Range` with a problem."""
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
         try:
             return super()._parse_range_header(http_range, file_size)
         except MalformedRangeHeader:
-            return []  # as if it had not been sent: RFC 9110, 14.2
+            return []  # an invalid header is ignored: RFC 9110, 14.2
         except RangeNotSatisfiable:
             raise HTTPException(416, headers={"Content-Range": f"bytes */{file_size}"}) from None
 
@@ -164,11 +166,11 @@ async def stream_events(
     job: str | None = None,
     operation: str | None = None,
 ) -> Response:
-    """Events as they happen. Resumes behind `Last-Event-ID`, which wins over `after`."""
+    """Events as they happen. `Last-Event-ID` resumes after that event, and has priority over `after`."""
     resumed = request.headers.get("last-event-id")
     if resumed:
         if not resumed.isdecimal() or len(resumed) > MAX_EVENT_ID_DIGITS or int(resumed) > MAX_EVENT_ID:
-            raise InvalidRequestError("Last-Event-ID: not an event id")
+            raise InvalidRequestError("Last-Event-ID: The value is not an event id.")
         after = int(resumed)
     base = services.base_url(request)
     batches = services.streams.listen(after=after, job_id=job, operation=operation, quiet_s=QUIET_S)
@@ -184,13 +186,13 @@ async def stream_events(
                     yield encoded.text(as_server_sent, base) or ""
                     sent.inc()
         except TooSlowError:
-            SOCKETS_SLOW.labels("sse").inc()  # the client comes back with Last-Event-ID
+            SOCKETS_SLOW.labels("sse").inc()  # the client reconnects with Last-Event-ID
 
     return _EventStream(lines(), services.streams.place("sse"))
 
 
 class _EventStream(StreamingResponse):
-    """Lines of server-sent events, which hold a place among the open streams for as long as they are sent."""
+    """A response of server-sent events, which counts as an open stream while it is being sent."""
 
     def __init__(self, lines: AsyncIterator[str], place: AbstractContextManager[None]) -> None:
         super().__init__(
@@ -213,7 +215,7 @@ async def socket_events(
     job: str | None = None,
     operation: str | None = None,
 ) -> None:
-    """The same as JSON texts."""
+    """Events as JSON texts over a WebSocket."""
     await serve_socket(
         socket,
         services.streams,

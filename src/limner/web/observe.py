@@ -1,4 +1,4 @@
-"""One log line and one set of metrics per request, and a request id to follow it by."""
+"""Middleware: a log line, metrics and a request id for each request."""
 
 import logging
 import os
@@ -21,14 +21,14 @@ _FIXED_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", 
 
 
 class Observe:
-    """ASGI middleware. `quiet` leaves out the log line (a load test), not the metrics."""
+    """ASGI middleware. `quiet` omits the log lines (for load tests), but not the metrics."""
 
     def __init__(self, app: ASGIApp, *, quiet: bool) -> None:
         self._app = app
         self._quiet = quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Observe one request; sockets and the application's own start pass by."""
+        """Observe one HTTP request. Sockets and lifespan events pass unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -68,14 +68,14 @@ class Observe:
                 )
 
 
-@lru_cache(maxsize=1024)  # labels are few: methods and routes are declared, and statuses are our own
+@lru_cache(maxsize=1024)  # clients cannot fill the cache: there are few methods, routes and statuses
 def _metrics(method: str, handler: str, status: int) -> tuple[Counter, Histogram]:
     labels = (method, handler, str(status))
     return REQUESTS.labels(*labels), REQUEST_SECONDS.labels(*labels)
 
 
 def _sent_id(scope: Scope) -> str | None:
-    """The request id that the client chose, if it is one."""
+    """The request id sent by the client, if it is valid."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             return _sane(value.decode("latin-1"))
@@ -83,17 +83,17 @@ def _sent_id(scope: Scope) -> str | None:
 
 
 def _job_id(scope: Scope) -> str | None:
-    """The job that the request made or asks for."""
-    told: Any = scope.get("state", {}).get("job") or scope.get("path_params", {}).get("job_id")
-    return _sane(str(told)) if told else None
+    """The id of the job that the request has created or refers to."""
+    found: Any = scope.get("state", {}).get("job") or scope.get("path_params", {}).get("job_id")
+    return _sane(str(found)) if found else None
 
 
 def _sane(given: str) -> str | None:
-    """What a client sent as an id, if it has a form that cannot forge a log line."""
+    """An id sent by a client, if its characters are safe in a log line; else None."""
     return given if _SANE_ID.fullmatch(given) else None
 
 
 def route_template(scope: Scope) -> str:
-    """The route as declared, `/v1/jobs/{job_id}`: so that labels stay few whatever is asked for."""
+    """The template of the route, such as `/v1/jobs/{job_id}`, so that metrics have few labels."""
     route = scope.get("route")
     return getattr(route, "path", None) or "unmatched"

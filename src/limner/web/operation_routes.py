@@ -47,7 +47,7 @@ def _schema_with_limit(operation: Operation[Any, Any], max_bytes: int) -> dict[s
 
 
 def add_operation(routes: APIRouter, operation: Operation[Any, Any]) -> None:
-    """Give the operation its endpoint."""
+    """Add the endpoint of an operation."""
     routes.add_api_route(
         f"/v1/{operation.name}",
         _endpoint(operation),
@@ -57,8 +57,11 @@ def add_operation(routes: APIRouter, operation: Operation[Any, Any]) -> None:
         status_code=202,
         response_model=shapes.JobShape,
         responses={
-            200: {"model": shapes.JobShape, "description": "Finished: from the cache, or within `Prefer: wait`"},
-            202: {"description": "Stored; follow `Location` or the events"},
+            200: {
+                "model": shapes.JobShape,
+                "description": "The job has finished: from the cache, or within `Prefer: wait`",
+            },
+            202: {"description": "The job is stored. Follow `Location` or the events"},
             **SUBMISSION_PROBLEMS,
         },
         openapi_extra=_described_body(operation),
@@ -66,7 +69,7 @@ def add_operation(routes: APIRouter, operation: Operation[Any, Any]) -> None:
 
 
 def problem_response(description: str) -> dict[str, Any]:
-    """An error in OpenAPI."""
+    """The description of an error response in OpenAPI."""
     return {
         "description": description,
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemShape"}}},
@@ -75,11 +78,11 @@ def problem_response(description: str) -> dict[str, Any]:
 
 SUBMISSION_PROBLEMS: Responses = {
     408: problem_response("The upload took too long"),
-    413: problem_response("Too many bytes or pixels"),
-    415: problem_response("Not an accepted kind of picture"),
-    422: problem_response("Broken picture or invalid fields"),
+    413: problem_response("The picture or the request is too large"),
+    415: problem_response("The file is not an accepted kind of picture"),
+    422: problem_response("The picture is damaged, or a field is invalid"),
     429: problem_response("The queue is full; see `Retry-After`"),
-    503: problem_response("The service is stopping, or its disk is full"),
+    503: problem_response("The service is stopping, or the database or disk cannot be used"),
 }
 
 
@@ -103,7 +106,7 @@ def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services], A
 async def _take_in(
     request: Request, operation: Operation[Any, Any], services: Services, job_id: str, idempotency_key: str | None
 ) -> Job:
-    """The job as stored. The pictures' memory is free again when it returns."""
+    """Submit the job and return it as stored. The pictures' memory is released when this returns."""
     with services.memory.share() as share:
         values, pictures = await read_submission(request, operation, services, share)
 
@@ -117,13 +120,13 @@ async def _take_in(
 
 
 async def _wait(services: Services, job_id: str, ended: "asyncio.Future[None]", wait_s: float) -> Job:
-    """The job once it has ended, or as it stands after `wait_s` seconds or when the service stops."""
+    """The job when it has ended, or its state after `wait_s` seconds or when the service stops."""
     await asyncio.wait([ended], timeout=wait_s)
     return await services.job(job_id)
 
 
 async def _join(services: Services, job_id: str, wait_s: float) -> Job:
-    """The same for a job that was there before: it may have ended before it was expected."""
+    """Wait for a job that existed before, which may have ended already."""
     with services.streams.expecting(job_id) as ended:
         job = await services.job(job_id)
         return job if job.status.final else await _wait(services, job_id, ended, wait_s)
@@ -141,7 +144,7 @@ def answer(job: Job, base: str, *, waited: bool = False) -> Response:
 
 
 def _preferred_wait(request: Request) -> int:
-    """Seconds of `Prefer: wait=N` (RFC 7240), 0 without."""
+    """The seconds of `Prefer: wait=N` (RFC 7240), 0 without it."""
     match = _WAIT.search(",".join(request.headers.getlist("prefer")))
     return int(match[1]) if match else 0
 
@@ -149,12 +152,12 @@ def _preferred_wait(request: Request) -> int:
 def _idempotency_key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
-        raise InvalidRequestError("Idempotency-Key: 1 to 255 printable characters")
+        raise InvalidRequestError("Idempotency-Key: The key must have 1 to 255 printable characters.")
     return key
 
 
 def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
-    """The request body in OpenAPI: as a form, and as JSON with base64 or URLs."""
+    """The description of the request body in OpenAPI: a form, or JSON with base64 or URLs."""
     form = operation.params.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")
     form.pop("$defs", None)
     fields = dict(form["properties"])
@@ -162,7 +165,11 @@ def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
     for name, schema in fields.items():
         if name in operation.image_fields:
             json_fields[name] = {"type": "string", "description": "Base64 or a data URL"}
-            json_fields[f"{name}_url"] = {"type": "string", "format": "uri", "description": "Where to fetch it instead"}
+            json_fields[f"{name}_url"] = {
+                "type": "string",
+                "format": "uri",
+                "description": "URL from which the service fetches the picture",
+            }
         else:
             json_fields[name] = schema
     as_json = {"type": "object", "properties": json_fields, "additionalProperties": False}
@@ -176,7 +183,7 @@ def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
                 "name": "Prefer",
                 "in": "header",
                 "schema": {"type": "string"},
-                "description": "`wait=N`: seconds to wait",
+                "description": "`wait=N`: wait up to N seconds for the end of the job",
             },
             {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}},
         ],

@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 `application/problem+json`, whoever raised it."""
+"""Answers every error, also those of the frameworks, as RFC 9457 `application/problem+json`."""
 
 import logging
 from http import HTTPStatus
@@ -36,28 +36,28 @@ _BY_STATUS: dict[int, type[LimnerError]] = {
 
 
 def response(error: LimnerError, headers: dict[str, str] | None = None) -> Response:
-    """The error as a response."""
+    """The response for an error."""
     sent = dict(headers or {})
     if error.status in (429, 503):
         sent.setdefault("Retry-After", str(RETRY_AFTER_S))
     if error.status == 408:
-        sent["Connection"] = "close"  # what is still on its way belongs to no request any more: RFC 9110, 15.5.9
+        sent["Connection"] = "close"  # the rest of the upload must not be read as the next request: RFC 9110, 15.5.9
     return Response(to_json(error.problem()), status_code=error.status, media_type=MEDIA_TYPE, headers=sent)
 
 
 def answer(error: Exception) -> Response:
-    """The response to an error that a route raised. One that nobody expected is logged."""
+    """The response for an error raised by a route. Unexpected errors are logged."""
     if isinstance(error, LimnerError):
         if error.status >= 500:
-            log.warning("request refused", extra={"problem": error.slug, "detail": error.detail})
+            log.warning("request failed", extra={"problem": error.slug, "detail": error.detail})
         return response(error)
     if isinstance(error, RequestValidationError):
-        # loc begins with query / path / body, which the client can tell by itself
+        # the first part of loc is query, path or body, which the client knows
         return response(invalid_fields([{**each, "loc": each["loc"][1:]} for each in error.errors()]))
     if isinstance(error, HTTPException):
         return _framework_error(error)
-    log.error("request error", exc_info=error)
-    return response(LimnerError("an unexpected error; the log has it under the request's id"))
+    log.error("unexpected error in a request", exc_info=error)
+    return response(LimnerError("An unexpected error occurred. Search the log for the request's id."))
 
 
 def _framework_error(error: HTTPException) -> Response:
@@ -66,13 +66,13 @@ def _framework_error(error: HTTPException) -> Response:
     if kind is None:
         problem = InvalidRequestError(str(error.detail)).problem() | {"status": error.status_code}
         return Response(to_json(problem), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
-    plain = HTTPStatus(error.status_code).phrase  # what a framework says when it has nothing to say
+    plain = HTTPStatus(error.status_code).phrase  # the framework's default detail is only the name of the status
     detail = None if error.detail == plain else str(error.detail)
     return response(kind(detail), headers)
 
 
 def install(app: FastAPI) -> None:
-    """Have the application answer all errors so."""
+    """Install the error handlers."""
 
     async def handle(_: Request, error: Exception) -> Response:
         return answer(error)

@@ -1,6 +1,6 @@
-"""A multipart form, held in memory: python-multipart finds the parts, each is copied once.
+"""Reads a multipart form into memory. python-multipart finds the parts, and each is copied once.
 
-Starlette's own reader goes by way of a temporary file's buffer, which took four times as long for a photo.
+Starlette's own reader uses the buffer of a temporary file, which took four times as long for a photo.
 """
 
 import codecs
@@ -12,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from limner.domain.errors import InvalidRequestError, TooLargeError
 
-_SMALL_PIECE = 16_384  # smaller ones are gathered, so that a body of tiny pieces costs no object for each
+_SMALL_PIECE = 16_384  # smaller chunks are joined, so that a body of many tiny chunks does not need an object for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Part:
 
 @dataclass
 class _Reader:
-    """python-multipart's callbacks."""
+    """The callbacks for python-multipart."""
 
     charset: str
     max_files: int
@@ -73,7 +73,7 @@ class _Reader:
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
         if not self._is_file and self._size > self.max_field_bytes:
-            raise TooLargeError(f"a form field is larger than {self.max_field_bytes:,} bytes")
+            raise TooLargeError(f"A form field is larger than {self.max_field_bytes:,} bytes.")
         piece = memoryview(data)[start:end]
         if len(piece) < _SMALL_PIECE:
             self._gathered += piece
@@ -102,9 +102,9 @@ class _Reader:
 async def read_parts(
     content_type: str, chunks: AsyncIterator[bytes], *, max_files: int, max_fields: int, max_field_bytes: int
 ) -> list[Part]:
-    """The form's parts in the order in which they were sent. `chunks` bounds their size.
+    """The parts of the form in the order in which they were sent. `chunks` must limit the size of the whole.
 
-    InvalidRequestError for what is no form or has too many parts, TooLargeError for too large a field.
+    InvalidRequestError for an invalid form or too many parts, TooLargeError for a field that is too large.
     """
     _, options = parse_options_header(content_type)
     if b"boundary" not in options:
@@ -134,7 +134,7 @@ async def read_parts(
 
 
 def _charset(name: bytes) -> str:
-    """The codec of the form's texts; Latin-1, which decodes anything, for one that is not known."""
+    """The character set of the form's texts; Latin-1, which decodes all bytes, if it is unknown."""
     try:
         return codecs.lookup(name.decode("latin-1")).name
     except LookupError:

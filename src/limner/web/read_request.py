@@ -1,4 +1,4 @@
-"""From a request's body to an operation's parameters and pictures, within bounds of bytes, parts and time."""
+"""Reads an operation's parameters and pictures from a request, within limits of bytes, parts and time."""
 
 import asyncio
 import base64
@@ -19,17 +19,17 @@ from limner.web.upload_memory import Share
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 1_000_000
-FORM_OVERHEAD_BYTES = 2_000_000  # fields and part headers beside the pictures
-DRAIN_FACTOR = 8  # an upload up to so many times too large is read to its end, so that its sender sees the answer
+FORM_OVERHEAD_BYTES = 2_000_000  # for the fields and part headers
+DRAIN_FACTOR = 8  # an upload up to this many times the limit is read to its end, so that the client sees the answer
 
 
 async def read_submission(
     request: Request, operation: Operation[Any, Any], services: Services, share: Share
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The parameters as they were sent and the pictures' bytes, from multipart or JSON; for `Operation.parse`.
+    """The parameters as sent and the pictures' bytes, from multipart or JSON; for `Operation.parse`.
 
     TooLargeError, UnsupportedMediaError, BadImageError, InvalidRequestError, UploadTimeoutError, QueueFullError, and
-    what fetching an `image_url` raises.
+    the errors of `fetch` for an `image_url`.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     pictures = len(operation.image_fields)
@@ -41,16 +41,17 @@ async def read_submission(
         values, found = await services.call(read_json, body, operation, services.limits)
     else:
         raise UnsupportedMediaError(
-            "send multipart/form-data or application/json", accepts=["multipart/form-data", "application/json"]
+            "The request must be multipart/form-data or application/json.",
+            accepts=["multipart/form-data", "application/json"],
         )
     for name in operation.image_fields:
         url = values.pop(f"{name}_url", None)
         if url in (None, ""):
             continue
         if name in found:
-            raise InvalidRequestError(f"{name}: send the picture or its URL, not both")
+            raise InvalidRequestError(f"{name}: Send the picture or its URL, not both.")
         if not isinstance(url, str):
-            raise InvalidRequestError(f"{name}_url: not a URL")
+            raise InvalidRequestError(f"{name}_url: The value is not a URL.")
         found[name] = await fetch(
             url,
             max_bytes=services.limits.max_bytes,
@@ -70,8 +71,8 @@ async def _chunks(request: Request, services: Services, share: Share, limit: int
     """The body's chunks. TooLargeError over `limit`, UploadTimeoutError when it takes too long to arrive."""
     declared = request.headers.get("content-length", "")
     length = int(declared) if declared.isdecimal() else 0
-    too_large = TooLargeError(f"the request is larger than {limit:,} bytes", limit=limit)
-    # Who waits for "100 Continue", or sends far too much, is told before a byte of it is read.
+    too_large = TooLargeError(f"The request is larger than {limit:,} bytes.", limit=limit)
+    # A client that waits for "100 Continue" or sends far too much gets the answer before its upload is read.
     if length > limit and (length > DRAIN_FACTOR * limit or "expect" in request.headers):
         raise too_large
     received = 0
@@ -85,9 +86,11 @@ async def _chunks(request: Request, services: Services, share: Share, limit: int
                     share.take(len(chunk))
                     yield chunk
     except TimeoutError:
-        raise UploadTimeoutError(f"the upload did not arrive within {services.settings.upload_timeout_s:g} s") from None
+        raise UploadTimeoutError(
+            f"The upload did not arrive within {services.settings.upload_timeout_s:g} s."
+        ) from None
     except ClientDisconnect:
-        raise InvalidRequestError("the client left before the upload was complete") from None
+        raise InvalidRequestError("The client disconnected before the upload was complete.") from None
     if received > limit:
         raise too_large
 
@@ -111,14 +114,16 @@ async def _read_form(
     for part in await read_form(request, services, share, limit, max_files=len(operation.image_fields) + 1):
         name, content = part.name, part.content
         if name in values or name in found:
-            raise InvalidRequestError(f"{name[:100]}: sent twice")
+            raise InvalidRequestError(f"{name[:100]}: The field was sent twice.")
         if isinstance(content, bytes):
             if name not in operation.image_fields:
                 expected = " or ".join(repr(each) for each in operation.image_fields)
-                raise InvalidRequestError(f"{name[:100]}: not a picture of this operation; the file part is {expected}")
+                raise InvalidRequestError(
+                    f"{name[:100]}: The operation has no such picture. Send the file as {expected}."
+                )
             found[name] = content
         elif content == "":
-            continue  # an empty form field is one that was not filled in
+            continue  # a browser sends an empty field if it was not filled in
         elif name in operation.image_fields:
             found[name] = decode_base64(content, name, services.limits)
         else:
@@ -127,13 +132,13 @@ async def _read_form(
 
 
 def _structured(name: str, value: str) -> object:
-    """A form field that holds JSON (a list or an object) as what it says; any other as the text it is."""
+    """The value of a form field: a JSON list or object if it begins like one, otherwise the text."""
     if value[:1] not in ("[", "{"):
         return value
     try:
         return from_json(value)
     except ValueError:
-        raise InvalidRequestError(f"{name[:100]}: not valid JSON") from None
+        raise InvalidRequestError(f"{name[:100]}: The value is not valid JSON.") from None
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -141,9 +146,9 @@ def read_object(body: bytes) -> dict[str, Any]:
     try:
         values = from_json(body)
     except ValueError as error:
-        raise InvalidRequestError(f"the body is not valid JSON: {str(error)[:120]}") from None
+        raise InvalidRequestError(f"The body is not valid JSON: {str(error)[:120]}") from None
     if not isinstance(values, dict):
-        raise InvalidRequestError("the body must be a JSON object")
+        raise InvalidRequestError("The body must be a JSON object.")
     return values
 
 
@@ -156,7 +161,7 @@ def read_json(body: bytes, operation: Operation[Any, Any], limits: Limits) -> tu
         if value is None:
             continue
         if not isinstance(value, str):
-            raise InvalidRequestError(f"{name}: must be base64 or a data URL")
+            raise InvalidRequestError(f"{name}: The value must be base64 or a data URL.")
         found[name] = decode_base64(value, name, limits)
     return values, found
 
@@ -166,11 +171,11 @@ def decode_base64(value: str, name: str, limits: Limits) -> bytes:
     if value[:5].lower() == "data:":
         head, comma, value = value.partition(",")
         if not comma or not head.lower().endswith(";base64"):
-            raise InvalidRequestError(f"{name}: a data URL must be base64")
+            raise InvalidRequestError(f"{name}: A data URL must use base64.")
     text = "".join(value.split())
     if len(text) // 4 * 3 - 2 > limits.max_bytes:
-        raise TooLargeError(f"{name}: larger than {limits.max_bytes:,} bytes", limit=limits.max_bytes)
+        raise TooLargeError(f"{name}: The picture is larger than {limits.max_bytes:,} bytes.", limit=limits.max_bytes)
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidRequestError(f"{name}: not valid base64") from None
+        raise InvalidRequestError(f"{name}: The value is not valid base64.") from None

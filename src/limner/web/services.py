@@ -1,4 +1,4 @@
-"""What the routes work with, and the way from the event loop down to synchronous code."""
+"""The objects that the routes use, and the pool of threads in which they call synchronous code."""
 
 import asyncio
 import contextvars
@@ -30,7 +30,7 @@ THREADS = 16
 
 @dataclass
 class Services:
-    """One for the whole application; `Depends` hands it to each route."""
+    """One object for the whole application; each route gets it through `Depends`."""
 
     settings: Settings
     catalogue: Mapping[str, Operation[Any, Any]]
@@ -44,7 +44,7 @@ class Services:
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
 
     async def call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run blocking code in the bounded pool, with the request's context (its id, for the log)."""
+        """Run blocking code in the pool of threads, with the request's context (its id is needed for the log)."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: context.run(function, *args))
 
@@ -52,11 +52,11 @@ class Services:
         """The job. NotFoundError."""
         found = await self.call(self.reader.get, job_id)
         if found is None:
-            raise NotFoundError("no such job")
+            raise NotFoundError("The job does not exist. It may have been erased.")
         return found
 
     def base_url(self, connection: HTTPConnection) -> str:
-        """The start of every URL given to this client: no slash at the end."""
+        """The beginning of all URLs in answers to this client, without a slash at the end."""
         if self.settings.public_url:
             return self.settings.public_url.rstrip("/")
         scope = connection.scope

@@ -1,4 +1,4 @@
-"""uvicorn, set up for this service: how it speaks, and how it stops."""
+"""The uvicorn server of this service: its protocol settings and its stop."""
 
 import logging
 import signal
@@ -17,10 +17,10 @@ PING_S = 20.0
 
 
 class Server(uvicorn.Server):
-    """Tells the application of a stop at once, so that open streams and waiting requests end by themselves.
+    """Tells the application about a stop at once, so that open streams and waiting requests end by themselves.
 
-    A stop that was asked for is no failure: unlike uvicorn's own, this one does not raise the signal again at the
-    end, which would cut off the tidying up behind it and the exit status 0.
+    Unlike uvicorn's own server it does not raise the signal again at the end: that would prevent the clean-up that
+    follows and the exit status 0.
     """
 
     def __init__(self, app: object, services: Services, settings: Settings) -> None:
@@ -41,11 +41,11 @@ class Server(uvicorn.Server):
         self._services = services
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """See uvicorn."""
+        """See `uvicorn.Server.handle_exit`."""
         if self._services.submissions.open:
             log.info("stopping", extra={"signal": signal.Signals(sig).name})
         self._services.submissions.open = False
         self._services.streams.close_soon()
         if self.should_exit and sig == signal.SIGINT:
-            self.force_exit = True  # Ctrl-C twice: at once
+            self.force_exit = True  # a second Ctrl-C stops at once
         self.should_exit = True

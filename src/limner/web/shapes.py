@@ -1,4 +1,4 @@
-"""Jobs, events and operations as clients see them: the models document the JSON, the functions make it."""
+"""The JSON of jobs, events and operations: the models document it for OpenAPI, the functions make it."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,7 +12,7 @@ Moment = datetime
 
 
 class ArtifactShape(BaseModel):
-    """A file that a job made."""
+    """A file that a job produced."""
 
     name: str
     media_type: str
@@ -55,22 +55,22 @@ class JobShape(BaseModel):
 
 
 class JobPageShape(BaseModel):
-    """Jobs, newest first; `next_cursor` asks for those that come after."""
+    """Jobs, newest first; `next_cursor` is the cursor of the next page."""
 
     jobs: list[JobShape]
     next_cursor: str | None
 
 
 class EventJobShape(BaseModel):
-    """What an event tells of its job. An erased job leaves only `id` and `operation`."""
+    """The job in an event. For an erased job, only `id` and `operation` are set."""
 
     id: str
     operation: str
     status: Status | None = None
     progress: float | None = None
     cached: str | None = None
-    faces_count: int | None = Field(None, description="The same as in `summary`, where the result has faces")
-    summary: dict[str, int] | None = Field(None, description="What the result comes to in a few numbers")
+    faces_count: int | None = Field(None, description="The entry of `summary`, if the result has faces")
+    summary: dict[str, int] | None = Field(None, description="A few numbers about the result, null before its end")
     url: str | None = None
     error: ProblemShape | None = None
     artifacts: list[ArtifactShape] = []
@@ -86,7 +86,7 @@ class EventShape(BaseModel):
 
 
 class OperationShape(BaseModel):
-    """An operation: where to call it, what it takes and what it gives, as JSON Schema."""
+    """An operation: its URL, and its parameters and result as JSON Schema."""
 
     name: str
     summary: str
@@ -108,7 +108,7 @@ def moment(value: datetime | None) -> str | None:
 
 
 def artifact_url(base: str, job_id: str, name: str) -> str:
-    """Where an artifact is."""
+    """The URL of an artifact."""
     return f"{base}/v1/jobs/{job_id}/artifacts/{name}"
 
 
@@ -143,16 +143,16 @@ def _artifact(file: File, base: str) -> dict[str, Any]:
 
 
 def faces_count(value: Event) -> int | None:
-    """How many faces an event's job has found; None where that is not its subject, and before its end."""
+    """How many faces the job of an event has found; None before its end and for results without faces."""
     summary: dict[str, int] = (value.content or {}).get("summary") or {}
     return summary.get("faces_count")
 
 
 def event(value: Event, base: str) -> dict[str, Any]:
     """The JSON of an event."""
-    told: dict[str, Any] = {"id": value.job_id, "operation": value.operation}
+    job_content: dict[str, Any] = {"id": value.job_id, "operation": value.operation}
     if value.content is not None:
-        told |= {
+        job_content |= {
             "status": value.content["status"],
             "progress": value.content["progress"],
             "cached": value.content["cached"],
@@ -166,4 +166,4 @@ def event(value: Event, base: str) -> dict[str, Any]:
                 for each in value.content["artifacts"]
             ],
         }
-    return {"id": value.id, "type": value.type, "time": moment(value.time), "job": told}
+    return {"id": value.id, "type": value.type, "time": moment(value.time), "job": job_content}

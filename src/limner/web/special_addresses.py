@@ -1,18 +1,18 @@
-"""The address blocks that `image_url` may not reach: what IANA's registries of special addresses list, and more.
+"""The address blocks that `image_url` must not reach: those of IANA's special-purpose registries, and others.
 
-Python's own table differs from release to release, so the guard keeps one of its own and uses no `is_…` property.
+Python's own table (the `is_…` properties) differs between releases, so it is not used.
 """
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 REGISTRIES_OF = "2025-10-09"
-"""The date of the two IANA Special-Purpose Address Registries that `BLOCKS` repeats."""
+"""The date of the two IANA Special-Purpose Address Registries from which `BLOCKS` was copied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Addresses that are not ordinary hosts of the public internet, and the document that says so."""
+    """Addresses that are not ordinary public hosts, and the document that defines them."""
 
     network: IPv4Network | IPv6Network
     name: str
@@ -71,16 +71,16 @@ BLOCKS: tuple[Block, ...] = (
 )
 
 UNICAST = IPv6Network("2000::/3")
-"""The only IPv6 space from which addresses are given out (IANA IPv6 Global Unicast Address Assignments)."""
+"""The only IPv6 space in which addresses are assigned (IANA IPv6 Global Unicast Address Assignments)."""
 
 _ISATAP = 0x0000_5EFE
 _ISATAP_MASK = 0xFCFF_FFFF  # without the universal and the group bit, which ISATAP may set
 
 
 def is_special(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address lies in one of `BLOCKS`, outside IPv6's `UNICAST`, or hides an IPv4 address by ISATAP.
+    """Whether the address is in one of `BLOCKS`, outside IPv6's `UNICAST`, or an ISATAP address.
 
-    A network's own translation prefix (RFC 6052, 6rd) cannot be told from an ordinary address.
+    A network's own translation prefix (RFC 6052, 6rd) cannot be distinguished from an ordinary address.
     """
     if isinstance(address, IPv6Address) and (address not in UNICAST or _is_isatap(address)):
         return True

@@ -1,4 +1,4 @@
-"""A bound on the memory that all uploads together may take while they are being received."""
+"""A limit on the memory of all uploads that are being received."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from limner.domain.errors import QueueFullError
 
 @dataclass
 class UploadMemory:
-    """Counts bytes; used from the event loop only, so it needs no lock."""
+    """Counts bytes. It is used only on the event loop, so it needs no lock."""
 
     limit: int
     used: int = 0
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
-        """A request's share, given back at the end."""
+        """The share of one request, released at the end."""
         share = Share(self)
         try:
             yield share
@@ -26,19 +26,19 @@ class UploadMemory:
 
 @dataclass
 class Share:
-    """What one request holds."""
+    """The bytes that one request has reserved."""
 
     memory: UploadMemory
     taken: int = 0
 
     def take(self, size: int) -> None:
-        """Account for `size` more bytes. QueueFullError when there is no room for them."""
+        """Reserve `size` more bytes. QueueFullError if that exceeds the limit."""
         if self.memory.used + size > self.memory.limit:
-            raise QueueFullError("too many uploads at once; try again in a moment")
+            raise QueueFullError("Too many uploads are arriving at once. Try again in a moment.")
         self.memory.used += size
         self.taken += size
 
     def give_back(self) -> None:
-        """Let go of it all: the bytes are stored, or no longer needed."""
+        """Release all bytes: they are stored, or no longer needed."""
         self.memory.used -= self.taken
         self.taken = 0

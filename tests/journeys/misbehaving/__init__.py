@@ -1,1 +1,1 @@
-"""A server and its workers with one more operation, `misbehave`, which does what no operation should."""
+"""A server and its workers with the additional operation `misbehave`, which crashes, hangs or wastes memory."""

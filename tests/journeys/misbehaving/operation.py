@@ -1,4 +1,4 @@
-"""The operation `misbehave`: crashes, hangs and hoards, as native libraries do now and then."""
+"""The operation `misbehave`: crashes, hangs or uses too much memory, like a faulty native library."""
 
 import ctypes
 import os
@@ -19,14 +19,14 @@ class MisbehaveParams(Params):
 
 
 class MisbehaveResult(Result):
-    """Which process did it."""
+    """The process that ran the job."""
 
     pid: int
 
 
 @operation(version=1)
 def misbehave(params: MisbehaveParams, ctx: Context) -> MisbehaveResult:
-    """Do what no operation should."""
+    """Crash, hang or use too much memory."""
     match params.how:
         case "abort":
             os.abort()
@@ -51,5 +51,5 @@ def misbehave(params: MisbehaveParams, ctx: Context) -> MisbehaveResult:
 
 
 def add() -> None:
-    """Put it into the catalogue of this process."""
+    """Add the operation to the catalogue of this process."""
     CATALOGUE["misbehave"] = misbehave

@@ -1,1 +1,1 @@
-"""The job store, its readers and the event log on a SQL database. Read `transaction.py` first, then `store.py`."""
+"""Job store, job reader and event log in a SQL database. Read `transaction.py` first, then `store.py`."""

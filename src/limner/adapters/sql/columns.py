@@ -1,4 +1,4 @@
-"""How values stand in the columns: times as microseconds since 1970 UTC, JSON as text, enumerations as their words."""
+"""Column types: times are microseconds since 1970 UTC, JSON objects are text, enumeration members are their values."""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -14,7 +14,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Moment(TypeDecorator[datetime]):
-    """A time with its zone."""
+    """A time with a time zone."""
 
     impl = BigInteger
     cache_ok = True
@@ -44,7 +44,7 @@ class Json(TypeDecorator[dict[str, Any]]):
 
 
 class Word(TypeDecorator[E], Generic[E]):
-    """A member of an enumeration of words."""
+    """A member of a `StrEnum`."""
 
     impl = String
     cache_ok = True

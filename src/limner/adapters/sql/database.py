@@ -1,4 +1,4 @@
-"""A SQLite database: its connections and pragmas, the writers' turns, and the tables brought up to date."""
+"""A SQLite database: connections, pragmas, the lock that orders writers, and migrations."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ TURN_S = 5.0
 
 
 class Database:
-    """The database at `sqlite:///path`. SettingsError for another scheme or a folder that cannot be made.
+    """The database at `sqlite:///path`. SettingsError for another scheme or a folder that cannot be created.
 
-    Whoever waits for a connection, a turn or a lock gives up after `turn_s` seconds each.
+    Waiting for a connection, for the turn to write or for a lock ends after `turn_s` seconds, each with an error.
     """
 
     def __init__(self, url: str, *, durable: bool, turn_s: float = TURN_S) -> None:
@@ -40,7 +40,7 @@ class Database:
         self.path = Path(parsed.database)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)  # results tell of faces: for nobody else on this machine
+            self.path.touch(mode=0o600)  # results describe faces: other users may not read them
             self._turn = Turn(self.path, timeout_s=turn_s)
         except OSError as error:
             raise SettingsError(f"LIMNER_DATABASE_URL: {error}") from None
@@ -50,15 +50,15 @@ class Database:
             pool_size=CONNECTIONS,
             max_overflow=0,
             pool_timeout=turn_s,
-            pool_reset_on_return=None,  # every transaction here ends before its connection goes back
+            pool_reset_on_return=None,  # every transaction ends before its connection returns to the pool
             connect_args={"check_same_thread": False},
         )
         _prepare_connections(self.engine, durable=durable, busy_timeout_s=turn_s)
 
     @contextmanager
     def reading(self) -> Iterator[Driver]:
-        """A transaction that reads: all its statements see the same rows. UnavailableError, also for their errors."""
-        with told_as_unavailable():
+        """A reading transaction: all its statements see the same state. UnavailableError, also for their errors."""
+        with errors_as_unavailable():
             held = self.engine.raw_connection()
             try:
                 db = self.driver(held)
@@ -75,45 +75,45 @@ class Database:
         return Driver(held.dbapi_connection, self.engine.dialect)
 
     def turn(self) -> AbstractContextManager[None]:
-        """The turn to write, among all processes. UnavailableError after `turn_s`."""
+        """Wait for the turn to write, among all processes. UnavailableError after `turn_s`."""
         return self._turn.taken()
 
     def close(self) -> None:
-        """Let go of connections and the lock files."""
+        """Close the connections and the lock files."""
         self.engine.dispose()
         self._turn.close()
 
 
 @contextmanager
-def told_as_unavailable() -> Iterator[None]:
-    """UnavailableError for what the database says when it is locked, full, read-only or gone: it may pass."""
+def errors_as_unavailable() -> Iterator[None]:
+    """Raise UnavailableError for errors of the database (locked, disk full, missing …), as they may be temporary."""
     try:
         yield
     except (sqlite3.OperationalError, OperationalError, NoConnectionError) as error:
         reason = error.orig if isinstance(error, OperationalError) else error
-        raise UnavailableError(f"the database cannot be used just now ({reason})") from error
+        raise UnavailableError(f"The database could not be used ({reason}). Try again.") from error
 
 
 def _prepare_connections(engine: Engine, *, durable: bool, busy_timeout_s: float) -> None:
     @event.listens_for(engine, "connect")
     def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver's own idea of when to begin stays out of the way
+        connection.isolation_level = None  # the driver must not begin transactions by itself
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={round(busy_timeout_s * 1000)}")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        cursor.execute("PRAGMA secure_delete=ON")  # erasing erases: no result stays behind in a free page
+        cursor.execute("PRAGMA secure_delete=ON")  # erased results must not remain in free pages
         cursor.close()
 
     @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:  # of the migrations: all else begins by itself
+    def begin(connection: Connection) -> None:  # for migrations only: other transactions are begun explicitly
         driver: Any = connection.connection.dbapi_connection
         driver.execute("BEGIN IMMEDIATE")
 
 
 def head_revision() -> str:
-    """The newest migration's name."""
+    """The name of the newest migration."""
     from alembic.script import ScriptDirectory  # only a database that is not up to date needs it
 
     head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
@@ -122,9 +122,9 @@ def head_revision() -> str:
 
 
 def migrate(database: Database) -> bool:
-    """Bring the tables to the newest revision. Returns whether anything changed.
+    """Migrate the tables to the newest revision. Returns whether anything changed.
 
-    SettingsError for a file that is no database, cannot be written, or was left by a newer version of the service.
+    SettingsError for a file that is not a database, cannot be written, or belongs to a newer version of the service.
     """
     try:
         if current_revision(database) == head_revision():
@@ -137,7 +137,7 @@ def migrate(database: Database) -> bool:
 
 
 def current_revision(database: Database) -> str | None:
-    """The migration that the tables are of; None for a database without tables."""
+    """The last migration applied to the tables; None for a database without tables."""
     held = database.engine.raw_connection()
     try:
         row = database.driver(held).connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -156,11 +156,11 @@ def _upgrade(engine: Engine) -> None:
     from alembic.util import CommandError
 
     config = Config()
-    # Alembic reads the value as a template: a per cent sign in the path is not one of its own.
+    # Alembic reads the value as a template, so a per cent sign in the path must be escaped.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise SettingsError(f"LIMNER_DATABASE_URL: the database is of another version ({error})") from None
+            raise SettingsError(f"LIMNER_DATABASE_URL: it is of another Limner version ({error})") from None

@@ -9,7 +9,7 @@ from limner.adapters.sql.schema import events
 from limner.adapters.sql.statement import Statement
 from limner.domain.event import Event
 
-# The sequence, not max(id): it remembers also what was dropped.
+# The sequence, not max(id), because it also counts removed events.
 _LAST_ID = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 
 
@@ -19,7 +19,7 @@ def _after(of_job: bool, of_operation: bool) -> Statement:
     if of_job:
         query = query.where(events.c.job_id == bindparam("job_id"))
     if of_operation:
-        # A job has few events, an operation many: the index of the operation must not be used for a job's.
+        # A job has few events, an operation many: for a job, the database must not use the operation's index.
         name = events.c.operation.concat("") if of_job else events.c.operation
         query = query.where(name == bindparam("operation"))
     return Statement(query)

@@ -1,4 +1,4 @@
-"""Says in what state a database is, without opening it for writing: nothing is created, migrated or repaired."""
+"""Reports the state of a database without opening it for writing: nothing is created, migrated or repaired."""
 
 import os
 import sqlite3
@@ -15,9 +15,9 @@ MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 
 
 def state(url: str) -> str:
-    """What is there, and what a start would do with it, in words. SettingsError when a start would fail."""
+    """The state of the database and what a start would do with it, as text. SettingsError if a start would fail."""
     if url == "memory:":
-        return "none: everything is gone at the end"
+        return "none: all data is removed when the service stops"
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -28,26 +28,26 @@ def state(url: str) -> str:
     if not file.exists():
         return f"`limner serve` will create {file}"
     if not os.access(file, os.R_OK | os.W_OK):
-        raise SettingsError(f"{file} may not be read and written by this user")
+        raise SettingsError(f"this user has no permission to read and write {file}")
     log = file.with_name(f"{file.name}-wal")
     shared = file.with_name(f"{file.name}-shm")
     unread = log.exists() and log.stat().st_size > 0
     if unread and not shared.exists():
-        # SQLite would have to create that file to read the log.
-        return f"{file} was not closed; `limner serve` will recover it"
-    # Without a log nobody writes to the file; `immutable` keeps SQLite from creating an empty log beside it.
+        # SQLite would have to create the -shm file to read the write-ahead log.
+        return f"{file} was not closed properly; `limner serve` will recover it"
+    # Without a log nobody is writing; `immutable` prevents SQLite from creating an empty log beside the file.
     revision = _revision(file, "mode=ro" if unread else "mode=ro&immutable=1")
     scripts = ScriptDirectory(str(MIGRATIONS))
     head = scripts.get_current_head()
     if revision == head:
         return f"{file}, tables up to date"
     if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
-        raise SettingsError(f"{file} was left by another version of Limner (tables of {revision!r})")
-    return f"{file}; `limner serve` will bring its tables from {revision or 'none'} to {head}"
+        raise SettingsError(f"{file} belongs to another version of Limner (migration {revision!r})")
+    return f"{file}; `limner serve` will migrate its tables from {revision or 'none'} to {head}"
 
 
 def _revision(file: Path, mode: str) -> str | None:
-    """The migration that the tables are at; None for an empty database. SettingsError for another kind of file."""
+    """The last migration applied to the tables, None for an empty database. SettingsError if it is no database."""
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True)) as connection:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()

@@ -1,4 +1,4 @@
-"""`ports.JobReader` in SQL. Every query here is answered from an index, however many jobs there are."""
+"""`ports.JobReader` in SQL. Every query uses an index, so its time does not grow with the number of jobs."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -91,7 +91,7 @@ def _page(of_operation: bool, of_status: bool, from_id: bool) -> tuple[Statement
         page = page.where(jobs.c.status == bindparam("status"))
     if from_id:
         page = page.where(jobs.c.id < bindparam("before"))
-    # IN, not a join: SQLite would read all files to join those of a few jobs.
+    # IN instead of a join, for which SQLite would read the files of all jobs.
     return (
         Statement(select(*columns(jobs, JOB_FIELDS)).where(jobs.c.id.in_(page)).order_by(jobs.c.id.desc())),
         Statement(

@@ -1,4 +1,4 @@
-"""The tables, as the newest migration leaves them. Columns of a job, a file and an event carry their fields' names."""
+"""The tables, as the newest migration creates them. Columns of jobs, files and events are named like the fields."""
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, text
 
@@ -17,12 +17,12 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
     return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
-# Indexes end in the id where a query wants its rows in order or only the first. The conditions of partial ones are
-# written into the queries as they stand here: a database does not see that a parameter means the same.
+# An index ends in the id if a query needs the rows in order or only the first. Queries repeat the condition of a
+# partial index literally, because the database does not recognise it if it contains a parameter.
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", String(36), primary_key=True),  # UUIDv7: sorts by age
+    Column("id", String(36), primary_key=True),  # UUIDv7, which sorts by age
     Column("operation", String(64), nullable=False),
     Column("lane", String(32), nullable=False),
     Column("params", Json, nullable=False),
@@ -82,7 +82,7 @@ blobs = Table(
     _partial("blobs_leaving", "state", "changed_at", where="state <> 'kept'"),
 )
 
-# Totals as a list of changes: nobody waits for another's turn to change a sum. The sweep folds them now and then.
+# Totals are lists of changes, so that writers do not wait for each other to update one sum. The sweep combines them.
 totals = Table(
     "totals",
     metadata,
@@ -94,7 +94,7 @@ totals = Table(
 events = Table(
     "events",
     metadata,
-    # AUTOINCREMENT: an id is never given twice, also after the newest rows were removed.
+    # AUTOINCREMENT: an id is never reused, even after the newest rows were removed.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("type", Word(EventType, 32), nullable=False),
     Column("time", Moment, nullable=False),

@@ -1,7 +1,7 @@
-"""A statement, compiled once for a dialect and then run on the driver's own connection.
+"""A statement that is compiled once per dialect and executed on the driver's own connection.
 
-SQLAlchemy writes the SQL and converts the values; only its way of running a statement is left out, which doubles the
-CPU time of a transaction: a cache hit's takes 0.28 ms, and 0.54 ms with it.
+SQLAlchemy generates the SQL and converts the values, but does not execute it: that would double the CPU time of a
+transaction (for a cache hit 0.54 ms instead of 0.28 ms).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A connection of a database's driver, inside a transaction, and the dialect that it speaks."""
+    """A driver's connection inside a transaction, and its SQL dialect."""
 
     connection: Any
     dialect: Dialect
@@ -29,13 +29,13 @@ class Driver:
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     text: str
-    parameters: tuple[tuple[str, Any, Convert | None], ...]  # name, value where it is fixed, conversion
+    parameters: tuple[tuple[str, Any, Convert | None], ...]  # name, constant value if any, conversion
     positional: bool
     results: tuple[Convert | None, ...]
 
 
 class Statement:
-    """`names` are the columns of an INSERT that are given. A list for IN cannot be a parameter."""
+    """`names` are the columns that an INSERT sets. A list for IN is not supported as a parameter."""
 
     def __init__(self, clause: Clause, names: Sequence[str] | None = None) -> None:
         self._clause = clause
@@ -43,7 +43,7 @@ class Statement:
         self._compiled: dict[str, _Compiled] = {}
 
     def rows(self, db: Driver, **values: Any) -> list[list[Any]]:
-        """Run it; the rows, each value converted by its column's type."""
+        """Execute it and return the rows, with each value converted by the type of its column."""
         compiled = self._for(db.dialect)
         found = _run(compiled, db, values).fetchall()
         return [
@@ -52,17 +52,17 @@ class Statement:
         ]
 
     def row(self, db: Driver, **values: Any) -> list[Any] | None:
-        """The only row, or None."""
+        """Execute it and return the only row, or None."""
         found = self.rows(db, **values)
         return found[0] if found else None
 
     def value(self, db: Driver, **values: Any) -> Any:
-        """The first value of the only row; None without a row."""
+        """Execute it and return the first value of the only row; None without a row."""
         found = self.rows(db, **values)
         return found[0][0] if found else None
 
     def run(self, db: Driver, **values: Any) -> int:
-        """Run it for its effect; how many rows it changed."""
+        """Execute it and return how many rows it changed."""
         count: int = _run(self._for(db.dialect), db, values).rowcount
         return count
 
@@ -87,7 +87,7 @@ class Statement:
 
 
 def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
-    """Of the types of `columns.py` alone: drivers give numbers and text as they are wanted."""
+    """Convert only the types of `columns.py`: drivers return numbers and text in the right type already."""
     return kind.dialect_impl(dialect).result_processor(dialect, None) if isinstance(kind, TypeDecorator) else None
 
 

@@ -1,7 +1,7 @@
 """`ports.JobStore` on SQLite: transactions of several threads share one commit.
 
-A commit waits for the disk, a transaction hardly for anything. So whoever comes first takes the turn to write, runs the
-transactions of all that wait, and commits them together.
+A commit waits for the disk, while the statements of a transaction are fast. So one thread takes the lock to write, runs
+the transactions of all waiting threads, and commits them together.
 """
 
 import threading
@@ -12,19 +12,19 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from limner.adapters.sql.database import Database, told_as_unavailable
+from limner.adapters.sql.database import Database, errors_as_unavailable
 from limner.adapters.sql.statement import Driver
 from limner.adapters.sql.transaction import SqlTransaction
 from limner.ports import Transaction
 
 T = TypeVar("T")
 
-TOGETHER = 32  # how many transactions one commit may hold: those that wait want their answers too
+TOGETHER = 32  # largest number of transactions in one commit, because none of them is answered before it
 
 
 @dataclass
 class _Request:
-    """A transaction that waits for its turn, and what became of it."""
+    """A transaction that waits to be run, and its result or error."""
 
     work: Callable[[Transaction], Any]
     answer: Any = None
@@ -34,7 +34,7 @@ class _Request:
 
 
 class SqlStore:
-    """`ports.JobStore`. Every transaction begins as SQLite's one writer: what it reads is still true when it writes."""
+    """`ports.JobStore`. A transaction is SQLite's only writer from its begin, so what it reads cannot change."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -64,13 +64,13 @@ class SqlStore:
             self._held = None
 
     def _lead(self) -> None:
-        """Run what waits, among it the caller's own request; then wake the next one that waits to lead."""
+        """Run the waiting requests, including the caller's own; then wake a thread that leads the next group."""
         with self._lock:
             together = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
         try:
-            with told_as_unavailable(), self._database.turn():
+            with errors_as_unavailable(), self._database.turn():
                 self._run(together)
-        except BaseException as error:  # noqa: BLE001  # each is raised again in the thread that it belongs to
+        except BaseException as error:  # noqa: BLE001  # raised again in the thread of each request
             for request in together:
                 request.error = request.error or error
         finally:
@@ -101,10 +101,10 @@ class SqlStore:
             return
         db.connection.execute("SAVEPOINT one")
         try:
-            with told_as_unavailable():
+            with errors_as_unavailable():
                 request.answer = request.work(SqlTransaction(db))
-        except Exception as error:  # raised again in the thread that it belongs to
-            if not db.connection.in_transaction:  # the database has given up on the whole of it
+        except Exception as error:  # raised again in the thread of the request
+            if not db.connection.in_transaction:  # the database has rolled back the whole transaction
                 raise
             db.connection.execute("ROLLBACK TO one")
             request.error = error
@@ -116,7 +116,7 @@ class SqlStore:
         return self._database.driver(self._held)
 
     def _discard(self) -> None:
-        """Roll back; a connection that does not is closed."""
+        """Roll back. If that fails, close the connection."""
         held = self._held
         if held is None:
             return
@@ -124,6 +124,6 @@ class SqlStore:
             connection: Any = held.dbapi_connection
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        except Exception:  # noqa: BLE001  # whatever keeps it from that, a new connection begins afresh
+        except Exception:  # noqa: BLE001  # after any error, a new connection is opened
             held.invalidate()
             self._held = None

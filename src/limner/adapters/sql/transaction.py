@@ -1,6 +1,6 @@
-"""`ports.Transaction` in SQL: the statements, and the rows that they read and write.
+"""`ports.Transaction` in SQL: the statements, and the conversion of rows to objects.
 
-Rows are objects: a table's columns are a dataclass's fields, in the same order, so no field is named a second time.
+The columns of a table are the fields of a dataclass in the same order, so fields are not listed again.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ BYTES = "bytes"
 
 
 def columns(table: Table, names: Sequence[str]) -> list[Any]:
-    """A table's columns by name."""
+    """The columns of a table, by name."""
     return [table.c[name] for name in names]
 
 
@@ -62,7 +62,7 @@ _LEADER = (
     )
     .limit(1)
 )
-# Whether there is a job at that place in the queue: a count would read them all.
+# Whether there is a job at this position of the queue. Counting would read all queued jobs.
 _FULL: Select[tuple[int]] = (
     select(literal_column("1")).where(jobs.c.status == Status.QUEUED).limit(1).offset(bindparam("last_place"))
 )
@@ -101,7 +101,7 @@ _MARK_BLOB = Statement(
 _DROP_BLOB = Statement(
     delete(blobs).where(blobs.c.sha256 == bindparam("of_sha256"), blobs.c.state == BlobState.REMOVING)
 )
-# In one statement: what is added between a sum and a removal would be lost.
+# One statement, because a change that is added between summing and removing would be lost.
 _TAKE_TOTALS = Statement(delete(totals).returning(totals.c.name, totals.c.amount))
 _DROP_EVENTS = Statement(
     delete(events).where(
@@ -109,13 +109,13 @@ _DROP_EVENTS = Statement(
         events.c.id.in_(select(events.c.id).order_by(events.c.id).limit(bindparam("most"))),
     )
 )
-# The migrations' own row, as it is: a write like any other, which a full disk refuses.
+# Writes the row of the migrations unchanged: it fails if the disk is full, like any other write.
 _PING = Statement(text("UPDATE alembic_version SET version_num = version_num"))
 
 
 @cache
 def _change(names: frozenset[str], same_lease: bool) -> Statement:
-    """Gives these fields of a job new values, if it is still as it was read."""
+    """The statement that sets these fields of a job, if it is still as it was read."""
     still = [
         jobs.c.id == bindparam("of_job"),
         jobs.c.status == bindparam("was_status"),
@@ -128,7 +128,7 @@ def _change(names: frozenset[str], same_lease: bool) -> Statement:
 
 
 class SqlTransaction:
-    """`ports.Transaction` on a connection whose transaction has begun."""
+    """`ports.Transaction` on a connection in which a transaction has begun."""
 
     def __init__(self, db: Driver) -> None:
         self._db = db
@@ -276,10 +276,10 @@ def read_job(db: Driver, job_id: str) -> Job | None:
 
 
 def read_files(db: Driver, job_id: str) -> tuple[File, ...]:
-    """A job's files in order."""
+    """The files of a job, in order."""
     return tuple(File(*row) for row in FILES.rows(db, job_id=job_id))
 
 
 def _is_result(job: Job) -> bool:
-    """Whether it counts as a result that was worked out: not one that came from the cache."""
+    """Whether the job has a result that was computed, not taken from the cache."""
     return job.status is Status.SUCCEEDED and job.cached is None

@@ -1,4 +1,4 @@
-"""The turn to write, among all processes that share a SQLite database: locks on two files beside it."""
+"""A fair lock for the writers of a SQLite database in several processes, made of two lock files beside it."""
 
 import fcntl
 import time
@@ -13,22 +13,22 @@ PAUSE_S = 0.0002  # a transaction takes about a millisecond
 
 
 class Turn:
-    """SQLite lets a writer that waits sleep ever longer, and whoever asks at the right moment wins. This is fair.
+    """SQLite's own waiting is not fair: a waiting writer sleeps longer and longer, and newer ones overtake it.
 
-    Whoever wants the turn first becomes the next one, of which there is one at a time. So whoever has just had the turn
-    cannot have it again before the one that waits. Locks are asked for again and again, because a wait for `flock`
-    cannot be given up; a process that dies loses them.
+    Here a writer takes the lock `next` first, then `turn`, then releases `next`. So a writer that has just had its turn
+    cannot have another one before the writer that holds `next`. The locks are polled, because waiting for `flock` has
+    no timeout. A process that ends releases its locks.
     """
 
     def __init__(self, database: Path, *, timeout_s: float) -> None:
-        """OSError when the files cannot be made."""
+        """OSError when the files cannot be created."""
         self._timeout_s = timeout_s
         self._next = database.with_name(database.name + ".next").open("ab")
         self._turn = database.with_name(database.name + ".turn").open("ab")
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Wait for the turn and keep it. UnavailableError after `timeout_s`."""
+        """Wait for the turn and hold it. UnavailableError after `timeout_s`."""
         deadline = time.monotonic() + self._timeout_s
         _lock(self._next, deadline)
         try:
@@ -52,7 +52,7 @@ def _lock(file: IO[bytes], deadline: float) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise UnavailableError("the database is busy; try again") from None
+                raise UnavailableError("The database is busy. Try again.") from None
             time.sleep(PAUSE_S)
         else:
             return

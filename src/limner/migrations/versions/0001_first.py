@@ -69,6 +69,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop the three tables."""
     for table in ("events", "files", "jobs"):
         op.drop_table(table)

@@ -1,4 +1,4 @@
-"""Blobs with a row of their own, totals, summaries, workers; plain names; indexes that a million jobs need."""
+"""Adds rows for blobs, totals, summaries and workers, renames columns, and adds indexes for a million jobs."""
 
 import json
 
@@ -16,7 +16,7 @@ _OLD_INDEXES = {
 
 
 def upgrade() -> None:
-    """Rename, add, and fill from what is there."""
+    """Rename and add columns and tables, and fill them from the existing rows."""
     for table, names in _OLD_INDEXES.items():
         for name in names:
             op.drop_index(name, table)
@@ -43,7 +43,7 @@ def upgrade() -> None:
 
 
 def _rebuild_jobs() -> None:
-    """SQLite cannot drop a UNIQUE of a column: the table is made anew, in the order of the job's fields."""
+    """Rebuild the table in the order of the job's fields, because SQLite cannot drop a UNIQUE of a column."""
     op.execute("ALTER TABLE jobs RENAME TO old_jobs")
     op.create_table(
         "jobs",
@@ -77,7 +77,7 @@ def _rebuild_jobs() -> None:
         " finished_at, computed_at, result, error,"
         " CASE WHEN faces_count IS NULL THEN NULL ELSE '{\"faces_count\":' || faces_count || '}' END FROM old_jobs"
     )
-    # The files' foreign key has followed the renaming: their table is made anew too.
+    # The foreign key of `files` has followed the renaming of `jobs`, so this table is rebuilt too.
     op.execute("ALTER TABLE files RENAME TO old_files")
     op.drop_index("files_by_sha256", "old_files")
     op.create_table(
@@ -126,20 +126,20 @@ def _add_blobs_and_totals() -> None:
 
 
 def _rename_in_events() -> None:
-    """Events tell of a result's summary now, in which the number of faces is one entry."""
+    """Replace `faces_count` of each event by `summary`, which holds it as an entry."""
     events = sa.table("events", sa.column("id"), sa.column("content"))
     connection = op.get_bind()
-    change = sa.update(events).where(events.c.id == sa.bindparam("of")).values(content=sa.bindparam("told"))
+    change = sa.update(events).where(events.c.id == sa.bindparam("of")).values(content=sa.bindparam("new_content"))
     last = 0
-    while page := connection.execute(  # there may be millions
+    while page := connection.execute(  # page by page, because there may be millions
         sa.select(events).where(events.c.id > last, events.c.content.is_not(None)).order_by(events.c.id).limit(1000)
     ).all():
-        connection.execute(change, [{"of": number, "told": _with_summary(content)} for number, content in page])
+        connection.execute(change, [{"of": number, "new_content": _with_summary(content)} for number, content in page])
         last = page[-1][0]
 
 
 def _with_summary(content: str) -> str:
-    told = json.loads(content)
-    count = told.pop("faces_count", None)
-    told["summary"] = None if count is None else {"faces_count": count}
-    return json.dumps(told, separators=(",", ":"))
+    changed = json.loads(content)
+    count = changed.pop("faces_count", None)
+    changed["summary"] = None if count is None else {"faces_count": count}
+    return json.dumps(changed, separators=(",", ":"))
