@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from limner.assembly import WORKER
 from tests.conftest import MODELS
 
 Limner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -53,3 +54,9 @@ def test_a_misspelt_variable_stops_every_command(limner: Limner) -> None:
         done = limner(*arguments, LIMNER_WORKER="2")
         assert done.returncode == 1, arguments
         assert "LIMNER_WORKER is not a setting; did you mean LIMNER_WORKERS?" in done.stdout + done.stderr
+
+
+def test_a_worker_runs_no_code_from_the_folder_that_the_service_is_started_in(tmp_path: Path) -> None:
+    (tmp_path / "limner.py").write_text("raise SystemExit('this file was run')")
+    ended = subprocess.run(WORKER, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert ended.stderr == "a worker is started by the service, not by hand\n"

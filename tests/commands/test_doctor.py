@@ -110,7 +110,7 @@ def test_tables_that_a_start_would_make(doctor: Doctor, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("VACUUM")
     status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{database}")
-    assert (status, f"bring its tables from none to {head_revision()}" in told) == (0, True), told
+    assert (status, f"migrate its tables from none to {head_revision()}" in told) == (0, True), told
 
 
 def test_tables_of_another_version(doctor: Doctor, database: Path) -> None:

@@ -198,7 +198,7 @@ def test_an_environment_without_pip_downloads_too(index: Path, tmp_path: Path) -
         text=True,
     )
     *command, wheel = done.stdout.split()
-    assert command[1:] != ["-m", "pip"]
+    assert command[1:] != ["-P", "-m", "pip"]
     assert wheel == "madeup-1.0-py3-none-any.whl"
 
 

@@ -32,6 +32,7 @@ from limner.ports import BlobStore, Bus, JobReader, JobStore
 from limner.telemetry import JobReport
 from limner.vision.header import Limits
 from limner.vision.models import Models
+from limner.vision.runtime import lacked_memory
 
 log = logging.getLogger(__name__)
 
@@ -201,10 +202,10 @@ class _Attempt:
             return self._answered(similar)
         except LimnerError as error:
             return self._failed(error)
-        except MemoryError:
-            log.warning("job out of memory", extra={"job": self.job.id, "operation": self.job.operation})
-            return self._failed(JobMemoryError())
-        except Exception:
+        except Exception as error:
+            if isinstance(error, MemoryError) or lacked_memory(error):
+                log.warning("job out of memory", extra={"job": self.job.id, "operation": self.job.operation})
+                return self._failed(JobMemoryError())
             log.exception("unexpected error in a job", extra={"job": self.job.id, "operation": self.job.operation})
             return self._failed(LimnerError("An unexpected error occurred. Search the log for the job's id."))
 

@@ -271,7 +271,7 @@ def _pip() -> list[str]:
     """The command that runs pip: this environment's, else the one that Python brings for new environments, else one on
     PATH. ModelError when there is none."""
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-P", "-m", "pip"]  # -P: no code from the folder that a person happens to be in
     # ensurepip's wheel runs as it is. Debian keeps it in a folder of its own.
     folders = [Path(sysconfig.get_path("stdlib"), "ensurepip", "_bundled")]
     if shared := sysconfig.get_config_var("WHEEL_PKG_DIR"):
