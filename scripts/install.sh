@@ -78,7 +78,7 @@ install_limner() {
         make_venv
     fi
     rm -f "$VENV/limner.state"
-    say "Installing Limner and its libraries (about 550 MB; a minute the first time) …"
+    say "Installing Limner and its libraries (about 450 MB; a minute the first time) …"
     pip_install --require-hashes -r requirements.lock -r requirements-build.lock
     pip_install --no-deps --no-build-isolation --editable .
     printf '%s\n' "$wanted" >"$VENV/limner.state"

@@ -230,7 +230,7 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, sha256: str) -> None:
-        """Remove the bytes. Does nothing if they are not stored."""
+        """Remove the bytes. Does nothing if they are not stored. UnavailableError."""
         ...
 
     def local_path(self, sha256: str) -> Path | None:

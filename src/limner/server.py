@@ -2,7 +2,11 @@
 
 import gc
 import logging
+import signal
 import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
 
 from limner.assembly import build
 from limner.domain.errors import SettingsError
@@ -14,8 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C. SettingsError, ModelError before anything listens."""
+    """Serve until SIGTERM, SIGHUP or Ctrl-C. SettingsError, ModelError before anything listens."""
     set_up_log(settings.log_level, settings.log_format)
+    _tidy_up_at(_leave)
     for entry in weights.MANIFEST:
         weights.path(settings.models_dir, entry.name)
     listener = _listen(settings.host, settings.port)
@@ -24,6 +29,7 @@ def run_server(settings: Settings) -> None:
         from limner.web.serving import Server  # a slow import, so the workers start first
 
         server = Server(application.app, application.services, settings)
+        _tidy_up_at(server.handle_exit)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("Limner listens on http://%s:%s", shown, port)
@@ -31,6 +37,21 @@ def run_server(settings: Settings) -> None:
         server.run([listener])
     finally:
         application.close()
+
+
+def _tidy_up_at(stop: Callable[[int, FrameType | None], None]) -> None:
+    """Have `stop` called when the service is to end, or its terminal is closed: photos in a temporary folder must go.
+
+    Under `nohup` SIGHUP is ignored, and stays so.
+    """
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """A stop before the server runs: nothing is under way yet."""
+    sys.exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

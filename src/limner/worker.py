@@ -5,6 +5,8 @@ import os
 
 from limner.adapters.process_worker import PipeBus, connect, limit_memory, serve
 
+log = logging.getLogger("limner.worker")  # it runs as `__main__`
+
 NICENESS = 10
 """A lower priority than the web process, so that requests and events are answered first when all cores are busy."""
 
@@ -17,13 +19,24 @@ def main() -> None:
     from typing import Any
 
     from limner.assembly import build_runner
+    from limner.domain.errors import LimnerError
     from limner.settings import Settings
     from limner.telemetry import set_up_log
 
     settings = Settings(**greeting["settings"])
     set_up_log(settings.log_level, settings.log_format)
     limit_memory(settings.worker_memory_bytes)
-    runner = build_runner(settings, greeting["worker"], PipeBus(pipe))
+    try:
+        runner = build_runner(settings, greeting["worker"], PipeBus(pipe))
+    except Exception as error:  # with too little memory, libraries fail in many ways
+        log.error(  # noqa: TRY400  # the traceback is only for what is not known
+            "a worker cannot start: %s: %s",
+            type(error).__name__,
+            error,
+            exc_info=not isinstance(error, LimnerError | MemoryError),
+            extra={"LIMNER_WORKER_MEMORY_BYTES": settings.worker_memory_bytes},
+        )
+        raise SystemExit(1) from None
 
     def run(job_id: str) -> dict[str, Any] | None:
         report = runner.run(job_id)

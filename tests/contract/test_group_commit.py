@@ -195,6 +195,20 @@ def test_all_that_wait_too_long_for_the_turn_get_the_error(machine: Machine, tmp
     machine.submit(new_job())
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_written_to_a_database_file_that_is_gone(machine: Machine, tmp_path: Path, replaced: bool) -> None:
+    before, away = machine.submit(new_job()), tmp_path / "away.db"
+    file = tmp_path / "jobs.db"
+    file.rename(away)
+    if replaced:
+        file.write_bytes(away.read_bytes())
+    with pytest.raises(UnavailableError, match="deleted or replaced"):
+        machine.submit(new_job())
+    away.replace(file)
+    after = machine.submit(new_job())
+    assert stored(machine) == {before.id, after.id}
+
+
 def test_a_connection_that_breaks_is_replaced(machine: Machine) -> None:
     store = machine.store
     assert isinstance(store, SqlStore)

@@ -1,8 +1,10 @@
 """The embedded engine with real worker processes: its guarantees when they crash, hang and end."""
 
+import contextlib
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -33,10 +35,12 @@ class Rows:
     again: list[tuple[str, str]] = field(default_factory=list)  # what `lost` answers
     unwanted: bool = False
     down: bool = False
+    slow_s: float = 0
     asked: int = 0
 
     def lost(self, worker: str, reason: LossReason) -> list[tuple[str, str]]:
         self.asked += 1
+        time.sleep(self.slow_s)
         if self.down:
             raise OSError("the database is down")
         self.told.append((worker, reason))
@@ -68,6 +72,7 @@ class Service:
         capacity: int = 1000,
         timeout_s: float = 30,
         jobs_per_worker: int = 0,
+        ready_within_s: float = 30,
         **greeting: object,
     ) -> ProcessEngine:
         self.engine = ProcessEngine(
@@ -81,6 +86,7 @@ class Service:
             on_wake=self.wake,
             on_report=self.reports.append,
             on_ready=self.ready.append,
+            start_s=ready_within_s,
         )
         return self.engine
 
@@ -277,6 +283,46 @@ def test_a_worker_that_cannot_start_is_tried_again_later_each_time(
     assert until(lambda: service.ready[-1] == 2) < 2  # the waiting times start again
 
 
+def test_a_worker_that_hangs_while_it_loads_its_models_is_replaced(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = service.make({"cpu": 2}, ready_within_s=2, start_s=0.3)
+    engine.send("1 quick 0", "cpu")
+    engine.start()
+    until(service.pids)
+    os.kill(service.pids()[0], signal.SIGSTOP)
+    until(lambda: service.done() == ["1 quick 0"])
+    assert "was not ready within 2 s" in caplog.text
+    assert not alive(service.pids()[0])
+    until(lambda: service.ready[-1] == 2)
+    time.sleep(2.2)  # those that became ready stay
+    assert len(service.pids()) == 3
+
+
+def test_without_a_free_file_descriptor_the_next_try_waits(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    engine = service.make({"cpu": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    engine.start()
+    until(lambda: service.ready)
+    victim = service.pids()[0]
+    taken: list[int] = []
+    try:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 2, hard)
+        )
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: "a worker could not be started" in caplog.text)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
+    assert "engine error" not in caplog.text
+    until(lambda: service.ready[-1] == 1 and len(service.pids()) == 2)
+
+
 def test_a_missing_command_is_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     service.make({"cpu": 1}, command=["/no/such/program"]).start()
     until(lambda: "a worker could not be started" in caplog.text)
@@ -454,6 +500,17 @@ def test_stop_does_not_wait_for_a_database_that_is_down(service: Service, caplog
     engine.stop(0)
     assert time.monotonic() - start < 1
     assert "could not report the lost worker" in caplog.text
+
+
+def test_stop_waits_for_a_database_that_is_down_once_not_for_each_worker(service: Service) -> None:
+    engine = service.start({"cpu": 4})
+    for number in range(4):
+        engine.send(f"{number} hold 60", "cpu")
+    until(lambda: len(service.lines("begun")) == 4)
+    service.rows.down, service.rows.slow_s = True, 0.5  # a locked database answers after seconds
+    start = time.monotonic()
+    engine.stop(0)
+    assert time.monotonic() - start < 1.2
 
 
 def test_workers_ignore_signals_of_their_process_group(service: Service) -> None:

@@ -35,8 +35,8 @@ class Server:
             **variables,
         }
 
-    def start(self) -> None:
-        """Start, and wait until it is ready."""
+    def launch(self) -> None:
+        """Start, and do not wait."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIMNER_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -45,6 +45,11 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
+
+    def start(self) -> None:
+        """Start, and wait until it is ready."""
+        self.launch()
+        assert self.process is not None
         deadline = time.monotonic() + 30
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -60,9 +65,9 @@ class Server:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
-    def stop(self, timeout_s: float = 30) -> int | None:
-        """Send SIGTERM and wait; returns the exit status."""
-        return self._end(signal.SIGTERM, timeout_s)
+    def stop(self, timeout_s: float = 30, number: signal.Signals = signal.SIGTERM) -> int | None:
+        """Send SIGTERM (or `number`) and wait; returns the exit status."""
+        return self._end(number, timeout_s)
 
     def kill(self) -> None:
         """Send SIGKILL, so that the server cannot clean up."""

@@ -218,8 +218,9 @@ def test_a_second_server_on_the_same_database_is_refused_with_the_reason(server:
     second.stop()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_without_a_database_nothing_is_left_behind(
-    tmp_path: Path, astronaut_jpeg: bytes, request: pytest.FixtureRequest
+    tmp_path: Path, astronaut_jpeg: bytes, request: pytest.FixtureRequest, number: signal.Signals
 ) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -231,9 +232,34 @@ def test_without_a_database_nothing_is_left_behind(
     assert get(server, job["artifacts"][0]["url"]).status_code == 200
     assert submit(server, astronaut_jpeg, wait=True)["cached"] == "exact"
     assert [path.is_dir() for path in temporary.glob("limner-*")] == [True]
-    assert server.stop() == 0
+    assert server.stop(number=number) == 0
     assert list(temporary.glob("limner-*")) == []
     assert {path.name for path in tmp_path.iterdir()} == {"tmp", "server.log"}
+
+
+def test_a_stop_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    server = Server(tmp_path, LIMNER_DATABASE_URL="memory:", TMPDIR=str(temporary))
+    del server.variables["LIMNER_BLOBS_URL"]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        for pause_s in (0.0, 0.1, 0.3):
+            server.launch()
+            while not list(temporary.glob("limner-*")):
+                time.sleep(0.002)
+            time.sleep(pause_s)
+            assert server.stop(number=number) == 0
+            assert list(temporary.glob("limner-*")) == []
+
+
+def test_a_closed_terminal_is_a_stop_like_any_other(
+    start_server: StartServer, small_jpeg: bytes, tmp_path: Path
+) -> None:
+    server = start_server(LIMNER_WORKERS="1")
+    jobs = [submit(server, another(small_jpeg, number))["id"] for number in range(20)]
+    assert server.stop(number=signal.SIGHUP) == 0
+    assert rows(server, "SELECT count(*) FROM jobs WHERE status = 'running'") == [(0,)]
+    assert rows(server, "SELECT count(*) FROM jobs") == [(len(jobs),)]
 
 
 def test_without_a_database_a_client_that_remembers_an_older_one_still_hears(

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -135,6 +136,35 @@ def test_a_database_that_is_locked_for_long_is_an_error(server: Server, astronau
     server.log.write_text("")  # the sweep has logged it
 
 
+def test_while_writers_wait_for_a_locked_database_readers_do_not(server: Server, astronaut_jpeg: bytes) -> None:
+    job = submit(server, astronaut_jpeg, wait=True)
+    with contextlib.closing(sqlite3.connect(server.folder / "limner.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(40) as pool:
+            waiting = [pool.submit(detect, server, another(astronaut_jpeg, number)) for number in range(40)]
+            time.sleep(1)
+            began = time.monotonic()
+            assert get(server, f"/v1/jobs/{job['id']}").json() == job
+            assert get(server, job["artifacts"][0]["url"]).status_code == 200
+            assert get(server, "/v1/jobs").status_code == 200
+            assert time.monotonic() - began < 2
+            assert not any(future.done() for future in waiting)
+            other.execute("ROLLBACK")
+            assert {future.result().status_code for future in waiting} <= {202, 503}
+    server.check_log()  # a busy database is told in a line, not in a traceback
+
+
+def test_a_database_file_that_is_gone_takes_nothing_in(server: Server, astronaut_jpeg: bytes) -> None:
+    file, away = server.folder / "limner.db", server.folder / "away.db"
+    file.rename(away)
+    told = problem(detect(server, astronaut_jpeg), 503, "unavailable")
+    assert "deleted or replaced" in told["detail"]
+    problem(get(server, "/readyz"), 503, "unavailable")
+    away.rename(file)
+    assert get(server, "/readyz").status_code == 200
+    assert submit(server, astronaut_jpeg, wait=True)["status"] == "succeeded"
+
+
 def test_a_database_that_is_locked_briefly_is_waited_for(server: Server, astronaut_jpeg: bytes) -> None:
     with contextlib.closing(sqlite3.connect(server.folder / "limner.db", isolation_level=None)) as other:
         for number in range(5):
@@ -150,3 +180,21 @@ def test_an_artifact_whose_bytes_are_gone_is_not_found(server: Server, astronaut
         path.unlink()
     for url in (job["artifacts"][0]["url"], f"/jobs/{job['id']}/processed-image"):
         problem(get(server, url), 404, "not-found")
+
+
+def test_bytes_that_cannot_be_removed_stop_no_start(server: Server, astronaut_jpeg: bytes) -> None:
+    job = submit(server, astronaut_jpeg, wait=True)
+    shelves = sorted({path.parent for path in blobs(server)})
+    if subprocess.run(["chattr", "+i", *map(str, shelves)], capture_output=True, check=False).returncode != 0:
+        pytest.skip("a folder cannot be made immutable here")
+    try:
+        told = problem(httpx.delete(server.url + f"/v1/jobs/{job['id']}", timeout=90), 503, "unavailable")
+        assert "cannot be written" in told["detail"]
+        problem(get(server, f"/v1/jobs/{job['id']}"), 404, "not-found")
+        server.restart()
+        assert submit(server, noise(1), wait=True)["status"] == "succeeded"
+    finally:
+        subprocess.run(["chattr", "-i", *map(str, shelves)], check=True)
+    server.restart()
+    assert rows(server, "SELECT count(*) FROM blobs WHERE state <> 'kept'") == [(0,)]
+    assert rows(server, "SELECT count(*) FROM blobs") == [(len(blobs(server)),)]

@@ -18,7 +18,19 @@ import numpy.typing as npt
 import pytest
 
 from tests.conftest import another, as_jpeg
-from tests.journeys.client import Json, all_events, blobs, client, finished, get, listening, received, rows, submit
+from tests.journeys.client import (
+    Json,
+    all_events,
+    blobs,
+    client,
+    finished,
+    get,
+    listening,
+    problem,
+    received,
+    rows,
+    submit,
+)
 from tests.journeys.server import Server
 
 SEGMENTATION_FAULT = Path(__file__).parent / "segv218.png"  # crashes the PNG reader of OpenCV 5.0.0
@@ -299,3 +311,17 @@ def test_soak_web_and_workers_killed_a_hundred_times_under_load(start: Start, sm
     assert set(ended.values()) == {1}
     named = {row[0] for row in rows(server, "SELECT DISTINCT sha256 FROM files")}
     assert named <= {path.parent.name + path.name for path in blobs(server)}
+
+
+def test_workers_that_cannot_start_say_why_and_are_not_ready(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    server = Server(tmp_path, LIMNER_WORKER_MEMORY_BYTES="1000000")
+    server.launch()
+    request.addfinalizer(server.kill)
+    deadline = time.monotonic() + 20
+    wanted = {"a worker cannot start: MemoryError: ", f"Limner listens on {server.url}"}
+    while not wanted <= (told := {line["message"]: line for line in server.log_lines()}).keys():
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
+    assert told["a worker cannot start: MemoryError: "]["LIMNER_WORKER_MEMORY_BYTES"] == 1_000_000
+    problem(get(server, "/readyz"), 503, "unavailable")
+    assert "Traceback" not in server.log.read_text()

@@ -86,8 +86,9 @@ class DiskBlobs:
 
     def delete(self, sha256: str) -> None:
         """See `ports.BlobStore.delete`."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._path(sha256))
+        path = self._path(sha256)
+        with _errors_as_unavailable(), suppress(FileNotFoundError):
+            os.unlink(path)
 
     def local_path(self, sha256: str) -> Path:
         """See `ports.BlobStore.local_path`."""

@@ -34,6 +34,7 @@ UNWANTED_S = 5.0  # a job that is no longer wanted has this long to end before i
 RETRY_S = 1.0  # time between two attempts to report a lost worker to the database
 BACK_OFF_S, BACK_OFF_MAX_S = 0.2, 30.0
 RETIRE_S, STOP_S = 5.0, 0.1  # an idle worker that is told to end has this long before it is killed
+START_S = 60.0  # loading the models takes about a second; a worker that hangs there is replaced after this time
 MAX_LINE = 1 << 20
 
 
@@ -72,8 +73,9 @@ class ProcessEngine:
 
     A worker runs `command` with the pipe as its standard input. The first line is `greeting`, with `worker` (a unique
     name) and `parent` (this process's id) added. `lanes` gives the number of workers of each lane, `capacity` the
-    length of each lane's queue, `jobs_per_worker` the jobs after which a worker is replaced (0: never). `on_wake`,
-    `on_report` and `on_ready` (with the number of ready workers) are called from the supervisor's thread.
+    length of each lane's queue, `jobs_per_worker` the jobs after which a worker is replaced (0: never), `start_s` the
+    time in which it must become ready. `on_wake`, `on_report` and `on_ready` (with the number of ready workers) are
+    called from the supervisor's thread.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class ProcessEngine:
         on_wake: Callable[[], None],
         on_report: Callable[[dict[str, Any]], None],
         on_ready: Callable[[int], None],
+        start_s: float = START_S,
     ) -> None:
         self._command = list(command)
         self._greeting = dict(greeting)
@@ -96,6 +99,7 @@ class ProcessEngine:
         self._capacity = capacity
         self._timeout_s = timeout_s
         self._jobs_per_worker = jobs_per_worker
+        self._start_s = start_s
         self._overseer = overseer
         self._on_wake = on_wake
         self._on_report = on_report
@@ -107,9 +111,10 @@ class ProcessEngine:
         self._unknown_lanes: set[str] = set()
         self._stopping = threading.Event()
         self._stop_at = 0.0
-        self._told_to_end = False
+        self._stop_sent = False
+        self._unreachable = False  # True when a loss could not be reported during the stop
         self._proven = False  # True when the first worker is ready or has died: then the others may start
-        self._ready_told = 0
+        self._ready_reported = 0
         self._selector = selectors.DefaultSelector()
         self._alarm, self._alarm_end = socket.socketpair()
         self._selector.register(self._alarm_end, selectors.EVENT_READ, None)
@@ -185,13 +190,13 @@ class ProcessEngine:
 
     def _look_after(self, now: float) -> None:
         """Do what is due: stop, kill, check, retire and start workers."""
-        if self._stopping.is_set() and not self._told_to_end:
+        if self._stopping.is_set() and not self._stop_sent:
             self._tell_to_end(now)
         for worker in self._workers():
             self._check(worker, now)
         ready = sum(worker.ready for worker in self._workers())
-        if ready != self._ready_told:
-            self._ready_told = ready
+        if ready != self._ready_reported:
+            self._ready_reported = ready
             self._call(self._on_ready, ready)
         if not self._stopping.is_set():
             for lane in self._lanes.values():
@@ -206,6 +211,8 @@ class ProcessEngine:
         elif worker.killed:
             pass
         elif now >= worker.kill_at:
+            if not worker.ready and not worker.ending and worker.kill_at > 0:
+                log.error("worker %s was not ready within %g s", worker.name, self._start_s)
             self._kill(worker, worker.kill_reason)
         elif now >= worker.unwanted_at + UNWANTED_S:
             self._kill(worker, "died")
@@ -227,17 +234,20 @@ class ProcessEngine:
     def _spawn(self, lane: _Lane) -> None:
         # Only in this thread: a worker has the kernel kill it when the thread that started it ends.
         name = f"{lane.name}-{self._series}-{next(self._numbers)}"
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # a constant command
-            except OSError as error:
-                ours.close()
-                self._failed(lane)
-                log.error("a worker could not be started: %s", error)  # noqa: TRY400  # the message says it all
-                return
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                try:
+                    process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # a constant command
+                except OSError:
+                    ours.close()
+                    raise
+        except OSError as error:  # no such command, or no process or file descriptor is left
+            self._failed(lane)
+            log.error("a worker could not be started: %s", error)  # noqa: TRY400  # the message says it all
+            return
         ours.setblocking(False)
-        worker = _Worker(name, lane, process, ours)
+        worker = _Worker(name, lane, process, ours, kill_at=time.monotonic() + self._start_s)
         lane.workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
         self._write(worker, {**self._greeting, "worker": name, "parent": os.getpid()})
@@ -260,7 +270,7 @@ class ProcessEngine:
             oldest.retiring = oldest.jobs >= self._jobs_per_worker
 
     def _tell_to_end(self, now: float) -> None:
-        self._told_to_end = True
+        self._stop_sent = True
         with self._lock:
             for lane in self._lanes.values():
                 lane.line.clear()
@@ -421,12 +431,15 @@ class ProcessEngine:
     def _tell_lost(self, worker: _Worker, reason: LossReason) -> None:
         while True:
             last = self._stopping.is_set()
+            if last and self._unreachable:
+                return  # another attempt would wait for the database again; the next start requeues the job
             try:
                 again = self._overseer.lost(worker.name, reason)
                 break
             except Exception:
                 log.exception("could not report the lost worker %s", worker.name, extra={"job": worker.job})
             if last:
+                self._unreachable = True
                 return  # the job is requeued when its lease ends
             self._stopping.wait(RETRY_S)
         with self._lock:

@@ -28,7 +28,7 @@ from limner.vision.yunet import YuNet
 AIM_MS = 5.0
 PASS_WIDTH = 640  # pixels; the height follows, and is padded to a multiple of 32
 PASS_MIN_SCORE = 0.7
-TINY_SIDE = 7  # the detector looks at nothing below 8 pixels
+TINY_SIDE = 7  # below 8 pixels the detector runs no network
 
 
 @dataclass

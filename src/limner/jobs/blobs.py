@@ -109,16 +109,15 @@ def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) 
         return
     since = time.monotonic()
     removed: list[str] = []
-    error: Exception | None = None
+    errors: list[Exception] = []
     for sha256 in claimed:
         if time.monotonic() - since > CLAIM_S:
             log.warning("removal took too long; the sweep continues it", extra={"left": len(claimed) - len(removed)})
             break
         try:
             blobs.delete(sha256)
-        except Exception as failed:
-            log.exception("a blob could not be removed; the sweep tries again", extra={"sha256": sha256})
-            error = error or failed
+        except Exception as error:  # noqa: BLE001  # the first is raised at the end
+            errors.append(error)
         else:
             removed.append(sha256)
 
@@ -127,5 +126,6 @@ def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) 
             tx.drop_blob(sha256)
 
     store.transact(drop)
-    if error is not None:
-        raise error
+    if errors:
+        log.warning("blobs could not be removed; the sweep tries again", extra={"blobs": len(errors)})
+        raise errors[0]

@@ -77,7 +77,11 @@ class Runner:
         Returns None if the job was not started or was overtaken. After a report the caller must wake the bus, because
         there is a new event.
         """
-        job = self.store.transact(lambda tx: transitions.start(tx, job_id, worker=self.worker, lease=self.lease))
+        try:
+            job = self.store.transact(lambda tx: transitions.start(tx, job_id, worker=self.worker, lease=self.lease))
+        except UnavailableError as error:
+            log.warning("job not started; the sweep sends it again", extra={"job": job_id, "detail": error.detail})
+            return None
         if job is None:
             return None
         self.bus.wake()

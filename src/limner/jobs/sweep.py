@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from limner.domain.blob import BlobState
-from limner.domain.errors import NotFoundError
+from limner.domain.errors import NotFoundError, UnavailableError
 from limner.domain.job import Status
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
@@ -51,7 +51,10 @@ class Sweep:
         left = self._expire(datetime.now(UTC) + FAR)
         if left:
             log.warning("jobs left by a stop or a crash were requeued", extra={"jobs": left})
-        self._remove_blobs(datetime.now(UTC) + FAR)
+        try:
+            self._remove_blobs(datetime.now(UTC) + FAR)
+        except UnavailableError as error:  # no reason not to start: the sweep continues the removal
+            log.warning("blobs of erased jobs could not be removed yet", extra={"detail": error.detail})
 
     def start(self) -> None:
         """Start the two threads."""
@@ -73,6 +76,8 @@ class Sweep:
         while not self._stop.is_set():
             try:
                 work()
+            except UnavailableError as error:  # it may last: a line each time, no traceback
+                log.warning("sweep put off", extra={"detail": error.detail})
             except Exception:
                 log.exception("sweep error")  # the next round tries again
             self._stop.wait(pause_s)

@@ -48,6 +48,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
             await services.call(lambda: work.__exit__(None, None, None))
             await services.streams.stop()
             services.pool.shutdown(wait=False)
+            services.readers.shutdown(wait=False)
 
     app = FastAPI(
         title="Limner",

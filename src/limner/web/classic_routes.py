@@ -229,7 +229,7 @@ async def get_api_image(file_id: str, request: Request, services: ServicesDep) -
 @router.get("/api/v1/images/{file_id}/meta", responses={**NOT_FOUND})
 async def get_api_image_meta(file_id: str, request: Request, services: ServicesDep) -> Response:
     """The description of an image."""
-    file = await services.call(_file, services, file_id)
+    file = await services.read(_file, services, file_id)
     source = None
     if file.role is Role.ARTIFACT:
         source = next(iter((await services.job(file.job_id)).inputs), None)
@@ -332,7 +332,7 @@ async def get_contours_status(job_id: str, services: ServicesDep) -> Response:
         return _json({"id": job.id, "status": "processing"})
     answer: dict[str, Any] = {"id": job.id, "status": _CONTOUR_STATES[job.status]}
     if job.status is Status.SUCCEEDED and job.result is not None:
-        answer["svg"] = base64.b64encode(await services.call(services.blobs.get, job.artifacts[0].sha256)).decode()
+        answer["svg"] = base64.b64encode(await services.read(services.blobs.get, job.artifacts[0].sha256)).decode()
         answer["mask_contours"] = job.result["mask_contours"]
     elif job.status.final:
         answer["error"] = (job.error or {}).get("detail", f"The job was {job.status}.")

@@ -193,11 +193,11 @@ class Streams:
                 self._ended(event.job_id)
         self._end += len(rows)
         for number, listener in enumerate(list(self._waiting), 1):
-            self._tell(listener)
+            self._deliver(listener)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    def _tell(self, listener: _Listener) -> None:
+    def _deliver(self, listener: _Listener) -> None:
         """Push the new events to a listener that waits, or wake it; not for events that it does not want."""
         if listener not in self._waiting:
             return  # it has ended or gone on meanwhile

@@ -40,6 +40,6 @@ async def readyz(services: ServicesDep) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: ServicesDep) -> Response:
     """Prometheus metrics."""
-    QUEUE_DEPTH.set(await services.call(services.reader.count, Status.QUEUED))
-    JOBS_RUNNING.set(await services.call(services.reader.count, Status.RUNNING))
-    return Response(await services.call(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    QUEUE_DEPTH.set(await services.read(services.reader.count, Status.QUEUED))
+    JOBS_RUNNING.set(await services.read(services.reader.count, Status.RUNNING))
+    return Response(await services.read(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})

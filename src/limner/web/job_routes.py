@@ -44,7 +44,7 @@ async def list_jobs(
     limit: Limit = 50,
 ) -> Response:
     """Jobs, newest first. Send `next_cursor` as `cursor` to get the next page."""
-    found = await services.call(
+    found = await services.read(
         lambda: services.reader.page(operation=operation, status=status, before=cursor, limit=limit + 1)
     )
     base = services.base_url(request)
@@ -119,7 +119,7 @@ async def send_file(find: Callable[[], File], request: Request, services: Servic
             return file, services.blobs.get(file.sha256)
         return file, services.blobs.local_path(file.sha256) or services.blobs.get(file.sha256)
 
-    file, content = await services.call(read)
+    file, content = await services.read(read)
     headers = {
         "ETag": f'"{file.sha256}"',
         # private, because shared caches must not keep photos of faces: they would not learn of an erasure

@@ -26,6 +26,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 THREADS = 16
+READERS = 8
 
 
 @dataclass
@@ -42,15 +43,21 @@ class Services:
     memory: UploadMemory
     check_ready: Callable[[], None]
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
+    readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "web-read"))
 
     async def call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run blocking code in the pool of threads, with the request's context (its id is needed for the log)."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: context.run(function, *args))
 
+    async def read(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """The same for what only reads: threads of its own, so that it need not wait behind writers that wait."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self.readers, lambda: context.run(function, *args))
+
     async def job(self, job_id: str) -> Job:
         """The job. NotFoundError."""
-        found = await self.call(self.reader.get, job_id)
+        found = await self.read(self.reader.get, job_id)
         if found is None:
             raise NotFoundError("The job does not exist. It may have been erased.")
         return found

@@ -1,8 +1,9 @@
 """A SQLite database: connections, pragmas, the lock that orders writers, and migrations."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Database:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch(mode=0o600)  # results describe faces: other users may not read them
+            self._identity = _identity(self.path)
             self._turn = Turn(self.path, timeout_s=turn_s)
         except OSError as error:
             raise SettingsError(f"LIMNER_DATABASE_URL: {error}") from None
@@ -74,14 +76,31 @@ class Database:
         """The driver's own connection."""
         return Driver(held.dbapi_connection, self.engine.dialect)
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Wait for the turn to write, among all processes. UnavailableError after `turn_s`."""
-        return self._turn.taken()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn to write, among all processes. UnavailableError after `turn_s`, or if the file has changed.
+
+        SQLite continues to write to a file that was deleted or replaced, and this data would be lost.
+        """
+        with self._turn.taken():
+            try:
+                same = _identity(self.path) == self._identity
+            except OSError:
+                same = False
+            if not same:
+                raise UnavailableError("the database file was deleted or replaced; restore it or restart the service")
+            yield
 
     def close(self) -> None:
         """Close the connections and the lock files."""
         self.engine.dispose()
         self._turn.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Identifies a file independently of its name. OSError."""
+    found = os.stat(path)  # noqa: PTH116  # `Path.stat` is slower, and every transaction calls this
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -163,4 +182,4 @@ def _upgrade(engine: Engine) -> None:
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise SettingsError(f"LIMNER_DATABASE_URL: it is of another Limner version ({error})") from None
+            raise SettingsError(f"LIMNER_DATABASE_URL is of another version of Limner ({error})") from None
