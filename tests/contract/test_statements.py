@@ -67,7 +67,7 @@ def value_of(name: str) -> Any:
     bare = name.removeprefix("new_").removeprefix("was_")
     if name in VALUES:
         return VALUES[name]
-    if bare.endswith(("_at", "_until")) or bare in ("time", "since", "now", "before"):
+    if bare.endswith(("_at", "_until")) or bare in ("time", "since", "now"):
         return datetime.now(UTC)
     if bare in ("result", "error", "summary"):
         return None

@@ -46,6 +46,7 @@ def chromium() -> Iterator[Browser]:
             f"The page is tested in a real browser, and there is none at {CHROMIUM}: install Debian's `chromium`, "
             "or name another Chromium in the variable CHROMIUM."
         )
+    expect.set_options(timeout=20_000)  # a busy machine's, which may have servers to start meanwhile
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser

@@ -34,7 +34,7 @@ from tests.journeys.client import (
 from tests.journeys.server import Server
 
 SEGMENTATION_FAULT = Path(__file__).parent / "segv218.png"  # crashes the PNG reader of OpenCV 5.0.0
-SLACK_S = 3.0  # generous, for a busy machine; bench/README.md has the measured times
+SLACK_S = 20.0  # for a busy machine, and far below the 60 s of a hang; bench/README.md has the measured times
 
 Start = Callable[..., Server]
 
