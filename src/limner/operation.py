@@ -19,7 +19,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from limner.domain.errors import InvalidRequestError
-from limner.vision.header import Limits, probe
+from limner.vision.header import Limits
+from limner.vision.structure import look
 
 if TYPE_CHECKING:
     from limner.vision.models import Models  # not at run time: the web process loads no models
@@ -48,8 +49,8 @@ class ImageRef(BaseModel):
 
 
 def reference(data: bytes, limits: Limits) -> ImageRef:
-    """The record of a picture; reads only its header. TooLargeError, UnsupportedMediaError, BadImageError."""
-    info = probe(data, limits)
+    """The record of a picture; reads only its structure. TooLargeError, UnsupportedMediaError, BadImageError."""
+    info = look(data, limits)
     return ImageRef(
         sha256=hashlib.sha256(data).hexdigest(),
         media_type=info.media_type,
@@ -194,7 +195,7 @@ class Operation(Generic[P, R]):
         )
 
     def parse(self, values: Mapping[str, Any], pictures: Mapping[str, bytes], limits: Limits) -> P:
-        """Validate plain values and pictures (only their headers are read), and run the operation's own `check`.
+        """Validate plain values and pictures (not decoded: `structure.look`), and run the operation's own `check`.
 
         InvalidRequestError lists the wrong fields; TooLargeError, UnsupportedMediaError, BadImageError for a picture.
         """

@@ -3,17 +3,14 @@
 import difflib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from limner.domain.errors import SettingsError
-
-if TYPE_CHECKING:
-    from limner.vision.header import Limits
-
+from limner.vision.header import Limits
 
 PREFIX = "LIMNER_"
 
@@ -122,10 +119,8 @@ class Settings(BaseSettings):
         description="`LOAD_TEST_MODE`: no simulated delay for anyone, and one log line a request less",
     )
 
-    def limits(self) -> "Limits":
+    def limits(self) -> Limits:
         """The size limits of an accepted picture."""
-        from limner.vision.header import Limits  # imported here, because it loads Pillow, which is slow
-
         return Limits(max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
 
     @field_validator("allowed_origins", "fetch_private_hosts", mode="before")

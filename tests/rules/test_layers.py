@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.vision.test_image import SAMPLES
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -28,11 +30,15 @@ def test_the_command_line_starts_without_the_models_libraries() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_the_web_process_loads_nothing_that_works_on_pixels() -> None:
+def test_the_web_process_loads_nothing_that_works_on_pixels(tmp_path: Path) -> None:
+    for media_type, data in SAMPLES.items():
+        (tmp_path / media_type.replace("/", "_")).write_bytes(data)
     code = (
-        "import sys, limner.server, limner.web.app, limner.web.serving, limner.jobs.submit, limner.jobs.sweep;"
-        "from limner.operations import CATALOGUE; assert CATALOGUE;"
-        "print(*sorted({'cv2', 'numpy', 'onnxruntime', 'pi_heif', 'simplejpeg'} & sys.modules.keys()))"
+        "import sys, pathlib, limner.server, limner.web.app, limner.web.serving, limner.jobs.submit, limner.jobs.sweep;"
+        "from limner.operations import CATALOGUE; from limner.vision.header import Limits;"
+        "pictures = [path.read_bytes() for path in pathlib.Path(sys.argv[1]).iterdir()]; assert len(pictures) == 8;"
+        "[CATALOGUE['contours'].parse({}, {'image': data, 'segmentation_map': data}, Limits()) for data in pictures];"
+        "print(*sorted({'cv2', 'numpy', 'onnxruntime', 'pi_heif', 'PIL', 'simplejpeg'} & sys.modules.keys()))"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []

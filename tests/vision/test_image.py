@@ -16,6 +16,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from limner.domain.errors import BadImageError, LimnerError, TooLargeError, UnsupportedMediaError
 from limner.vision import header, image
+from limner.vision.structure import look, media_type_of
 
 LIMITS = header.Limits()
 SMALL = header.Limits(max_bytes=100_000, max_pixels=10_000, max_side=200)
@@ -89,7 +90,7 @@ FORMATS: dict[str, Callable[[Pixels], bytes]] = {
 @pytest.mark.parametrize("media_type", FORMATS)
 def test_every_format_is_detected_by_its_content(media_type: str) -> None:
     data = FORMATS[media_type](scene())
-    assert header.probe(data, LIMITS) == header.ImageInfo(media_type, 48, 32)
+    assert look(data, LIMITS) == header.ImageInfo(media_type, 48, 32)
     assert_like(image.decode(data, LIMITS), scene())
 
 
@@ -100,7 +101,7 @@ def test_every_orientation_is_decoded_upright(kind: str, orientation: int) -> No
         kind, {}
     )
     data = saved(stored_for(orientation, scene()), kind, exif=exif(orientation), **options)
-    info = header.probe(data, LIMITS)
+    info = look(data, LIMITS)
     assert (info.width, info.height) == (48, 32)
     assert_like(image.decode(data, LIMITS), scene())
     assert_like(image.decode_picture(data, LIMITS).pixels, scene())
@@ -117,22 +118,22 @@ def test_a_shrunk_jpeg_is_upright_too(orientation: int) -> None:
 
 def test_an_uncompressed_tiff_is_rotated_once() -> None:
     data = saved(stored_for(6, scene()), "TIFF", tiffinfo={0x112: 6})
-    assert header.probe(data, LIMITS).width == 48
+    assert look(data, LIMITS).width == 48
     assert_like(image.decode(data, LIMITS), scene())
 
 
 def test_heic_is_rotated_by_its_container_only() -> None:
     data = saved_heif(pillow_heif.from_pillow(stored_for(6, scene())), exif=exif(6))
-    info = header.probe(data, LIMITS)
+    info = look(data, LIMITS)
     found = image.decode(data, LIMITS)
     assert found.shape[:2] == (info.height, info.width)
 
 
 def test_wide_and_high_limits_are_of_the_upright_picture() -> None:
     data = saved(Image.fromarray(scene(300, 20)), "JPEG", exif=exif(6))
-    assert header.probe(data, LIMITS) == header.ImageInfo("image/jpeg", 20, 300)
+    assert look(data, LIMITS) == header.ImageInfo("image/jpeg", 20, 300)
     with pytest.raises(TooLargeError):
-        header.probe(data, SMALL)
+        look(data, SMALL)
 
 
 class TestModes:
@@ -228,13 +229,13 @@ class TestHostile:
 
     def test_too_many_bytes(self) -> None:
         with pytest.raises(TooLargeError):
-            header.probe(bytes(100_001), SMALL)
+            look(bytes(100_001), SMALL)
 
     @pytest.mark.parametrize("media_type", FORMATS)
     def test_too_many_pixels_are_refused_by_the_header(self, media_type: str) -> None:
         data = FORMATS[media_type](scene(180, 60))
         with pytest.raises(TooLargeError):
-            header.probe(data, SMALL)
+            look(data, SMALL)
 
     @pytest.mark.parametrize("media_type", FORMATS)
     def test_a_truncated_file_is_broken(self, media_type: str) -> None:
@@ -248,20 +249,19 @@ class TestHostile:
     )
     def test_no_picture(self, data: bytes) -> None:
         with pytest.raises(UnsupportedMediaError):
-            header.probe(data, LIMITS)
+            look(data, LIMITS)
 
     def test_a_bomb_is_not_decoded(self) -> None:
         rows = zlib.compress(bytes(60_000 * 100), 9)
         start = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
         with pytest.raises(TooLargeError):
-            header.probe(png([(b"IHDR", start), (b"IDAT", rows)]), LIMITS)
+            look(png([(b"IHDR", start), (b"IDAT", rows)]), LIMITS)
 
     def test_a_text_that_inflates(self) -> None:
         header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
         text = b"Comment\0\0" + zlib.compress(bytes(50_000_000), 9)
         data = png([(b"IHDR", header), (b"zTXt", text), (b"IDAT", zlib.compress(b"\0\0"))])
-        with pytest.raises(BadImageError):
-            image.decode(data, LIMITS)
+        assert image.decode(data, LIMITS).shape == (1, 1, 3)  # texts are kept from the codec
 
     def test_a_jpeg_of_a_thousand_scans(self) -> None:
         data = saved(Image.fromarray(scene()), "JPEG", progressive=True)
@@ -313,7 +313,7 @@ class TestHostile:
         if cut > 0.3:
             data = data[: int(len(data) * cut)]
         try:
-            info = header.probe(bytes(data), SMALL)
+            info = look(bytes(data), SMALL)
             assert info.width * info.height <= SMALL.max_pixels
             found = image.decode(bytes(data), SMALL)
             assert found.shape == (info.height, info.width, 3)
@@ -342,7 +342,7 @@ class TestEncode:
         for media_type, write in FORMATS.items():
             picture = image.decode_picture(write(scene()), LIMITS)
             out = image.encode_picture(picture)
-            assert header.media_type_of(out) == "image/" + wanted.get(media_type, media_type.removeprefix("image/"))
+            assert media_type_of(out) == "image/" + wanted.get(media_type, media_type.removeprefix("image/"))
             assert_like(image.decode(out, LIMITS), scene())
 
     def test_transparency_is_kept_except_in_jpeg(self) -> None:

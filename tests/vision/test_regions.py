@@ -9,6 +9,7 @@ from PIL import Image
 
 from limner.domain.errors import InvalidRequestError, TooLargeError
 from limner.vision import labels, outlines, regions
+from limner.vision.header import Limits
 from tests.conftest import as_jpeg
 from tests.vision import synthetic
 
@@ -139,13 +140,13 @@ def test_a_picture_that_is_no_label_map_is_refused(label_map: Mask) -> None:
 
 
 def test_maps_are_read_from_files(label_map: Mask, astronaut: Mask) -> None:
-    assert np.array_equal(labels.decode(as_png(label_map)), label_map)
-    assert np.array_equal(labels.decode(as_png(np.dstack([label_map] * 3))), label_map)
+    assert np.array_equal(labels.decode(as_png(label_map), Limits()), label_map)
+    assert np.array_equal(labels.decode(as_png(np.dstack([label_map] * 3)), Limits()), label_map)
     with pytest.raises(InvalidRequestError, match="label picture"):
-        labels.decode(as_jpeg(astronaut))
+        labels.decode(as_jpeg(astronaut), Limits())
     with pytest.raises(InvalidRequestError, match="cannot be read"):
-        labels.decode(b"no picture")
+        labels.decode(b"no picture", Limits())
     with pytest.raises(InvalidRequestError, match="cannot be read"):
-        labels.decode(as_png(label_map)[:300])
+        labels.decode(as_png(label_map)[:300], Limits())
     with pytest.raises(TooLargeError):
-        labels.decode(as_png(label_map), max_pixels=1000)
+        labels.decode(as_png(label_map), Limits(max_pixels=1000))

@@ -15,7 +15,7 @@ from limner import local
 from limner.bench.client import percentile
 from limner.operations import CATALOGUE
 from limner.settings import Settings
-from limner.vision import header, image, labels
+from limner.vision import image, labels, structure
 from limner.vision.header import Limits
 from limner.vision.models import Models
 
@@ -35,7 +35,7 @@ def run(
         points = read["landmarks"] if isinstance(read, dict) else read
     if label_map is not None:
         values = label_map.read_bytes()
-    info = header.probe(photo, Limits())
+    info = structure.look(photo, Limits())
     reference = _reference(photo, times)
     print(
         f"{info.media_type} of {info.width}×{info.height}; decoded and encoded again as JPEG: {reference:.1f} ms of CPU"

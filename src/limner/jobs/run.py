@@ -31,8 +31,8 @@ from limner.operation import CancelledError, Context, Operation
 from limner.ports import BlobStore, Bus, JobReader, JobStore
 from limner.telemetry import JobReport
 from limner.vision.header import Limits
+from limner.vision.memory import is_out_of_memory
 from limner.vision.models import Models
-from limner.vision.runtime import lacked_memory
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class _Attempt:
         except LimnerError as error:
             return self._failed(error)
         except Exception as error:
-            if isinstance(error, MemoryError) or lacked_memory(error):
+            if is_out_of_memory(error):
                 log.warning("job out of memory", extra={"job": self.job.id, "operation": self.job.operation})
                 return self._failed(JobMemoryError())
             log.exception("unexpected error in a job", extra={"job": self.job.id, "operation": self.job.operation})

@@ -153,7 +153,7 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
         ctx.recognise(perceptual_hash(photo))
         label_map = None
         if params.segmentation_map is not None:
-            label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits.max_pixels)
+            label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits)
     points, presence = _landmarks(params, photo, ctx)
     with ctx.stage("trace"):
         source: Literal["client", "server"] = "server" if params.landmarks is None else "client"

@@ -1,4 +1,4 @@
-"""Decode pictures to upright RGB, and encode them. `header.py` finds their type and checks the limits before.
+"""Decode pictures to upright RGB, and encode them. `structure/` finds their type and checks the limits before.
 
 Whatever a codec raises, the caller gets only errors of `domain/errors.py`. Read `decode`, then `encode`.
 """
@@ -6,8 +6,10 @@ Whatever a codec raises, the caller gets only errors of `domain/errors.py`. Read
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,13 +17,17 @@ import numpy.typing as npt
 import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
-from limner.domain.errors import BadImageError, TooLargeError, UnsupportedMediaError
-from limner.vision.header import Format, Header, ImageInfo, Limits, broken_is_bad
+from limner.domain.errors import BadImageError, LimnerError, TooLargeError, UnsupportedMediaError
+from limner.vision.header import Format, ImageInfo, Limits
+from limner.vision.memory import is_out_of_memory
+from limner.vision.structure import described, inspect
+
+# `structure` checks the size before decoding. Pillow's own limit would add a warning or another error.
+Image.MAX_IMAGE_PIXELS = None
 
 Pixels = npt.NDArray[np.uint8]
 
 JPEG_QUALITY = 92
-_MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten, and each costs a pass over the whole picture
 _MAX_PROFILE_BYTES = 1 << 20
 _WEBP_MAX_SIDE = 16383
 _ROWS = 512  # rows converted at a time, so that a large picture is not in memory three times
@@ -45,7 +51,7 @@ class Picture:
 def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixels:
     """Upright RGB on white, (H, W, 3) uint8, C order, writable; the first frame of an animation.
 
-    With `at_least`, a JPEG may be decoded at a reduced size whose longer side is at least this. Raises what `probe`
+    With `at_least`, a JPEG may be decoded at a reduced size whose longer side is at least this. Raises what `look`
     raises, and BadImageError for a truncated file.
     """
     source = _Source(data, limits)
@@ -57,7 +63,7 @@ def decode_picture(data: bytes, limits: Limits) -> Picture:
     """`decode` at full size, with transparency and colour profile kept separately for `encode_picture`."""
     source = _Source(data, limits)
     pixels, alpha = source.pixels(None)
-    return Picture(source.info, pixels, alpha, source.profile(), source.subsampling)
+    return Picture(source.info, pixels, alpha, source.profile, source.subsampling)
 
 
 def encode_picture(picture: Picture, format: Format | None = None, *, quality: int = JPEG_QUALITY) -> bytes:  # noqa: A002
@@ -100,57 +106,96 @@ def encode(
     return out.getvalue()
 
 
-class _Source(Header):
-    """A picture's file, and the ways to decode it."""
+_PILLOW = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WEBP",
+    "image/gif": "GIF",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+    "image/avif": "AVIF",
+}
+
+
+@contextmanager
+def broken_is_bad() -> Iterator[None]:
+    """Turn everything that a codec raises for a broken file into BadImageError; MemoryError if memory ran out."""
+    try:
+        yield
+    except LimnerError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryError from error
+        raise BadImageError from error
+
+
+def open_pillow(media_type: str, data: bytes) -> Image.Image:
+    """The file as Pillow opens it, by this type's codec alone. BadImageError for HEIC, which Pillow cannot read."""
+    if media_type not in _PILLOW:
+        raise BadImageError
+    return Image.open(io.BytesIO(data), formats=[_PILLOW[media_type]])
+
+
+class _Source:
+    """A picture's file whose structure was checked, and the ways to decode it."""
 
     subsampling = "444"
+    image: Any = None
+    heif: Any = None
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        self.media_type, structure = inspect(data, limits)
+        self.info = described(self.media_type, structure)
+        self.orientation = structure.orientation
+        self.data = structure.for_codec(data)
+        profile: object = None if structure.profile is None else data[structure.profile]
+        size = (structure.width, structure.height)
+        with broken_is_bad():
+            if self.media_type == "image/heic":
+                import pi_heif  # type: ignore[import-untyped]  # most pictures are not HEIC
+
+                self.heif = pi_heif.open_heif(self.data)  # libheif turns the picture itself
+                size, profile = self.heif.size, self.heif.info.get("icc_profile")
+            elif self.media_type != "image/webp":
+                # Pillow takes a JPEG without its end marker for cut short, which is right where it decides.
+                self.image = open_pillow(self.media_type, data if self.media_type == "image/jpeg" else self.data)
+                size, profile = self.image.size, self.image.info.get("icc_profile")
+            self.profile = _usable_profile(profile)
+            if sorted(size) != sorted((structure.width, structure.height)):
+                raise BadImageError("The picture has another size than its file says.")
 
     def pixels(self, at_least: int | None) -> tuple[Pixels, Pixels | None]:
         """Upright RGB (H, W, 3), and alpha (H, W) or None if every pixel is opaque."""
         with broken_is_bad():
             if self.media_type == "image/jpeg":
                 rgb, alpha = self._jpeg(at_least), None
+            elif self.media_type == "image/webp":
+                rgb, alpha = _webp(self.data)
             elif self.media_type == "image/heic":
-                rgb, alpha = _split(self.heif.to_pillow())
-            elif (plain := self._plain_png()) is not None:
-                rgb, alpha = plain
+                rgb, alpha = self._heic()
             else:
                 self.image.load()
                 if self.media_type == "image/tiff":
                     # Pillow applies the orientation while loading a TIFF, but not for other formats.
                     self.orientation = 1
+                # The codec of AVIF keeps the picture as it decoded it, and the bytes that it gave.
+                for name in ("fp", "_decoder"):
+                    setattr(self.image, name, None)
                 rgb, alpha = _split(self.image)
-        return _upright(rgb, self.orientation), None if alpha is None else _upright(alpha, self.orientation)
+            self.image = self.heif = None  # their memory is needed to turn the picture
+            rgb = _upright(rgb, self.orientation)
+            if at_least is None and rgb.shape[:2] != (self.info.height, self.info.width):
+                raise BadImageError("The picture has another size than its file says.")
+            return rgb, None if alpha is None else _upright(alpha, self.orientation)
 
-    def _plain_png(self) -> tuple[Pixels, Pixels | None] | None:
-        """RGB and alpha of an 8-bit colour PNG, decoded by OpenCV, which is faster than Pillow and copies less.
-
-        None for any other picture, and for one that OpenCV cannot read: Pillow then decides whether it is broken.
-        """
-        if (
-            self.media_type != "image/png"
-            or self.image.mode not in {"RGB", "RGBA"}
-            or "transparency" in self.image.info
-        ):
-            return None
-        found = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if found is None or found.dtype != np.uint8 or found.shape[:2] != self.image.size[::-1]:
-            return None
-        if found.shape[2:] == (3,):
-            return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB, dst=found), np.uint8), None
-        if found.shape[2:] != (4,):
-            return None
-        alpha = np.asarray(cv2.extractChannel(found, 3), np.uint8)
-        return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGRA2RGB), np.uint8), None if alpha.min() == 255 else alpha
-
-    def profile(self) -> bytes | None:
-        info = self.heif.info if self.media_type == "image/heic" else self.image.info
-        profile = info.get("icc_profile")
-        usable = isinstance(profile, bytes) and profile[16:20] == b"RGB " and len(profile) <= _MAX_PROFILE_BYTES
-        return profile if usable else None
+    def _heic(self) -> tuple[Pixels, Pixels | None]:
+        """RGB and alpha from libheif's own memory: Pillow would make a copy between."""
+        if self.heif.mode != "RGB":
+            return _split(self.heif.to_pillow())
+        return np.array(self.heif, np.uint8), None
 
     def _jpeg(self, at_least: int | None) -> Pixels:
-        _check_scans(self.data)
         size = max(self.info.width, self.info.height)
         shrink = at_least is not None and size >= 2 * at_least
         try:
@@ -177,13 +222,22 @@ class _Source(Header):
         return _split(self.image)[0]
 
 
-def _check_scans(data: bytes) -> None:
-    """BadImageError for too many scans: a small progressive JPEG can demand thousands of passes."""
-    start = data.find(b"\xff\xda")
-    if data.count(b"\xff\xda", start) > _MAX_SCANS:
-        end = data.find(b"\xff\xd9", start)
-        if data.count(b"\xff\xda", start, end if end > 0 else len(data)) > _MAX_SCANS:
-            raise BadImageError(f"The JPEG has more than {_MAX_SCANS} scans.")
+def _usable_profile(profile: object) -> bytes | None:
+    """The ICC profile if it describes RGB and is not too large."""
+    if not isinstance(profile, bytes) or profile[16:20] != b"RGB " or len(profile) > _MAX_PROFILE_BYTES:
+        return None
+    return profile
+
+
+def _webp(data: bytes) -> tuple[Pixels, Pixels | None]:
+    """RGB and alpha of a still WebP, by OpenCV: Pillow decodes each as an animation, in twice the memory."""
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.dtype != np.uint8 or found.ndim != 3:
+        raise BadImageError
+    if found.shape[2] == 3:
+        return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGR2RGB, dst=found), np.uint8), None
+    alpha = np.asarray(cv2.extractChannel(found, 3), np.uint8)
+    return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGRA2RGB), np.uint8), None if alpha.min() == 255 else alpha
 
 
 _UPRIGHT: dict[int, Callable[[Pixels], npt.ArrayLike]] = {
@@ -204,7 +258,7 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     """A Pillow image of any mode as RGB (H, W, 3) and alpha (H, W), or None if every pixel is opaque."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return np.repeat(_eight_bit(image)[:, :, None], 3, axis=2), None
+        return _eight_bit(image), None
     if image.mode in {"LAB", "HSV"}:
         raise UnsupportedMediaError(f"Pictures in the colour space {image.mode} are not accepted. Convert it to RGB.")
     transparent = image.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info
@@ -225,17 +279,38 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
 
 
 def _eight_bit(image: Image.Image) -> Pixels:
-    """Grey of 16 or 32 bits or floats, scaled to 8 bits: 16 bits by 65535, floats by 1, others by their own range."""
-    values = np.asarray(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    numbers = np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
-    low, high = float(numbers.min()), float(numbers.max())
+    """Grey of 16 or 32 bits or floats as RGB: 16 bits are scaled by 65535, floats by 1, others by their own range."""
+    width, height = image.size
+    wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    low, high = (0.0, 65535.0) if wide else _range(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top, rows in _strips(image):
+        if wide:
+            grey = ((rows.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        else:
+            scaled = (_finite(rows) - low) * (255 / max(high - low, 1e-9)) + 0.5
+            grey = scaled.clip(0, 255).astype(np.uint8)
+        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=pixels[top : top + len(rows)])
+    return pixels
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """The values that become black and white."""
+    ends = [(float(numbers.min()), float(numbers.max())) for numbers in (_finite(rows) for _, rows in _strips(image))]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
     if image.mode == "F" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    return ((numbers - low) * (255 / max(high - low, 1e-9)) + 0.5).clip(0, 255).astype(np.uint8)
+        return 0.0, 1.0
+    return (0.0, 255.0) if low >= 0 and high <= 255 else (low, high)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+    """The first row of each strip, and its pixels."""
+    for top in range(0, image.height, _ROWS):
+        yield top, np.asarray(image.crop((0, top, image.width, min(top + _ROWS, image.height))))
+
+
+def _finite(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    return np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
 
 
 def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:

@@ -1,13 +1,15 @@
 """Label maps (semantic segmentation): pictures in which each pixel's value is the class of a part of the head."""
 
-import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from limner.domain.errors import BadImageError, InvalidRequestError, UnsupportedMediaError
+from limner.vision.header import Limits
+from limner.vision.structure import inspect
 
-from limner.domain.errors import InvalidRequestError, TooLargeError
+if TYPE_CHECKING:  # the web process checks sizes only, and loads nothing that works on pixels
+    import numpy as np
+    from numpy.typing import NDArray
 
 MEANINGS: Mapping[int, str] = {
     0: "background",
@@ -30,18 +32,21 @@ MAX_ASPECT_DIFFERENCE = 0.02
 _GREY_CHANNELS = {"RGB": 3, "RGBA": 3}
 
 
-def decode(data: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
+def decode(data: bytes, limits: Limits) -> "NDArray[np.uint8]":
     """The values of a label map's file, (H, W) uint8.
 
     Accepted are 8-bit grey, palette (its indices), and colour with equal channels, which a browser's canvas writes for
-    grey. InvalidRequestError for any other file, TooLargeError for more than `max_pixels`.
+    grey. InvalidRequestError for any other file, TooLargeError over a limit.
     """
+    import numpy as np
+
+    from limner.vision.image import broken_is_bad, open_pillow
+
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > max_pixels:
-                raise TooLargeError(f"The segmentation map has more than {max_pixels:,} pixels.")
+        media_type, structure = inspect(data, limits)
+        with broken_is_bad(), open_pillow(media_type, structure.for_codec(data)) as picture:
             mode, values = picture.mode, np.asarray(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (BadImageError, UnsupportedMediaError) as error:
         raise InvalidRequestError("The segmentation map cannot be read as a picture.") from error
     if mode in {"L", "P"}:
         return values
@@ -61,17 +66,19 @@ def check_aspect(width: int, height: int, photo_width: int, photo_height: int) -
         )
 
 
-def check(values: NDArray[np.uint8], photo_width: int, photo_height: int) -> list[int]:
+def check(values: "NDArray[np.uint8]", photo_width: int, photo_height: int) -> list[int]:
     """The values that occur in a map, ascending.
 
     InvalidRequestError if it is not (H, W) uint8, has more than 64 values (as a photo has) or only the value 0, or if
     its aspect ratio differs from the photo's by more than 2 %.
     """
+    import numpy as np
+
     if values.ndim != 2 or values.dtype != np.uint8 or values.size == 0:
         raise InvalidRequestError("The segmentation map must have one 8-bit channel: it is a label picture.")
     height, width = values.shape
     check_aspect(width, height, photo_width, photo_height)
-    import cv2  # not for the web process, which checks sizes only
+    import cv2
 
     counts = cv2.calcHist([values], [0], None, [256], [0, 256])  # six times as fast as np.bincount
     present = np.flatnonzero(counts).tolist()

@@ -10,7 +10,6 @@ from pathlib import Path
 # Before the import: from 1.31 on the runtime would report to its maker, and keep a device id in the user's home.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import cv2
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from limner.domain.errors import ModelError
@@ -32,10 +31,3 @@ def session(file: Path) -> ort.InferenceSession:
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises classes of its own that share no public base
         raise ModelError(f"{file.name} cannot be loaded: {error}") from error
-
-
-def lacked_memory(error: Exception) -> bool:
-    """Whether `error` says that ONNX Runtime or OpenCV could not allocate memory: neither raises MemoryError."""
-    if isinstance(error, cv2.error):
-        return bool(error.code == cv2.Error.StsNoMem)
-    return type(error).__module__.startswith("onnxruntime.") and "allocate memory" in str(error)

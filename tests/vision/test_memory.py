@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from limner.vision.runtime import lacked_memory
+from limner.vision.memory import is_out_of_memory
 from tests.conftest import MODELS
 
 LIMITED = """
@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 import cv2
 import numpy as np
-from limner.vision.runtime import lacked_memory, session
+from limner.vision.memory import is_out_of_memory
+from limner.vision.runtime import session
 
 small = np.zeros((64, 64, 3), np.uint8)
 blob = np.zeros((1, 3, 1280, 1280), np.float32)
@@ -30,7 +31,7 @@ try:
     else:
         cv2.resize(small, (16_000, 16_000))
 except Exception as error:
-    print(type(error).__name__, lacked_memory(error))
+    print(type(error).__name__, is_out_of_memory(error))
 """
 
 
@@ -44,5 +45,5 @@ def test_a_library_that_lacks_memory_is_recognised(library: str, raises: str) ->
 def test_other_errors_are_not_a_lack_of_memory() -> None:
     with pytest.raises(cv2.error) as error:
         cv2.resize(np.zeros((4, 4, 3), np.uint8), (0, 0))
-    assert not lacked_memory(error.value)
-    assert not lacked_memory(ValueError("Failed to allocate memory"))
+    assert not is_out_of_memory(error.value)
+    assert not is_out_of_memory(ValueError("Failed to allocate memory"))

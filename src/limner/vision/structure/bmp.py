@@ -1,0 +1,31 @@
+"""BMP (Windows bitmap): its header, and that the pixels which it claims are in the file."""
+
+from limner.domain.errors import BadImageError, UnsupportedMediaError
+from limner.vision.header import Limits
+from limner.vision.structure.reading import Structure, check_size, unpack
+
+_HEADERS = {40, 52, 56, 64, 108, 124}
+_RGB, _RLE8, _RLE4, _BITFIELDS, _ALPHA_BITFIELDS = 0, 1, 2, 3, 6
+_DEPTHS = {_RGB: {1, 4, 8, 16, 24, 32}, _BITFIELDS: {16, 32}, _ALPHA_BITFIELDS: {16, 32}}
+
+
+def inspect(data: bytes, limits: Limits) -> Structure:
+    """See `structure.look`. Run-length coded pictures are refused: no decoder that we have bounds their work."""
+    offset, header = unpack("<II", data, 10)
+    if header == 12:
+        width, height, _, depth = unpack("<HHHH", data, 18)
+        compression = _RGB
+    elif header in _HEADERS:
+        width, height, _, depth, compression = unpack("<iiHHI", data, 18)
+    else:
+        raise BadImageError("The BMP's header is not valid.")
+    height = abs(height)
+    check_size(width, height, limits)
+    if compression in {_RLE8, _RLE4}:
+        raise UnsupportedMediaError("The BMP is run-length coded. Save it without compression, or as PNG.")
+    if depth not in _DEPTHS.get(compression, ()):
+        raise UnsupportedMediaError("The BMP's kind of pixels is not accepted. Save it as PNG.")
+    row = (width * depth + 31) // 32 * 4
+    if offset < 14 + header or offset + row * (height - 1) + (width * depth + 7) // 8 > len(data):
+        raise BadImageError("The BMP is cut short.")
+    return Structure(width, height)

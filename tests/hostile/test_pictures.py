@@ -1,0 +1,180 @@
+"""Hostile pictures sent to a real server: refused at once or a failed job, little memory, nobody else kept waiting."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.hostile import pictures
+from tests.journeys.client import get, submit
+from tests.journeys.server import Server
+
+MAX_SECONDS = 5.0  # a busy machine's; the slowest takes 0.1 s by itself
+MAX_GROWTH = 400_000_000  # bytes of the web process and its workers together; the cases took 1 to 4 GB
+MAX_LATENCY_S = 1.0  # of another request meanwhile, on a busy machine
+
+REFUSED: dict[str, tuple[Callable[[], bytes], int]] = {
+    "nested overlays": (lambda: pictures.case("hostile/pair30.heic"), 415),
+    "an overlay of a huge canvas": (lambda: pictures.case("hostile/canvas32767.heic"), 415),
+    "overlays of 300 layers": (lambda: pictures.many_layers(300), 415),
+    "a GIF's frame of 65535 × 61737": (lambda: pictures.case("hostile/49bytes.gif"), 413),
+    "a PNG chunk's false length": (lambda: pictures.case("hostile/212bytes.png"), 422),
+    "an AVIF of another size than it says": (lambda: pictures.case("hostile/ispelie16384.avif"), 422),
+    "an AVIF grid of another size than it says": (lambda: pictures.grid_picture(b"avif", 2, 2, 4000, 4000), 422),
+    "a HEIC of another size than it says": (lambda: pictures.one_picture(b"heic", (7000, 7000)), 422),
+    "300 scans behind a thumbnail": (lambda: pictures.scans_behind_a_thumbnail(300, 1024), 422),
+    "300 scans behind a comment": (lambda: pictures.scans_behind_a_comment(300, 1024), 422),
+    "megabytes of empty segments": (lambda: pictures.jpeg_with(pictures.segment(0xE5, b"") * 2_000_000), 422),
+    "a BMP of run lengths": (pictures.bmp_of_runs, 415),
+    "a TIFF whose strips are fractions": (lambda: pictures.case("hostile/map500.tif"), 422),
+    "a raw photo": (lambda: pictures.case("raw.dng"), 415),
+    "a JPEG of 12 bits": (lambda: pictures.case("jpeg_12bit.jpg"), 415),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, astronaut_jpeg: bytes) -> Iterator[Server]:
+    """A server that has worked: its models are loaded."""
+    process = Server(tmp_path_factory.mktemp("hostile"))
+    process.start()
+    submit(process, astronaut_jpeg, wait=True)
+    yield process
+    assert submit(process, pictures.jpeg_with(b"", astronaut_jpeg), wait=True)["status"] == "succeeded"
+    process.stop()
+    process.check_log()
+
+
+class Watch:
+    """Measures, while it is open: seconds, peak memory of the process tree, the longest wait of another request."""
+
+    def __init__(self, server: Server) -> None:
+        assert server.process is not None
+        self.server = server
+        self.pids = [server.process.pid, *server.workers()]
+        self.before = self.resident()
+        self.peak = self.before
+        self.seconds = self.latency = 0.0
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._memory), threading.Thread(target=self._others)]
+
+    def resident(self) -> int:
+        """Resident bytes of the server and its workers."""
+        total = 0
+        for pid in self.pids:
+            status = Path(f"/proc/{pid}/statm")
+            if status.exists():
+                total += int(status.read_text().split()[1]) * 4096
+        return total
+
+    def _memory(self) -> None:
+        while not self._done.wait(0.002):
+            self.peak = max(self.peak, self.resident())
+
+    def _others(self) -> None:
+        with httpx.Client(base_url=self.server.url, timeout=60) as client:
+            while not self._done.wait(0.01):
+                start = time.monotonic()
+                assert client.get("/healthz").status_code == 200
+                self.latency = max(self.latency, time.monotonic() - start)
+
+    def __enter__(self) -> "Watch":
+        self.start = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.monotonic() - self.start
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def check(self) -> None:
+        """Hold the figures to the limits; `pytest -s` shows them."""
+        print(f"{self.seconds:.2f} s, {(self.peak - self.before) / 1e6:.0f} MB, others {self.latency * 1000:.0f} ms")
+        assert self.seconds < MAX_SECONDS
+        assert self.peak - self.before < MAX_GROWTH
+        assert self.latency < MAX_LATENCY_S
+        assert self.server.process is not None
+        assert [self.server.process.pid, *self.server.workers()] == self.pids, "a worker died"
+
+
+def _slug(status: int) -> str:
+    return {413: "too-large", 415: "unsupported-media", 422: "bad-image"}[status]
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_hostile_photo_is_refused_at_once(server: Server, what: str) -> None:
+    make, status = REFUSED[what]
+    data = make()
+    with Watch(server) as watch:
+        answer = httpx.post(f"{server.url}/v1/detect", files={"image": data}, timeout=60)
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:limner:problem:{_slug(status)}")
+    watch.check()
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_as_a_label_map_it_is_refused_too(server: Server, what: str, astronaut_jpeg: bytes) -> None:
+    make, status = REFUSED[what]
+    data = make()
+    with Watch(server) as watch:
+        files = {"image": astronaut_jpeg, "segmentation_map": data}
+        answer = httpx.post(f"{server.url}/v1/contours", files=files, timeout=60)
+    assert answer.status_code == status, answer.text
+    watch.check()
+
+
+def test_an_animation_that_ends_opencv_is_read_as_a_still(server: Server) -> None:
+    with Watch(server) as watch:
+        job = submit(server, pictures.case("hostile/segv218.png"), wait=True)
+    assert (job["status"], job["result"]["faces"]) == ("succeeded", [])
+    watch.check()
+
+
+@pytest.mark.parametrize("name", ["map_broken.avif"])
+def test_what_only_decoding_shows_fails_the_job(server: Server, name: str) -> None:
+    with Watch(server) as watch:
+        job = submit(server, pictures.case(name), wait=True)
+    assert (job["status"], job["error"]["status"]) == ("failed", 422)
+    assert job["error"]["type"] == "urn:limner:problem:bad-image"
+    watch.check()
+
+
+def test_a_label_map_that_only_decoding_shows_to_be_broken(server: Server) -> None:
+    square = pictures.saved(pictures.noise(128, 128), "JPEG")
+    files = {"image": square, "segmentation_map": pictures.case("map_broken.avif")}
+    answer = httpx.post(f"{server.url}/v1/contours", files=files, headers={"Prefer": "wait=30"}, timeout=60)
+    job = answer.json()
+    assert (job["status"], job["error"]["status"]) == ("failed", 422)
+    assert get(server, "/readyz").status_code == 200
+
+
+def test_sixteen_at_once_hold_nobody_up(server: Server, astronaut_jpeg: bytes) -> None:
+    data = pictures.scans_behind_a_thumbnail(300, 1024)
+    answers: list[int] = []
+
+    def send(number: int) -> None:
+        files = {"image": pictures.jpeg_with(pictures.segment(0xFE, b"%d" % number), astronaut_jpeg)}
+        files["segmentation_map"] = data
+        answers.append(httpx.post(f"{server.url}/v1/contours", files=files, timeout=60).status_code)
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(16)]
+    with Watch(server) as watch:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [422] * 16
+    watch.check()
+
+
+def test_a_picture_of_as_many_scans_as_are_let_in(server: Server) -> None:
+    """What passes the look is bounded too: a worker's time for it is far from its timeout."""
+    with Watch(server) as watch:
+        job = submit(server, pictures.many_scans(88, 2000), wait=True)
+    assert job["status"] == "succeeded"
+    print(f"{watch.seconds:.1f} s for a hundred scans of 4 megapixels")
+    assert watch.seconds < 30
