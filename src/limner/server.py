@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -16,6 +17,9 @@ from limner.vision import weights
 
 log = logging.getLogger(__name__)
 
+ENOUGH_FILES = 1_048_576  # asked for where there is no limit: a system refuses a far larger number
+OWN_FILES = 150  # for the database, blobs, models and the sockets of threads; workers need a few more each
+
 
 def run_server(settings: Settings) -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C. SettingsError, ModelError before anything listens."""
@@ -23,12 +27,13 @@ def run_server(settings: Settings) -> None:
     _tidy_up_at(_leave)
     for entry in weights.MANIFEST:
         weights.path(settings.models_dir, entry.name)
+    max_connections = _make_room_for_connections(settings)
     listener = _listen(settings.host, settings.port)
     application = build(settings)
     try:
         from limner.web.serving import Server  # a slow import, so the workers start first
 
-        server = Server(application.app, application.services, settings)
+        server = Server(application.app, application.services, settings, max_connections=max_connections)
         _tidy_up_at(server.handle_exit)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -52,6 +57,31 @@ def _tidy_up_at(stop: Callable[[int, FrameType | None], None]) -> None:
 def _leave(_number: int, _frame: FrameType | None) -> None:
     """A stop before the server runs: nothing is under way yet."""
     sys.exit(0)
+
+
+def _make_room_for_connections(settings: Settings) -> int:
+    """Raise the limit of open files as far as the system allows. Returns how many connections fit below it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    own = OWN_FILES + 8 * settings.workers
+    raised = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= raised:
+        raised = soft
+    else:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        except (ValueError, OSError) as error:  # macOS has a second, lower limit
+            log.warning("the limit of open files cannot be raised", extra={"limit": soft, "error": str(error)})
+            raised = soft
+        else:
+            log.info("the limit of open files was raised", extra={"old": soft, "new": raised})
+    fitting = settings.max_connections
+    if raised != resource.RLIM_INFINITY and raised - own < fitting:
+        fitting = max(raised - own, 16)
+        log.warning(
+            "LIMNER_MAX_CONNECTIONS is above the limit of open files",
+            extra={"limit": raised, "needed": settings.max_connections + own, "connections": fitting},
+        )
+    return fitting
 
 
 def _listen(host: str, port: int) -> socket.socket:

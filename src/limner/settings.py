@@ -1,6 +1,7 @@
 """All settings, each read from one environment variable. `docs/settings.md` lists them; a test checks the list."""
 
 import difflib
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from limner.domain.errors import SettingsError
 from limner.vision.header import Limits
 
 PREFIX = "LIMNER_"
+LOOPBACK = ("127.0.0.0/8", "::1")
 
 
 def _cores() -> int:
@@ -99,6 +101,21 @@ class Settings(BaseSettings):
     fetch_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated host names that `image_url` may reach although they are private"
     )
+    max_connections: int = Field(8000, ge=16, description="Open connections; over it, idle ones are closed")
+    max_connections_per_address: int = Field(
+        2000, ge=1, description="Open connections of one address (IPv6: of a /64 network)"
+    )
+    proxy_addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+        default_factory=lambda: LOOPBACK,
+        description="Comma-separated addresses and networks of proxies in front, whose connections are not counted",
+    )
+    header_timeout_s: float = Field(10, gt=0, description="Longest time that a request's header may take to arrive")
+    idle_timeout_s: float = Field(75, gt=0, description="Time after which a connection without a request is closed")
+    send_timeout_s: float = Field(30, gt=0, description="Time after which a reader that takes nothing is closed")
+    max_header_bytes: int = Field(32_768, ge=1024, description="Largest request line and header; larger: 431")
+    answer_memory_bytes: int = Field(
+        256_000_000, ge=1, description="Memory for all answers that are not read; over it, the largest are closed"
+    )
     max_sockets: int = Field(5000, ge=1, description="Open event streams (WebSocket and SSE); more are refused")
     event_buffer: int = Field(1000, ge=1, description="Events a slow reader may fall behind before it is closed (1013)")
 
@@ -123,7 +140,14 @@ class Settings(BaseSettings):
         """The size limits of an accepted picture."""
         return Limits(max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
 
-    @field_validator("allowed_origins", "fetch_private_hosts", mode="before")
+    @field_validator("proxy_addresses")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            ipaddress.ip_network(each, strict=False)
+        return value
+
+    @field_validator("allowed_origins", "fetch_private_hosts", "proxy_addresses", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

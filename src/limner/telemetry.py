@@ -49,6 +49,8 @@ JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that run")
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
 SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"])
 SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
+CONNECTIONS = Gauge("limner_connections", "Open connections")
+CONNECTIONS_CLOSED = Counter("limner_connections_closed", "Connections that were closed early, by why", ["why"])
 
 METRICS = (
     REQUESTS,
@@ -67,6 +69,8 @@ METRICS = (
     EVENTS_SENT,
     SOCKETS,
     SOCKETS_SLOW,
+    CONNECTIONS,
+    CONNECTIONS_CLOSED,
 )
 
 

@@ -7,6 +7,8 @@ from types import FrameType
 import uvicorn
 
 from limner.settings import Settings
+from limner.web.connections import Connections
+from limner.web.http_protocol import HttpProtocol
 from limner.web.services import Services
 from limner.web.socket_protocol import SocketProtocol
 
@@ -23,10 +25,11 @@ class Server(uvicorn.Server):
     follows and the exit status 0.
     """
 
-    def __init__(self, app: object, services: Services, settings: Settings) -> None:
+    def __init__(self, app: object, services: Services, settings: Settings, *, max_connections: int) -> None:
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]  # an ASGI application
+                http=HttpProtocol,
                 ws=SocketProtocol,
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_ping_interval=PING_S,
@@ -39,6 +42,15 @@ class Server(uvicorn.Server):
             )
         )
         self._services = services
+        self._connections = Connections(settings, max_connections)
+        self.server_state = self._connections
+
+    async def on_tick(self, counter: int) -> bool:
+        """See uvicorn, which calls it ten times a second."""
+        self._connections.tick()
+        if counter % 10 == 0:
+            self._connections.sweep()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """See `uvicorn.Server.handle_exit`."""

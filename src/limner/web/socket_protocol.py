@@ -1,16 +1,89 @@
-"""uvicorn's WebSocket protocol with an extension: write ready frames to a socket without a task switch."""
+"""uvicorn's WebSocket protocol with limits on what clients send, and an extension: write ready frames to a socket
+without a task switch.
+"""
 
+from asyncio.transports import BaseTransport
+from typing import Any
+
+from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
+
+from limner.web.connections import Connection, Connections
 
 EXTENSION = "limner.write_frames"
 """Key in an ASGI scope's `extensions`: `write_frames(data: bytes) -> bool`."""
 
+# Clients have nothing to say: a browser sends a pong every 20 s, other libraries a ping as well. Each frame is parsed
+# in Python and each ping is answered, so that a flood of them would keep the event loop from everyone else.
+FRAMES_AT_ONCE = 100
+FRAMES_A_SECOND = 10.0
+SLICE_BYTES = 512  # parsed before the frames are counted: 85 at most
+
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """Offers `write_frames` to the application, in the scope's extensions."""
+    """Offers `write_frames` to the application, in the scope's extensions. Closes (1008) who sends too many frames."""
+
+    def __init__(
+        self, config: Config, server_state: Connections, app_state: dict[str, Any], _loop: None = None
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._connections = server_state
+        self._connection: Connection | None = None
+        self._frames_left = float(FRAMES_AT_ONCE)
+        self._counted_at = 0.0
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """See asyncio."""
+        super().connection_made(transport)
+        self._connection = self._connections.find(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        if self._connection is not None:
+            self._connections.leave(self._connection)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if not self.handshake_initiated:
+            super().data_received(data)
+            if not self.handshake_initiated:  # refused by its header, which uvicorn 0.54 forgets to tell
+                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.transport.close()
+            return
+        for start in range(0, len(data), SLICE_BYTES):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[start : start + SLICE_BYTES])
+
+    def handle_events(self) -> None:
+        """Handle the frames that were parsed, if their number is in order."""
+        if self.handshake_initiated:
+            now = self._connections.now
+            earned = (now - self._counted_at) * FRAMES_A_SECOND
+            self._frames_left = min(float(FRAMES_AT_ONCE), self._frames_left + earned) - len(self.conn.events)
+            self._counted_at = now
+            if self._frames_left < 0:
+                self._connections.count("too many frames")
+                self.conn.fail(CloseCode.POLICY_VIOLATION, "too many messages")
+                self.handle_parser_exception()
+                return
+        super().handle_events()
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        super().pause_writing()
+        if self._connection is not None:
+            self._connections.stall(self._connection)
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        super().resume_writing()
+        if self._connection is not None:
+            self._connections.resume(self._connection)
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake. The application starts in the loop's next iteration and then sees the extension."""

@@ -1,0 +1,216 @@
+"""All open connections: how many there may be, how long each may wait, and what unread answers may take.
+
+The protocols tell it of each change; once a second it closes those whose time has passed.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from uvicorn.server import ServerState
+
+from limner.settings import Settings
+from limner.telemetry import CONNECTIONS, CONNECTIONS_CLOSED
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 2.0
+QUIET = frozenset(
+    {"silent", "idle", "lingering"}
+)  # browsers open connections in advance: counted, but nothing to warn of
+TELL_S = 10.0  # between two log lines: who attacks must not fill the log too
+PROGRESS_BYTES = 65_536  # a reader that takes less than this in `send_timeout_s` counts as one that does not read
+ROOM_PARTS = 64  # a full house closes 1/64 of it at once: so the search for the idle is paid by many newcomers
+_V6_NETWORK = 64  # a customer gets a whole /64, so addresses in it are one client
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    """One open connection. Times are those of the event loop's clock."""
+
+    transport: asyncio.Transport
+    client: str | None
+    """Whose connections are counted together; None: not counted."""
+    deadline: float
+    """When it is closed; infinite while the application answers."""
+    why: str = "silent"
+    """What it is closed for then."""
+    unread: int = 0
+    """Bytes that its reader has left in our buffer, when last looked at."""
+    unread_since: float = 0.0
+
+
+class Connections(ServerState):
+    """uvicorn's own shared state, and the bounds. Lives on the event loop."""
+
+    def __init__(self, settings: Settings, max_connections: int) -> None:
+        super().__init__()
+        self.max_header_bytes = settings.max_header_bytes
+        self._header_s = settings.header_timeout_s
+        self._idle_s = settings.idle_timeout_s
+        self._send_s = settings.send_timeout_s
+        self._max = max_connections
+        self._max_per_client = settings.max_connections_per_address
+        self._max_unread = settings.answer_memory_bytes
+        self._proxies = [ipaddress.ip_network(each, strict=False) for each in settings.proxy_addresses]
+        self._open: dict[asyncio.Transport, Connection] = {}
+        self._idle: dict[Connection, None] = {}  # those without a request in work, longest first
+        self._stalled: dict[Connection, None] = {}  # those whose application waits for the reader
+        self._clients: Counter[str] = Counter()
+        self._unread = 0
+        self._closed: Counter[str] = Counter()
+        self._told = -math.inf
+        self.now = 0.0  # the loop's clock, a tenth of a second behind at most: read for every request
+
+    # What the protocols tell
+
+    def enter(self, transport: asyncio.Transport, address: str | None) -> Connection | None:
+        """A new connection, which may now send a request. None when there is no room for it: it must be closed."""
+        client = self._client(address)
+        if client is not None and self._clients[client] >= self._max_per_client:
+            self._make_room(client, self._max_per_client, "address full")
+            if self._clients[client] >= self._max_per_client:
+                self.count("address full")
+                return None
+        if len(self._open) >= self._max:
+            self._make_room(None, self._max, "full")
+            if len(self._open) >= self._max:
+                self.count("full")
+                return None
+        connection = Connection(transport, client, self.now + self._header_s)
+        self._open[transport] = connection
+        self._idle[connection] = None
+        if client is not None:
+            self._clients[client] += 1
+        return connection
+
+    def find(self, transport: asyncio.Transport) -> Connection | None:
+        """The connection of a transport; None when it has been closed."""
+        return self._open.get(transport)
+
+    def leave(self, connection: Connection) -> None:
+        """The connection is no more. Again does nothing."""
+        if self._open.pop(connection.transport, None) is None:
+            return
+        self._idle.pop(connection, None)
+        self.resume(connection)
+        if connection.client is not None:
+            self._clients[connection.client] -= 1
+            if not self._clients[connection.client]:
+                del self._clients[connection.client]
+
+    def work(self, connection: Connection) -> None:
+        """A request has come whole, as far as its header: from now on the application sees to its time."""
+        self._idle.pop(connection, None)
+        connection.deadline = math.inf
+
+    def rest(self, connection: Connection) -> None:
+        """All is answered: the next request may take its time."""
+        if connection.transport in self._open:
+            self._idle[connection] = None
+            connection.deadline, connection.why = self.now + self._idle_s, "idle"
+
+    def hurry(self, connection: Connection) -> None:
+        """A request has begun, or the rest of one is sent that has been answered."""
+        connection.deadline, connection.why = self.now + self._header_s, "too slow"
+
+    def linger(self, connection: Connection) -> None:
+        """It was refused, and may read why."""
+        connection.deadline, connection.why = self.now + LINGER_S, "lingering"
+
+    def stall(self, connection: Connection) -> None:
+        """Its buffer is full. Where all buffers together take too much, those that take most are closed."""
+        if connection in self._stalled or connection.transport not in self._open:
+            return
+        self._stalled[connection] = None
+        connection.unread = connection.transport.get_write_buffer_size()
+        connection.unread_since = self.now
+        self._unread += connection.unread
+        if self._unread > self._max_unread:
+            self._free_buffers()
+
+    def resume(self, connection: Connection) -> None:
+        """Its buffer is nearly empty again."""
+        if connection in self._stalled:
+            del self._stalled[connection]
+            self._unread -= connection.unread
+            connection.unread = 0
+
+    def count(self, why: str) -> None:
+        """A connection was closed for its behaviour, or is about to be."""
+        if why not in QUIET:
+            self._closed[why] += 1
+        CONNECTIONS_CLOSED.labels(why).inc()
+
+    # What happens by itself
+
+    def tick(self) -> None:
+        """Have the clock go on; called ten times a second."""
+        self.now = asyncio.get_running_loop().time()
+
+    def sweep(self) -> None:
+        """Close what has had its time; called once a second."""
+        CONNECTIONS.set(len(self._open))
+        for connection in list(self._open.values()):
+            transport = connection.transport
+            if transport.is_closing():
+                self.stall(connection)  # what it has not read is waited for, but not for ever
+            elif connection.deadline <= self.now:
+                self.count(connection.why)
+                transport.close()
+        for connection in list(self._stalled):
+            self._look_at_progress(connection)
+        self._tell()
+
+    def _look_at_progress(self, connection: Connection) -> None:
+        size = connection.transport.get_write_buffer_size()
+        if size <= connection.unread - PROGRESS_BYTES:
+            self._unread -= connection.unread - size
+            connection.unread, connection.unread_since = size, self.now
+        elif self.now - connection.unread_since > self._send_s:
+            self._abort(connection, "not reading")
+
+    def _make_room(self, client: str | None, limit: int, why: str) -> None:
+        """Close the connections that have waited longest for a request; of one client, if it is named."""
+        wanted = limit // ROOM_PARTS + 1
+        found = []
+        for connection in self._idle:
+            if client is None or connection.client == client:
+                found.append(connection)
+                if len(found) == wanted:
+                    break
+        for connection in found:
+            self._abort(connection, why)
+
+    def _free_buffers(self) -> None:
+        for connection in sorted(self._stalled, key=lambda each: each.unread, reverse=True):
+            if self._unread <= self._max_unread * 7 // 8:
+                break
+            self._abort(connection, "unread answers")
+
+    def _abort(self, connection: Connection, why: str) -> None:
+        self.count(why)
+        self.leave(connection)
+        connection.transport.abort()
+
+    def _client(self, address: str | None) -> str | None:
+        """What stands for the client of an address: an IPv4 address, an IPv6 network; None where nobody counts."""
+        if address is None:
+            return None
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
+        if any(parsed in network for network in self._proxies):
+            return None
+        if isinstance(parsed, ipaddress.IPv4Address):
+            return str(parsed)
+        return str(ipaddress.ip_network((parsed, _V6_NETWORK), strict=False))
+
+    def _tell(self) -> None:
+        if self._closed and self.now - self._told >= TELL_S:
+            log.warning("connections closed", extra={"open": len(self._open), "why": dict(self._closed)})
+            self._closed.clear()
+            self._told = self.now

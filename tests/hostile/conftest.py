@@ -1,0 +1,5 @@
+"""Servers for hostile cases: those of the journeys."""
+
+from tests.journeys.conftest import StartServer, server, start_server
+
+__all__ = ["StartServer", "server", "start_server"]
