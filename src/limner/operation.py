@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
 
+from annotated_types import MaxLen
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -202,6 +203,7 @@ class Operation(Generic[P, R]):
         given = {**values, **{name: reference(data, limits) for name, data in pictures.items()}}
         if "image" not in given:
             raise InvalidRequestError("image: A picture is required: a file part, base64 or image_url.", field="image")
+        self._refuse_long(values)
         try:
             params = self.params.model_validate(given)
         except ValidationError as error:
@@ -209,6 +211,19 @@ class Operation(Generic[P, R]):
         if self.check is not None:
             self.check(params)
         return params
+
+    def _refuse_long(self, values: Mapping[str, Any]) -> None:
+        """InvalidRequestError for a value longer than its `max_length`, before each of its members is validated.
+
+        pydantic looks at the members of an object first, and makes an error of each that is wrong.
+        """
+        for name, value in values.items():
+            field = self.params.model_fields.get(name)
+            bounds = field.metadata if field is not None else []
+            most = next((each.max_length for each in bounds if isinstance(each, MaxLen)), None)
+            if most is not None and isinstance(value, str | list | dict) and len(value) > most:
+                message = f"At most {most} are allowed, not {len(value)}."
+                raise invalid_fields([{"loc": (name,), "msg": message}])
 
     def cache_key(self, params: P, fingerprint: str) -> str:
         """Hash of operation, version, models, pictures and parameters: equal exactly for the same work."""

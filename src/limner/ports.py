@@ -140,7 +140,7 @@ class JobReader(Protocol):
     def page(
         self, *, operation: str | None = None, status: Status | None = None, before: str | None = None, limit: int = 50
     ) -> list[Job]:
-        """Jobs, newest first, whose id is below `before`."""
+        """Jobs, newest first, whose id is below `before`. Their `params` are empty, because no list shows them."""
         ...
 
     def file(self, file_id: str) -> File | None:

@@ -43,6 +43,9 @@ def _models_dir() -> Path:
     return _data_folder() / "models"
 
 
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
 class Settings(BaseSettings):
     """Read once at start. A variable is `LIMNER_` and the field's name in capitals, unless an alias is given."""
 
@@ -67,6 +70,12 @@ class Settings(BaseSettings):
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated origins of other web sites that may use the API from a browser, or `*`"
+    )
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated host names that the service answers to, beside `localhost`, IP addresses and the "
+        "name in `LIMNER_PUBLIC_URL`; `*`: any",
     )
 
     workers: int = Field(default_factory=_cores, ge=1, le=256, description="Worker processes; default: the cores")
@@ -100,6 +109,9 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(10, gt=0, description="Longest time that fetching an `image_url` may take")
     fetch_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma-separated host names that `image_url` may reach although they are private"
+    )
+    fetch_ports: Annotated[tuple[Port, ...], NoDecode] = Field(
+        (80, 443), description="Comma-separated ports that `image_url` may reach"
     )
     max_connections: int = Field(8000, ge=16, description="Open connections; over it, idle ones are closed")
     max_connections_per_address: int = Field(
@@ -147,7 +159,9 @@ class Settings(BaseSettings):
             ipaddress.ip_network(each, strict=False)
         return value
 
-    @field_validator("allowed_origins", "fetch_private_hosts", "proxy_addresses", mode="before")
+    @field_validator(
+        "allowed_origins", "allowed_hosts", "fetch_private_hosts", "fetch_ports", "proxy_addresses", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

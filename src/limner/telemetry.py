@@ -105,6 +105,7 @@ def set_up_log(level: str, style: Literal["auto", "rich", "json"]) -> None:
     """Configure the log: coloured lines for `rich`, one JSON object per line for `json`; `auto` chooses.
 
     Nothing in the log may contain pixels, file names or landmarks.
+    `debug` is for our own lines only: at that level Pillow would log every EXIF value, and HTTP clients full URLs.
     """
     if style == "auto":
         style = "rich" if sys.stderr.isatty() else "json"
@@ -124,7 +125,8 @@ def set_up_log(level: str, style: Literal["auto", "rich", "json"]) -> None:
                 datefmt="%Y-%m-%dT%H:%M:%S%z",
             )
         )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level="INFO" if level == "debug" else level.upper(), handlers=[handler], force=True)
+    logging.getLogger("limner").setLevel(level.upper())
     logging.getLogger("uvicorn.access").disabled = True  # web/observe.py logs each request, with its ids
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log the full URLs of clients' pictures
     logging.getLogger("alembic").setLevel(logging.WARNING)

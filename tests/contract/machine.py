@@ -158,6 +158,11 @@ def open_sqlite(path: Path, *, durable: bool = False, turn_s: float = 5.0) -> Ma
 MACHINES: dict[str, Callable[[Path], Machine]] = {"sqlite": lambda folder: open_sqlite(folder / "jobs.db")}
 
 
+def as_listed(job: Job) -> Job:
+    """The job as a list has it."""
+    return replace(job, params={})
+
+
 def new_job(key: str | None = None, *, picture: str | None = None, **changes: Any) -> Job:
     """A job before its submission; jobs with the same `key` have the same work, without it the work is unique."""
     number = next(_numbers)

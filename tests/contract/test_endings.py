@@ -10,7 +10,7 @@ from limner.domain.blob import BlobState
 from limner.domain.errors import JobFinishedError, NotFoundError
 from limner.domain.job import Job, Outcome, Role, Status
 from limner.ports import Transaction
-from tests.contract.machine import DAY, Machine, at_once, file_of, new_job, open_sqlite, success
+from tests.contract.machine import DAY, Machine, as_listed, at_once, file_of, new_job, open_sqlite, success
 
 # --- cancel ----------------------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ def test_erase_leaves_only_empty_events(machine: Machine) -> None:
     assert machine.reader.get(job.id) is None
     assert [machine.reader.file(each.id) for each in job.files] == [None, None]
     assert machine.reader.artifact(job.id, "marked.jpg") is None
-    assert machine.reader.page() == [other]
+    assert machine.reader.page() == [as_listed(other)]
     blanked = [replace(each, content=None) if each.job_id == job.id else each for each in log]
     assert machine.events() == blanked
 

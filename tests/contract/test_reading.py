@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from limner.domain.blob import BlobState
 from limner.domain.job import Job, Outcome, Status
-from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, at_once, new_job, open_sqlite
+from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, as_listed, at_once, new_job, open_sqlite
 
 
 def test_an_empty_store_has_nothing(machine: Machine) -> None:
@@ -41,7 +41,7 @@ def test_pages_are_newest_first_and_follow_one_another(machine: Machine) -> None
         seen += page
         before = page[-1].id
         machine.submit(new_job())  # what is new meanwhile does not shift the pages
-    assert seen == stored[::-1]
+    assert seen == [as_listed(job) for job in stored[::-1]]
 
 
 def test_pages_by_every_combination_of_filters(machine: Machine) -> None:
@@ -69,7 +69,7 @@ def test_pages_by_every_combination_of_filters(machine: Machine) -> None:
             and (before is None or job.id < before)
         ]
         page = machine.reader.page(operation=operation, status=status, before=before, limit=limit)
-        assert page == expected[:limit], (operation, status, before, limit)
+        assert page == [as_listed(job) for job in expected[:limit]], (operation, status, before, limit)
 
 
 def test_files_are_found_by_their_own_id_and_artifacts_by_their_name(machine: Machine) -> None:

@@ -8,7 +8,7 @@ from limner.domain.blob import BlobState
 from limner.domain.errors import InvalidRequestError, QueueFullError
 from limner.domain.job import Job, Outcome, Status
 from limner.jobs.transitions import Decision, Missing
-from tests.contract.machine import DAY, NOTHING, SUMMARY, Machine, at_once, new_job
+from tests.contract.machine import DAY, NOTHING, SUMMARY, Machine, as_listed, at_once, new_job
 
 
 def test_a_new_job_is_stored_as_queued_with_all_it_carries(machine: Machine) -> None:
@@ -199,7 +199,7 @@ def test_a_job_whose_id_is_there_already_is_not_inserted(machine: Machine) -> No
     job = machine.submit(new_job(idempotency_key="k"))
     for twin in (replace(job, idempotency_key=None), new_job(idempotency_key="k")):
         assert not machine.store.transact(lambda tx, twin=twin: tx.insert(twin))  # type: ignore[misc]
-    assert machine.reader.page() == [job]
+    assert machine.reader.page() == [as_listed(job)]
 
 
 def _never(sha256: str) -> bool:

@@ -166,13 +166,13 @@ def read_all(connection: socket.socket) -> bytes:
     return answer
 
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
-EVENTS = b"GET /v1/events HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+EVENTS = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n"
 UPGRADE = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 )
-POST = b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+POST = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 # --- silence and headers ---------------------------------------------------------------------------------------------
 
@@ -253,7 +253,13 @@ def test_a_header_up_to_the_limit_is_taken_and_one_byte_more_is_told(start_serve
     assert many.status_code == 431
     sent = b"".join(
         b"%s\r\n" % each
-        for each in (b"POST /v1/detect HTTP/1.1", b"Host: x", b"Content-Length: 50000", b"Connection: close", b"")
+        for each in (
+            b"POST /v1/detect HTTP/1.1",
+            b"Host: localhost",
+            b"Content-Length: 50000",
+            b"Connection: close",
+            b"",
+        )
     )
     assert read_all(opened(server, sent + bytes(50_000)))[9:12] == b"415"  # a body beside it is no header
 
@@ -355,7 +361,9 @@ def _dot() -> bytes:
 
 def test_a_few_requests_sent_ahead_are_answered_in_order(start_server: StartServer) -> None:
     server = start_server()
-    sent = b"".join(b"GET /v1/jobs/%d HTTP/1.1\r\nHost: x\r\nX-Request-ID: r%d\r\n\r\n" % (n, n) for n in range(6))
+    sent = b"".join(
+        b"GET /v1/jobs/%d HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: r%d\r\n\r\n" % (n, n) for n in range(6)
+    )
     connection = opened(server, sent)
     answer = b""
     while answer.count(b"HTTP/1.1 404") < 6 or not answer.endswith(b"}"):
@@ -368,7 +376,7 @@ def test_a_few_requests_sent_ahead_are_answered_in_order(start_server: StartServ
 
 def test_what_is_sent_far_ahead_is_not_read(start_server: StartServer) -> None:
     server = start_server(LIMNER_SEND_TIMEOUT_S="2")
-    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with attacked(server, memory_mb=80):
         connections = [opened(server, narrow=True) for _ in range(20)]
         sent = all_at_once(20, lambda: pour(connections.pop(), request * 1000))
@@ -395,7 +403,7 @@ def test_who_does_not_read_is_closed(start_server: StartServer) -> None:
         def ask() -> bool:
             for connection in connections:
                 with contextlib.suppress(BlockingIOError, ConnectionError):
-                    connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+                    connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
             return metric(server, "limner_connections_closed_total", why="not reading") >= 20
 
         eventually(ask, 60)
@@ -412,7 +420,7 @@ def test_unread_answers_are_bounded_together(start_server: StartServer) -> None:
         def ask() -> bool:
             for connection in connections:
                 with contextlib.suppress(BlockingIOError, ConnectionError):
-                    connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+                    connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
             return metric(server, "limner_connections_closed_total", why="unread answers") > 0
 
         eventually(ask, 60)

@@ -155,7 +155,7 @@ def test_while_stopping_new_work_is_refused_and_waiting_answers_are_given(
     boundary = b"--b\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\n"
     body = boundary + heavy_jpeg + b"\r\n--b--\r\n"
     head = (
-        "POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     waiting: list[httpx.Response] = []

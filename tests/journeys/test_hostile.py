@@ -166,14 +166,17 @@ def test_exactly_as_many_bytes_as_allowed_are_taken(strict_server: Server) -> No
 
 def test_a_body_that_is_far_too_long_is_refused_before_it_is_read(strict_server: Server) -> None:
     for kind in ("application/json", "multipart/form-data; boundary=b"):
-        head = f"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 100000000000\r\n\r\n"
+        head = (
+            f"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+            "Content-Length: 100000000000\r\n\r\n"
+        )
         answer = raw(strict_server, head.encode() + b"x" * 1000, ends=b"}")
         assert answer.startswith(b"HTTP/1.1 413"), answer[:200]
 
 
 def test_a_client_that_expects_100_continue_is_refused_before_it_sends(strict_server: Server) -> None:
     head = (
-        "POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n"
+        "POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n"
         "Expect: 100-continue\r\n\r\n"
     )
     assert raw(strict_server, head.encode(), ends=b"}").startswith(b"HTTP/1.1 413")
@@ -208,7 +211,7 @@ def test_a_hundred_megabytes_of_json(strict_server: Server) -> None:
 def test_a_slow_upload_is_ended(strict_server: Server) -> None:
     with socket.create_connection(("127.0.0.1", strict_server.port), timeout=30) as slow:
         slow.sendall(
-            b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             b"Content-Length: 5000\r\n\r\n--b\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\n"
         )
         slow.settimeout(0.1)
@@ -229,7 +232,7 @@ def test_a_slow_upload_is_ended(strict_server: Server) -> None:
 def test_clients_that_leave_in_the_middle_leave_nothing(strict_server: Server, astronaut_jpeg: bytes) -> None:
     body = b"--b\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\n" + astronaut_jpeg + bytes(500_000)
     head = (
-        b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         b"Content-Length: 900000\r\n\r\n"
     )
     for _ in range(60):  # together they hold more than the memory for uploads, if it is not given back
@@ -247,7 +250,10 @@ def test_clients_that_leave_in_the_middle_leave_nothing(strict_server: Server, a
 
 def test_uploads_share_a_bounded_memory(start_server: StartServer, astronaut_jpeg: bytes) -> None:
     server = start_server(LIMNER_UPLOAD_MEMORY_BYTES="1000000", LIMNER_UPLOAD_TIMEOUT_S="30")
-    head = b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n"
+    head = (
+        b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 2000000\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as holder:
         holder.sendall(head + bytes(990_000))
         refused = detect(server, astronaut_jpeg)
@@ -476,7 +482,7 @@ def test_headers_that_make_no_sense_do_no_harm(
     answer = httpx.post(
         f"{strict_server.url}/v1/detect", files={"image": another(astronaut_jpeg, 3)}, headers=headers, timeout=30
     )
-    assert answer.status_code in (200, 202, 400, 422), answer.text
+    assert answer.status_code in (200, 202, 400, 403, 421, 422), answer.text
     if answer.is_success:
         url = f"{strict_server.url}/v1/jobs/{answer.json()['id']}"
         assert httpx.get(f"{url}/artifacts/marked.jpg", headers=headers).status_code < 500
@@ -490,14 +496,14 @@ def test_headers_that_make_no_sense_do_no_harm(
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /v1/jobs HTTP/1.1\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-        b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a plain port
-        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /v1/events HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        b"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /%zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
     ids=lambda data: repr(data[:30]),
 )
@@ -508,7 +514,9 @@ def test_invalid_http(strict_server: Server, data: bytes) -> None:
 
 
 def test_wrong_content_lengths(strict_server: Server, astronaut_jpeg: bytes) -> None:
-    head = b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = (
+        b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
     body = json.dumps({"image": text(astronaut_jpeg)}).encode()
     shorter = raw(strict_server, head % (len(body) // 2) + body, timeout_s=5, close=True)
     assert shorter.startswith(b"HTTP/1.1 4")

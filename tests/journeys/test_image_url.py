@@ -125,11 +125,12 @@ def elsewhere(astronaut_jpeg: bytes) -> Iterator[Elsewhere]:
 
 
 @pytest.fixture(scope="module")
-def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def fetching(tmp_path_factory: pytest.TempPathFactory, elsewhere: Elsewhere) -> Iterator[Server]:
     """A server with 127.0.0.1 as its only allowed private host."""
     process = Server(
         tmp_path_factory.mktemp("fetching"),
         LIMNER_FETCH_PRIVATE_HOSTS="127.0.0.1",
+        LIMNER_FETCH_PORTS=f"80,443,1,{elsewhere.server_address[1]}",
         LIMNER_FETCH_TIMEOUT_S="1.5",
         LIMNER_MAX_UPLOAD_BYTES=str(MAX_BYTES),
     )

@@ -118,11 +118,18 @@ def test_every_error_of_the_framework_is_one_of_ours(status: int, detail: str | 
 @pytest.mark.parametrize(
     ("status", "slug"),
     [
+        (400, "invalid-request"),
+        (401, "unauthorized"),
+        (403, "forbidden"),
         (404, "not-found"),
         (405, "method-not-allowed"),
+        (408, "upload-timeout"),
         (413, "too-large"),
         (415, "unsupported-media"),
         (416, "range-not-satisfiable"),
+        (500, "internal-error"),
+        (502, "internal-error"),
+        (503, "unavailable"),
     ],
 )
 def test_the_type_of_an_error_of_the_framework(status: int, slug: str) -> None:

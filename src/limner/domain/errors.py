@@ -90,6 +90,30 @@ class UrlFetchError(LimnerError):
     retryable = True
 
 
+class UnauthorizedError(LimnerError):
+    """This request needs a log-in."""
+
+    slug = "unauthorized"
+    title = "Unauthorized"
+    status = 401
+
+
+class ForbiddenError(LimnerError):
+    """This request is not allowed."""
+
+    slug = "forbidden"
+    title = "Forbidden"
+    status = 403
+
+
+class HostNotAllowedError(LimnerError):
+    """The service does not answer under this host name."""
+
+    slug = "host-not-allowed"
+    title = "Host not allowed"
+    status = 421
+
+
 class NotFoundError(LimnerError):
     """The requested resource does not exist."""
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
 
     from limner.vision.contours import Options
 
-Colour = Annotated[str, Field(pattern=COLOUR_PATTERN, examples=["#A16AA9"])]
+Colour = Annotated[str, Field(pattern=COLOUR_PATTERN, max_length=20, examples=["#A16AA9"])]
+Name = Annotated[str, Field(max_length=64)]
+LabelValue = Annotated[int, Field(ge=0, le=255)]
+LandmarkIndex = Annotated[int, Field(ge=0, le=477)]
 
 
 class ContoursParams(SimilarParams):
@@ -38,6 +41,8 @@ class ContoursParams(SimilarParams):
         Field(
             title="Landmarks",
             description="478 or 468 points of MediaPipe's mesh or 68 of iBUG, photo pixels; default: detected",
+            max_length=478,
+            fail_fast=True,
         ),
     ] = None
     scheme: Annotated[
@@ -48,7 +53,7 @@ class ContoursParams(SimilarParams):
         ),
     ] = "named"
     regions: Annotated[
-        dict[str, list[int]] | None,
+        dict[Name, Annotated[list[LandmarkIndex], Field(max_length=478, fail_fast=True)]] | None,
         Field(
             title="Own regions",
             description="For `own`: each name with its landmark indices, in order around the region",
@@ -56,13 +61,17 @@ class ContoursParams(SimilarParams):
         ),
     ] = None
     label_meanings: Annotated[
-        dict[int, str] | None,
-        Field(title="Label meanings", description='The part of each value of the map, for example {"1": "skin"}'),
+        dict[LabelValue, Name] | None,
+        Field(
+            title="Label meanings",
+            description='The part of each value of the map, for example {"1": "skin"}',
+            max_length=256,
+        ),
     ] = None
     style: Annotated[Literal["default", "light"], Field(title="Style")] = "default"
     fill: Annotated[Colour | None, Field(title="Fill", description="Colour of the regions")] = None
     fills: Annotated[
-        dict[str, Colour] | None, Field(title="Fills", description="Colours of single regions, by name", max_length=64)
+        dict[Name, Colour] | None, Field(title="Fills", description="Colours of single regions, by name", max_length=64)
     ] = None
     opacity: Annotated[float | None, Field(ge=0, le=1, title="Opacity", description="Opacity of the fill, 0 to 1")] = (
         None

@@ -4,14 +4,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from limner import __version__
 from limner.web import (
@@ -22,6 +20,7 @@ from limner.web import (
     problems,
     shapes,
 )
+from limner.web.access import Access
 from limner.web.dispatch import Dispatch
 from limner.web.observe import Observe
 from limner.web.services import Services
@@ -91,7 +90,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After", "X-Request-ID", "ETag"],
         )
-    app.add_middleware(SameOriginSockets, allowed=(*origins, *_own_origin(services.settings.public_url)))
+    app.add_middleware(Access, settings=services.settings)  # outside CORS: what is refused names no origin
     app.add_middleware(Observe, quiet=services.settings.load_test_mode)
     return app
 
@@ -103,37 +102,6 @@ class _PageFiles(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
-
-
-class SameOriginSockets:
-    """Refuses WebSockets opened by pages of other sites: browsers allow them, so a private service could be read."""
-
-    def __init__(self, app: ASGIApp, *, allowed: tuple[str, ...]) -> None:
-        self._app = app
-        self._allowed = allowed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Accept a socket without an origin (it is no browser's), from the same host, or from an allowed origin."""
-        if scope["type"] == "websocket" and not self._may_pass(scope):
-            await send({"type": "websocket.close", "code": 1008, "reason": "origin not allowed"})
-            return
-        await self._app(scope, receive, send)
-
-    def _may_pass(self, scope: Scope) -> bool:
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if not origin or "*" in self._allowed or origin in self._allowed:
-            return True
-        host: bytes = headers.get(b"host", b"")
-        return bool(origin.partition("://")[2] == host.decode("latin-1"))
-
-
-def _own_origin(public_url: str | None) -> tuple[str, ...]:
-    """The origin of the service's own page, if a proxy serves it under a name other than the Host it passes on."""
-    if public_url is None:
-        return ()
-    parts = urlsplit(public_url)
-    return (f"{parts.scheme}://{parts.netloc}".lower(),)
 
 
 def _correct_validation_errors(schema: dict[str, Any]) -> None:

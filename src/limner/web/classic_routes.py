@@ -11,14 +11,15 @@ from typing import Any
 from fastapi import APIRouter, Request, Response, WebSocket
 from pydantic_core import to_json
 
-from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoundError, UnsupportedMediaError
+from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoundError
 from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Role, Status
 from limner.web import shapes
 from limner.web.event_streams import serve_socket
 from limner.web.job_routes import send_file
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
-from limner.web.read_request import FORM_OVERHEAD_BYTES, read_body, read_form, read_json
+from limner.web.read_json import read_object
+from limner.web.read_request import FORM, read_form, receive, receive_json
 from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["classic"])
@@ -48,15 +49,17 @@ async def _submit(request: Request, services: Services) -> Job:
     """Submit a detect job for the form's `file` or `image`."""
     operation = services.catalogue["detect"]
     with services.memory.share() as share:
-        limit = services.limits.max_bytes + FORM_OVERHEAD_BYTES
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-            raise UnsupportedMediaError("Send the picture as multipart/form-data, in the part 'file'.")
-        form = {part.name: part.content for part in await read_form(request, services, share, limit, max_files=2)}
-        data = next((form[name] for name in ("file", "image") if form.get(name) not in (None, "")), None)
-        if not isinstance(data, bytes):
-            raise InvalidRequestError("file: A picture is required. Send it as a file part.")
-        params = await services.call(operation.parse, {}, {"image": data}, services.limits)
-        return await services.call(lambda: services.submissions.submit(operation, params, {"image": data}))
+        body = await receive(request, services, share, FORM, pictures=1)
+
+        def submit() -> Job:
+            form = {part.name: part.content for part in read_form(body, max_files=2)}
+            data = next((form[name] for name in ("file", "image") if form.get(name) not in (None, "")), None)
+            if not isinstance(data, bytes):
+                raise InvalidRequestError("file: A picture is required. Send it as a file part.")
+            params = operation.parse({}, {"image": data}, services.limits)
+            return services.submissions.submit(operation, params, {"image": data})
+
+        return await services.call(submit)
 
 
 def _json(content: object, status: int = 200) -> Response:
@@ -303,11 +306,10 @@ async def post_frontal_crop(request: Request, services: ServicesDep) -> Response
 async def _submit_contours(request: Request, services: Services, scheme: str) -> Response:
     operation = services.catalogue["contours"]
     with services.memory.share() as share:
-        limit = (2 * services.limits.max_bytes + FORM_OVERHEAD_BYTES) * 4 // 3
-        body = await read_body(request, services, share, limit)
+        body = await receive_json(request, services, share, pictures=len(operation.image_fields))
 
         def submit() -> Job:
-            sent, pictures = read_json(body, operation, services.limits)
+            sent, pictures = read_object(body.take_text(), operation.image_fields, services.limits)
             skips_delay = sent.get("loadtest_mode") is True or services.settings.load_test_mode
             values = {
                 "scheme": scheme,

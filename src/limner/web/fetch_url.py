@@ -17,6 +17,8 @@ from limner.web.special_addresses import is_special
 
 MAX_REDIRECTS = 3
 MAX_URL = 2048
+PORTS = (80, 443)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 
 
@@ -26,6 +28,7 @@ async def fetch(
     max_bytes: int,
     timeout_s: float,
     private_hosts: tuple[str, ...] = (),
+    ports: tuple[int, ...] = PORTS,
     take: Callable[[int], None] = lambda _: None,
 ) -> bytes:
     """The bytes at `url`, within `timeout_s`. UrlNotAllowedError, UrlFetchError, TooLargeError.
@@ -38,31 +41,32 @@ async def fetch(
             httpcore.AsyncConnectionPool(network_backend=_GuardedNetwork(private_hosts), retries=0) as pool,
         ):
             for _ in range(MAX_REDIRECTS + 1):
-                _check(url)
+                _check(url, ports)
                 answer = await _get(pool, url, max_bytes, take)
                 if isinstance(answer, bytes):
                     return answer
                 url = urljoin(url, answer)
-            raise UrlFetchError("The URL redirects too many times.")
-    except TimeoutError:
-        raise UrlFetchError(f"The picture did not arrive within {timeout_s:g} s.") from None
-    except (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException) as error:
-        raise UrlFetchError(f"The connection to the other server failed ({type(error).__name__}).") from None
+            raise UrlFetchError("image_url: The URL redirects too many times.")
+    except (TimeoutError, httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException):
+        # The same text for a closed, filtered or silent port, or one without HTTP: nobody can scan ports with it.
+        raise UrlFetchError(f"image_url: No picture arrived within {timeout_s:g} s.") from None
 
 
-def _check(url: str) -> None:
-    """Check the form of the URL; addresses are checked when connecting."""
+def _check(url: str, ports: tuple[int, ...]) -> None:
+    """Check the form of the URL and its port; addresses are checked when connecting."""
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
         raise UrlNotAllowedError("image_url: The value is not a valid URL.")
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError:
         raise UrlNotAllowedError("image_url: The value is not a URL.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UrlNotAllowedError("image_url: The URL must begin with http:// or https:// and name a host.")
     if parts.username or parts.password:
         raise UrlNotAllowedError("image_url: The URL must not contain a user name or password.")
+    if (port if port is not None else _DEFAULT_PORTS[parts.scheme]) not in ports:
+        raise UrlNotAllowedError(f"image_url: Only these ports are allowed: {', '.join(map(str, ports))}.")
 
 
 async def _get(
@@ -102,6 +106,21 @@ def is_public(address: str) -> bool:
     return "%" not in address and not is_special(ipaddress.ip_address(address))
 
 
+def is_own(address: str) -> bool:
+    """Whether an IP address is one of this machine's, public or not.
+
+    The kernel is asked which address it would send from: to itself, it sends from the very same one. Nothing is sent.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            source = probe.getsockname()[0]
+    except OSError:
+        return False  # no route leads there
+    return ipaddress.ip_address(source) == ipaddress.ip_address(address)
+
+
 class _GuardedNetwork(httpcore.AsyncNetworkBackend):
     """Connects only to addresses that were checked."""
 
@@ -122,7 +141,7 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         except (OSError, UnicodeError):
             raise UrlFetchError("image_url: The host name has no address.") from None
         addresses = [str(entry[4][0]) for entry in found]
-        if host not in self._private_hosts and not all(is_public(address) for address in addresses):
+        if host not in self._private_hosts and not all(is_public(each) and not is_own(each) for each in addresses):
             raise UrlNotAllowedError("image_url: The host is not on the public internet.")
         return await self._network.connect_tcp(
             addresses[0], port, timeout=timeout, local_address=local_address, socket_options=socket_options

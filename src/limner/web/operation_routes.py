@@ -13,7 +13,7 @@ from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
 from limner.operation import Operation
 from limner.web import shapes
-from limner.web.read_request import read_submission
+from limner.web.read_request import FORM, JSON, Sent, fetch_pictures, read_submission, receive
 from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["operations"])
@@ -108,15 +108,22 @@ async def _take_in(
 ) -> Job:
     """Submit the job and return it as stored. The pictures' memory is released when this returns."""
     with services.memory.share() as share:
-        values, pictures = await read_submission(request, operation, services, share)
+        body = await receive(request, services, share, FORM, JSON, pictures=len(operation.image_fields))
 
-        def submit() -> Job:
+        def submit(values: dict[str, Any], pictures: dict[str, bytes]) -> Job:
             params = operation.parse(values, pictures, services.limits)
             return services.submissions.submit(
                 operation, params, pictures, job_id=job_id, idempotency_key=idempotency_key
             )
 
-        return await services.call(submit)
+        def begin() -> Job | Sent:
+            sent = read_submission(body, operation, services.limits)
+            return sent if sent.urls else submit(sent.values, sent.pictures)
+
+        begun = await services.call(begin)
+        if isinstance(begun, Job):
+            return begun
+        return await services.call(submit, begun.values, await fetch_pictures(begun, services, share))
 
 
 async def _wait(services: Services, job_id: str, ended: "asyncio.Future[None]", wait_s: float) -> Job:

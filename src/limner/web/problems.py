@@ -11,13 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from limner.domain.errors import (
+    ForbiddenError,
     InvalidRequestError,
     LimnerError,
     MethodNotAllowedError,
     NotFoundError,
     RangeError,
     TooLargeError,
+    UnauthorizedError,
+    UnavailableError,
     UnsupportedMediaError,
+    UploadTimeoutError,
 )
 from limner.operation import invalid_fields
 
@@ -27,11 +31,15 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 
 _BY_STATUS: dict[int, type[LimnerError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
     404: NotFoundError,
     405: MethodNotAllowedError,
+    408: UploadTimeoutError,
     413: TooLargeError,
     415: UnsupportedMediaError,
     416: RangeError,
+    503: UnavailableError,
 }
 
 
@@ -64,7 +72,8 @@ def _framework_error(error: HTTPException) -> Response:
     kind = _BY_STATUS.get(error.status_code)
     headers = dict(error.headers or {})
     if kind is None:
-        problem = InvalidRequestError(str(error.detail)).problem() | {"status": error.status_code}
+        other = LimnerError if error.status_code >= 500 else InvalidRequestError
+        problem = other(str(error.detail)).problem() | {"status": error.status_code}
         return Response(to_json(problem), status_code=error.status_code, media_type=MEDIA_TYPE, headers=headers)
     plain = HTTPStatus(error.status_code).phrase  # the framework's default detail is only the name of the status
     detail = None if error.detail == plain else str(error.detail)

@@ -1,12 +1,13 @@
-"""Reads an operation's parameters and pictures from a request, within limits of bytes, parts and time."""
+"""Reads an operation's parameters and pictures from a request, within limits of bytes, parts and time.
+
+The event loop only receives the body. What takes time by its size is plain functions, for the thread pool.
+"""
 
 import asyncio
-import base64
-import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
@@ -14,57 +15,97 @@ from limner.operation import Operation
 from limner.vision.header import Limits
 from limner.web.fetch_url import fetch
 from limner.web.read_form import Part, read_parts
+from limner.web.read_json import Allowance, decode_base64, read_object, read_value
 from limner.web.services import Services
 from limner.web.upload_memory import Share
 
+FORM = "multipart/form-data"
+JSON = "application/json"
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 1_000_000
-FORM_OVERHEAD_BYTES = 2_000_000  # for the fields and part headers
+OVERHEAD_BYTES = 2_000_000  # for the fields and part headers
 DRAIN_FACTOR = 8  # an upload up to this many times the limit is read to its end, so that the client sees the answer
 
 
-async def read_submission(
-    request: Request, operation: Operation[Any, Any], services: Services, share: Share
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The parameters as sent and the pictures' bytes, from multipart or JSON; for `Operation.parse`.
+@dataclass
+class Body:
+    """A request's body as it arrived, not yet read: the chunks of a form, or the text of JSON.
 
-    TooLargeError, UnsupportedMediaError, BadImageError, InvalidRequestError, UploadTimeoutError, QueueFullError, and
-    the errors of `fetch` for an `image_url`.
+    Each is taken once, and then held no longer: it would take the pictures' size once more until the answer.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    pictures = len(operation.image_fields)
-    limit = services.limits.max_bytes * pictures + FORM_OVERHEAD_BYTES
-    if kind == "multipart/form-data":
-        values, found = await _read_form(request, operation, services, share, limit)
-    elif kind == "application/json":
-        body = await read_body(request, services, share, limit * 4 // 3)
-        values, found = await services.call(read_json, body, operation, services.limits)
-    else:
-        raise UnsupportedMediaError(
-            "The request must be multipart/form-data or application/json.",
-            accepts=["multipart/form-data", "application/json"],
-        )
-    for name in operation.image_fields:
-        url = values.pop(f"{name}_url", None)
-        if url in (None, ""):
-            continue
-        if name in found:
-            raise InvalidRequestError(f"{name}: Send the picture or its URL, not both.")
-        if not isinstance(url, str):
-            raise InvalidRequestError(f"{name}_url: The value is not a URL.")
+
+    content_type: str
+    chunks: list[bytes] = field(default_factory=list)
+    text: bytearray = field(default_factory=bytearray)
+
+    @property
+    def kind(self) -> str:
+        """The media type."""
+        return media_type(self.content_type)
+
+    def take_chunks(self) -> Iterator[bytes]:
+        """The chunks in order."""
+        self.chunks.reverse()
+        while self.chunks:
+            yield self.chunks.pop()
+
+    def take_text(self) -> bytearray:
+        """The text."""
+        text, self.text = self.text, bytearray()
+        return text
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The parameters as they were sent, the pictures' bytes, and the URLs of those that are still to be fetched."""
+
+    values: dict[str, Any]
+    pictures: dict[str, bytes]
+    urls: dict[str, str]
+
+
+def media_type(content_type: str) -> str:
+    """The media type without its parameters, in small letters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+async def receive(request: Request, services: Services, share: Share, *accepted: str, pictures: int) -> Body:
+    """The body of a request with at most that many pictures.
+
+    UnsupportedMediaError for a kind that is not accepted, TooLargeError, UploadTimeoutError, QueueFullError.
+    """
+    kind = media_type(request.headers.get("content-type", ""))
+    if kind not in accepted:
+        raise UnsupportedMediaError(f"The request must be {' or '.join(accepted)}.", accepts=list(accepted))
+    if kind == JSON:
+        return await receive_json(request, services, share, pictures=pictures)
+    limit = services.limits.max_bytes * pictures + OVERHEAD_BYTES
+    return Body(request.headers["content-type"], [chunk async for chunk in _chunks(request, services, share, limit)])
+
+
+async def receive_json(request: Request, services: Services, share: Share, *, pictures: int) -> Body:
+    """The same for JSON with pictures in base64, whatever kind the request says it is."""
+    limit = (services.limits.max_bytes * pictures + OVERHEAD_BYTES) * 4 // 3
+    whole = bytearray()  # grows as it comes: joining 30 MB at the end would hold the interpreter's lock for long
+    async for chunk in _chunks(request, services, share, limit):
+        whole += chunk
+    return Body(request.headers.get("content-type", ""), text=whole)
+
+
+async def fetch_pictures(sent: Sent, services: Services, share: Share) -> dict[str, bytes]:
+    """All pictures, with those at a URL fetched. Raises what `fetch` raises."""
+    found = dict(sent.pictures)
+    settings = services.settings
+    for name, url in sent.urls.items():
         found[name] = await fetch(
             url,
             max_bytes=services.limits.max_bytes,
-            timeout_s=services.settings.fetch_timeout_s,
-            private_hosts=services.settings.fetch_private_hosts,
+            timeout_s=settings.fetch_timeout_s,
+            private_hosts=settings.fetch_private_hosts,
+            ports=settings.fetch_ports,
             take=share.take,
         )
-    return values, found
-
-
-async def read_body(request: Request, services: Services, share: Share, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes."""
-    return b"".join([chunk async for chunk in _chunks(request, services, share, limit)])
+    return found
 
 
 async def _chunks(request: Request, services: Services, share: Share, limit: int) -> AsyncIterator[bytes]:
@@ -95,87 +136,67 @@ async def _chunks(request: Request, services: Services, share: Share, limit: int
         raise too_large
 
 
-async def read_form(request: Request, services: Services, share: Share, limit: int, *, max_files: int) -> list[Part]:
-    """A multipart form, held in memory, at most `limit` bytes."""
-    return await read_parts(
-        request.headers["content-type"],
-        _chunks(request, services, share, limit),
+def read_submission(body: Body, operation: Operation[Any, Any], limits: Limits) -> Sent:
+    """What a form or a JSON body says; for `Operation.parse`. InvalidRequestError, TooLargeError."""
+    names = operation.image_fields
+    if body.kind == JSON:
+        values, found = read_object(body.take_text(), names, limits)
+    else:
+        values, found = _read_form(body, names, limits)
+    urls: dict[str, str] = {}
+    for name in names:
+        url = values.pop(f"{name}_url", None)
+        if url in (None, ""):
+            continue
+        if name in found:
+            raise InvalidRequestError(f"{name}: Send the picture or its URL, not both.")
+        if not isinstance(url, str):
+            raise InvalidRequestError(f"{name}_url: The value is not a URL.")
+        urls[name] = url
+    return Sent(values, found, urls)
+
+
+def read_form(body: Body, *, max_files: int) -> list[Part]:
+    """The parts of a multipart form. InvalidRequestError, TooLargeError."""
+    return read_parts(
+        body.content_type,
+        body.take_chunks(),
         max_files=max_files,
         max_fields=MAX_FIELDS,
         max_field_bytes=MAX_FIELD_BYTES,
     )
 
 
-async def _read_form(
-    request: Request, operation: Operation[Any, Any], services: Services, share: Share, limit: int
-) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _read_form(body: Body, names: tuple[str, ...], limits: Limits) -> tuple[dict[str, Any], dict[str, bytes]]:
     values: dict[str, Any] = {}
     found: dict[str, bytes] = {}
-    for part in await read_form(request, services, share, limit, max_files=len(operation.image_fields) + 1):
+    allowance = Allowance()
+    for part in read_form(body, max_files=len(names) + 1):
         name, content = part.name, part.content
         if name in values or name in found:
             raise InvalidRequestError(f"{name[:100]}: The field was sent twice.")
         if isinstance(content, bytes):
-            if name not in operation.image_fields:
-                expected = " or ".join(repr(each) for each in operation.image_fields)
+            if name not in names:
+                expected = " or ".join(repr(each) for each in names)
                 raise InvalidRequestError(
                     f"{name[:100]}: The operation has no such picture. Send the file as {expected}."
                 )
             found[name] = content
         elif content == "":
             continue  # a browser sends an empty field if it was not filled in
-        elif name in operation.image_fields:
-            found[name] = decode_base64(content, name, services.limits)
+        elif name in names:
+            found[name] = decode_base64(content.encode(), name, limits)
         else:
-            values[name] = _structured(name, content)
+            values[name] = _structured(name, content, allowance)
     return values, found
 
 
-def _structured(name: str, value: str) -> object:
+def _structured(name: str, value: str, allowance: Allowance) -> object:
     """The value of a form field: a JSON list or object if it begins like one, otherwise the text."""
     if value[:1] not in ("[", "{"):
+        allowance.take(len(value))
         return value
     try:
-        return from_json(value)
+        return read_value(value.encode(), allowance)
     except ValueError:
         raise InvalidRequestError(f"{name[:100]}: The value is not valid JSON.") from None
-
-
-def read_object(body: bytes) -> dict[str, Any]:
-    """A JSON object. InvalidRequestError."""
-    try:
-        values = from_json(body)
-    except ValueError as error:
-        raise InvalidRequestError(f"The body is not valid JSON: {str(error)[:120]}") from None
-    if not isinstance(values, dict):
-        raise InvalidRequestError("The body must be a JSON object.")
-    return values
-
-
-def read_json(body: bytes, operation: Operation[Any, Any], limits: Limits) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The fields and the pictures of a JSON body."""
-    values = read_object(body)
-    found: dict[str, bytes] = {}
-    for name in operation.image_fields:
-        value = values.pop(name, None)
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise InvalidRequestError(f"{name}: The value must be base64 or a data URL.")
-        found[name] = decode_base64(value, name, limits)
-    return values, found
-
-
-def decode_base64(value: str, name: str, limits: Limits) -> bytes:
-    """Bytes of base64 text or of a `data:` URL; line breaks are allowed. InvalidRequestError, TooLargeError."""
-    if value[:5].lower() == "data:":
-        head, comma, value = value.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise InvalidRequestError(f"{name}: A data URL must use base64.")
-    text = "".join(value.split())
-    if len(text) // 4 * 3 - 2 > limits.max_bytes:
-        raise TooLargeError(f"{name}: The picture is larger than {limits.max_bytes:,} bytes.", limit=limits.max_bytes)
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequestError(f"{name}: The value is not valid base64.") from None

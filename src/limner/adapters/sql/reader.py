@@ -81,6 +81,11 @@ _ROW = Statement(select(blobs.c.sha256).where(blobs.c.sha256 == bindparam("sha25
 _TOTALS = Statement(select(totals.c.name, func.sum(totals.c.amount)).group_by(totals.c.name))
 
 
+_BEFORE_PARAMS = JOB_FIELDS[: JOB_FIELDS.index("params")]
+_AFTER_PARAMS = JOB_FIELDS[JOB_FIELDS.index("params") + 1 :]
+_LISTED = (*_BEFORE_PARAMS, *_AFTER_PARAMS)
+
+
 @cache
 def _page(of_operation: bool, of_status: bool, from_id: bool) -> tuple[Statement, Statement]:
     """The jobs of a page, and their files."""
@@ -93,7 +98,7 @@ def _page(of_operation: bool, of_status: bool, from_id: bool) -> tuple[Statement
         page = page.where(jobs.c.id < bindparam("before"))
     # IN instead of a join, for which SQLite would read the files of all jobs.
     return (
-        Statement(select(*columns(jobs, JOB_FIELDS)).where(jobs.c.id.in_(page)).order_by(jobs.c.id.desc())),
+        Statement(select(*columns(jobs, _LISTED)).where(jobs.c.id.in_(page)).order_by(jobs.c.id.desc())),
         Statement(
             select(*columns(files, FILE_FIELDS))
             .where(files.c.job_id.in_(page))
@@ -125,7 +130,8 @@ class SqlReader:
             for row in find_files.rows(db, **values):
                 file = File(*row)
                 named[file.job_id].append(file)
-        return [Job(*(*row, tuple(named[row[0]]))) for row in rows]
+        split = len(_BEFORE_PARAMS)
+        return [Job(*(*row[:split], {}, *row[split:], tuple(named[row[0]]))) for row in rows]
 
     def file(self, file_id: str) -> File | None:
         """See `ports.JobReader.file`."""
