@@ -28,7 +28,7 @@ stop: ## Stop the demo's server and remove its data
 test: install-tests ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest $(ARGS)
 
-test-slow: install-tests ## Run the slow tests: soak, load, container
+test-slow: install-tests ## Run the slow tests: soak, load, container, fuzzing (FUZZ_SECONDS=60 for each target)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest -m slow --timeout 1800 $(ARGS)
 
 test-container: install-tests ## Build the container image and try it (needs docker or podman)

@@ -6,7 +6,6 @@ Slow imports are inside the functions, so that the first worker process starts b
 import fcntl
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
     from limner.adapters.disk_blobs import DiskBlobs
     from limner.adapters.sql.database import Database
+    from limner.adapters.sql.reader import SqlReader
+    from limner.adapters.sql.store import SqlStore
     from limner.jobs.run import Runner
     from limner.jobs.sweep import Sweep
     from limner.web.services import Services
@@ -65,13 +66,13 @@ def build(settings: Settings) -> Application:
 
 
 def _build(settings: Settings, held: ExitStack) -> Application:
-    _claim(_database_file(settings), held)
+    file = _claim(_database_file(settings), held)
     bus = LocalBus()
     ready = _Ready()
     overseer: Future[Overseer] = Future()
     engine = ProcessEngine(
         WORKER,
-        {"settings": settings.model_dump(mode="json")},
+        {"settings": settings.model_dump(mode="json"), "database_file": file},
         lanes={"cpu": settings.workers},
         capacity=settings.max_queued,
         timeout_s=settings.job_timeout_s,
@@ -85,10 +86,8 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     engine.start()
 
     from limner.adapters.remembered_blobs import RememberedBlobs
-    from limner.adapters.sql.database import migrate
     from limner.adapters.sql.events import SqlEvents
-    from limner.adapters.sql.reader import SqlReader
-    from limner.adapters.sql.store import SqlStore
+    from limner.jobs.ids import JobIds
     from limner.jobs.oversee import JobOverseer
     from limner.jobs.submit import Submissions
     from limner.jobs.sweep import Sweep
@@ -99,12 +98,8 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.web.services import Services
     from limner.web.upload_memory import UploadMemory
 
-    database, disk = _stores(settings, held)
+    database, store, reader, disk = _paired_stores(settings, held)
     blobs = RememberedBlobs(disk)
-    if migrate(database):
-        log.info("database migrated")
-    store, reader = SqlStore(database), SqlReader(database)
-    held.callback(store.close)
     overseer.set_result(JobOverseer(store, reader, bus, settings.max_attempts))
     sweep = Sweep(
         store=store,
@@ -116,6 +111,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         max_queued=settings.max_queued,
         keep=timedelta(days=settings.keep_days) if settings.keep_days else None,
         every_s=settings.sweep_s,
+        lease=_lease(settings),
     )
 
     def check_ready() -> None:
@@ -124,7 +120,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
             blobs.ping()
         except UnavailableError as error:
             log.warning("not ready", extra={"detail": error.detail})
-            raise UnavailableError("The database or the folder of photos cannot be written.") from error
+            raise
         if not ready.workers:
             raise UnavailableError("No worker has loaded its models yet. Try again in a few seconds.")
 
@@ -142,6 +138,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
             fingerprint=weights.fingerprint_of,
             max_queued=settings.max_queued,
             cache_for=timedelta(hours=settings.cache_hours),
+            ids=JobIds(next((job.id for job in reader.page(limit=1)), None)),
         ),
         streams=Streams(SqlEvents(database), bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
         limits=settings.limits(),
@@ -163,8 +160,11 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     return Application(create_app(services, at_work), services, sweep, held)
 
 
-def build_runner(settings: Settings, worker: str, bus: Bus) -> "Runner":
-    """The runner of the worker process `worker`, with its models loaded. ModelError."""
+def build_runner(settings: Settings, worker: str, bus: Bus, database_file: tuple[int, int]) -> "Runner":
+    """The runner of the worker process `worker`, with its models loaded. ModelError.
+
+    `database_file` is the file that the web process uses: a worker that starts later must not use another one.
+    """
     from limner.adapters.sql.reader import SqlReader
     from limner.adapters.sql.store import SqlStore
     from limner.jobs.run import Runner
@@ -174,7 +174,7 @@ def build_runner(settings: Settings, worker: str, bus: Bus) -> "Runner":
     models = Models(settings.models_dir)
     models.detector()
     models.mesh()
-    database, blobs = _stores(settings, ExitStack())  # until this process ends
+    database, blobs = _stores(settings, ExitStack(), database_file)  # until this process ends
     return Runner(
         worker=worker,
         catalogue=CATALOGUE,
@@ -184,20 +184,42 @@ def build_runner(settings: Settings, worker: str, bus: Bus) -> "Runner":
         bus=bus,
         models=models,
         limits=settings.limits(),
-        # The supervisor notices at once that a worker has ended. The lease must only be longer than the time in which
-        # it may not be renewed: a job can hold the interpreter's lock until its timeout.
-        lease=timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S)),
+        lease=_lease(settings),
         timeout_s=settings.job_timeout_s,
         cache_for=timedelta(hours=settings.cache_hours),
     )
 
 
-def _stores(settings: Settings, held: ExitStack) -> "tuple[Database, DiskBlobs]":
+def _lease(settings: Settings) -> timedelta:
+    """The lease must only be longer than the time in which it may not be renewed, because the supervisor notices at
+    once that a worker has ended. A job can hold the interpreter's lock, and so prevent renewals, until its timeout.
+    """
+    return timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S))
+
+
+def _paired_stores(settings: Settings, held: ExitStack) -> "tuple[Database, SqlStore, SqlReader, DiskBlobs]":
+    """The stores of the web process, with the database migrated and paired with its blobs. SettingsError."""
+    from limner.adapters.sql.database import migrate
+    from limner.adapters.sql.reader import SqlReader
+    from limner.adapters.sql.store import SqlStore
+    from limner.jobs import pairing
+
+    database, blobs = _stores(settings, held)
+    if migrate(database):
+        log.info("database migrated")
+    store, reader = SqlStore(database), SqlReader(database)
+    held.callback(store.close)
+    held.callback(blobs.release)
+    pairing.pair(store, reader, blobs, database=str(database.path), folder=settings.blobs_url)
+    return database, store, reader, blobs
+
+
+def _stores(settings: Settings, held: ExitStack, file: tuple[int, int] | None = None) -> "tuple[Database, DiskBlobs]":
     from limner.adapters.disk_blobs import DiskBlobs
     from limner.adapters.sql.database import Database
 
     durable = settings.durability == "full"
-    database = Database(settings.database_url, durable=durable)
+    database = Database(settings.database_url, durable=durable, file=file)
     held.callback(database.close)
     return database, DiskBlobs(Path(settings.blobs_url.removeprefix("file:")), durable=durable)
 
@@ -255,11 +277,12 @@ def _with_private_folder(settings: Settings, held: ExitStack) -> Settings:
     """For `memory:`, settings with database and blobs in a temporary folder that `held` removes; else unchanged."""
     if settings.database_url != "memory:":
         return settings
-    parent = Path(settings.blobs_url) if "blobs_url" in settings.model_fields_set else None
+    from limner import private_folder  # nobody else needs it
+
     try:
-        if parent is not None:
-            parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="limner-", dir=parent)))
+        folder = private_folder.make(
+            Path(settings.blobs_url) if "blobs_url" in settings.model_fields_set else None, held
+        )
     except OSError as error:
         raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None
     # The data does not survive the process, so it need not survive a power cut.
@@ -282,16 +305,28 @@ def _database_file(settings: Settings) -> Path:
     return Path(file)
 
 
-def _claim(database: Path, held: ExitStack) -> None:
-    """Lock the database for this web process: `local:` wakes only its readers, and `Sweep.recover` must be alone."""
+def _claim(database: Path, held: ExitStack) -> tuple[int, int]:
+    """Lock the database for this web process: `local:` wakes only its readers, and `Sweep.recover` must be alone.
+
+    Returns the device and inode of its file, which is created if there is none.
+    """
     try:
+        database = database.resolve()  # the same lock, whatever path leads to the file
         database.parent.mkdir(parents=True, exist_ok=True)
+        database.touch(mode=0o600)  # results describe faces: other users may not read them
+        file = database.stat()
         lock: IO[bytes] = held.enter_context(database.with_name(database.name + ".lock").open("ab"))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links that lead in a circle
         raise SettingsError(f"LIMNER_DATABASE_URL: {error}") from None
+    if file.st_nlink > 1:
+        raise SettingsError(
+            f"LIMNER_DATABASE_URL: {database} has {file.st_nlink} names (hard links), and SQLite would keep a log "
+            "for each: remove the others, or copy the file"
+        )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SettingsError(
             f"another process is serving {database.name} already; LIMNER_BUS_URL=local: allows only one"
         ) from None
+    return file.st_dev, file.st_ino

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from limner import settings
+from limner.adapters import disk_blobs
 from limner.adapters.sql import inspect as sql_inspect
 from limner.domain.errors import LimnerError, SettingsError
+from limner.jobs.pairing import DATABASE_ID
 from limner.vision import weights
 from limner.vision.models import Models
 
@@ -35,7 +37,7 @@ def examine() -> Iterator[Finding]:
     yield _finding("detector", lambda: _detector(chosen.models_dir))
     yield _finding("database", lambda: _database(chosen.database_url))
     if chosen.database_url != "memory:":
-        yield _finding("photos", lambda: _photos(chosen.blobs_url))
+        yield _finding("photos", lambda: _photos(chosen.blobs_url, chosen.database_url))
 
 
 def _finding(part: str, look: Callable[[], str]) -> Finding:
@@ -64,11 +66,16 @@ def _database(url: str) -> str:
     return state
 
 
-def _photos(url: str) -> str:
+def _photos(url: str, database_url: str) -> str:
     if "://" in url:
         raise SettingsError("LIMNER_BLOBS_URL must be a folder")
     folder = Path(url.removeprefix("file:"))
     _check_folder(folder)
+    owner = disk_blobs.owner_of(folder)
+    known = sql_inspect.fact(database_url, DATABASE_ID)
+    new = not Path(database_url.partition(":///")[2].partition("?")[0]).exists()
+    if owner is not None and (new or known not in (None, owner)):
+        raise SettingsError(f"{folder} belongs to another database, and `limner serve` would refuse it")
     return str(folder) if folder.exists() else f"`limner serve` will create {folder}"
 
 

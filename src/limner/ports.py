@@ -109,6 +109,14 @@ class Transaction(Protocol):
         """Combine the recorded changes of each total into one row, so that reading the totals stays fast."""
         ...
 
+    def fact(self, name: str) -> str | None:
+        """What is remembered about the store itself under a name of up to 32 characters."""
+        ...
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Remember up to 255 characters under a name."""
+        ...
+
     def ping(self) -> None:
         """Write something, to test whether that is possible. Raises if it is not."""
         ...
@@ -122,6 +130,13 @@ class JobStore(Protocol):
 
         When this returns, the changes survive a power cut (unless durability is relaxed). Transactions of several
         threads may share one commit. UnavailableError when the database cannot be used.
+        """
+        ...
+
+    def scrub(self) -> bool:
+        """Overwrite what is left of removed jobs in the store's files. False if that has to wait: call it again.
+
+        It takes as long as a few transactions, and no time where nothing was removed since the last time.
         """
         ...
 
@@ -217,24 +232,28 @@ class BlobStore(Protocol):
         """Store the bytes and return their SHA-256; pass `sha256` if it has been computed already.
 
         When this returns, the bytes survive a power cut (unless durability is relaxed). Bytes that are stored already
-        are not written again. UnavailableError when they cannot be written.
+        in their full size are not written again. UnavailableError when they cannot be written.
         """
         ...
 
     def get(self, sha256: str) -> bytes:
-        """The bytes. NotFoundError."""
+        """The bytes. NotFoundError, also if they are no longer those that were stored: then they are removed."""
         ...
 
-    def has(self, sha256: str) -> bool:
-        """Whether these bytes are stored."""
+    def has(self, sha256: str, *, size: int | None = None) -> bool:
+        """Whether these bytes are stored, and have this size. Fast, because the bytes are not read."""
         ...
 
     def delete(self, sha256: str) -> None:
         """Remove the bytes. Does nothing if they are not stored. UnavailableError."""
         ...
 
-    def local_path(self, sha256: str) -> Path | None:
-        """The file that holds the bytes, None if this store has no files. NotFoundError."""
+    def check_removable(self) -> None:
+        """UnavailableError if nothing can be removed now, as far as this can be seen quickly."""
+        ...
+
+    def local_path(self, sha256: str, *, size: int | None = None) -> Path | None:
+        """The file that holds the bytes, None if this store has no files. NotFoundError, also for another size."""
         ...
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
@@ -243,6 +262,34 @@ class BlobStore(Protocol):
 
     def ping(self) -> None:
         """Write something, to test whether that is possible. UnavailableError if it is not."""
+        ...
+
+
+class OwnedBlobs(Protocol):
+    """Blobs of one place, which belong to one database. `jobs/pairing.py` decides to which."""
+
+    @property
+    def owner_mark(self) -> str:
+        """Where the owner's id is kept, for people."""
+        ...
+
+    def claim(self) -> str | None:
+        """Keep other services away until `release`; the id of the database that owns the blobs, None if none does.
+
+        SettingsError if another service has claimed them, or they cannot be written.
+        """
+        ...
+
+    def belong_to(self, database_id: str) -> None:
+        """Have the blobs, which are claimed, belong to a database. UnavailableError."""
+        ...
+
+    def sample(self, limit: int) -> list[str]:
+        """SHA-256s of some of the blobs."""
+        ...
+
+    def release(self) -> None:
+        """Let other services claim the blobs."""
         ...
 
 

@@ -26,14 +26,15 @@ def main() -> None:
     settings = Settings(**greeting["settings"])
     set_up_log(settings.log_level, settings.log_format)
     limit_memory(settings.worker_memory_bytes)
+    device, inode = greeting["database_file"]
     try:
-        runner = build_runner(settings, greeting["worker"], PipeBus(pipe))
+        runner = build_runner(settings, greeting["worker"], PipeBus(pipe), (device, inode))
     except Exception as error:  # with too little memory, libraries fail in many ways
         log.error(  # noqa: TRY400  # the traceback is only for what is not known
             "a worker cannot start: %s: %s",
             type(error).__name__,
             error,
-            exc_info=not isinstance(error, LimnerError | MemoryError),
+            exc_info=not isinstance(error, LimnerError | MemoryError | ImportError),
             extra={"LIMNER_WORKER_MEMORY_BYTES": settings.worker_memory_bytes},
         )
         raise SystemExit(1) from None

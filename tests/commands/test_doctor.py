@@ -94,6 +94,19 @@ def test_a_database_of_a_running_server(doctor: Doctor, tmp_path: Path) -> None:
     assert (status, "tables up to date" in told) == (0, True), told
 
 
+def test_the_photos_of_another_database(doctor: Doctor, tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    server.stop()
+    photos = {"LIMNER_BLOBS_URL": str(tmp_path / "blobs")}
+    status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{tmp_path}/limner.db", **photos)
+    assert (status, f"photos: {tmp_path}/blobs" in told) == (0, True), told
+    status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{tmp_path}/limmer.db", **photos)
+    assert status == 1
+    assert "BAD  photos" in told
+    assert "another database" in told
+
+
 def test_a_database_that_was_not_closed(doctor: Doctor, tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()

@@ -22,7 +22,7 @@ from limner.adapters.sql.store import SqlStore
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Outcome, Role
 from limner.jobs import transitions
-from limner.jobs.transitions import Decision, Erased, IsStored, Missing, Sent, Submitted
+from limner.jobs.transitions import Decision, Erased, IsIntact, IsStored, Missing, Sent, Submitted
 from limner.ports import EventLog, JobReader, JobStore
 
 DAY = timedelta(days=1)
@@ -51,10 +51,18 @@ class Machine:
     # --- transitions, each in its own transaction ---------------------------------------------------------------------
 
     def try_submit(
-        self, job: Job, *, max_queued: int = 1_000_000, cache_for: timedelta = DAY, is_stored: IsStored = lambda _: True
+        self,
+        job: Job,
+        *,
+        max_queued: int = 1_000_000,
+        cache_for: timedelta = DAY,
+        is_stored: IsStored = lambda _: True,
+        is_intact: IsIntact = lambda _: True,
     ) -> Submitted | Missing:
         return self.store.transact(
-            lambda tx: transitions.submit(tx, job, max_queued=max_queued, cache_for=cache_for, is_stored=is_stored)
+            lambda tx: transitions.submit(
+                tx, job, max_queued=max_queued, cache_for=cache_for, is_stored=is_stored, is_intact=is_intact
+            )
         )
 
     def submit(self, job: Job, **how: Any) -> Job:

@@ -92,6 +92,7 @@ def _submit(machine: Machine, blobs: BlobStore, pause: Pause, job: Job, data: st
             max_queued=100_000,
             cache_for=DAY,
             is_stored=is_stored,
+            is_intact=lambda _: True,
         ),
     )
     return str(submitted.decision)
@@ -135,8 +136,8 @@ class _StoppingBlobs:
         self._blobs.delete(sha256)
         self._pause("after delete")
 
-    def has(self, sha256: str) -> bool:
-        return self._blobs.has(sha256)
+    def has(self, sha256: str, *, size: int | None = None) -> bool:
+        return self._blobs.has(sha256, size=size)
 
 
 class _StoppingTransaction:

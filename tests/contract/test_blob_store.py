@@ -80,6 +80,19 @@ def test_written_lists_those_of_a_time(blobs: BlobStore) -> None:
     assert list(blobs.written(before=now + 2 * HOUR, since=now + HOUR)) == []
 
 
+def test_a_size_tells_whole_bytes_from_others(blobs: BlobStore) -> None:
+    blobs.put(DATA)
+    assert blobs.has(SHA256, size=len(DATA))
+    assert not blobs.has(SHA256, size=len(DATA) - 1)
+    blobs.local_path(SHA256, size=len(DATA))
+    with pytest.raises(NotFoundError):
+        blobs.local_path(SHA256, size=len(DATA) - 1)
+
+
+def test_what_is_there_can_be_removed(blobs: BlobStore) -> None:
+    blobs.check_removable()
+
+
 def test_ping(blobs: BlobStore) -> None:
     blobs.ping()
     assert list(blobs.written(before=datetime.now(UTC) + HOUR)) == []
@@ -121,6 +134,31 @@ def test_the_sweep_of_old_blobs_takes_left_over_parts_and_leaves_what_is_not_our
     assert foreign.exists()
 
 
+def test_truncated_bytes_are_stored_again(disk: DiskBlobs) -> None:
+    path = disk.local_path(disk.put(DATA))
+    path.write_bytes(DATA[:-1])
+    assert disk.put(DATA) == SHA256
+    assert disk.get(SHA256) == DATA
+
+
+def test_damaged_bytes_are_not_found_and_can_be_stored_again(disk: DiskBlobs) -> None:
+    path = disk.local_path(disk.put(DATA))
+    path.write_bytes(DATA[:-1] + b"!")
+    with pytest.raises(NotFoundError, match="damaged"):
+        disk.get(SHA256)
+    assert not disk.has(SHA256)
+    assert disk.get(disk.put(DATA)) == DATA
+
+
+def test_bytes_that_cannot_be_read_or_removed_are_unavailable(disk: DiskBlobs) -> None:
+    path = disk.local_path(disk.put(DATA))
+    path.unlink()
+    path.mkdir()
+    for refused in (disk.get, disk.delete):
+        with pytest.raises(UnavailableError, match="folder of photos"):
+            refused(SHA256)
+
+
 def test_nobody_else_may_read_the_photos(disk: DiskBlobs) -> None:
     path = disk.local_path(disk.put(DATA))
     assert path.stat().st_mode & 0o077 == 0
@@ -134,6 +172,8 @@ def test_a_folder_that_is_gone_is_unavailable_until_it_is_back(disk: DiskBlobs, 
         disk.put(DATA)
     with pytest.raises(UnavailableError, match="cannot be written"):
         disk.ping()
+    with pytest.raises(UnavailableError, match="nothing was erased"):
+        disk.check_removable()
     (tmp_path / "away").rename(folder)
     assert disk.get(disk.put(DATA)) == DATA
 

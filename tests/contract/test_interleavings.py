@@ -173,7 +173,9 @@ def test_an_idempotency_key_that_another_took_meanwhile_is_to_be_tried_again(mac
     mine, theirs = new_job(idempotency_key="k"), new_job(idempotency_key="k")
 
     def submit(tx: Transaction, job: Job) -> object:
-        return transitions.submit(tx, job, max_queued=9, cache_for=DAY, is_stored=lambda _: True)
+        return transitions.submit(
+            tx, job, max_queued=9, cache_for=DAY, is_stored=lambda _: True, is_intact=lambda _: True
+        )
 
     with pytest.raises(UnavailableError, match="Idempotency-Key"):
         between(machine, lambda tx: submit(tx, mine), lambda tx: submit(tx, theirs), method="known")

@@ -21,7 +21,9 @@ def submit(machine: Machine, blobs: BlobStore, job: Job, *data: str) -> Submitte
         machine.store,
         blobs,
         {sha256_of(each): each.encode() for each in data},
-        lambda tx, is_stored: transitions.submit(tx, job, max_queued=9, cache_for=DAY, is_stored=is_stored),
+        lambda tx, is_stored: transitions.submit(
+            tx, job, max_queued=9, cache_for=DAY, is_stored=is_stored, is_intact=lambda _: True
+        ),
     )
 
 
@@ -75,13 +77,13 @@ def test_a_blob_that_cannot_be_removed_does_not_prevent_the_others(machine: Mach
 
         def delete(self, sha256: str) -> None:
             if sha256 == sha256_of("stuck"):
-                raise PermissionError("no")
+                raise UnavailableError("no")
             blobs.delete(sha256)
 
     data = ("a", "stuck", "b")
     for each in data:
         blobs.put(each.encode())
-    with pytest.raises(PermissionError):
+    with pytest.raises(UnavailableError):
         remove(machine, cast("BlobStore", Stuck()), *data)
     assert [blobs.has(sha256_of(each)) for each in data] == [False, True, False]
     assert [state(machine, each) for each in data] == [None, BlobState.REMOVING, None]

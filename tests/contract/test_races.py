@@ -254,7 +254,16 @@ def test_a_start_repairs_what_a_killed_process_has_left(tmp_path: Path, action: 
     rival.begin(point, action, *jobs.aim("remove stray" if action == "remove" else action, 1))
     rival.kill()
     sweep = Sweep(
-        machine.store, machine.reader, blobs, _Nobody(), LocalBus(), max_attempts=5, max_queued=9, keep=None, every_s=1
+        machine.store,
+        machine.reader,
+        blobs,
+        _Nobody(),
+        LocalBus(),
+        max_attempts=5,
+        max_queued=9,
+        keep=None,
+        every_s=1,
+        lease=timedelta(minutes=1),
     )
     sweep.recover()
     settle(machine, blobs)

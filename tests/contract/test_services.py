@@ -1,10 +1,16 @@
 """`jobs/submit.py`, `jobs/sweep.py` and `jobs/oversee.py` on a real store: what they send, wake, store and remove."""
 
 import hashlib
+import os
+import random
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -12,13 +18,14 @@ from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
 from limner.domain.blob import BlobState
 from limner.domain.errors import InvalidRequestError, JobFinishedError, NotFoundError, QueueFullError, UnavailableError
-from limner.domain.job import Job, Status
+from limner.domain.job import Job, Outcome, Status
+from limner.jobs.ids import JobIds
 from limner.jobs.oversee import JobOverseer
 from limner.jobs.submit import Submissions
 from limner.jobs.sweep import ORPHAN_AGE, REMOVAL_AGE, Sweep
 from limner.operation import Context, ImageRef, Params, Result, operation
 from limner.telemetry import CACHE_RESULTS, JOBS_RUNNING, QUEUE_DEPTH, STORED_BYTES
-from tests.contract.machine import DAY, Machine, new_job, open_sqlite
+from tests.contract.machine import DAY, LEASE, Machine, new_job, open_sqlite
 from tests.contract.rival import act, sha256_of
 
 
@@ -82,7 +89,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         blobs,
         line,
         Submissions(store, reader, blobs, line, bus, fingerprint=lambda _: "models", max_queued=4, cache_for=DAY),
-        Sweep(store, reader, blobs, line, bus, max_attempts=2, max_queued=4, keep=DAY, every_s=1),
+        Sweep(store, reader, blobs, line, bus, max_attempts=2, max_queued=4, keep=DAY, every_s=1, lease=LEASE),
         JobOverseer(store, reader, bus, max_attempts=2),
         wakes,
     )
@@ -134,6 +141,60 @@ def test_missing_bytes_of_a_known_job_are_stored_again(service: Service) -> None
     service.submissions.cache_for = timedelta(0)
     service.submit()
     assert service.blobs.has(sha256_of("photo"))
+
+
+@pytest.mark.parametrize("size", [None, 0, 3])
+def test_a_result_whose_artifact_is_gone_or_truncated_is_made_anew(service: Service, size: int | None) -> None:
+    done = service.done()
+    path = service.blobs.local_path(done.artifacts[0].sha256)
+    if size is None:
+        path.unlink()
+    else:
+        os.truncate(path, size)
+    anew = service.submit()
+    assert anew.status is Status.QUEUED
+    service.machine.start(anew)
+    assert act(service.machine, service.blobs, lambda _: None, "finish", anew.id, "artifact of photo") == "finish"
+    anew = service.machine.known(anew)
+    assert service.blobs.get(anew.artifacts[0].sha256) == b"artifact of photo"
+    assert service.submit().cached == "exact"
+
+
+def test_a_truncated_photo_is_stored_again(service: Service) -> None:
+    job = service.submit()
+    os.truncate(service.blobs.local_path(job.files[0].sha256), 2)
+    service.submit()
+    assert service.blobs.get(job.files[0].sha256) == b"photo"
+
+
+def test_where_nothing_can_be_removed_nothing_is_erased(service: Service) -> None:
+    job = service.done()
+    folder = service.blobs._folder
+    folder.rename(folder.with_name("away"))
+    for erase in (lambda: service.submissions.erase(job.id), lambda: service.sweep.tidy(datetime.now(UTC) + 2 * DAY)):
+        with pytest.raises(UnavailableError, match="nothing was erased"):
+            erase()
+    folder.with_name("away").rename(folder)
+    assert service.machine.known(job) == job
+    service.submissions.erase(job.id)
+    assert list(service.blobs.written(before=datetime.now(UTC) + DAY)) == []
+
+
+def test_an_erasure_whose_bytes_stay_says_so_and_the_sweep_goes_on(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = service.done()
+    path = service.blobs.local_path(job.artifacts[0].sha256)
+    path.unlink()
+    path.mkdir()  # what cannot be unlinked
+    with pytest.raises(UnavailableError, match="erased, but not yet all"):
+        service.submissions.erase(job.id)
+    assert service.machine.reader.get(job.id) is None
+    assert not service.blobs.has(sha256_of("photo"))
+    path.rmdir()
+    monkeypatch.setattr("limner.jobs.sweep.REMOVAL_AGE", -REMOVAL_AGE)
+    service.sweep.once()
+    assert service.machine.reader.blobs_in(BlobState.REMOVING, datetime.now(UTC) + DAY, 9) == []
 
 
 @pytest.mark.parametrize("end", ["cancel", "erase"])
@@ -203,7 +264,7 @@ def test_a_blob_that_cannot_be_removed_holds_up_nothing_else(service: Service, m
 
         def delete(self, sha256: str) -> None:
             if sha256 == sha256_of("stuck"):
-                raise PermissionError("no")
+                raise UnavailableError("no")
             super().delete(sha256)
 
     monkeypatch.setattr("limner.jobs.sweep.REMOVAL_AGE", -REMOVAL_AGE)
@@ -213,7 +274,7 @@ def test_a_blob_that_cannot_be_removed_holds_up_nothing_else(service: Service, m
     service.line.sent.clear()
     sweep = replace(service.sweep, blobs=Stuck(service.blobs._folder, durable=False))
     for _ in range(2):
-        with pytest.raises(PermissionError):
+        with pytest.raises(UnavailableError):
             sweep.once()
     assert QUEUE_DEPTH._value.get() == 1
     assert service.line.sent == [(waiting.id, "gpu")] * 2
@@ -257,6 +318,121 @@ def test_tidying_removes_old_bytes_without_a_row_and_no_others(service: Service)
     assert service.machine.store.transact(lambda tx: tx.blob_state(sha256_of("stray"))) is None
     for file in kept.files:
         assert service.machine.store.transact(lambda tx, file=file: tx.blob_state(file.sha256)) is BlobState.KEPT  # type: ignore[misc]
+
+
+def test_a_clock_that_jumps_ahead_erases_nothing_at_once(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    now = datetime.now(UTC)
+    job, stray = service.done(), sha256_of("stray")
+    service.blobs.put(b"stray")
+    service.sweep.tidy(now)
+    for minutes in range(5):  # a service that starts again and again
+        service.sweep.tidy(now + 30 * DAY + timedelta(minutes=minutes))
+        assert service.machine.known(job) == job
+    assert "clock is far ahead" in caplog.text
+    assert not service.blobs.has(stray), "it has no row, whatever the time"
+    service.sweep.tidy(now)  # the clock is right again
+    assert service.machine.known(job) == job
+    service.sweep.tidy(now + DAY / 2)
+    assert service.machine.known(job) == job
+    service.sweep.tidy(now + DAY + timedelta(minutes=1))
+    assert service.machine.reader.get(job.id) is None
+
+
+def test_after_a_long_stop_old_jobs_are_erased_a_day_an_hour(service: Service) -> None:
+    now = datetime.now(UTC)
+    old = service.machine.done(new_job(created_at=now - 18 * DAY, picture=sha256_of("old")))
+    newer = service.machine.done(new_job(created_at=now - 17 * DAY, picture=sha256_of("newer")))
+    left = []
+    for hours in range(3):
+        service.sweep.tidy(now + timedelta(hours=hours))
+        left.append([job for job in (old, newer) if service.machine.reader.get(job.id) is not None])
+    assert left == [[old, newer], [newer], []]
+
+
+@pytest.mark.parametrize("jump", [30 * DAY, -30 * DAY])
+def test_a_clock_that_jumps_takes_no_job_from_its_worker(service: Service, jump: timedelta) -> None:
+    steady, ahead = 1000.0, timedelta(0)
+    sweep = replace(
+        service.sweep, clock=lambda: datetime.now(UTC) + ahead, steady_clock=lambda: steady + time.monotonic()
+    )
+    job = service.submit()
+    service.machine.start(job, lease=LEASE)
+    sweep.once()
+    ahead = jump
+    for _ in range(3):
+        sweep.once()
+        assert service.machine.known(job).status is Status.RUNNING
+        steady += LEASE.total_seconds() / 4
+        ahead += LEASE / 4
+    steady += LEASE.total_seconds()
+    ahead += LEASE
+    sweep.once()
+    assert service.machine.known(job).status is (Status.QUEUED if jump > timedelta(0) else Status.RUNNING)
+    sweep.recover()
+    assert service.machine.known(job).status is Status.QUEUED
+
+
+def test_a_start_frees_a_job_whose_lease_was_written_in_a_far_future(service: Service) -> None:
+    job = service.submit()
+    service.machine.start(job, lease=timedelta(days=50 * 365))
+    service.sweep.recover()
+    assert service.machine.known(job).status is Status.QUEUED
+
+
+def test_ids_rise_whatever_the_clock_does() -> None:
+    future = "12345678-9abc-7def-8123-456789abcdef"
+    ids = JobIds(future)
+    given = [future, *(ids.new() for _ in range(1000))]
+    assert given == sorted(set(given))
+    for each in given[1:]:
+        assert (UUID(each).version, UUID(each).variant) == (7, RFC_4122)
+    now = [JobIds().new(), *(JobIds(given[0].replace("1234", "0000", 1)).new() for _ in range(9))]
+    assert max(now) < future, "it is the time of now as long as that is later"
+
+
+# --- what is left in the database's files ----------------------------------------------------------------------------
+
+
+def test_nothing_of_an_erased_job_is_left_in_the_databases_files(service: Service, tmp_path: Path) -> None:
+    secret, kept = "left-eye-at-1234.5678", "nose-at-8765.4321"
+
+    def found(text: str) -> int:
+        return sum(path.read_bytes().count(text.encode()) for path in tmp_path.glob("jobs.db*"))
+
+    erased = []
+    for number in range(120):
+        text = kept if number % 4 == 0 else secret
+        points = {"faces": [{"points": [f"{text} {number} {each}" for each in range(number)]}]}
+        job = new_job(params={"landmarks": text}, picture=sha256_of(str(number)))
+        service.machine.submit(job)
+        outcome = Outcome(result=points, summary={"points": text})
+        assert service.machine.try_finish(service.machine.start(job), outcome) is True
+        if text == secret:
+            erased.append(job)
+    assert found(secret) > len(erased)
+    random.Random(1).shuffle(erased)  # noqa: S311  # the same each time
+    for job in erased:
+        service.submissions.erase(job.id)
+    assert found(secret) > 0, "the log still has it"
+    service.sweep.once()
+    assert found(secret) == 0
+    assert found(kept) > 0
+    assert (tmp_path / "jobs.db-wal").stat().st_size < 100_000
+
+
+def test_a_reader_puts_off_the_scrubbing_and_holds_up_nobody(service: Service, tmp_path: Path) -> None:
+    job = service.done()
+    service.sweep.once()
+    with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM jobs").fetchall()
+        service.submissions.erase(job.id)
+        began = time.monotonic()
+        assert not service.machine.store.scrub()
+        assert time.monotonic() - began < 2
+        reader.execute("COMMIT")
+    assert service.machine.store.scrub()
+    assert service.machine.store.scrub()
 
 
 # --- the overseer ----------------------------------------------------------------------------------------------------

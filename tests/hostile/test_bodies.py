@@ -393,6 +393,6 @@ def test_a_debug_log_holds_nothing_of_the_pictures(start_server: StartServer, as
             assert submit(server, photo, path=path, wait=True)["status"] == "succeeded"
     httpx.post(f"{server.url}/v1/detect", json={"image_url": f"http://{_MARKER}.invalid/{_MARKER}"}, timeout=30)
     log = server.log.read_text()
-    assert "job taken in" in log  # our own lines of that level are there
+    assert "job submitted" in log  # our own lines of that level are there
     assert _MARKER not in log
     assert "PIL" not in log

@@ -153,8 +153,8 @@ def rows(server: Server, query: str, *values: str) -> list[tuple[Any, ...]]:
 
 
 def blobs(server: Server) -> list[Path]:
-    """Every file in the folder of photos, also incomplete ones."""
-    return [path for path in (server.folder / "blobs").rglob("*") if path.is_file()]
+    """Every file in the folder of photos, also incomplete ones, except the one with the database's id."""
+    return [path for path in (server.folder / "blobs").rglob("*") if path.is_file() and path.name != "database-id"]
 
 
 def raw(

@@ -312,7 +312,7 @@ def test_a_full_queue_is_waited_for(
 
     def busy(route: Route) -> None:
         if answers:
-            route.fulfill(status=answers.pop(), headers={"Retry-After": "1"}, json={"title": "Queue full"})
+            route.fulfill(status=answers.pop(), headers={"Retry-After": "4"}, json={"title": "Queue full"})
         else:
             route.fallback()
 

@@ -129,7 +129,17 @@ def test_every_cut_is_an_error_of_ours(brand: bytes) -> None:
             look(file[:end], LIMITS)
 
 
+def test_a_property_twice() -> None:
+    for more in (extent(64, 64), extent(32, 32), tile()[0]):
+        with pytest.raises(BadImageError, match="twice"):
+            look(one_picture(b"heic", more=[more]), LIMITS)
+
+
 def test_a_box_twice() -> None:
     file = one_picture(b"heic")
+    at = file.index(b"meta") - 4
+    meta = file[at : at + int.from_bytes(file[at : at + 4])]
+    with pytest.raises(BadImageError, match="twice"):
+        look(file + meta, LIMITS)
     with pytest.raises(BadImageError):
         look(file.replace(full_box(b"iref", b""), full_box(b"pitm", b"\0\1")), LIMITS)

@@ -115,6 +115,12 @@ def test_other_kinds_are_named(change: Tags, words: str) -> None:
         look(tiff(GREY | change), LIMITS)
 
 
+def test_a_tag_twice() -> None:
+    file = tiff(GREY).replace(struct.pack("<HHII", 0x106, 3, 1, 1), struct.pack("<HHII", 0x100, 4, 1, 2000))
+    with pytest.raises(BadImageError, match="twice"):
+        look(file, LIMITS)
+
+
 def test_a_loop_of_pages_ends() -> None:
     assert look(tiff(GREY, after=16), LIMITS).frames == 1
     frames = [noise(8, 8)] * 3

@@ -1,28 +1,37 @@
 """The blob store in a folder: one file per blob, `ab/cdef…`, written completely or not at all."""
 
+import fcntl
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 from limner.domain.errors import NotFoundError, SettingsError, UnavailableError
 
+log = logging.getLogger(__name__)
+
 _HEX = frozenset("0123456789abcdef")
 _PART = "new-"  # the prefix of files that are not yet complete
+_OWNER = "database-id"
 
 
 class DiskBlobs:
-    """`ports.BlobStore` in `folder`. With `durable=False` it does not call fsync, so a power cut may lose blobs."""
+    """`ports.BlobStore` and `ports.OwnedBlobs` in `folder`.
+
+    With `durable=False` it does not call fsync, so a power cut may lose blobs.
+    """
 
     def __init__(self, folder: Path, *, durable: bool) -> None:
         self._folder = folder
         self._root = str(folder)  # joining strings is faster than `Path`, which costs more than writing a small file
         self._durable = durable
         self._numbers = count()
+        self._claimed: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -32,13 +41,19 @@ class DiskBlobs:
         """See `ports.BlobStore.put`."""
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
-        with _errors_as_unavailable():
-            try:
-                os.utime(path)  # a new date, so that the sweep does not remove it before the new job has its row
-                self._sync_folder(os.path.dirname(path))  # the thread that wrote it may not have done this yet
-            except FileNotFoundError:
+        with _errors_as_unavailable("written"):
+            if not self.has(sha256, size=len(data)) or not self._renewed(path):
                 self._write(path, data)
         return sha256
+
+    def _renewed(self, path: str) -> bool:
+        """Make the file young, so that a sweep for forgotten blobs leaves it to its new owner. False if it is gone."""
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+        self._sync_folder(os.path.dirname(path))  # its writer may not have come to that yet
+        return True
 
     def _write(self, path: str, data: bytes) -> None:
         shelf = os.path.dirname(path)
@@ -74,46 +89,102 @@ class DiskBlobs:
 
     def get(self, sha256: str) -> bytes:
         """See `ports.BlobStore.get`."""
-        try:
-            with open(self._path(sha256), "rb", buffering=0) as file:
-                return file.read()
-        except FileNotFoundError:
-            raise _gone() from None
+        path = self._path(sha256)
+        with _errors_as_unavailable("read"):
+            try:
+                with open(path, "rb", buffering=0) as file:
+                    data = file.read()
+            except (FileNotFoundError, NotADirectoryError):
+                raise _gone() from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            log.warning("a damaged file is removed, so that its bytes can be stored again", extra={"file": path})
+            with suppress(UnavailableError):  # then the next one who reads it tries
+                self.delete(sha256)
+            raise _gone()
+        return data
 
-    def has(self, sha256: str) -> bool:
+    def has(self, sha256: str, *, size: int | None = None) -> bool:
         """See `ports.BlobStore.has`."""
-        return os.path.exists(self._path(sha256))
+        try:
+            found = os.stat(self._path(sha256)).st_size
+        except OSError:
+            return False
+        return size is None or found == size
 
     def delete(self, sha256: str) -> None:
         """See `ports.BlobStore.delete`."""
         path = self._path(sha256)
-        with _errors_as_unavailable(), suppress(FileNotFoundError):
+        with _errors_as_unavailable("written"), suppress(FileNotFoundError):
             os.unlink(path)
 
-    def local_path(self, sha256: str) -> Path:
+    def check_removable(self) -> None:
+        """See `ports.BlobStore.check_removable`."""
+        if not os.access(self._root, os.W_OK | os.X_OK):
+            raise UnavailableError("The folder of photos is read-only or missing, so nothing was erased.")
+
+    def local_path(self, sha256: str, *, size: int | None = None) -> Path:
         """See `ports.BlobStore.local_path`."""
-        path = self._path(sha256)
-        if not os.path.exists(path):
+        if not self.has(sha256, size=size):
             raise _gone()
-        return Path(path)
+        return Path(self._path(sha256))
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
         """See `ports.BlobStore.written`. Also removes old incomplete files."""
         latest = before.timestamp()
         earliest = since.timestamp() if since is not None else 0.0
+        for part in self._folder.glob(_PART + "*"):
+            with suppress(FileNotFoundError):
+                if part.is_file() and part.stat().st_mtime < latest:
+                    part.unlink()
+        for sha256, path in self._all():
+            with suppress(FileNotFoundError):
+                if earliest <= path.stat().st_mtime < latest:
+                    yield sha256
+
+    def _all(self) -> Iterator[tuple[str, Path]]:
         for shelf in self._folder.iterdir():
-            if shelf.is_file():
-                if shelf.name.startswith(_PART) and shelf.stat().st_mtime < latest:
-                    shelf.unlink(missing_ok=True)
-                continue
-            for path in shelf.iterdir():
-                with suppress(FileNotFoundError):
-                    if _is_sha256(shelf.name + path.name) and earliest <= path.stat().st_mtime < latest:
-                        yield shelf.name + path.name
+            if shelf.is_dir():
+                for path in shelf.iterdir():
+                    if _is_sha256(shelf.name + path.name):
+                        yield shelf.name + path.name, path
+
+    @property
+    def owner_mark(self) -> str:
+        """See `ports.OwnedBlobs.owner_mark`."""
+        return f"{self._root}/{_OWNER}"
+
+    def claim(self) -> str | None:
+        """See `ports.OwnedBlobs.claim`. The lock is on the file with the id, whatever path leads to the folder."""
+        try:
+            # For reading alone: a file that is open for writing would keep its disk from being made read-only.
+            self._claimed = os.open(self.owner_mark, os.O_RDONLY | os.O_CREAT, 0o600)
+            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.pread(self._claimed, 255, 0).decode(errors="replace").strip() or None
+        except BlockingIOError:
+            self.release()
+            raise SettingsError(f"LIMNER_BLOBS_URL: another service uses the folder {self._root} already") from None
+        except OSError as error:
+            raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None
+
+    def belong_to(self, database_id: str) -> None:
+        """See `ports.OwnedBlobs.belong_to`."""
+        with _errors_as_unavailable("written"), open(self.owner_mark, "r+b", buffering=0) as file:
+            file.write(f"{database_id}\n".encode())  # in place: the lock is on this very file
+            os.fsync(file.fileno())
+
+    def sample(self, limit: int) -> list[str]:
+        """See `ports.OwnedBlobs.sample`."""
+        return [sha256 for sha256, _ in islice(self._all(), limit)]
+
+    def release(self) -> None:
+        """See `ports.OwnedBlobs.release`."""
+        if self._claimed is not None:
+            os.close(self._claimed)
+            self._claimed = None
 
     def ping(self) -> None:
         """See `ports.BlobStore.ping`."""
-        with _errors_as_unavailable(), tempfile.TemporaryFile(prefix=_PART, dir=self._folder) as file:
+        with _errors_as_unavailable("written"), tempfile.TemporaryFile(prefix=_PART, dir=self._folder) as file:
             file.write(b"ok")
 
     def _path(self, sha256: str) -> str:
@@ -122,18 +193,24 @@ class DiskBlobs:
         return f"{self._root}/{sha256[:2]}/{sha256[2:]}"
 
 
+def owner_of(folder: Path) -> str | None:
+    """The id of the database that a folder of blobs belongs to; None if it has none yet."""
+    mark = folder / _OWNER
+    return (mark.read_text().strip() or None) if mark.is_file() else None
+
+
 def _is_sha256(text: str) -> bool:
     return len(text) == 64 and _HEX.issuperset(text)
 
 
 def _gone() -> NotFoundError:
-    return NotFoundError("The file does not exist any more.")
+    return NotFoundError("The file is missing or damaged. Send the photo again, and it is made again.")
 
 
 @contextmanager
-def _errors_as_unavailable() -> Iterator[None]:
+def _errors_as_unavailable(action: str) -> Iterator[None]:
     """Raise UnavailableError for an OSError: the disk may have space, or the folder be writable, at another time."""
     try:
         yield
     except OSError as error:
-        raise UnavailableError(f"The folder of photos cannot be written ({error.strerror}). Try again.") from error
+        raise UnavailableError(f"The folder of photos cannot be {action} ({error.strerror}).") from error

@@ -23,6 +23,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from limner.domain.errors import UnavailableError
 from limner.ports import LossReason, Overseer
 
 log = logging.getLogger(__name__)
@@ -420,6 +421,8 @@ class ProcessEngine:
         wanted = True
         try:
             wanted = self._overseer.wanted(worker.name)
+        except UnavailableError as error:
+            log.warning("could not check whether a job is still wanted", extra={"job": job, "detail": error.detail})
         except Exception:
             log.exception("could not check whether a job is still wanted", extra={"job": job})
         now = time.monotonic()
@@ -436,6 +439,8 @@ class ProcessEngine:
             try:
                 again = self._overseer.lost(worker.name, reason)
                 break
+            except UnavailableError as error:
+                log.warning("could not report the lost worker %s", worker.name, extra={"detail": error.detail})
             except Exception:
                 log.exception("could not report the lost worker %s", worker.name, extra={"job": worker.job})
             if last:

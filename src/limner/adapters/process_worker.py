@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from limner.domain.errors import UnavailableError
+
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
@@ -110,6 +112,8 @@ def serve(pipe: Pipe, run: Callable[[str], dict[str, Any] | None]) -> None:
         job_id, report = message["job"], None
         try:
             report = run(job_id)
+        except UnavailableError as error:  # it stays queued, or its lease ends
+            log.warning("job not run", extra={"job": job_id, "detail": error.detail})
         except Exception:  # the worker must outlive any job
             log.exception("error in a worker", extra={"job": job_id})
         pipe.send({"type": "done", "job": job_id, "report": report})

@@ -60,13 +60,17 @@ class RememberedBlobs:
         """See `ports.BlobStore.put`."""
         return self._blobs.put(data, sha256=sha256)
 
-    def has(self, sha256: str) -> bool:
+    def has(self, sha256: str, *, size: int | None = None) -> bool:
         """See `ports.BlobStore.has`."""
-        return self._blobs.has(sha256)
+        return self._blobs.has(sha256, size=size)
 
-    def local_path(self, sha256: str) -> Path | None:
+    def check_removable(self) -> None:
+        """See `ports.BlobStore.check_removable`."""
+        self._blobs.check_removable()
+
+    def local_path(self, sha256: str, *, size: int | None = None) -> Path | None:
         """See `ports.BlobStore.local_path`."""
-        return self._blobs.local_path(sha256)
+        return self._blobs.local_path(sha256, size=size)
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
         """See `ports.BlobStore.written`."""

@@ -61,6 +61,8 @@ def fill(file: Path, jobs: int, cache_key: str) -> str:
         database.execute(statement)
     middle_id = _uuid(middle, newest_us, jobs, 0)
     database.execute(_TOTALS)
+    # The filler's artifacts have no bytes, and a result whose artifacts are missing does not answer.
+    database.execute("DELETE FROM files WHERE job_id = ? AND role = 'artifact'", (middle_id,))
     database.execute("UPDATE jobs SET cache_key = ? WHERE id = ?", (cache_key, middle_id))
     database.close()
     with file.open("rb+") as written:

@@ -127,5 +127,7 @@ def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) 
 
     store.transact(drop)
     if errors:
-        log.warning("blobs could not be removed; the sweep tries again", extra={"blobs": len(errors)})
+        log.warning(
+            "blobs could not be removed; the sweep tries again", extra={"blobs": len(errors), "detail": str(errors[0])}
+        )
         raise errors[0]

@@ -6,7 +6,7 @@ First the bytes are stored, then the row, then the client is answered, so an acc
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from uuid_utils import uuid7
@@ -15,6 +15,7 @@ from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role, Status
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
+from limner.jobs.ids import JobIds
 from limner.jobs.transitions import Decision, Sent
 from limner.operation import ImageRef, Operation, P, R
 from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore
@@ -35,6 +36,7 @@ class Submissions:
     fingerprint: Callable[[tuple[str, ...]], str]
     max_queued: int
     cache_for: timedelta
+    ids: JobIds = field(default_factory=JobIds)
     open: bool = True
 
     def submit(
@@ -54,7 +56,7 @@ class Submissions:
         """
         if not self.open:
             raise UnavailableError("The service is stopping. Try again later.")
-        job_id = job_id or str(uuid7())
+        job_id = job_id or self.ids.new()
         fingerprint = self.fingerprint(operation.models)
         job = Job(
             id=job_id,
@@ -70,7 +72,7 @@ class Submissions:
         data = {file.sha256: pictures[file.name] for file in job.files}
         # Bytes that are not stored belong to no job, so no cached result can exist, but the queue may be full. (After
         # a restored backup, bytes of known jobs may be missing: then they are stored again.)
-        unseen = [sha256 for sha256 in data if not self.blobs.has(sha256)]
+        unseen = [sha256 for sha256 in data if not self.blobs.has(sha256, size=len(data[sha256]))]
         if unseen and self.reader.count(Status.QUEUED) >= self.max_queued:
             raise QueueFullError
         submitted = bytes_of_jobs.transact_with_bytes(
@@ -78,7 +80,12 @@ class Submissions:
             self.blobs,
             data,
             lambda tx, is_stored: transitions.submit(
-                tx, job, max_queued=self.max_queued, cache_for=self.cache_for, is_stored=is_stored
+                tx,
+                job,
+                max_queued=self.max_queued,
+                cache_for=self.cache_for,
+                is_stored=is_stored,
+                is_intact=self._is_intact,
             ),
             unseen=unseen,
         )
@@ -94,6 +101,15 @@ class Submissions:
         )
         return stored
 
+    def _is_intact(self, file: File) -> bool:
+        intact = self.blobs.has(file.sha256, size=file.size)
+        if not intact:
+            log.warning(
+                "an artifact is missing or damaged; its result is made anew",
+                extra={"job": file.job_id, "artifact": file.name},
+            )
+        return intact
+
     def cancel(self, job_id: str) -> Job:
         """Cancel a job. A running one stops at its next step. NotFoundError, JobFinishedError."""
         job, promoted = self.store.transact(lambda tx: transitions.cancel(tx, job_id))
@@ -102,10 +118,20 @@ class Submissions:
         return job
 
     def erase(self, job_id: str) -> None:
-        """Erase a job with its pictures and the contents of its events. NotFoundError."""
+        """Erase a job with its pictures and the contents of its events. NotFoundError.
+
+        UnavailableError: either nothing was erased, or (as its detail says) all except the bytes of some pictures,
+        which the sweep removes later.
+        """
+        self.blobs.check_removable()
         erased = self.store.transact(lambda tx: transitions.erase(tx, job_id))
         self._send(erased.promoted)
-        bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
+        try:
+            bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"The job is erased, but not yet all of its pictures; the service keeps trying. {error.detail}"
+            ) from error
         log.info("job erased", extra={"job": job_id, "operation": erased.operation})
 
     def _send(self, promoted: Sent | None) -> None:

@@ -5,6 +5,7 @@ It has two threads. One runs a round every few seconds; the other tidies once an
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from limner.domain.blob import BlobState
 from limner.domain.errors import NotFoundError, UnavailableError
 from limner.domain.job import Status
 from limner.jobs import blobs as bytes_of_jobs
-from limner.jobs import transitions
+from limner.jobs import retention, transitions
 from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore
 from limner.telemetry import CACHE_RESULTS, JOBS_RUNNING, QUEUE_DEPTH, STORED_BYTES
 
@@ -26,7 +27,8 @@ ORPHANS_PAUSE_S = 0.02  # a million blobs are checked in about a minute, without
 ORPHAN_AGE = timedelta(hours=1)  # the row of a younger blob may not be committed yet
 REMOVAL_AGE = timedelta(minutes=2)  # the thread that began such an old removal has given it up
 TIDY_EVERY_S = 3600.0
-FAR = timedelta(days=3650)
+END = datetime.max.replace(tzinfo=UTC)  # behind every lease, also those written while the clock was wrong
+JUMP_S = 5.0  # how far two clocks may part between two rounds
 
 
 @dataclass
@@ -42,17 +44,22 @@ class Sweep:
     max_queued: int
     keep: timedelta | None
     every_s: float
+    lease: timedelta
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    steady_clock: Callable[[], float] = time.monotonic
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _tidied: datetime | None = None
+    _ahead_s: float | None = None
+    _settled_at: float = 0.0
 
     def recover(self) -> None:
         """Requeue all running jobs, which a crash has left. Call it at start, while no other process uses the store."""
-        left = self._expire(datetime.now(UTC) + FAR)
+        left = self._expire(END)
         if left:
             log.warning("jobs left by a stop or a crash were requeued", extra={"jobs": left})
         try:
-            self._remove_blobs(datetime.now(UTC) + FAR)
+            self._remove_blobs(END)
         except UnavailableError as error:  # no reason not to start: the sweep continues the removal
             log.warning("blobs of erased jobs could not be removed yet", extra={"detail": error.detail})
 
@@ -60,7 +67,7 @@ class Sweep:
         """Start the two threads."""
         for name, work, pause_s in (
             ("sweep", self.once, self.every_s),
-            ("tidy", lambda: self.tidy(datetime.now(UTC)), TIDY_EVERY_S),
+            ("tidy", lambda: self.tidy(self.clock()), TIDY_EVERY_S),
         ):
             thread = threading.Thread(target=self._repeat, args=(work, pause_s), name=name, daemon=True)
             self._threads.append(thread)
@@ -84,13 +91,29 @@ class Sweep:
 
     def once(self) -> None:
         """Run one round."""
-        now = datetime.now(UTC)
-        if self._expire(now) + self._adopt():
+        now = self.clock()
+        settled = self._is_settled(now)
+        if (self._expire(now) if settled else 0) + self._adopt():
             self.bus.wake()
         for job_id, lane in self.reader.waiting(self.max_queued):
             self.engine.send(job_id, lane)
         self._measure()
-        self._remove_blobs(now - REMOVAL_AGE)
+        self.store.scrub()
+        if settled:
+            self._remove_blobs(now - REMOVAL_AGE)
+
+    def _is_settled(self, now: datetime) -> bool:
+        """False for the time of a lease after the clock has jumped: what was written before only looks old.
+
+        Meanwhile workers renew their leases, and whoever removes blobs is done.
+        """
+        steady = self.steady_clock()
+        ahead_s = now.timestamp() - steady
+        if self._ahead_s is not None and abs(ahead_s - self._ahead_s) > JUMP_S:
+            log.warning("the clock has jumped", extra={"seconds": round(ahead_s - self._ahead_s)})
+            self._settled_at = steady + self.lease.total_seconds()
+        self._ahead_s = ahead_s
+        return steady >= self._settled_at
 
     def _expire(self, now: datetime) -> int:
         count = 0
@@ -138,20 +161,22 @@ class Sweep:
     def tidy(self, now: datetime) -> None:
         """Erase jobs and events past their retention, and blobs without a row (left by a crash after storing them)."""
         if self.keep is not None:
-            while old := self.reader.outdated(now - self.keep, AT_ONCE):
+            self.blobs.check_removable()
+            before = retention.reached(self.store, self.reader, now) - self.keep
+            while old := self.reader.outdated(before, AT_ONCE):
                 for job_id in old:
                     self._erase(job_id)
                     if self._stop.is_set():
                         return
                 log.info("old jobs erased", extra={"jobs": len(old)})
-            before = now - self.keep
             while self.store.transact(lambda tx: tx.drop_events(before, AT_ONCE)):
                 pass
         self._remove_orphans(now - ORPHAN_AGE)
 
     def _remove_orphans(self, before: datetime) -> None:
         """Remove blobs without a row that were written before `before`, and since the last time this was done."""
-        written = self.blobs.written(since=self._tidied, before=before)
+        since = self._tidied if self._tidied is not None and self._tidied < before else None  # the clock was set back
+        written = self.blobs.written(since=since, before=before)
         while batch := list(islice(written, ORPHANS_AT_ONCE)):
             bytes_of_jobs.remove(self.store, self.blobs, self.reader.without_row(batch))
             if self._stop.wait(ORPHANS_PAUSE_S):

@@ -29,6 +29,9 @@ from limner.ports import LossReason, Transaction
 IsStored = Callable[[str], bool]
 """Whether the caller has stored the bytes of a blob and they still exist."""
 
+IsIntact = Callable[[File], bool]
+"""Whether a file's bytes are there in their full size."""
+
 Sent = tuple[str, str]
 """Id and lane of a job to send to the engine."""
 
@@ -70,12 +73,13 @@ class Erased:
 
 
 def submit(
-    tx: Transaction, job: Job, *, max_queued: int, cache_for: timedelta, is_stored: IsStored
+    tx: Transaction, job: Job, *, max_queued: int, cache_for: timedelta, is_stored: IsStored, is_intact: IsIntact
 ) -> Submitted | Missing:
     """Accept a new job (status queued, files = its inputs). The first rule that applies decides:
 
-    its idempotency key is known → the earlier job, unchanged (InvalidRequestError if the cache keys differ);
-    a job with this cache key succeeded within `cache_for` → stored as succeeded, with that result and its artifacts;
+        its idempotency key is known → the earlier job, unchanged (InvalidRequestError if the cache keys differ);
+    a job with this cache key succeeded within `cache_for`, and its artifacts are intact → stored as succeeded, with
+    that result and its artifacts;
     `max_queued` jobs are queued → QueueFullError, nothing is stored;
     a job with this cache key is queued or running → stored as queued, as its follower (`leader_id`);
     otherwise → stored as queued.
@@ -89,6 +93,8 @@ def submit(
             raise InvalidRequestError("This Idempotency-Key was used for another request. Send a new key.")
         return Submitted(prior, Decision.REPEAT)
     source = tx.job(known.cached_id) if known.cached_id is not None else None
+    if source is not None and not all(is_intact(file) for file in source.artifacts):
+        source = None
     if source is None and known.full:
         raise QueueFullError
     missing = _keep(tx, job.inputs if source is None else (*job.inputs, *source.artifacts), is_stored, now)

@@ -134,6 +134,11 @@ def open_pillow(media_type: str, data: bytes) -> Image.Image:
     """The file as Pillow opens it, by this type's codec alone. BadImageError for HEIC, which Pillow cannot read."""
     if media_type not in _PILLOW:
         raise BadImageError
+    if media_type == "image/avif":
+        from PIL import AvifImagePlugin  # most pictures are not AVIF
+
+        # A worker is one thread, as for the models; each more takes memory, and libheif ends the process without it.
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     return Image.open(io.BytesIO(data), formats=[_PILLOW[media_type]])
 
 
@@ -155,6 +160,7 @@ class _Source:
             if self.media_type == "image/heic":
                 import pi_heif  # type: ignore[import-untyped]  # most pictures are not HEIC
 
+                pi_heif.options.DECODE_THREADS = 1
                 self.heif = pi_heif.open_heif(self.data)  # libheif turns the picture itself
                 size, profile = self.heif.size, self.heif.info.get("icc_profile")
             elif self.media_type != "image/webp":

@@ -173,8 +173,11 @@ class Streams:
                 await self._take(rows)
                 if len(rows) == PAGE:
                     self._wake.set()  # there may be more
-            except Exception:
+            except UnavailableError as error:
                 # The next round tries again from the same id, so no row is skipped.
+                log.warning("events cannot be read", extra={"detail": error.detail})
+                await asyncio.sleep(POLL_S)
+            except Exception:
                 log.exception("events cannot be read")
                 await asyncio.sleep(POLL_S)
 

@@ -72,7 +72,12 @@ async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Re
     return answer(await services.call(services.submissions.cancel, job_id), services.base_url(request))
 
 
-@router.delete("/v1/jobs/{job_id}", status_code=204, response_class=Response, responses={**NOT_FOUND})
+@router.delete(
+    "/v1/jobs/{job_id}",
+    status_code=204,
+    response_class=Response,
+    responses={**NOT_FOUND, 503: problem_response("Nothing was erased, or not yet all pictures: see `detail`")},
+)
 async def erase_job(job_id: str, services: ServicesDep) -> Response:
     """Erase a job: its pictures, its artifacts, its cache entry and the contents of its events."""
     await services.call(services.submissions.erase, job_id)
@@ -117,7 +122,7 @@ async def send_file(find: Callable[[], File], request: Request, services: Servic
             return file, None
         if whole and file.size <= SMALL_BYTES:
             return file, services.blobs.get(file.sha256)
-        return file, services.blobs.local_path(file.sha256) or services.blobs.get(file.sha256)
+        return file, services.blobs.local_path(file.sha256, size=file.size) or services.blobs.get(file.sha256)
 
     file, content = await services.read(read)
     headers = {

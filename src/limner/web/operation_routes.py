@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
-from uuid_utils import uuid7
 
 from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
@@ -90,7 +89,7 @@ def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services], A
     async def submit(request: Request, services: ServicesDep) -> Response:
         wait_s = min(_preferred_wait(request), services.settings.max_wait_s)
         key = _idempotency_key(request)
-        job_id = str(uuid7())
+        job_id = services.submissions.ids.new()
         with services.streams.expecting(job_id) as ended:
             job = await _take_in(request, operation, services, job_id, key)
             request.state.job = job.id

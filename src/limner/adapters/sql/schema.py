@@ -91,6 +91,14 @@ totals = Table(
     Column("amount", BigInteger, nullable=False),
 )
 
+# About the database itself: see `jobs/pairing.py` and `jobs/sweep.py`.
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(255), nullable=False),
+)
+
 events = Table(
     "events",
     metadata,

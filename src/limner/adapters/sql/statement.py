@@ -34,6 +34,10 @@ class _Compiled:
     results: tuple[Convert | None, ...]
 
 
+class UnreadableError(Exception):
+    """A stored value is not what its column holds."""
+
+
 class Statement:
     """`names` are the columns that an INSERT sets. A list for IN is not supported as a parameter."""
 
@@ -46,10 +50,16 @@ class Statement:
         """Execute it and return the rows, with each value converted by the type of its column."""
         compiled = self._for(db.dialect)
         found = _run(compiled, db, values).fetchall()
-        return [
-            [value if convert is None else convert(value) for value, convert in zip(row, compiled.results, strict=True)]
-            for row in found
-        ]
+        try:
+            return [
+                [
+                    value if convert is None else convert(value)
+                    for value, convert in zip(row, compiled.results, strict=True)
+                ]
+                for row in found
+            ]
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UnreadableError(str(error)) from error
 
     def row(self, db: Driver, **values: Any) -> list[Any] | None:
         """Execute it and return the only row, or None."""

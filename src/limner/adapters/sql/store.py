@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from limner.adapters.sql.database import Database, errors_as_unavailable
+from limner.adapters.sql.database import Database, empty_log
 from limner.adapters.sql.statement import Driver
 from limner.adapters.sql.transaction import SqlTransaction
 from limner.ports import Transaction
@@ -42,6 +42,8 @@ class SqlStore:
         self._waiting: deque[_Request] = deque()
         self._busy = False
         self._held: PoolProxiedConnection | None = None
+        self._unscrubbed = True  # an earlier process may have left something
+        self._scrubbing = False
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """See `ports.JobStore.transact`."""
@@ -57,6 +59,13 @@ class SqlStore:
             raise request.error
         return cast("T", request.answer)
 
+    def scrub(self) -> bool:
+        """See `ports.JobStore.scrub`."""
+        if self._unscrubbed:
+            self._scrubbing = True
+            self.transact(lambda _: None)
+        return not self._unscrubbed
+
     def close(self) -> None:
         """See `ports.JobStore.close`."""
         if self._held is not None:
@@ -68,7 +77,7 @@ class SqlStore:
         with self._lock:
             together = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
         try:
-            with errors_as_unavailable(), self._database.turn():
+            with self._database.errors_as_unavailable(), self._database.turn():
                 self._run(together)
         except BaseException as error:  # noqa: BLE001  # raised again in the thread of each request
             for request in together:
@@ -90,19 +99,24 @@ class SqlStore:
             for request in together:
                 self._run_one(db, request, alone=len(together) == 1)
             db.connection.execute("COMMIT")
+            if self._scrubbing:
+                self._scrubbing = False
+                self._unscrubbed = not empty_log(db)
         except BaseException:
             self._discard()
             raise
 
-    @staticmethod
-    def _run_one(db: Driver, request: _Request, *, alone: bool) -> None:
+    def _run_one(self, db: Driver, request: _Request, *, alone: bool) -> None:
+        tx = SqlTransaction(db)
         if alone:
-            request.answer = request.work(SqlTransaction(db))
+            request.answer = request.work(tx)
+            self._unscrubbed |= tx.removed
             return
         db.connection.execute("SAVEPOINT one")
         try:
-            with errors_as_unavailable():
-                request.answer = request.work(SqlTransaction(db))
+            with self._database.errors_as_unavailable():
+                request.answer = request.work(tx)
+                self._unscrubbed |= tx.removed
         except Exception as error:  # raised again in the thread of the request
             if not db.connection.in_transaction:  # the database has rolled back the whole transaction
                 raise

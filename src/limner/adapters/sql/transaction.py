@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Select, Table, bindparam, delete, exists, insert, literal_column, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not  # SQLite has the same clause
 
-from limner.adapters.sql.schema import blobs, events, files, jobs, totals
+from limner.adapters.sql.schema import blobs, events, facts, files, jobs, totals
 from limner.adapters.sql.statement import Driver, Statement
 from limner.domain.blob import BlobState
 from limner.domain.event import EventType, content_of
@@ -109,6 +109,9 @@ _DROP_EVENTS = Statement(
         events.c.id.in_(select(events.c.id).order_by(events.c.id).limit(bindparam("most"))),
     )
 )
+_FACT = Statement(select(facts.c.value).where(facts.c.name == bindparam("name")))
+_SET_FACT = Statement(update(facts).where(facts.c.name == bindparam("of_name")).values(value=bindparam("new_value")))
+_ADD_FACT = Statement(insert(facts), ("name", "value"))
 # Writes the row of the migrations unchanged: it fails if the disk is full, like any other write.
 _PING = Statement(text("UPDATE alembic_version SET version_num = version_num"))
 
@@ -132,6 +135,7 @@ class SqlTransaction:
 
     def __init__(self, db: Driver) -> None:
         self._db = db
+        self.removed = False  # whether a job was removed
 
     def lock(self, names: Collection[str], *, shared: bool = False) -> None:
         """See `ports.Transaction.lock`. SQLite has one writer, and a transaction here begins as that writer."""
@@ -201,6 +205,7 @@ class SqlTransaction:
 
     def remove(self, job: Job) -> None:
         """See `ports.Transaction.remove`."""
+        self.removed = True
         _REMOVE_FILES.run(self._db, job_id=job.id)
         if _REMOVE_JOB.run(self._db, id=job.id) and _is_result(job):
             self._add_up(RESULTS, -1)
@@ -263,6 +268,16 @@ class SqlTransaction:
             sums[name] += amount
         for name, amount in sums.items():
             self._add_up(name, amount)
+
+    def fact(self, name: str) -> str | None:
+        """See `ports.Transaction.fact`."""
+        value: str | None = _FACT.value(self._db, name=name)
+        return value
+
+    def set_fact(self, name: str, value: str) -> None:
+        """See `ports.Transaction.set_fact`."""
+        if not _SET_FACT.run(self._db, of_name=name, new_value=value):
+            _ADD_FACT.run(self._db, name=name, value=value)
 
     def ping(self) -> None:
         """See `ports.Transaction.ping`."""

@@ -72,7 +72,11 @@ class _Container:
         self.idat = (0, 0)
         self.primary = -1
         self.parsed: dict[int, tuple[int, tuple[int, int], tuple[int, int]]] = {}
-        top = {box.kind: box for box in self.boxes(0, len(data), whole=False)}
+        top: dict[bytes, _Box] = {}
+        for box in self.boxes(0, len(data), whole=False):
+            if box.kind in top and box.kind in {b"ftyp", b"meta", b"moov"}:
+                raise BadImageError("The file has a box twice.")  # libraries differ in which they take
+            top[box.kind] = box
         self.movie = top.get(b"moov")
         if b"meta" not in top:
             kind = "video or animation without a still picture" if self.movie else "container without a picture"
@@ -162,9 +166,8 @@ class _Container:
             (extents,) = unpack(">H", self.data, at)
             at += 2
             left -= extents
-            if left < 0 or at > box.stop:
+            if left < 0 or at > box.stop or item.extents:
                 raise BadImageError("The items of the file are in too many pieces.")
-            item.extents = []
             for _ in range(extents):
                 offset, at = self._sized(at + index_size, offset_size)
                 length, at = self._sized(at, length_size)
@@ -179,7 +182,9 @@ class _Container:
     def _properties(self, box: _Box) -> None:
         associations: list[_Box] = []
         for part in self.boxes(box.start, box.stop):
-            if part.kind == b"ipco" and not self.properties:
+            if part.kind == b"ipco" and self.properties:
+                raise BadImageError("The file has a box twice.")
+            if part.kind == b"ipco":
                 self.properties = list(self.boxes(part.start, part.stop))
             elif part.kind == b"ipma":
                 associations.append(part)
@@ -239,10 +244,13 @@ class _Container:
         return self.items[number]
 
     def _of(self, item: _Item, kind: bytes) -> Iterator[tuple[int, _Box]]:
-        """An item's properties of a kind, with their index."""
-        for index in item.properties:
-            if 0 <= index < len(self.properties) and self.properties[index].kind == kind:
-                yield index, self.properties[index]
+        """An item's property of a kind, with its index. BadImageError if it has several."""
+        found = [index for index in item.properties if 0 <= index < len(self.properties)]
+        found = [index for index in found if self.properties[index].kind == kind]
+        if len(found) > 1:
+            raise BadImageError("A picture of the file has a property twice.")
+        for index in found:
+            yield index, self.properties[index]
 
     def _extent(self, item: _Item) -> tuple[int, int]:
         """Width and height that the item claims (ispe)."""

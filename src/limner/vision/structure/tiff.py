@@ -97,7 +97,9 @@ class _File:
             if where + size > len(self.data):
                 raise BadImageError("A tag of the TIFF lies outside the file.")
             values += number if _SIZES.get(kind, 1) > 1 else 0
-            found.setdefault(tag, (kind, number, where))
+            if tag in found:
+                raise BadImageError("The TIFF has a tag twice.")  # libraries differ in which they take
+            found[tag] = (kind, number, where)
         if values > MAX_VALUES:
             raise BadImageError("The tags of the TIFF have too many values.")
         return found

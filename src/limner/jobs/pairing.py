@@ -1,0 +1,53 @@
+"""A database and its blobs belong together: both carry the same id, and a stranger's blobs are never tidied away.
+
+The tidying removes blobs that the database does not name. With a mistyped path these would be all.
+"""
+
+import logging
+from uuid import uuid4
+
+from limner.domain.errors import SettingsError
+from limner.ports import JobReader, JobStore, OwnedBlobs
+
+log = logging.getLogger(__name__)
+
+DATABASE_ID = "database_id"
+SAMPLE = 1000
+
+
+def pair(store: JobStore, reader: JobReader, blobs: OwnedBlobs, *, database: str, folder: str) -> None:
+    """Claim the blobs for the database, and give both the same id where they have none yet.
+
+    SettingsError, which names both paths: another service uses the blobs, or they belong to another database, or the
+    database names none of them. Then neither is changed.
+    """
+    owner = blobs.claim()
+    known = store.transact(lambda tx: tx.fact(DATABASE_ID))
+    if owner is not None and owner == known:
+        return
+    sample = blobs.sample(SAMPLE)
+    named = len(reader.without_row(sample)) < len(sample)
+    if owner is not None and (known is not None or not named):
+        advice = "move its photos to another folder" if sample else f"remove {blobs.owner_mark}, for it has no photos"
+        raise _refused(
+            database, folder, "belongs to another database", f"to give the folder to this database, {advice}"
+        )
+    if owner is None and sample and not named:
+        raise _refused(
+            database, folder, "holds photos of which this database names none", "choose an empty folder, or move them"
+        )
+    # The id of the folder is taken by a database from before there were ids: an older backup that was restored.
+    chosen = owner or known or str(uuid4())
+    if known is None:
+        store.transact(lambda tx: tx.set_fact(DATABASE_ID, chosen))
+    if owner is None:
+        if not sample and reader.totals()[1]:
+            log.warning("the folder of photos is empty, but the database names photos", extra={"folder": folder})
+        blobs.belong_to(chosen)
+
+
+def _refused(database: str, folder: str, reason: str, advice: str) -> SettingsError:
+    return SettingsError(
+        f"LIMNER_BLOBS_URL: the folder {folder} {reason} ({database}), so its photos would be deleted. "
+        f"Is LIMNER_DATABASE_URL or LIMNER_BLOBS_URL mistyped? If not, {advice}."
+    )

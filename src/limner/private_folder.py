@@ -1,0 +1,71 @@
+"""The temporary folder of a service without a database: gone at the end, whatever that end is.
+
+Its name cannot be taken from the file system earlier, because several processes open files in it.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+PREFIX = "limner-"
+LOCK = "memory.lock"
+# Waits for the end of its standard input, which comes with the end of the service, also where that is killed. Processes
+# that end a little later may still write.
+REMOVER = 'read -r _; rm -rf -- "$1" 2>/dev/null || { sleep 1; rm -rf -- "$1"; }'
+
+
+def make(parent: Path | None, held: ExitStack) -> Path:
+    """A new folder in `parent`, by default where temporary files are, removed when `held` closes. OSError.
+
+    If this process is killed, a small shell beside it removes the folder; if that is killed too, the next call does.
+    """
+    if parent is None:
+        parent = Path(tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_left(parent)
+    hidden = Path(tempfile.mkdtemp(prefix="." + PREFIX, dir=parent))
+    lock = held.enter_context((hidden / LOCK).open("wb"))
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = hidden.rename(parent / hidden.name.removeprefix("."))  # never seen without its lock
+    held.callback(shutil.rmtree, folder, ignore_errors=True)
+    _start_remover(folder, held)
+    return folder
+
+
+def remove_left(parent: Path) -> None:
+    """Remove the folders in `parent` whose owner no longer lives. Those of other users and other programs stay."""
+    for folder in parent.glob(PREFIX + "*"):
+        try:
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            with (folder / LOCK).open("r+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+                log.warning("photos that a killed service had left were removed", extra={"folder": str(folder)})
+        except (BlockingIOError, FileNotFoundError, NotADirectoryError):
+            continue  # its owner lives, or it is not ours
+        except OSError as error:
+            log.warning("photos that a killed service had left stay", extra={"detail": str(error)})
+
+
+def _start_remover(folder: Path, held: ExitStack) -> None:
+    try:
+        remover = subprocess.Popen(  # noqa: S603  # no word of a client's in it
+            ["/bin/sh", "-c", REMOVER, "limner-remover", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+    except OSError as error:
+        log.warning("a killed service would leave its photos until the next start", extra={"detail": str(error)})
+        return
+    held.callback(remover.wait)
+    assert remover.stdin is not None
+    held.callback(remover.stdin.close)
