@@ -200,7 +200,7 @@ def test_who_sends_no_whole_header_is_closed(start_server: StartServer) -> None:
             time.sleep(0.1)
         assert metric(server, "limner_connections_closed_total", why="silent") >= 50
         assert metric(server, "limner_connections_closed_total", why="too slow") >= 50
-    assert any(line["message"] == "connections closed" for line in server.log_lines())
+    eventually(lambda: any(line["message"] == "connections closed" for line in server.log_lines()))
 
 
 def test_a_connection_that_rests_is_closed_later(start_server: StartServer) -> None:
@@ -282,8 +282,9 @@ def test_a_thousand_silent_connections_shut_nobody_out(start_server: StartServer
         eventually(lambda: sum(is_closed(each) for each in silent) >= 890)
         assert not is_closed(silent[-1])
     assert metric(server, "limner_connections") <= 200
+    eventually(lambda: any(line["message"] == "connections closed" for line in server.log_lines()))
     told = [line for line in server.log_lines() if line["message"] == "connections closed"]
-    assert 1 <= len(told) < 20
+    assert len(told) < 20
     assert told[0]["why"]["full"] > 0
     for each in silent:
         each.close()
