@@ -6,7 +6,7 @@ Slow imports are inside the functions, so that the first worker process starts b
 import fcntl
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 from limner.adapters.local_bus import LocalBus
 from limner.adapters.process_engine import ProcessEngine
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import Bus, Overseer
-from limner.settings import Settings
+from limner.ports import Bus, LossReason, Overseer
+from limner.settings import Settings, database_file
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -98,7 +98,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.web.services import Services
     from limner.web.upload_memory import UploadMemory
 
-    database, store, reader, disk = _paired_stores(settings, held)
+    database, store, reader, disk = _paired_stores(settings, held, file)
     blobs = RememberedBlobs(disk)
     overseer.set_result(JobOverseer(store, reader, bus, settings.max_attempts))
     sweep = Sweep(
@@ -197,14 +197,16 @@ def _lease(settings: Settings) -> timedelta:
     return timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S))
 
 
-def _paired_stores(settings: Settings, held: ExitStack) -> "tuple[Database, SqlStore, SqlReader, DiskBlobs]":
+def _paired_stores(
+    settings: Settings, held: ExitStack, file: tuple[int, int]
+) -> "tuple[Database, SqlStore, SqlReader, DiskBlobs]":
     """The stores of the web process, with the database migrated and paired with its blobs. SettingsError."""
     from limner.adapters.sql.database import migrate
     from limner.adapters.sql.reader import SqlReader
     from limner.adapters.sql.store import SqlStore
     from limner.jobs import pairing
 
-    database, blobs = _stores(settings, held)
+    database, blobs = _stores(settings, held, file)
     if migrate(database):
         log.info("database migrated")
     store, reader = SqlStore(database), SqlReader(database)
@@ -214,7 +216,7 @@ def _paired_stores(settings: Settings, held: ExitStack) -> "tuple[Database, SqlS
     return database, store, reader, blobs
 
 
-def _stores(settings: Settings, held: ExitStack, file: tuple[int, int] | None = None) -> "tuple[Database, DiskBlobs]":
+def _stores(settings: Settings, held: ExitStack, file: tuple[int, int]) -> "tuple[Database, DiskBlobs]":
     from limner.adapters.disk_blobs import DiskBlobs
     from limner.adapters.sql.database import Database
 
@@ -244,7 +246,7 @@ class _Deferred:
     def __init__(self, overseer: Future[Overseer]) -> None:
         self._overseer = overseer
 
-    def lost(self, worker: str, reason: Any) -> Any:
+    def lost(self, worker: str, reason: LossReason) -> Iterable[tuple[str, str]]:
         """See `ports.Overseer.lost`."""
         return self._overseer.result(timeout=60).lost(worker, reason)
 
@@ -296,13 +298,12 @@ def _with_private_folder(settings: Settings, held: ExitStack) -> Settings:
 
 def _database_file(settings: Settings) -> Path:
     """The file of a SQLite URL, without importing SQLAlchemy. SettingsError for another URL."""
-    scheme, _, rest = settings.database_url.partition(":///")
-    file = rest.partition("?")[0]
-    if scheme != "sqlite" or not file or file == ":memory:":
+    file = database_file(settings.database_url)
+    if file is None or file.name == ":memory:":
         raise SettingsError(
             f"LIMNER_DATABASE_URL must be 'sqlite:///path' or 'memory:', not {_scheme(settings.database_url)!r}"
         )
-    return Path(file)
+    return file
 
 
 def _claim(database: Path, held: ExitStack) -> tuple[int, int]:

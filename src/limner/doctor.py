@@ -61,8 +61,9 @@ def _detector(folder: Path) -> str:
 
 def _database(url: str) -> str:
     state = sql_inspect.state(url)
-    if url != "memory:":
-        _check_folder(Path(url.partition(":///")[2].partition("?")[0]).parent)
+    file = settings.database_file(url)
+    if file is not None:
+        _check_folder(file.parent)
     return state
 
 
@@ -73,7 +74,8 @@ def _photos(url: str, database_url: str) -> str:
     _check_folder(folder)
     owner = disk_blobs.owner_of(folder)
     known = sql_inspect.fact(database_url, DATABASE_ID)
-    new = not Path(database_url.partition(":///")[2].partition("?")[0]).exists()
+    file = settings.database_file(database_url)
+    new = file is None or not file.exists()
     if owner is not None and (new or known not in (None, owner)):
         raise SettingsError(f"{folder} belongs to another database, and `limner serve` would refuse it")
     return str(folder) if folder.exists() else f"`limner serve` will create {folder}"

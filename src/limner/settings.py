@@ -31,11 +31,17 @@ def _database_url() -> str:
     return f"sqlite:///{_data_folder() / 'limner.db'}"
 
 
+def database_file(url: str) -> Path | None:
+    """The file of a URL `sqlite:///path`, read without SQLAlchemy, which is slow to import. None for another URL."""
+    scheme, _, rest = url.partition(":///")
+    file = rest.partition("?")[0]
+    return Path(file) if scheme == "sqlite" and file else None
+
+
 def _blobs_url(earlier: dict[str, Any]) -> str:
     """`blobs` beside the database file. Two databases must not share it: each removes the blobs it does not use."""
-    scheme, _, rest = str(earlier.get("database_url", "")).partition(":///")
-    file = rest.partition("?")[0]
-    return str(Path(file).parent / "blobs" if scheme == "sqlite" and file else _data_folder() / "blobs")
+    file = database_file(str(earlier.get("database_url", "")))
+    return str((file.parent if file is not None else _data_folder()) / "blobs")
 
 
 def _models_dir() -> Path:

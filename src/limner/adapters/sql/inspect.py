@@ -9,9 +9,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from limner.adapters.sql.database import MIGRATIONS
 from limner.domain.errors import SettingsError
-
-MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
 
 
 def state(url: str) -> str:
