@@ -214,3 +214,22 @@ class Connections(ServerState):
             log.warning("connections closed", extra={"open": len(self._open), "why": dict(self._closed)})
             self._closed.clear()
             self._told = self.now
+
+
+class ReportsStalls(asyncio.Protocol):
+    """For a protocol, before uvicorn's class: tells `Connections` while the client does not read its answers."""
+
+    _connections: Connections
+    _connection: Connection | None
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        super().pause_writing()
+        if self._connection is not None:
+            self._connections.stall(self._connection)
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        super().resume_writing()
+        if self._connection is not None:
+            self._connections.resume(self._connection)

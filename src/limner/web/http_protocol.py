@@ -13,7 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from limner.domain.errors import InvalidRequestError, LimnerError, MethodNotAllowedError, UnavailableError
-from limner.web.connections import Connection, Connections
+from limner.web.connections import Connections, ReportsStalls
 
 MAX_HEADERS = 100  # as Apache; browsers send about 20
 MAX_WAITING = 8  # requests that were sent before the one in front was answered; browsers and proxies send none
@@ -35,7 +35,7 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(ReportsStalls, HttpToolsProtocol):
     """HTTP/1.1 within bounds. Time is not measured by a timer for each request, but by the sweep of `Connections`."""
 
     flow: _Flow
@@ -49,7 +49,7 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._connections = server_state
-        self._connection: Connection | None = None
+        self._connection = None
         self._in_front: RequestResponseCycle | None = None
         self._in_message = False  # between a header's end and its message's end
         self._unparsed = 0  # bytes that came since the parser last made something of them; a chunk too many at most
@@ -189,18 +189,6 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_message or self._unparsed:
             # The rest of a body that nobody wants is read, so that its sender sees the answer, but not for long.
             self._connections.hurry(self._connection)
-
-    def pause_writing(self) -> None:
-        """See asyncio."""
-        super().pause_writing()
-        if self._connection is not None:
-            self._connections.stall(self._connection)
-
-    def resume_writing(self) -> None:
-        """See asyncio."""
-        super().resume_writing()
-        if self._connection is not None:
-            self._connections.resume(self._connection)
 
     def _header_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

@@ -11,7 +11,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from limner.web.connections import Connection, Connections
+from limner.web.connections import Connections, ReportsStalls
 
 EXTENSION = "limner.write_frames"
 """Key in an ASGI scope's `extensions`: `write_frames(data: bytes) -> bool`."""
@@ -23,7 +23,7 @@ FRAMES_A_SECOND = 10.0
 SLICE_BYTES = 512  # parsed before the frames are counted: 85 at most
 
 
-class SocketProtocol(WebSocketsSansIOProtocol):
+class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
     """Offers `write_frames` to the application, in the scope's extensions. Closes (1008) who sends too many frames."""
 
     def __init__(
@@ -31,7 +31,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._connections = server_state
-        self._connection: Connection | None = None
+        self._connection = None
         self._frames_left = float(FRAMES_AT_ONCE)
         self._counted_at = 0.0
 
@@ -72,18 +72,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 self.handle_parser_exception()
                 return
         super().handle_events()
-
-    def pause_writing(self) -> None:
-        """See asyncio."""
-        super().pause_writing()
-        if self._connection is not None:
-            self._connections.stall(self._connection)
-
-    def resume_writing(self) -> None:
-        """See asyncio."""
-        super().resume_writing()
-        if self._connection is not None:
-            self._connections.resume(self._connection)
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake. The application starts in the loop's next iteration and then sees the extension."""
