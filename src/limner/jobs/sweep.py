@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 
 from limner.domain.blob import BlobState
@@ -119,11 +120,7 @@ class Sweep:
         count = 0
         while overdue := self.reader.overdue(now, AT_ONCE):
             ended = [
-                self.store.transact(
-                    lambda tx, job_id=job_id: transitions.expire(  # type: ignore[misc]
-                        tx, job_id, now=now, max_attempts=self.max_attempts
-                    )
-                )
+                self.store.transact(partial(transitions.expire, job_id=job_id, now=now, max_attempts=self.max_attempts))
                 for job_id in overdue
             ]
             count += sum(ended)
@@ -134,8 +131,7 @@ class Sweep:
     def _adopt(self) -> int:
         """Let followers run whose leader ended without them: that would be a bug, but they must not wait for ever."""
         adopted = sum(
-            self.store.transact(lambda tx, job_id=job_id: transitions.adopt(tx, job_id))  # type: ignore[misc]
-            for job_id in self.reader.stranded(AT_ONCE)
+            self.store.transact(partial(transitions.adopt, job_id=job_id)) for job_id in self.reader.stranded(AT_ONCE)
         )
         if adopted:
             log.error("jobs waited for a leader that has ended; they now run by themselves", extra={"jobs": adopted})
@@ -143,12 +139,10 @@ class Sweep:
 
     def _remove_blobs(self, before: datetime) -> None:
         """Continue removals that were begun but not finished."""
-        for state in (BlobState.MARKED, BlobState.REMOVING):
-            left = self.reader.blobs_in(state, before, AT_ONCE)
-            if state is BlobState.MARKED:
-                bytes_of_jobs.remove(self.store, self.blobs, left)
-            else:
-                bytes_of_jobs.finish_removal(self.store, self.blobs, left)
+        marked = self.reader.blobs_in(BlobState.MARKED, before, AT_ONCE)
+        bytes_of_jobs.remove(self.store, self.blobs, marked)
+        removing = self.reader.blobs_in(BlobState.REMOVING, before, AT_ONCE)
+        bytes_of_jobs.finish_removal(self.store, self.blobs, removing)
 
     def _measure(self) -> None:
         self.store.transact(lambda tx: tx.fold_totals())
