@@ -22,6 +22,7 @@ def main() -> None:
     from limner.domain.errors import LimnerError
     from limner.settings import Settings
     from limner.telemetry import set_up_log
+    from limner.vision.memory import is_out_of_memory
 
     settings = Settings(**greeting["settings"])
     set_up_log(settings.log_level, settings.log_format)
@@ -29,12 +30,13 @@ def main() -> None:
     device, inode = greeting["database_file"]
     try:
         runner = build_runner(settings, greeting["worker"], PipeBus(pipe), (device, inode))
-    except Exception as error:  # with too little memory, libraries fail in many ways
+    except Exception as failure:
+        error = MemoryError() if is_out_of_memory(failure) else failure
         log.error(  # noqa: TRY400  # the traceback is only for what is not known
             "a worker cannot start: %s: %s",
             type(error).__name__,
             error,
-            exc_info=not isinstance(error, LimnerError | MemoryError | ImportError),
+            exc_info=not isinstance(error, LimnerError | MemoryError),
             extra={"LIMNER_WORKER_MEMORY_BYTES": settings.worker_memory_bytes},
         )
         raise SystemExit(1) from None

@@ -77,3 +77,5 @@ def test_what_counts_as_out_of_memory() -> None:
     assert is_out_of_memory(caught.value) == (caught.value.code == -4)
     assert not is_out_of_memory(ValueError("no memory of it"))
     assert not is_out_of_memory(KeyError("code"))
+    assert is_out_of_memory(ImportError("/x/y.so: failed to map segment from shared object"))
+    assert not is_out_of_memory(ImportError("No module named 'y'"))
