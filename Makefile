@@ -25,10 +25,10 @@ stop: ## Stop the demo's server and remove its data
 
 ##@ Develop
 
-test: install-tests ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
+test: install-services ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest $(ARGS)
 
-test-slow: install-tests ## Run the slow tests: soak, load, container, fuzzing (FUZZ_SECONDS=60 for each target)
+test-slow: install-services ## Run the slow tests: soak, load, container, fuzzing (FUZZ_SECONDS=60 for each target)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest -m slow --timeout 1800 $(ARGS)
 
 test-container: install-tests ## Build the container image and try it (needs docker or podman)
@@ -69,5 +69,8 @@ clean: ## Remove generated files; keeps data/ and models/
 install-tests:
 	@scripts/install.sh --tests
 
-.PHONY: help install install-tests run demo stop test test-slow test-container check check-style check-types \
+install-services: install-tests
+	@scripts/install.sh --services
+
+.PHONY: help install install-tests install-services run demo stop test test-slow test-container check check-style check-types \
 	check-layers check-locks check-docs format lock image clean

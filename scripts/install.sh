@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Creates .venv, installs Limner into it from the lock files, and fetches the models into models/ (or LIMNER_MODELS_DIR).
 # It is fast and needs no network if all of this is done already. PYTHON names the Python to use; an environment of
-# another Python is replaced. `--tests` also installs what the tests need; `--browser` finds or installs a Chromium and
-# prints its path. pip uses its own configuration, so a mirror or a private index works.
+# another Python is replaced. `--tests` also installs what the tests need; `--services` finds or installs the servers that
+# they start (PostgreSQL, Redis, nginx, Prometheus); `--browser` finds or installs a Chromium and prints its path. pip uses its own configuration, so a mirror or a private index works.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 exec 9<scripts/install.sh && flock 9  # two runs at once would disturb each other
@@ -129,7 +129,41 @@ find_chromium() {
         "sudo apt-get install chromium" "or name one: make test CHROMIUM=/path/to/chrome"
 }
 
+# The tests start their own servers, on free ports; Debian puts those of PostgreSQL and nginx outside PATH.
+find_server() {
+    PATH="$PATH:/usr/sbin:/usr/local/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')" command -v "$1" >/dev/null
+}
+
+missing_servers() {
+    find_server postgres || printf 'postgresql '
+    find_server redis-server || printf 'redis-server '
+    find_server nginx || printf 'nginx-light '
+    find_server promtool || printf 'prometheus '
+}
+
+ensure_services() {
+    local missing
+    missing=$(missing_servers)
+    if [ -z "$missing" ]; then return; fi
+    if may_apt; then
+        # Their packages would start each as a service of the machine, which nobody asked for.
+        local policy=/usr/sbin/policy-rc.d
+        if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; fi
+        # shellcheck disable=SC2086
+        apt_install $missing
+        if [ -n "$policy" ]; then rm -f "$policy"; fi
+        missing=$(missing_servers)
+    fi
+    if [ -n "$missing" ]; then
+        fail "The tests of several machines start servers that are not installed. Install them and try again:" \
+            "sudo apt-get install --no-install-recommends $missing"
+    fi
+}
+
 case "${1:-}" in
+--services)
+    ensure_services
+    ;;
 --browser)
     ensure_driver
     find_chromium

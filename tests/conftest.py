@@ -1,7 +1,8 @@
-"""Fixtures of all tests: real photos, and the folder of the models."""
+"""Fixtures of all tests: real photos, the folder of the models, and servers, which start when a test needs them."""
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 import skimage.data
 from hypothesis import settings
 from PIL import Image
+
+from tests.services.postgres import Postgres
+from tests.services.redis_server import RedisServer
+from tests.services.seaweedfs import SeaweedFS
 
 # A slow test must not fail because the machine is busy.
 settings.register_profile("patient", deadline=None)
@@ -35,6 +40,33 @@ def astronaut() -> npt.NDArray[np.uint8]:
 def astronaut_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
     """The same as a JPEG file."""
     return as_jpeg(astronaut)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """One PostgreSQL server for all tests; each takes a database of its own (`new_database`)."""
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    yield server
+    server.process.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis server for all tests that do not stop it."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.process.start()
+    yield server
+    server.process.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """One S3 server for all tests; each takes a bucket of its own."""
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    server.process.start()
+    yield server
+    server.process.stop()
 
 
 def as_jpeg(pixels: npt.NDArray[np.uint8], quality: int = 90) -> bytes:

@@ -82,9 +82,12 @@ def test_every_dependency_has_a_reason() -> None:
 
 def test_every_dependency_is_locked() -> None:
     groups = PROJECT["dependency-groups"]
+    extras = [line for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+    cluster = [*PROJECT["project"]["dependencies"], *extras]
     for lock, lines in {
         "requirements.lock": PROJECT["project"]["dependencies"],
-        "requirements-dev.lock": [*PROJECT["project"]["dependencies"], *groups["dev"]],
+        "requirements-cluster.lock": cluster,
+        "requirements-dev.lock": [*cluster, *groups["dev"]],
         "requirements-build.lock": groups["build"],
     }.items():
         locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / lock).read_text(), re.MULTILINE))

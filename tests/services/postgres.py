@@ -1,0 +1,90 @@
+"""A PostgreSQL server for tests."""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import psycopg
+
+from tests.services.process import ServerProcess, find_program, free_port
+
+
+class Postgres:
+    """PostgreSQL with its data in `folder`. `new_database` gives each test an empty database of its own."""
+
+    def __init__(self, folder: Path, *, max_connections: int = 200, durable: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self._data = folder / "data"
+        user = None
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            user = "postgres"
+            pwd.getpwnam(user)
+            self._data.mkdir()
+            shutil.chown(self._data, user, user)
+            for each in (folder, *folder.parents):  # pytest's folders are closed to other users
+                if each.stat().st_uid == 0 and not each.stat().st_mode & 0o001:
+                    each.chmod(each.stat().st_mode | 0o011)
+        subprocess.run(
+            [
+                find_program("initdb"),
+                "-D",
+                self._data,
+                "-U",
+                "limner",
+                "--auth=trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+                "--locale=C.UTF-8",
+            ],
+            check=True,
+            capture_output=True,
+            user=user,
+            group=user,
+            cwd="/",
+        )
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": str(max_connections),
+            "fsync": "on" if durable else "off",
+            "synchronous_commit": "on" if durable else "off",
+            "full_page_writes": "on" if durable else "off",
+        }
+        arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        self.process = ServerProcess(
+            [find_program("postgres"), "-D", str(self._data), *arguments],
+            self._is_ready,
+            folder / "postgres.log",
+            user=user,
+            stop_signal=signal.SIGINT,  # "fast": it ends its clients' connections instead of waiting for them
+        )
+
+    def start(self) -> None:
+        """Start, also after `stop` or `kill`."""
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        self.process.start()
+
+    def url(self, database: str) -> str:
+        """The URL of a database, as `LIMNER_DATABASE_URL` takes it."""
+        return f"postgresql://limner@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """Create an empty database and return its URL."""
+        name = f"test_{secrets.token_hex(6)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def _is_ready(self) -> bool:
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True

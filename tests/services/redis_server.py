@@ -1,0 +1,40 @@
+"""A Redis server for tests."""
+
+from pathlib import Path
+
+import redis
+
+from tests.services.process import ServerProcess, find_program, free_port
+
+
+class RedisServer:
+    """Redis with its data in `folder`; `persistent` keeps an append-only file, as a real deployment does."""
+
+    def __init__(self, folder: Path, *, persistent: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process = ServerProcess(
+            [
+                find_program("redis-server"),
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                "--dir",
+                str(folder),
+                "--save",
+                "",
+                "--appendonly",
+                "yes" if persistent else "no",
+            ],
+            self._is_ready,
+            folder / "redis.log",
+        )
+
+    def _is_ready(self) -> bool:
+        try:
+            with redis.Redis(port=self.port, socket_timeout=2, socket_connect_timeout=2) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
