@@ -45,7 +45,7 @@ async def fetch(
                 answer = await _get(pool, url, max_bytes, take)
                 if isinstance(answer, bytes):
                     return answer
-                url = urljoin(url, answer)
+                url = _target(url, answer)
             raise UrlFetchError("image_url: The URL redirects too many times.")
     except (TimeoutError, httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException):
         # The same text for a closed, filtered or silent port, or one without HTTP: nobody can scan ports with it.
@@ -67,6 +67,14 @@ def _check(url: str, ports: tuple[int, ...]) -> None:
         raise UrlNotAllowedError("image_url: The URL must not contain a user name or password.")
     if (port if port is not None else _DEFAULT_PORTS[parts.scheme]) not in ports:
         raise UrlNotAllowedError(f"image_url: Only these ports are allowed: {', '.join(map(str, ports))}.")
+
+
+def _target(url: str, place: str) -> str:
+    """The URL to which a redirect leads. UrlNotAllowedError if it is none; `_check` sees whether it may be fetched."""
+    try:
+        return urljoin(url, place)
+    except ValueError:
+        raise UrlNotAllowedError("image_url: The URL redirects to something that is not a URL.") from None
 
 
 async def _get(
