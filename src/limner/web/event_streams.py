@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from limner.domain.errors import UnavailableError
 from limner.domain.event import Event, EventType
 from limner.ports import Bus, EventLog
 from limner.telemetry import EVENTS_SENT, SOCKETS, SOCKETS_SLOW
+from limner.web import problems
 from limner.web.socket_protocol import EXTENSION, text_frame
 
 log = logging.getLogger(__name__)
@@ -334,7 +335,10 @@ async def serve_socket(
             for task in done:
                 task.result()
     except UnavailableError as error:
-        await socket.close(1013, error.detail)
+        if socket.application_state is WebSocketState.CONNECTING:
+            await socket.send_denial_response(problems.response(error))  # a close would be answered 403
+        else:
+            await socket.close(1013, error.detail)
 
 
 def _pusher(socket: WebSocket, encode: Encode, base: str, stream: str) -> Callable[[list[EncodedEvent]], bool] | None:
