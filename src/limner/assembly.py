@@ -5,6 +5,7 @@ Slow imports are inside the functions, so that the first worker process starts b
 
 import fcntl
 import logging
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -54,7 +55,7 @@ class Application:
 def build(settings: Settings) -> Application:
     """Build the application. Its workers start at once, but get no job before the application runs.
 
-    SettingsError for settings that cannot be used together.
+    SettingsError for settings that cannot be used together, UnavailableError if the database is locked for long.
     """
     _refuse_unknown(settings)
     held = ExitStack()
@@ -149,7 +150,6 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     @contextmanager
     def at_work() -> Iterator[None]:
         """Run the sweep meanwhile. At the end, jobs get `drain_s` to finish; the others are requeued."""
-        sweep.recover()
         sweep.start()
         try:
             yield
@@ -157,6 +157,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
             sweep.stop()
             engine.stop(settings.drain_s)
 
+    sweep.recover()  # here, where an error ends the start with a line instead of uvicorn's traceback
     return Application(create_app(services, at_work), services, sweep, held)
 
 
@@ -316,6 +317,8 @@ def _claim(database: Path, held: ExitStack) -> tuple[int, int]:
         database.parent.mkdir(parents=True, exist_ok=True)
         database.touch(mode=0o600)  # results describe faces: other users may not read them
         file = database.stat()
+        if not stat.S_ISREG(file.st_mode):
+            raise SettingsError(f"LIMNER_DATABASE_URL: {database} is not a file")
         lock: IO[bytes] = held.enter_context(database.with_name(database.name + ".lock").open("ab"))
     except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links that lead in a circle
         raise SettingsError(f"LIMNER_DATABASE_URL: {error}") from None
