@@ -490,7 +490,9 @@ def test_a_socket_that_says_a_little_is_let_be(start_server: StartServer) -> Non
                 one.send("hello")
                 one.ping().wait(10)
             time.sleep(6)
+        one.send(b"\xff is no UTF-8", text=True)
         one.ping().wait(10)
+    server.check_log()
 
 
 def test_a_socket_with_a_large_header_is_refused(start_server: StartServer) -> None:
@@ -511,6 +513,20 @@ def test_a_listener_that_never_reads_is_closed(start_server: StartServer, stream
         never = [opened(server, head, narrow=True) for _ in range(20)]
         eventually(lambda: metric(server, "limner_connections_closed_total", why="not reading") >= len(never), 60)
         eventually(lambda: metric(server, "limner_sockets") == 0)
+
+
+def test_many_listeners_who_have_missed_much_keep_nobody_waiting(start_server: StartServer) -> None:
+    """Their pages were encoded in one go: 600 took 8 s for 450 events."""
+    server = start_server()
+    submit(server, _dot(), wait=True)
+    _many_events(server, 2000)
+    heads = [EVENTS.replace(b"events", b"events?after=0") + more + b"\r\n" for more in (b"", UPGRADE)]
+    with attacked(server, memory_mb=200) as bystander:
+        for number in range(300):
+            opened(server, heads[number % 2], narrow=True)
+        eventually(lambda: metric(server, "limner_sockets") == 300)
+        time.sleep(3)
+    assert max(bystander.seconds) < 3
 
 
 def _many_events(server: Server, number: int) -> None:

@@ -178,18 +178,21 @@ async def stream_events(
             raise InvalidRequestError("Last-Event-ID: The value is not an event id.")
         after = int(resumed)
     base = services.base_url(request)
-    batches = services.streams.listen(after=after, job_id=job, operation=operation, quiet_s=QUIET_S)
+    batches = services.streams.listen(
+        after=after,
+        job_id=job,
+        operation=operation,
+        quiet_s=QUIET_S,
+        prepare=lambda encoded: encoded.text(as_server_sent, base),
+    )
 
     async def lines() -> AsyncIterator[str]:
         sent = EVENTS_SENT.labels("sse")
         try:
             yield "retry: 2000\n\n"
             async for batch in batches:
-                if not batch:
-                    yield ": still here\n\n"
-                for encoded in batch:
-                    yield encoded.text(as_server_sent, base) or ""
-                    sent.inc()
+                yield "".join(encoded.text(as_server_sent, base) or "" for encoded in batch) or ": still here\n\n"
+                sent.inc(len(batch))
         except TooSlowError:
             SOCKETS_SLOW.labels("sse").inc()  # the client reconnects with Last-Event-ID
 

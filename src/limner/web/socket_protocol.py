@@ -81,6 +81,10 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
             assert extensions is not None
             extensions[EXTENSION] = self.write_frames  # type: ignore[assignment]  # typed for ASGI's own extensions
 
+    def handle_text(self, event: Frame) -> None:
+        """Do not decode what clients say, which nobody reads: uvicorn logs a traceback for what is not UTF-8."""
+        super().handle_bytes(event)
+
     async def send(self, message: Any) -> None:
         """See ASGI. A response in place of the handshake completes it, which uvicorn 0.54 forgets: it logs an error."""
         await super().send(message)
