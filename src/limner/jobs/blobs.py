@@ -30,20 +30,23 @@ def transact_with_bytes(
     data: Mapping[str, bytes],
     work: Callable[[Transaction, IsStored], T | Missing],
     *,
+    media_types: Mapping[str, str] | None = None,
     stored: Collection[str] = (),
     unseen: Collection[str] = (),
 ) -> T:
     """Run `work` in a transaction. If it returns `Missing`, store those bytes and run it again.
 
-    `data` holds the bytes by SHA-256. The caller has already stored those in `stored`. Those in `unseen` are certainly
-    needed, so they are stored before the first run. UnavailableError when a removal of the same bytes does not end.
+    `data` holds the bytes by SHA-256, `media_types` their types. The caller has already stored those in `stored`. Those
+    in `unseen` are certainly needed, so they are stored before the first run. UnavailableError when a removal of the
+    same bytes does not end.
     """
     have = set(stored)
+    media_types = media_types or {}
     try:
         for sha256 in unseen:
             have.add(sha256)
-            blobs.put(data[sha256], sha256=sha256)
-        return _transact(store, blobs, data, work, have)
+            blobs.put(data[sha256], sha256=sha256, media_type=media_types.get(sha256))
+        return _transact(store, blobs, data, media_types, work, have)
     except Exception:
         with suppress(LimnerError):  # what cannot be removed now, the sweep removes later
             discard(store, blobs, have.difference(stored))
@@ -54,6 +57,7 @@ def _transact(
     store: JobStore,
     blobs: BlobStore,
     data: Mapping[str, bytes],
+    media_types: Mapping[str, str],
     work: Callable[[Transaction, IsStored], T | Missing],
     have: set[str],
 ) -> T:
@@ -70,7 +74,7 @@ def _transact(
         for sha256 in answer.sha256s:
             if sha256 not in data:  # an artifact of the cached result, whose job is being erased
                 raise UnavailableError("The cached result is being erased. Try again.")
-            blobs.put(data[sha256], sha256=sha256)
+            blobs.put(data[sha256], sha256=sha256, media_type=media_types.get(sha256))
             have.add(sha256)
     raise UnavailableError("The same picture is being removed. Try again.")
 

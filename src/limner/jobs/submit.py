@@ -87,6 +87,7 @@ class Submissions:
                 is_stored=is_stored,
                 is_intact=self._is_intact,
             ),
+            media_types={file.sha256: file.media_type for file in job.files},
             unseen=unseen,
         )
         stored, decision = submitted.job, submitted.decision
