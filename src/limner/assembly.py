@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from limner.adapters.disk_blobs import DiskBlobs
+    from limner.adapters.s3_blobs import S3Blobs
     from limner.adapters.sql.database import Database
     from limner.adapters.sql.reader import SqlReader
     from limner.adapters.sql.store import SqlStore
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-P", "-m", "limner.worker")  # -P: the folder that Limner is started in holds no code of it
 LEASE_MARGIN_S = 10.0
+S3 = "s3://"
 
 
 @dataclass
@@ -200,7 +202,7 @@ def _lease(settings: Settings) -> timedelta:
 
 def _paired_stores(
     settings: Settings, held: ExitStack, file: tuple[int, int]
-) -> "tuple[Database, SqlStore, SqlReader, DiskBlobs]":
+) -> "tuple[Database, SqlStore, SqlReader, DiskBlobs | S3Blobs]":
     """The stores of the web process, with the database migrated and paired with its blobs. SettingsError."""
     from limner.adapters.sql.database import migrate
     from limner.adapters.sql.reader import SqlReader
@@ -217,14 +219,26 @@ def _paired_stores(
     return database, store, reader, blobs
 
 
-def _stores(settings: Settings, held: ExitStack, file: tuple[int, int]) -> "tuple[Database, DiskBlobs]":
-    from limner.adapters.disk_blobs import DiskBlobs
+def _stores(settings: Settings, held: ExitStack, file: tuple[int, int]) -> "tuple[Database, DiskBlobs | S3Blobs]":
     from limner.adapters.sql.database import Database
 
     durable = settings.durability == "full"
     database = Database(settings.database_url, durable=durable, file=file)
     held.callback(database.close)
-    return database, DiskBlobs(Path(settings.blobs_url.removeprefix("file:")), durable=durable)
+    return database, open_blobs(settings)
+
+
+def open_blobs(settings: Settings) -> "DiskBlobs | S3Blobs":
+    """The store of photos and artifacts. SettingsError."""
+    if not settings.blobs_url.startswith(S3):
+        from limner.adapters.disk_blobs import DiskBlobs
+
+        return DiskBlobs(Path(settings.blobs_url.removeprefix("file:")), durable=settings.durability == "full")
+    try:
+        from limner.adapters.s3_blobs import S3Blobs
+    except ModuleNotFoundError:
+        raise SettingsError("LIMNER_BLOBS_URL: S3 needs further libraries: pip install 'limner[cluster]'") from None
+    return S3Blobs(settings.blobs_url, presigned=settings.artifact_urls == "presigned")
 
 
 @dataclass
@@ -267,8 +281,20 @@ def _refuse_unknown(settings: Settings) -> None:
         raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:', not {_scheme(settings.engine_url)!r}")
     if settings.bus_url != "local:":
         raise SettingsError(f"LIMNER_BUS_URL must be 'local:', not {_scheme(settings.bus_url)!r}")
-    if "://" in settings.blobs_url:
-        raise SettingsError(f"LIMNER_BLOBS_URL must be a folder, not {_scheme(settings.blobs_url)!r}")
+    check_blobs_url(settings)
+
+
+def check_blobs_url(settings: Settings) -> None:
+    """SettingsError for settings of the photos and artifacts that cannot be used together."""
+    is_s3 = settings.blobs_url.startswith(S3)
+    if "://" in settings.blobs_url and not is_s3:
+        raise SettingsError(
+            f"LIMNER_BLOBS_URL must be a folder or 's3://bucket/prefix', not {_scheme(settings.blobs_url)!r}"
+        )
+    if is_s3 and settings.database_url == "memory:":
+        raise SettingsError("LIMNER_BLOBS_URL must be a folder with LIMNER_DATABASE_URL=memory:")
+    if settings.artifact_urls == "presigned" and not is_s3:
+        raise SettingsError("LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://bucket/prefix")
 
 
 def _scheme(url: str) -> str:

@@ -61,7 +61,12 @@ class Settings(BaseSettings):
         default_factory=_database_url, description="`sqlite:///path`, or `memory:` for no database"
     )
     blobs_url: str = Field(
-        default_factory=_blobs_url, description="Folder for photos and artifacts (with `memory:`: a temporary one)"
+        default_factory=_blobs_url,
+        description="Folder for photos and artifacts (with `memory:`: a temporary one), or `s3://bucket/prefix`",
+    )
+    artifact_urls: Literal["service", "presigned"] = Field(
+        "service",
+        description="Who sends an artifact's bytes: `service`, or `presigned`: S3, by a URL that ends after a minute",
     )
     engine_url: str = Field("processes:", description="What runs jobs: `processes:`, worker processes of this one")
     bus_url: str = Field("local:", description="What wakes the event streams: `local:`")

@@ -2,13 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, WebSocket
 from pydantic_core import to_json
-from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from limner.domain.errors import InvalidRequestError, NotFoundError
@@ -19,6 +17,7 @@ from limner.web import shapes
 from limner.web.event_streams import TooSlowError, serve_socket
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import Services, ServicesDep
+from limner.web.stored_file import ReadPart, StoredFile, StoredParts
 
 router = APIRouter(tags=["jobs"])
 
@@ -92,6 +91,7 @@ async def erase_job(job_id: str, services: ServicesDep) -> Response:
         200: {"content": {"image/*": {}}},
         206: {"description": "The part named by `Range`"},
         304: {"description": "The artifact has not changed"},
+        307: {"description": "The artifact is at this URL, which ends after a minute (`LIMNER_ARTIFACT_URLS`)"},
         416: problem_response("`Range` is outside the file"),
         **NOT_FOUND,
     },
@@ -105,57 +105,51 @@ async def get_artifact(job_id: str, name: str, request: Request, services: Servi
             raise NotFoundError("The job or the artifact does not exist. The job may have been erased.")
         return file
 
-    return await send_file(find, request, services)
+    return await send_file(find, request, services, may_redirect=True)
 
 
-async def send_file(find: Callable[[], File], request: Request, services: Services) -> Response:
+async def send_file(
+    find: Callable[[], File], request: Request, services: Services, *, may_redirect: bool = False
+) -> Response:
     """The stored file that `find` returns; supports `Range`, `If-None-Match` and `HEAD`.
 
-    `find` may block. It is called for each request, so that an erased file is not served from memory.
+    `find` may block. It is called for each request, so that an erased file is not served from memory. With
+    `may_redirect`, the answer is a redirect where the store gives URLs of its own.
     """
     whole = "range" not in request.headers
     known = request.headers.get("if-none-match")
 
-    def read() -> tuple[File, bytes | Path | None]:
+    def respond() -> Response:
         file = find()
+        headers = {
+            "ETag": f'"{file.sha256}"',
+            # private, because shared caches must not keep photos of faces: they would not learn of an erasure
+            "Cache-Control": "private, max-age=31536000, immutable",
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        }
         if known is not None and _matches(known, file):
-            return file, None
-        if whole and file.size <= SMALL_BYTES:
-            return file, services.blobs.get(file.sha256)
-        return file, services.blobs.local_path(file.sha256, size=file.size) or services.blobs.get(file.sha256)
-
-    file, content = await services.read(read)
-    headers = {
-        "ETag": f'"{file.sha256}"',
-        # private, because shared caches must not keep photos of faces: they would not learn of an erasure
-        "Cache-Control": "private, max-age=31536000, immutable",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
-        "Cross-Origin-Resource-Policy": "cross-origin",
-    }
-    if content is None:
-        return Response(status_code=304, headers=headers)
-    if isinstance(content, bytes):
+            return Response(status_code=304, headers=headers)
+        if may_redirect:
+            url = services.blobs.temporary_url(file.sha256, head=request.method == "HEAD")
+            if url is not None:
+                return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
         if whole and file.size <= SMALL_BYTES:
             headers["Accept-Ranges"] = "bytes"
-        return Response(content, media_type=file.media_type, headers=headers)
-    return _StoredFile(content, media_type=file.media_type, headers=headers)
+            return Response(services.blobs.get(file.sha256), media_type=file.media_type, headers=headers)
+        path = services.blobs.local_path(file.sha256, size=file.size)
+        if path is not None:
+            return StoredFile(path, media_type=file.media_type, headers=headers)
+        return StoredParts(part_of(file), file.size, media_type=file.media_type, headers=headers)
+
+    def part_of(file: File) -> ReadPart:
+        return lambda start, stop: services.read(lambda: services.blobs.part(file.sha256, start=start, stop=stop))
+
+    return await services.read(respond)
 
 
 def _matches(known: str, file: File) -> bool:
     return any(tag.strip().removeprefix("W/") in (f'"{file.sha256}"', "*") for tag in known.split(","))
-
-
-class _StoredFile(FileResponse):
-    """A file response that answers an impossible `Range` with a problem."""
-
-    @classmethod
-    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
-        try:
-            return super()._parse_range_header(http_range, file_size)
-        except MalformedRangeHeader:
-            return []  # an invalid header is ignored: RFC 9110, 14.2
-        except RangeNotSatisfiable:
-            raise HTTPException(416, headers={"Content-Range": f"bytes */{file_size}"}) from None
 
 
 @router.get(
