@@ -14,11 +14,12 @@ from uuid_utils import uuid7
 from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role, Status
 from limner.jobs import blobs as bytes_of_jobs
-from limner.jobs import transitions
+from limner.jobs import transitions, webhooks
 from limner.jobs.ids import JobIds
-from limner.jobs.transitions import Decision, Sent
+from limner.jobs.transitions import Decision, IsStored, Missing, Sent, Submitted
+from limner.jobs.webhooks import Webhook
 from limner.operation import ImageRef, Operation, P, R
-from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore
+from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
 from limner.telemetry import JOBS_SUBMITTED, request_id
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,11 @@ class Submissions:
         *,
         job_id: str | None = None,
         idempotency_key: str | None = None,
+        webhook: Webhook | None = None,
     ) -> Job:
         """Store the pictures (bytes by parameter name) and the job, and send it to the engine.
+
+        `webhook` is told when a new job ends; for a repeat, that of the first request stays.
 
         `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id.
         UnavailableError while stopping, QueueFullError, InvalidRequestError if the idempotency key belongs to another
@@ -79,14 +83,7 @@ class Submissions:
             self.store,
             self.blobs,
             data,
-            lambda tx, is_stored: transitions.submit(
-                tx,
-                job,
-                max_queued=self.max_queued,
-                cache_for=self.cache_for,
-                is_stored=is_stored,
-                is_intact=self._is_intact,
-            ),
+            lambda tx, is_stored: self._submit(tx, job, webhook, is_stored),
             unseen=unseen,
         )
         stored, decision = submitted.job, submitted.decision
@@ -100,6 +97,20 @@ class Submissions:
             extra={"job": stored.id, "operation": operation.name, "how": decision, "request": request_id.get()},
         )
         return stored
+
+    def _submit(self, tx: Transaction, job: Job, webhook: Webhook | None, is_stored: IsStored) -> Submitted | Missing:
+        since = tx.hooks.last_event_id() if webhook is not None else 0
+        submitted = transitions.submit(
+            tx,
+            job,
+            max_queued=self.max_queued,
+            cache_for=self.cache_for,
+            is_stored=is_stored,
+            is_intact=self._is_intact,
+        )
+        if webhook is not None and isinstance(submitted, Submitted) and submitted.decision is not Decision.REPEAT:
+            webhooks.attach(tx, submitted.job.id, webhook, since)
+        return submitted
 
     def _is_intact(self, file: File) -> bool:
         intact = self.blobs.has(file.sha256, size=file.size)

@@ -19,6 +19,7 @@ from limner.web import (
     operation_routes,
     problems,
     shapes,
+    webhook_routes,
 )
 from limner.web.access import Access
 from limner.web.dispatch import Dispatch
@@ -65,6 +66,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         operations,
         operation_routes.router,
         job_routes.router,
+        webhook_routes.router,
         classic_routes.router,
         health_routes.router,
     )

@@ -21,6 +21,7 @@ from limner.settings import Settings
 from limner.vision.header import Limits
 from limner.web.event_streams import Streams
 from limner.web.upload_memory import UploadMemory
+from limner.webhook_ports import HookReader
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -36,6 +37,7 @@ class Services:
     settings: Settings
     catalogue: Mapping[str, Operation[Any, Any]]
     reader: JobReader
+    hooks: HookReader
     blobs: BlobStore
     submissions: Submissions
     streams: Streams

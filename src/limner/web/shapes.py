@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Status
+from limner.domain.webhook import DeliveryState, HookState
 
 Moment = datetime
 
@@ -83,6 +84,36 @@ class EventShape(BaseModel):
     type: str
     time: Moment
     job: EventJobShape
+
+
+class DeliveryShape(BaseModel):
+    """One event for one webhook; `id` is its `webhook-id`."""
+
+    id: str
+    event_id: int
+    event_type: str
+    state: DeliveryState
+    tries: int
+    last_status: int | None = Field(description="HTTP status of the last answer, null if there was none")
+    last_error: str | None
+    next_try_at: Moment | None
+    ended_at: Moment | None
+
+
+class WebhookShape(BaseModel):
+    """A job's webhook. `state` is `active` until its last event is queued, then `done`; or `disabled` with a reason."""
+
+    id: str
+    host: str
+    state: HookState
+    reason: str | None
+    deliveries: list[DeliveryShape]
+
+
+class WebhooksShape(BaseModel):
+    """The webhooks of a job."""
+
+    webhooks: list[WebhookShape]
 
 
 class OperationShape(BaseModel):
