@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from limner.adapters.sql.events import SqlEvents
     from limner.adapters.sql.reader import SqlReader
     from limner.adapters.sql.store import SqlStore
+    from limner.adapters.sql.traces import SqlTraces
     from limner.adapters.sql.webhooks import SqlHookReader
     from limner.jobs.run import Runner
     from limner.jobs.sweep import Sweep
@@ -209,6 +210,7 @@ class Stores:
     reader: "SqlReader"
     hooks: "SqlHookReader"
     events: "SqlEvents"
+    traces: "SqlTraces"
     blobs: "DiskBlobs"
 
 
@@ -219,6 +221,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     from limner.adapters.sql.events import SqlEvents
     from limner.adapters.sql.reader import SqlReader
     from limner.adapters.sql.store import SqlStore
+    from limner.adapters.sql.traces import SqlTraces
     from limner.adapters.sql.webhooks import SqlHookReader
 
     path = _database_file(settings)
@@ -232,7 +235,9 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
             raise SettingsError("The tables of the database are not up to date. Run `limner migrate`.")
         store = SqlStore(database)
         held.callback(store.close)
-        yield Stores(store, SqlReader(database), SqlHookReader(database), SqlEvents(database), blobs)
+        yield Stores(
+            store, SqlReader(database), SqlHookReader(database), SqlEvents(database), SqlTraces(database), blobs
+        )
 
 
 def _lease(settings: Settings) -> timedelta:

@@ -228,6 +228,18 @@ class JobReader(Protocol):
         ...
 
 
+class Traces(Protocol):
+    """Rows that an erasure must not leave. UnavailableError when the database cannot be used."""
+
+    def files_of(self, job_id: str) -> int:
+        """How many files a job has, whether or not the job exists."""
+        ...
+
+    def naming(self, sha256: str, *, besides: str) -> int:
+        """How many files of other jobs than `besides` refer to a blob."""
+        ...
+
+
 class EventLog(Protocol):
     """The log of events. Ids rise in the order of commits, so a reader that continues from the last id misses none."""
 

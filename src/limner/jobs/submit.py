@@ -14,9 +14,10 @@ from uuid_utils import uuid7
 from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role, Status
 from limner.jobs import blobs as bytes_of_jobs
-from limner.jobs import transitions, webhooks
+from limner.jobs import receipts, transitions, webhooks
 from limner.jobs.ids import JobIds
-from limner.jobs.transitions import Decision, IsStored, Missing, Sent, Submitted
+from limner.jobs.receipts import Issuer, Receipt
+from limner.jobs.transitions import Decision, Erased, IsStored, Missing, Sent, Submitted
 from limner.jobs.webhooks import Webhook
 from limner.operation import ImageRef, Operation, P, R
 from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
@@ -128,22 +129,33 @@ class Submissions:
         log.info("job cancelled", extra={"job": job_id, "operation": job.operation})
         return job
 
-    def erase(self, job_id: str) -> None:
-        """Erase a job with its pictures and the contents of its events. NotFoundError.
+    def erase(self, job_id: str) -> Receipt:
+        """Erase a job with its pictures and the contents of its events. Returns the receipt. NotFoundError.
 
         UnavailableError: either nothing was erased, or (as its detail says) all except the bytes of some pictures,
-        which the sweep removes later.
+        which the sweep removes later. Then its member `receipt` lists all pictures as pending.
         """
         self.blobs.check_removable()
-        erased = self.store.transact(lambda tx: transitions.erase(tx, job_id))
+
+        def work(tx: Transaction) -> tuple[Erased, Issuer]:
+            return transitions.erase(tx, job_id), receipts.issuer(tx)
+
+        erased, issuer = self.store.transact(work)
         self._send(erased.promoted)
+        removed: list[str] = []
+
+        def receipt() -> Receipt:
+            return receipts.make(issuer, job_id, erased.job.files, erased.counts, marked=erased.marked, removed=removed)
+
         try:
-            bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
+            removed = bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
         except UnavailableError as error:
             raise UnavailableError(
-                f"The job is erased, but not yet all of its pictures; the service keeps trying. {error.detail}"
+                f"The job is erased, but not yet all of its pictures; the service keeps trying. {error.detail}",
+                receipt=receipt(),
             ) from error
-        log.info("job erased", extra={"job": job_id, "operation": erased.operation})
+        log.info("job erased", extra={"job": job_id, "operation": erased.job.operation})
+        return receipt()
 
     def _send(self, promoted: Sent | None) -> None:
         """Wake the event streams, and send the follower that became a leader, if there is one."""

@@ -116,6 +116,43 @@ class WebhooksShape(BaseModel):
     webhooks: list[WebhookShape]
 
 
+class BlobShape(BaseModel):
+    """Bytes of a picture or artifact."""
+
+    sha256: str
+    size: int
+
+
+class KeptBlobShape(BlobShape):
+    """Bytes that an erasure has kept."""
+
+    reason: str
+
+
+class RemovedShape(BaseModel):
+    """How many rows an erasure removed, of how many events the contents, and which bytes."""
+
+    jobs: int
+    files: int
+    events_emptied: int
+    webhooks: int
+    deliveries: int
+    blobs: list[BlobShape]
+
+
+class ReceiptShape(BaseModel):
+    """The receipt of an erasure. `pending` bytes are still to be removed."""
+
+    version: int
+    service_id: str | None
+    job_id: str
+    erased_at: Moment
+    removed: RemovedShape
+    kept: list[KeptBlobShape]
+    pending: list[BlobShape]
+    signature: str
+
+
 class OperationShape(BaseModel):
     """An operation: its URL, and its parameters and result as JSON Schema."""
 
