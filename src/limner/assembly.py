@@ -94,6 +94,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.adapters.sql.webhooks import SqlHookReader
     from limner.jobs.ids import JobIds
     from limner.jobs.oversee import JobOverseer
+    from limner.jobs.queue import Queue
     from limner.jobs.submit import Submissions
     from limner.jobs.sweep import Sweep
     from limner.operations import CATALOGUE
@@ -138,6 +139,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         catalogue=CATALOGUE,
         reader=reader,
         hooks=hooks,
+        queue=Queue(reader),
         blobs=blobs,
         submissions=Submissions(
             store=store,

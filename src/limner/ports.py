@@ -199,6 +199,17 @@ class JobReader(Protocol):
         """(id, lane) of the queued jobs that have no leader, oldest first."""
         ...
 
+    def ahead(self, job_id: str, lane: str, *, limit: int) -> tuple[int, int]:
+        """How many jobs of the lane are started before a queued job (counted up to `limit`), and how many are running.
+
+        Jobs that wait for a leader's result do not count.
+        """
+        ...
+
+    def recent_runs(self, limit: int) -> list[tuple[str, float]]:
+        """(lane, seconds) of the runs among the `limit` newest succeeded jobs. Answers from the cache are no runs."""
+        ...
+
     def overdue(self, now: datetime, limit: int) -> list[str]:
         """Ids of running jobs whose lease ended before `now`."""
         ...

@@ -59,9 +59,10 @@ async def list_jobs(
 
 @router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
 async def get_job(job_id: str, request: Request, services: ServicesDep) -> Response:
-    """The job."""
+    """The job; while it is queued, with its place in the queue."""
     job = await services.job(job_id)
-    return Response(to_json(shapes.job(job, services.base_url(request))), media_type="application/json")
+    place = await services.read(services.queue.place, job) if job.status is Status.QUEUED else None
+    return Response(to_json(shapes.job(job, services.base_url(request), place)), media_type="application/json")
 
 
 @router.post(

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from limner.domain.errors import NotFoundError
 from limner.domain.job import Job
+from limner.jobs.queue import Queue
 from limner.jobs.submit import Submissions
 from limner.operation import Operation
 from limner.ports import BlobStore, JobReader
@@ -38,6 +39,7 @@ class Services:
     catalogue: Mapping[str, Operation[Any, Any]]
     reader: JobReader
     hooks: HookReader
+    queue: Queue
     blobs: BlobStore
     submissions: Submissions
     streams: Streams

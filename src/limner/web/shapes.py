@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Status
 from limner.domain.webhook import DeliveryState, HookState
+from limner.jobs.queue import Place
 
 Moment = datetime
 
@@ -35,6 +36,16 @@ class ProblemShape(BaseModel):
     retryable: bool
 
 
+class QueueShape(BaseModel):
+    """The place of a queued job."""
+
+    position: int | None = Field(
+        description="1 is started next; 0 waits for the result of a running job with the same work; null: beyond 1000"
+    )
+    age_s: float = Field(description="Seconds since the submission")
+    eta_s: float | None = Field(description="Estimated seconds until the job has finished; null if nothing is known")
+
+
 class JobShape(BaseModel):
     """A job."""
 
@@ -49,6 +60,7 @@ class JobShape(BaseModel):
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
+    queue: QueueShape | None = Field(description="Only in `GET /v1/jobs/{id}` of a queued job")
     url: str
     result: dict[str, Any] | None
     error: ProblemShape | None
@@ -180,8 +192,8 @@ def artifact_url(base: str, job_id: str, name: str) -> str:
     return f"{base}/v1/jobs/{job_id}/artifacts/{name}"
 
 
-def job(value: Job, base: str) -> dict[str, Any]:
-    """The JSON of a job."""
+def job(value: Job, base: str, place: Place | None = None) -> dict[str, Any]:
+    """The JSON of a job, with its place in the queue if that is known."""
     return {
         "id": value.id,
         "operation": value.operation,
@@ -192,10 +204,19 @@ def job(value: Job, base: str) -> dict[str, Any]:
         "created_at": moment(value.created_at),
         "started_at": moment(value.started_at),
         "finished_at": moment(value.finished_at),
+        "queue": None if place is None else _place(place),
         "url": f"{base}/v1/jobs/{value.id}",
         "result": value.result,
         "error": value.error,
         "artifacts": [_artifact(file, base) for file in value.artifacts],
+    }
+
+
+def _place(value: Place) -> dict[str, Any]:
+    return {
+        "position": value.position,
+        "age_s": round(value.age_s, 3),
+        "eta_s": None if value.eta_s is None else round(value.eta_s, 3),
     }
 
 

@@ -132,7 +132,7 @@ hooks = Table(
     Column("secret", String(128)),
     Column("failing_since", Moment),
     Column("reason", String(255)),
-    _partial("hooks_by_job", "job_id", where="job_id IS NOT NULL"),
+    _partial("hooks_by_job", "job_id", "id", where="job_id IS NOT NULL"),
     _partial("hooks_of_all", "id", where="job_id IS NULL"),
     _partial("hooks_active", "since_event", where="state = 'active'"),
 )

@@ -48,7 +48,7 @@ def upgrade() -> None:
     op.create_index("deliveries_by_job", "deliveries", ["job_id", "hook_id", "event_id"])
     op.create_index("deliveries_by_hook", "deliveries", ["hook_id", "id"])
     for name, table, columns, where in (
-        ("hooks_by_job", "hooks", ["job_id"], "job_id IS NOT NULL"),
+        ("hooks_by_job", "hooks", ["job_id", "id"], "job_id IS NOT NULL"),
         ("hooks_of_all", "hooks", ["id"], "job_id IS NULL"),
         ("hooks_active", "hooks", ["since_event"], "state = 'active'"),
         ("deliveries_waiting", "deliveries", ["next_try_at"], "state = 'waiting'"),
