@@ -96,6 +96,16 @@ def test_a_webhook_of_all_jobs_gets_what_it_asks_for_from_now_on(machine: Machin
     assert [each.id for each in machine.hooks.recent(hook.id, 1)] == [due(machine)[0].id]
 
 
+def test_the_newest_deliveries_come_first(machine: Machine) -> None:
+    hook = subscribe(machine, EventType.QUEUED)
+    for _ in range(12):  # event ids of one and of two digits
+        machine.submit(new_job())
+    queue(machine)
+    ids = [each.event_id for each in machine.hooks.recent(hook.id, 12)]
+    assert ids == sorted(ids, reverse=True)
+    assert [each.event_id for each in machine.hooks.recent(hook.id, 3)] == ids[:3]
+
+
 def test_of_several_processes_one_takes_a_delivery(machine: Machine) -> None:
     job = with_hook(machine, new_job())
     machine.finish(machine.start(job))

@@ -154,7 +154,7 @@ deliveries = Table(
     Column("last_error", String(255)),
     Column("ended_at", Moment),
     Index("deliveries_by_job", "job_id", "hook_id", "event_id"),
-    Index("deliveries_by_hook", "hook_id", "id"),
+    Index("deliveries_by_hook", "hook_id", "event_id"),
     _partial("deliveries_waiting", "next_try_at", where="state = 'waiting'"),
 )
 

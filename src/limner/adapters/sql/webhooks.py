@@ -42,7 +42,7 @@ _DELIVERIES = Statement(
 _RECENT = Statement(
     select(deliveries)
     .where(deliveries.c.hook_id == bindparam("hook_id"))
-    .order_by(deliveries.c.id.desc())
+    .order_by(deliveries.c.event_id.desc())
     .limit(bindparam("most"))
 )
 _GIVE_UP = Statement(

@@ -46,7 +46,7 @@ def upgrade() -> None:
         sa.Column("secret", sa.String(128), nullable=False),
     )
     op.create_index("deliveries_by_job", "deliveries", ["job_id", "hook_id", "event_id"])
-    op.create_index("deliveries_by_hook", "deliveries", ["hook_id", "id"])
+    op.create_index("deliveries_by_hook", "deliveries", ["hook_id", "event_id"])
     for name, table, columns, where in (
         ("hooks_by_job", "hooks", ["job_id", "id"], "job_id IS NOT NULL"),
         ("hooks_of_all", "hooks", ["id"], "job_id IS NULL"),
