@@ -32,7 +32,8 @@ def add(url: str, events: tuple[str, ...], base_url: str | None) -> None:
     check_url(url, chosen.fetch_ports, "URL")
     base = (base_url or chosen.public_url or f"http://{chosen.host}:{chosen.port}").rstrip("/")
     with open_stores(chosen) as stores:
-        hook = stores.store.transact(lambda tx: subscribe(tx, url, events or ENDINGS, base))
+        since = stores.events.last_id()
+        hook = stores.store.transact(lambda tx: subscribe(tx, url, events or ENDINGS, base, since))
     click.echo(f"webhook {hook.id}")
     click.echo(f"secret, not shown again: {hook.secret}")
 

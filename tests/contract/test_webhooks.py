@@ -28,7 +28,8 @@ def with_hook(machine: Machine, job: Job, url: str = URL) -> Job:
 
 
 def subscribe(machine: Machine, *events: EventType, url: str = URL) -> Hook:
-    return machine.store.transact(lambda tx: webhooks.subscribe(tx, url, events or ENDINGS, "http://here"))
+    since = machine.log.last_id()
+    return machine.store.transact(lambda tx: webhooks.subscribe(tx, url, events or ENDINGS, "http://here", since))
 
 
 def queue(machine: Machine, after: int = 0) -> int:
@@ -83,7 +84,7 @@ def test_a_webhook_of_all_jobs_gets_what_it_asks_for_from_now_on(machine: Machin
     machine.done(new_job())
     hook = subscribe(machine, EventType.QUEUED, EventType.FAILED)
     assert hook.secret is not None
-    assert machine.hooks.wanted_since() == machine.log.last_id()
+    assert machine.hooks.wanted_since() == hook.since_event == machine.log.last_id()
     job = new_job()
     machine.submit(job)
     assert machine.fail(machine.start(job))

@@ -241,6 +241,13 @@ def erase(tx: Transaction, job_id: str) -> Erased:
     return Erased(job, counts, tx.mark_unnamed(sha256s, _now()), promoted)
 
 
+def hold(tx: Transaction, job_ids: Collection[str]) -> set[str]:
+    """Those of these jobs that exist. None of them can be erased before the transaction ends."""
+    found = [job for job_id in sorted(job_ids) if (job := tx.job(job_id)) is not None]
+    tx.lock([name for job in found for name in _work(job)])
+    return {job.id for job in found if tx.job(job.id) is not None}
+
+
 def adopt(tx: Transaction, job_id: str) -> bool:
     """Remove the leader of a queued job if that does not exist or has ended, so that the job runs by itself."""
     job = tx.job(job_id)

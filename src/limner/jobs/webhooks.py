@@ -18,6 +18,7 @@ from uuid_utils import uuid7
 from limner.domain.errors import InvalidRequestError, NotFoundError
 from limner.domain.event import Event
 from limner.domain.webhook import ENDINGS, Delivery, DeliveryState, Hook, HookState
+from limner.jobs import transitions
 from limner.ports import Transaction
 
 log = logging.getLogger(__name__)
@@ -79,15 +80,17 @@ def attach(tx: Transaction, job_id: str, webhook: Webhook, since: int, key_id: s
     )
 
 
-def subscribe(tx: Transaction, url: str, events: Sequence[str], base_url: str, key_id: str | None = None) -> Hook:
-    """Have these events of all jobs from now on (with `key_id`: of this key's jobs) sent to `url`."""
+def subscribe(
+    tx: Transaction, url: str, events: Sequence[str], base_url: str, since: int, key_id: str | None = None
+) -> Hook:
+    """Have these events of all jobs after the id `since` (with `key_id`: of this key's jobs) sent to `url`."""
     hook = Hook(
         id=str(uuid7()),
         url=url,
         events=" ".join(events),
         state=HookState.ACTIVE,
         created_at=_now(),
-        since_event=tx.hooks.last_event_id(),
+        since_event=since,
         key_id=key_id,
         base_url=base_url,
         secret=new_secret(),
@@ -109,8 +112,10 @@ def queue(tx: Transaction, wanted: Iterable[tuple[Hook, Event]], reached: int) -
     """Add a delivery for each pair, and remember that all events up to id `reached` are queued."""
     now = _now()
     count = 0
-    for hook, event in wanted:
-        if tx.hooks.hook(hook.id) is None or tx.job(event.job_id) is None:
+    pairs = list(wanted)
+    present = transitions.hold(tx, {event.job_id for _, event in pairs})
+    for hook, event in pairs:
+        if tx.hooks.hook(hook.id) is None or event.job_id not in present:
             continue  # removed or erased meanwhile
         count += tx.hooks.deliver(
             Delivery(
