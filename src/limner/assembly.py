@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from limner.adapters.disk_blobs import DiskBlobs
     from limner.adapters.s3_blobs import S3Blobs
     from limner.adapters.sql.database import Database
+    from limner.adapters.sql.events import SqlEvents
     from limner.adapters.sql.reader import SqlReader
     from limner.adapters.sql.store import SqlStore
+    from limner.adapters.sql.traces import SqlTraces
+    from limner.adapters.sql.webhooks import SqlHookReader
     from limner.jobs.run import Runner
     from limner.jobs.sweep import Sweep
     from limner.web.services import Services
@@ -90,8 +93,10 @@ def _build(settings: Settings, held: ExitStack) -> Application:
 
     from limner.adapters.remembered_blobs import RememberedBlobs
     from limner.adapters.sql.events import SqlEvents
+    from limner.adapters.sql.webhooks import SqlHookReader
     from limner.jobs.ids import JobIds
     from limner.jobs.oversee import JobOverseer
+    from limner.jobs.queue import Queue
     from limner.jobs.submit import Submissions
     from limner.jobs.sweep import Sweep
     from limner.operations import CATALOGUE
@@ -100,6 +105,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.web.event_streams import Streams
     from limner.web.services import Services
     from limner.web.upload_memory import UploadMemory
+    from limner.web.webhook_sender import WebhookSender
 
     database, store, reader, disk = _paired_stores(settings, held, file)
     blobs = RememberedBlobs(disk)
@@ -117,6 +123,9 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         lease=_lease(settings),
     )
 
+    hooks = SqlHookReader(database)
+    webhooks = WebhookSender(store, hooks, SqlEvents(database), bus, settings)
+
     def check_ready() -> None:
         try:
             store.transact(lambda tx: tx.ping())
@@ -131,6 +140,8 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         settings=settings,
         catalogue=CATALOGUE,
         reader=reader,
+        hooks=hooks,
+        queue=Queue(reader),
         blobs=blobs,
         submissions=Submissions(
             store=store,
@@ -153,9 +164,11 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     def at_work() -> Iterator[None]:
         """Run the sweep meanwhile. At the end, jobs get `drain_s` to finish; the others are requeued."""
         sweep.start()
+        webhooks.start()
         try:
             yield
         finally:
+            webhooks.stop()
             sweep.stop()
             engine.stop(settings.drain_s)
 
@@ -191,6 +204,44 @@ def build_runner(settings: Settings, worker: str, bus: Bus, database_file: tuple
         timeout_s=settings.job_timeout_s,
         cache_for=timedelta(hours=settings.cache_hours),
     )
+
+
+@dataclass
+class Stores:
+    """What a command needs to read and change the data of a service."""
+
+    store: "SqlStore"
+    reader: "SqlReader"
+    hooks: "SqlHookReader"
+    events: "SqlEvents"
+    traces: "SqlTraces"
+    blobs: "DiskBlobs | S3Blobs"
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """The stores of a service, which may be running. SettingsError without a database whose tables are up to date."""
+    from limner.adapters.sql.database import current_revision, file_at, head_revision
+    from limner.adapters.sql.events import SqlEvents
+    from limner.adapters.sql.reader import SqlReader
+    from limner.adapters.sql.store import SqlStore
+    from limner.adapters.sql.traces import SqlTraces
+    from limner.adapters.sql.webhooks import SqlHookReader
+
+    path = _database_file(settings)
+    try:
+        file = file_at(path)
+    except OSError:
+        raise SettingsError(f"LIMNER_DATABASE_URL: there is no database {path}") from None
+    with ExitStack() as held:
+        database, blobs = _stores(settings, held, file)
+        if current_revision(database) != head_revision():
+            raise SettingsError("The tables of the database are not up to date. Run `limner migrate`.")
+        store = SqlStore(database)
+        held.callback(store.close)
+        yield Stores(
+            store, SqlReader(database), SqlHookReader(database), SqlEvents(database), SqlTraces(database), blobs
+        )
 
 
 def _lease(settings: Settings) -> timedelta:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from limner.domain.blob import BlobState
 from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Status
+from limner.webhook_ports import HookRows
 
 T = TypeVar("T")
 
@@ -30,6 +31,17 @@ class Known:
     full: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """How many rows an erasure removed, and of how many events it removed the contents."""
+
+    jobs: int
+    files: int
+    events_emptied: int
+    webhooks: int
+    deliveries: int
+
+
 class Transaction(Protocol):
     """What one transaction reads and writes. `jobs/transitions.py` decides; this only reports what took effect.
 
@@ -41,6 +53,11 @@ class Transaction(Protocol):
 
         A store that allows only one writing transaction at a time need not do anything.
         """
+        ...
+
+    @property
+    def hooks(self) -> HookRows:
+        """Rows of webhooks, in the same transaction."""
         ...
 
     def job(self, job_id: str) -> Job | None:
@@ -77,8 +94,8 @@ class Transaction(Protocol):
         """Append files that the job produced to its list of files."""
         ...
 
-    def remove(self, job: Job) -> None:
-        """Remove the job and its files, and clear the contents of its events."""
+    def remove(self, job: Job) -> Removed:
+        """Remove the job, its files, its webhooks and their deliveries, and clear the contents of its events."""
         ...
 
     def log(self, job: Job, kind: EventType | None = None) -> None:
@@ -182,6 +199,17 @@ class JobReader(Protocol):
         """(id, lane) of the queued jobs that have no leader, oldest first."""
         ...
 
+    def ahead(self, job_id: str, lane: str, *, limit: int) -> tuple[int, int]:
+        """How many jobs of the lane are started before a queued job (counted up to `limit`), and how many are running.
+
+        Jobs that wait for a leader's result do not count.
+        """
+        ...
+
+    def recent_runs(self, limit: int) -> list[tuple[str, float]]:
+        """(lane, seconds) of the runs among the `limit` newest succeeded jobs. Answers from the cache are no runs."""
+        ...
+
     def overdue(self, now: datetime, limit: int) -> list[str]:
         """Ids of running jobs whose lease ended before `now`."""
         ...
@@ -208,6 +236,18 @@ class JobReader(Protocol):
 
     def totals(self) -> tuple[int, int]:
         """(stored results that were computed, not taken from the cache; bytes of all blobs that jobs refer to)."""
+        ...
+
+
+class Traces(Protocol):
+    """Rows that an erasure must not leave. UnavailableError when the database cannot be used."""
+
+    def files_of(self, job_id: str) -> int:
+        """How many files a job has, whether or not the job exists."""
+        ...
+
+    def naming(self, sha256: str, *, besides: str) -> int:
+        """How many files of other jobs than `besides` refer to a blob."""
         ...
 
 

@@ -50,6 +50,7 @@ JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that run")
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
 SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"])
 SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
+WEBHOOKS_SENT = Counter("limner_webhooks_sent", "Tries to send an event to a webhook, by outcome", ["outcome"])
 CONNECTIONS = Gauge("limner_connections", "Open connections")
 CONNECTIONS_CLOSED = Counter("limner_connections_closed", "Connections that were closed early, by why", ["why"])
 
@@ -70,6 +71,7 @@ METRICS = (
     EVENTS_SENT,
     SOCKETS,
     SOCKETS_SLOW,
+    WEBHOOKS_SENT,
     CONNECTIONS,
     CONNECTIONS_CLOSED,
 )

@@ -10,7 +10,7 @@ from limner import settings, telemetry
 from limner.domain.errors import every_error
 from limner.operations import CATALOGUE
 from limner.vision.structure import gif, isobmff, jpeg, png, tiff, webp
-from limner.web import http_protocol, read_json, read_request, serving, socket_protocol
+from limner.web import http_protocol, read_json, read_request, serving, socket_protocol, webhook_sender
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -93,6 +93,11 @@ FIXED = {
     "Values in it (items of lists, members of objects)": (read_json.MAX_VALUES,),
     "Levels of lists and objects": (read_json.MAX_DEPTH,),
     "Fields of a form": (read_request.MAX_FIELDS,),
+    "Tries of webhooks at once, and to one host; bytes read of an answer": (
+        webhook_sender.AT_ONCE,
+        webhook_sender.PER_HOST,
+        webhook_sender.ANSWER_BYTES,
+    ),
     "Request line and header; trailers of a body": (http_protocol.MAX_HEADERS,),
     "Requests sent ahead on one connection": (http_protocol.MAX_WAITING, http_protocol.MAX_WAITING_BODY_BYTES),
     "Frames from a WebSocket's client": (

@@ -79,13 +79,13 @@ def _transact(
     raise UnavailableError("The same picture is being removed. Try again.")
 
 
-def remove(store: JobStore, blobs: BlobStore, sha256s: Iterable[str]) -> None:
-    """Remove the bytes of these blobs, except those whose row says `kept` or `removing`."""
+def remove(store: JobStore, blobs: BlobStore, sha256s: Iterable[str]) -> list[str]:
+    """Remove the bytes of these blobs, except those whose row says `kept` or `removing`. Returns those removed."""
     wanted = list(sha256s)
     if not wanted:
-        return
+        return []
     claimed = store.transact(lambda tx: transitions.claim_removal(tx, wanted))
-    finish_removal(store, blobs, claimed)
+    return finish_removal(store, blobs, claimed)
 
 
 def discard(store: JobStore, blobs: BlobStore, sha256s: Collection[str]) -> None:
@@ -104,13 +104,13 @@ def discard(store: JobStore, blobs: BlobStore, sha256s: Collection[str]) -> None
     store.transact(delete)
 
 
-def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) -> None:
-    """Remove the bytes of blobs that the caller has set to `removing`, then their rows.
+def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) -> list[str]:
+    """Remove the bytes of blobs that the caller has set to `removing`, then their rows. Returns those removed.
 
     If a blob cannot be removed, the others still are, and its error is raised at the end.
     """
     if not claimed:
-        return
+        return []
     since = time.monotonic()
     removed: list[str] = []
     errors: list[Exception] = []
@@ -135,3 +135,4 @@ def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) 
             "blobs could not be removed; the sweep tries again", extra={"blobs": len(errors), "detail": str(errors[0])}
         )
         raise errors[0]
+    return removed

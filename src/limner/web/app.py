@@ -20,6 +20,7 @@ from limner.web import (
     operation_routes,
     problems,
     shapes,
+    webhook_routes,
 )
 from limner.web.access import Access
 from limner.web.dispatch import Dispatch
@@ -72,6 +73,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         operations,
         operation_routes.router,
         job_routes.router,
+        webhook_routes.router,
         classic_routes.router,
         health_routes.router,
     )

@@ -1,5 +1,6 @@
 """The routes of jobs, their artifacts and their events."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import Annotated
@@ -26,6 +27,7 @@ QUIET_S = 15.0
 SMALL_BYTES = 1_000_000  # what is larger is sent from its file, in parts
 MAX_EVENT_ID = 2**63 - 1
 MAX_EVENT_ID_DIGITS = 19
+_RECEIPT = re.compile(r"(?:^|[,;\s])return=representation(?:$|[,;\s])", re.IGNORECASE)
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 After = Annotated[
@@ -56,9 +58,10 @@ async def list_jobs(
 
 @router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
 async def get_job(job_id: str, request: Request, services: ServicesDep) -> Response:
-    """The job."""
+    """The job; while it is queued, with its place in the queue."""
     job = await services.job(job_id)
-    return Response(to_json(shapes.job(job, services.base_url(request))), media_type="application/json")
+    place = await services.read(services.queue.place, job) if job.status is Status.QUEUED else None
+    return Response(to_json(shapes.job(job, services.base_url(request), place)), media_type="application/json")
 
 
 @router.post(
@@ -75,12 +78,22 @@ async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Re
     "/v1/jobs/{job_id}",
     status_code=204,
     response_class=Response,
-    responses={**NOT_FOUND, 503: problem_response("Nothing was erased, or not yet all pictures: see `detail`")},
+    responses={
+        200: {"model": shapes.ReceiptShape, "description": "Erased, with `Prefer: return=representation`"},
+        **NOT_FOUND,
+        503: problem_response("Nothing was erased, or not yet all pictures: see `detail`"),
+    },
 )
-async def erase_job(job_id: str, services: ServicesDep) -> Response:
-    """Erase a job: its pictures, its artifacts, its cache entry and the contents of its events."""
-    await services.call(services.submissions.erase, job_id)
-    return Response(status_code=204)
+async def erase_job(job_id: str, request: Request, services: ServicesDep) -> Response:
+    """Erase a job: its pictures, its artifacts, its cache entry, its webhooks and the contents of its events.
+
+    With `Prefer: return=representation` the answer is a receipt, which `limner verify-erasure` checks.
+    """
+    receipt = await services.call(services.submissions.erase, job_id)
+    if not _RECEIPT.search(",".join(request.headers.getlist("prefer"))):
+        return Response(status_code=204)
+    headers = {"Preference-Applied": "return=representation"}
+    return Response(to_json(receipt), media_type="application/json", headers=headers)
 
 
 @router.head("/v1/jobs/{job_id}/artifacts/{name}", include_in_schema=False)
