@@ -1,4 +1,4 @@
-"""The command line: `limner serve`, `models`, `migrate`, `doctor`, `bench`, and each operation as a command.
+"""The command line: `limner serve`, `keys`, `models`, `migrate`, `doctor`, `bench`, and each operation as a command.
 
 Imports are inside the commands, so that `--help` does not wait for the libraries of the models.
 """
@@ -11,6 +11,7 @@ import click
 from limner import __version__
 from limner.bench.commands import bench
 from limner.domain.errors import LimnerError
+from limner.key_commands import keys
 from limner.operation_commands import operation_commands
 
 
@@ -116,6 +117,7 @@ def _given(**options: object) -> dict[str, Any]:
 
 
 main.add_command(bench)
+main.add_command(keys)
 for _command in operation_commands():
     main.add_command(_command)
 

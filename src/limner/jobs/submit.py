@@ -13,6 +13,7 @@ from uuid_utils import uuid7
 
 from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role, Status
+from limner.domain.key import owned
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
 from limner.jobs.ids import JobIds
@@ -46,11 +47,14 @@ class Submissions:
         pictures: Mapping[str, bytes],
         *,
         job_id: str | None = None,
+        key_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Store the pictures (bytes by parameter name) and the job, and send it to the engine.
 
-        `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id.
+        `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id. `key_id` owns
+        the job: its cache and its idempotency keys are its own, because an answer from another owner's job would tell
+        that somebody else sent the same photo.
         UnavailableError while stopping, QueueFullError, InvalidRequestError if the idempotency key belongs to another
         request.
         """
@@ -58,14 +62,16 @@ class Submissions:
             raise UnavailableError("The service is stopping. Try again later.")
         job_id = job_id or self.ids.new()
         fingerprint = self.fingerprint(operation.models)
+        similarity_key = operation.similarity_key(params, fingerprint)
         job = Job(
             id=job_id,
             operation=operation.name,
             lane=operation.lane,
             params=params.model_dump(mode="json"),
-            cache_key=operation.cache_key(params, fingerprint),
-            similarity_key=operation.similarity_key(params, fingerprint),
-            idempotency_key=idempotency_key,
+            cache_key=owned(operation.cache_key(params, fingerprint), key_id),
+            similarity_key=None if similarity_key is None else owned(similarity_key, key_id),
+            idempotency_key=None if idempotency_key is None else owned(idempotency_key, key_id),
+            key_id=key_id,
             created_at=datetime.now(UTC),
             files=tuple(_input(job_id, name, getattr(params, name)) for name in pictures),
         )

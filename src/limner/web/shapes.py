@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Status
+from limner.web.links import Links
 
 Moment = datetime
 
@@ -107,12 +108,7 @@ def moment(value: datetime | None) -> str | None:
     return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def artifact_url(base: str, job_id: str, name: str) -> str:
-    """The URL of an artifact."""
-    return f"{base}/v1/jobs/{job_id}/artifacts/{name}"
-
-
-def job(value: Job, base: str) -> dict[str, Any]:
+def job(value: Job, links: Links) -> dict[str, Any]:
     """The JSON of a job."""
     return {
         "id": value.id,
@@ -124,21 +120,21 @@ def job(value: Job, base: str) -> dict[str, Any]:
         "created_at": moment(value.created_at),
         "started_at": moment(value.started_at),
         "finished_at": moment(value.finished_at),
-        "url": f"{base}/v1/jobs/{value.id}",
+        "url": links.job(value.id),
         "result": value.result,
         "error": value.error,
-        "artifacts": [_artifact(file, base) for file in value.artifacts],
+        "artifacts": [_artifact(file, links) for file in value.artifacts],
     }
 
 
-def _artifact(file: File, base: str) -> dict[str, Any]:
+def _artifact(file: File, links: Links) -> dict[str, Any]:
     return {
         "name": file.name,
         "media_type": file.media_type,
         "size": file.size,
         "width": file.width,
         "height": file.height,
-        "url": artifact_url(base, file.job_id, file.name),
+        "url": links.artifact(file.job_id, file.name),
     }
 
 
@@ -148,7 +144,7 @@ def faces_count(value: Event) -> int | None:
     return summary.get("faces_count")
 
 
-def event(value: Event, base: str) -> dict[str, Any]:
+def event(value: Event, links: Links) -> dict[str, Any]:
     """The JSON of an event."""
     job_content: dict[str, Any] = {"id": value.job_id, "operation": value.operation}
     if value.content is not None:
@@ -158,11 +154,11 @@ def event(value: Event, base: str) -> dict[str, Any]:
             "cached": value.content["cached"],
             "faces_count": faces_count(value),
             "summary": value.content["summary"],
-            "url": f"{base}/v1/jobs/{value.job_id}",
+            "url": links.job(value.job_id),
             "error": value.content["error"],
             "artifacts": [
                 {key: each[key] for key in ("name", "media_type", "size", "width", "height")}
-                | {"url": artifact_url(base, value.job_id, each["name"])}
+                | {"url": links.artifact(value.job_id, each["name"])}
                 for each in value.content["artifacts"]
             ],
         }
