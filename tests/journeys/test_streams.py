@@ -24,9 +24,7 @@ class Log:
         self.rows: list[Event] = []
         self._jobs = count()
 
-    def add(
-        self, job_id: str | None = None, kind: EventType = EventType.QUEUED, *, key_id: str | None = None
-    ) -> str:
+    def add(self, job_id: str | None = None, kind: EventType = EventType.QUEUED, *, key_id: str | None = None) -> str:
         """One more event, of a new job unless one is named; the job's id."""
         job_id = job_id or f"job-{next(self._jobs)}"
         self.rows.append(Event(len(self.rows) + 1, kind, datetime.now(UTC), job_id, "detect", None, key_id))

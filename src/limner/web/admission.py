@@ -43,6 +43,9 @@ TICKET_S = 60
 FAILURES_A_MINUTE = 20
 BLOCKED_ADDRESSES = 10_000
 
+SIGNED_FOR = "limner.signed_for_s"
+"""Key in a request's scope: for how many seconds its signed URL is still valid."""
+
 SIGNED = Caller(None, frozenset({Scope.READ}))
 """Who holds a signed URL: it names one picture, which this caller may read, whoever owns it."""
 
@@ -153,7 +156,7 @@ class Admission:
             return await self._by_token(token, connection, keyring)
         query = parse_qs(connection["query_string"].decode("latin-1")) if need.signed or need.ticket else {}
         if need.signed and "signature" in query:
-            self._check_signature(connection["path"], query)
+            connection[SIGNED_FOR] = self._check_signature(connection["path"], query)
             return SIGNED
         if need.ticket and "ticket" in query:
             return await self._by_ticket(query["ticket"][0], keyring)
@@ -179,13 +182,14 @@ class Admission:
         if len(self._blocked) > BLOCKED_ADDRESSES:
             self._blocked.popitem(last=False)
 
-    def _check_signature(self, path: str, query: dict[str, list[str]]) -> None:
+    def _check_signature(self, path: str, query: dict[str, list[str]]) -> int:
         assert self.pictures is not None
         left = self.pictures.seconds_left(path, query.get("expires", [""])[0], query["signature"][0])
         if left is None:
             raise BadSignatureError
         if left <= 0:
             raise BadSignatureError("This URL has expired. Get the job again: its artifacts have new URLs.")
+        return int(left)
 
     # --- tickets ----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from limner.domain.job import File, Status
 from limner.domain.key import Scope as KeyScope
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
-from limner.web.admission import needs
+from limner.web.admission import SIGNED_FOR, needs
 from limner.web.event_streams import RefusedError, TooSlowError, serve_socket
 from limner.web.links import Links
 from limner.web.operation_routes import Responses, answer, problem_response
@@ -26,6 +26,7 @@ router = APIRouter(tags=["jobs"])
 
 NOT_FOUND: Responses = {404: problem_response("No such job")}
 QUIET_S = 15.0
+YEAR_S = 31_536_000
 SMALL_BYTES = 1_000_000  # what is larger is sent from its file, in parts
 MAX_EVENT_ID = 2**63 - 1
 MAX_EVENT_ID_DIGITS = 19
@@ -137,7 +138,7 @@ async def send_file(
         headers = {
             "ETag": f'"{file.sha256}"',
             # private, because shared caches must not keep photos of faces: they would not learn of an erasure
-            "Cache-Control": "private, max-age=31536000, immutable",
+            "Cache-Control": f"private, max-age={request.scope.get(SIGNED_FOR, YEAR_S)}, immutable",
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
