@@ -176,7 +176,7 @@ async function refresh() {
     box.hidden = true;
   } catch (problem) {
     listWorks = false;
-    box.hidden = feed.state !== "live"; // the banner already reports a lost connection
+    box.hidden = !["live", "off"].includes(feed.state); // the banner already reports a lost connection
     box.firstElementChild.textContent = `The list of pictures could not be loaded. ${problem.message}`;
   }
   showState();
@@ -193,7 +193,10 @@ feed.addEventListener("job", ({ detail }) => board.apply(detail));
 feed.addEventListener("state", async ({ detail }) => {
   retryAt = detail.retryAt;
   showState();
-  if (detail.state === "off") return;
+  if (detail.state === "off") {
+    if (session.active) refresh(); // the key may not read: the list says so
+    return;
+  }
   if (detail.state === "live") {
     // The list is loaded after the socket is open, so that no event in between is missed.
     refresh();
