@@ -17,13 +17,14 @@ from uuid_utils import uuid7
 
 from limner.adapters.sql.database import Database, migrate
 from limner.adapters.sql.events import SqlEvents
+from limner.adapters.sql.keys import SqlKeys
 from limner.adapters.sql.reader import SqlReader
 from limner.adapters.sql.store import SqlStore
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Outcome, Role
 from limner.jobs import transitions
 from limner.jobs.transitions import Decision, Erased, IsIntact, IsStored, Missing, Sent, Submitted
-from limner.ports import EventLog, JobReader, JobStore
+from limner.ports import EventLog, JobReader, JobStore, KeyReader
 
 DAY = timedelta(days=1)
 LEASE = timedelta(minutes=1)
@@ -42,6 +43,7 @@ class Machine:
     store: JobStore
     reader: JobReader
     log: EventLog
+    keys: KeyReader
     again: Callable[[], "Machine"]
     held: ExitStack = field(default_factory=ExitStack)
 
@@ -160,7 +162,7 @@ def open_sqlite(path: Path, *, durable: bool = False, turn_s: float = 5.0) -> Ma
         held.callback(other.close)
         return other
 
-    return Machine(store, SqlReader(database), SqlEvents(database), again, held)
+    return Machine(store, SqlReader(database), SqlEvents(database), SqlKeys(database), again, held)
 
 
 MACHINES: dict[str, Callable[[Path], Machine]] = {"sqlite": lambda folder: open_sqlite(folder / "jobs.db")}

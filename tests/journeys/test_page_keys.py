@@ -1,7 +1,6 @@
 """The page of a service that asks for keys: the log-in, live events and pictures with a key, and the log-out."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -33,7 +32,9 @@ def open_login(chromium: Browser) -> Iterator[Any]:
     contexts, complaints = [], []
 
     def open_login(server: Server, path: str = "/", **visitor: Any) -> Page:
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | visitor)
+        context = chromium.new_context(
+            **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | visitor
+        )
         contexts.append(context)
         context.set_default_timeout(8000)
         page = context.new_page()
@@ -53,9 +54,7 @@ def log_in(page: Page, key: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
-def test_the_log_in_and_what_follows(
-    house: Server, open_login: Any, astronaut: npt.NDArray[np.uint8]
-) -> None:
+def test_the_log_in_and_what_follows(house: Server, open_login: Any, astronaut: npt.NDArray[np.uint8]) -> None:
     key, other = new_key(house), new_key(house)
     with as_caller(house, other) as client:
         theirs = send(client, different(astronaut, 901))["id"]
