@@ -14,6 +14,9 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from limner import settings
+from limner.assembly import SECRETS
+from limner.domain.errors import SettingsError
 from limner.domain.key import Scope
 from tests.conftest import another
 from tests.journeys.client import Json, listening, problem, received, rows, server_sent
@@ -419,3 +422,80 @@ def test_without_keys_all_is_open_and_nothing_is_signed(tmp_path: Path, astronau
         server.stop()
     assert "there is none yet" in server.log.read_text()
     server.check_log()
+
+
+# --- bound elsewhere --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_server_that_others_can_reach_asks_for_keys(tmp_path: Path, host: str) -> None:
+    server = Server(tmp_path, host=host)
+    server.start()
+    try:
+        problem(httpx.get(f"{server.url}/v1/jobs"), 401, "unauthorized")
+        assert httpx.get(f"{server.url}/v1/jobs", headers=with_key(new_key(server))).status_code == 200
+        (line,) = [line for line in server.log_lines() if "API keys are required" in line["message"]]
+        assert line["level"] == "WARNING"
+    finally:
+        server.stop()
+    server.check_log()
+
+
+def test_a_setting_opens_it(tmp_path: Path) -> None:
+    server = Server(tmp_path, host="0.0.0.0", LIMNER_REQUIRE_KEYS="off")
+    server.start()
+    try:
+        assert httpx.get(f"{server.url}/v1/jobs").status_code == 200
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "chosen", "required"),
+    [
+        ("127.0.0.1", "auto", False),
+        ("127.0.0.2", "auto", False),
+        ("::1", "auto", False),
+        ("localhost", "auto", False),
+        ("0.0.0.0", "auto", True),
+        ("::", "auto", True),
+        ("192.168.1.2", "auto", True),
+        ("faces.internal", "auto", True),
+        ("", "auto", True),
+        ("127.0.0.1", "on", True),
+        ("0.0.0.0", "off", False),
+    ],
+)
+def test_when_keys_are_required(host: str, chosen: str, required: bool) -> None:
+    assert settings.load(host=host, require_keys=chosen).keys_required() == required
+
+
+def test_a_temporary_database_that_others_can_reach_needs_the_administrators_key(tmp_path: Path) -> None:
+    server = Server(tmp_path, host="0.0.0.0", LIMNER_DATABASE_URL="memory:")
+    with pytest.raises(AssertionError, match="Set LIMNER_ADMIN_KEY"):
+        server.start()
+    server = Server(tmp_path, host="0.0.0.0", LIMNER_DATABASE_URL="memory:", LIMNER_ADMIN_KEY=ADMIN)
+    server.start()
+    try:
+        assert httpx.get(f"{server.url}/v1/jobs").status_code == 401
+        assert httpx.get(f"{server.url}/v1/jobs", headers=with_key(ADMIN)).status_code == 200
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("secret", ["short", "x" * 31, "with a space " * 4, "ü" * 40, ""])
+@pytest.mark.parametrize("name", ["LIMNER_ADMIN_KEY", "LIMNER_URL_SECRETS"])
+def test_a_weak_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, secret: str) -> None:
+    monkeypatch.setenv(name, secret)
+    if name == "LIMNER_URL_SECRETS" and not secret:
+        assert settings.load().url_secrets == ()
+        return
+    with pytest.raises(SettingsError, match=f"{name}.*at least 32 characters") as refused:
+        settings.load()
+    assert not secret or secret not in str(refused.value)
+
+
+def test_workers_get_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {name for name, field in settings.Settings.model_fields.items() if "Secret" in str(field.annotation)}
+    assert secrets == SECRETS
+    assert ADMIN not in repr(settings.load(admin_key=ADMIN))
