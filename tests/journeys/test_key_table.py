@@ -148,6 +148,7 @@ def _bad_keys(server: Server) -> dict[str, dict[str, str]]:
         "revoked": with_key(revoked),
         "expired": with_key(expired),
         "revoked in the other header": {"X-API-Key": revoked},
+        "revoked beside another's": {"X-API-Key": revoked, **with_key(new_key(server, everything))},
     }
 
 

@@ -255,13 +255,13 @@ def _listed(caller: Caller) -> str:
 
 
 def _token(headers: Sequence[Header]) -> str | None:
-    """The key of `Authorization: Bearer …` or `X-API-Key`. Another scheme is for a proxy in front."""
+    """The key of `X-API-Key`, or of `Authorization: Bearer …`, which may be for a proxy in front if both are sent."""
     found = None
     for name, value in headers:
+        if name == b"x-api-key":
+            return value.strip().decode("latin-1")
         if name == b"authorization":
             scheme, _, rest = value.partition(b" ")
             if scheme.lower() == b"bearer":
-                return rest.strip().decode("latin-1")
-        elif name == b"x-api-key":
-            found = value.strip().decode("latin-1")
+                found = rest.strip().decode("latin-1")
     return found

@@ -14,7 +14,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner.domain.errors import LimnerError
-from limner.domain.key import Caller
 from limner.web import problems
 from limner.web.admission import Admission, Header, need_of
 from limner.web.services import Services, find_caller, find_services
@@ -93,20 +92,20 @@ class _Route:
             await send(message)
 
         try:
-            caller, headers = await self._admission.admit(scope, self._need)
-            response: Response = await self._function(**self._arguments(Request(scope, receive, send), caller))
+            scope["caller"], headers = await self._admission.admit(scope, self._need)
+            response: Response = await self._function(**self._arguments(Request(scope, receive, send)))
             await response(scope, receive, sender)
         except Exception as error:
             if started:
                 raise
             await problems.answer(error)(scope, receive, sender)
 
-    def _arguments(self, request: Request, caller: Caller) -> dict[str, Any]:
+    def _arguments(self, request: Request) -> dict[str, Any]:
         values = {**request.scope["path_params"], **self._services}
         if self._request is not None:
             values[self._request] = request
         if self._caller is not None:
-            values[self._caller] = caller
+            values[self._caller] = request.scope["caller"]
         if self._query:
             asked, errors = request_params_to_args(self._query, request.query_params)
             if errors:

@@ -51,9 +51,9 @@ class Keyring:
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(function, *args))
 
     def is_known(self, token: str) -> bool:
-        """Whether the token was found within the last seconds, so that the database need not be asked."""
+        """Whether the token was found to be a key since the start, so that it is no guess."""
         digest = hash_of(token)
-        return self._is_admin(digest) or self._remembered(digest) is not None
+        return self._is_admin(digest) or digest in self._known
 
     async def by_token(self, token: str) -> Caller | None:
         """The caller of a token; None if it is no key, or one that is revoked or has expired. UnavailableError."""

@@ -5,7 +5,7 @@ import hmac
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 STEPS = 4
 """A picture's URL changes so often in its lifetime, and not with each answer, so that browsers can keep the picture."""
@@ -32,11 +32,11 @@ def _signature(secret: bytes, purpose: str, text: str) -> str:
     return urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PictureSeal:
     """Signs the paths of pictures until a time."""
 
-    seal: Seal = field(compare=False)
+    seal: Seal
     lifetime_s: float
 
     def query(self, path: str) -> str:
@@ -53,9 +53,12 @@ class PictureSeal:
         return int(expires) - time.time()  # it is ours, so it is a number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Links:
-    """Makes URLs that begin with `base`, which has no slash at its end."""
+    """Makes URLs that begin with `base`, which has no slash at its end.
+
+    Compared by identity, because each event looks up its texts by it once a socket: `Services.links` keeps them.
+    """
 
     base: str
     seal: PictureSeal | None = None

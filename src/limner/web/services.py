@@ -49,6 +49,9 @@ class Services:
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "web-read"))
 
+    def __post_init__(self) -> None:
+        self._links_of = lru_cache(maxsize=256)(lambda base: Links(base, self.admission.pictures))
+
     async def call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run blocking code in the pool of threads, with the request's context (its id is needed for the log)."""
         context = contextvars.copy_context()
@@ -73,7 +76,7 @@ class Services:
 
     def links(self, connection: HTTPConnection) -> Links:
         """Makes the URLs in answers to this client."""
-        return Links(self._base_url(connection), self.admission.pictures)
+        return self._links_of(self._base_url(connection))
 
     def _base_url(self, connection: HTTPConnection) -> str:
         if self.settings.public_url:
