@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from limner.adapters import rate_counters
 from limner.adapters.rate_counters import LocalCounters, RedisCounters
 from limner.domain.key import Key, owned
 from limner.jobs.url_secret import url_secret
@@ -83,6 +84,20 @@ def test_local_counters_count_by_name() -> None:
     assert [counters.count("a", 60) for _ in range(3)] == [1, 2, 3]
     assert counters.count("b", 60) == 1
     assert LocalCounters().count("a", 60) == 1
+
+
+def test_local_counters_begin_anew_and_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(rate_counters.time, "monotonic", lambda: now[0])
+    counters = LocalCounters()
+    assert [counters.count(name, 50) for name in ("a", "a", "b")] == [1, 2, 1]
+    now[0] += 49
+    assert counters.count("a", 50) == 3
+    now[0] += 1
+    assert counters.count("a", 50) == 1
+    now[0] += 60
+    assert counters.count("c", 50) == 1
+    assert set(counters._counts) == {"c"}
 
 
 def test_counters_in_redis_are_those_of_all_processes(redis_server: RedisServer) -> None:

@@ -6,7 +6,6 @@ import logging
 from asyncio.transports import BaseTransport
 from typing import Any
 
-from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame, Opcode
@@ -53,12 +52,6 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
         self._connection = None
         self._frames_left = float(FRAMES_AT_ONCE)
         self._counted_at = 0.0
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """See uvicorn, whose version 0.54 takes a refusal with a body for a handshake that was forgotten."""
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
-            self.handshake_complete = True
 
     def connection_made(self, transport: BaseTransport) -> None:
         """See asyncio."""
