@@ -5,6 +5,7 @@ Slow imports are inside the functions, so that the first worker process starts b
 
 import fcntl
 import logging
+import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ from limner.adapters.local_bus import LocalBus
 from limner.adapters.process_engine import ProcessEngine
 from limner.domain.errors import SettingsError, UnavailableError
 from limner.ports import Bus, JobStore, KeyReader, LossReason, Overseer
-from limner.settings import Settings, database_file
+from limner.settings import Settings, database_file, variable
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -76,6 +77,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     bus = LocalBus()
     ready = _Ready()
     overseer: Future[Overseer] = Future()
+    hidden = {variable(name) for name in SECRETS}
     engine = ProcessEngine(
         WORKER,
         {"settings": settings.model_dump(mode="json", exclude=SECRETS), "database_file": file},
@@ -87,6 +89,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         on_wake=bus.wake,
         on_report=_record,
         on_ready=ready.set,
+        environment={name: value for name, value in os.environ.items() if name.upper() not in hidden},
     )
     held.callback(engine.stop, 0)
     engine.start()
