@@ -20,7 +20,7 @@ from limner.adapters.local_bus import LocalBus
 from limner.adapters.process_engine import ProcessEngine
 from limner.domain.errors import SettingsError, UnavailableError
 from limner.ports import Bus, JobStore, KeyReader, LossReason, Overseer
-from limner.settings import Settings, database_file, variable
+from limner.settings import Settings, database_file, is_loopback, variable
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -273,6 +273,11 @@ def _admission(settings: Settings, database: "Database", store: "SqlStore") -> "
     from limner.web.admission import Admission
 
     if not settings.keys_required():
+        if not is_loopback(settings.host):
+            log.warning(
+                "no API key is needed: everyone who can connect sees, sends and erases all photos",
+                extra={"host": settings.host},
+            )
         return Admission()
     from limner.adapters.rate_counters import LocalCounters, RedisCounters
     from limner.adapters.sql.keys import SqlKeys

@@ -464,6 +464,7 @@ def test_a_setting_opens_it(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/v1/jobs").status_code == 200
     finally:
         server.stop()
+    assert "everyone who can connect" in server.log.read_text()
 
 
 @pytest.mark.parametrize(
