@@ -5,6 +5,7 @@ Slow imports are inside the functions, so that the first worker process starts b
 
 import fcntl
 import logging
+import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,8 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 from limner.adapters.local_bus import LocalBus
 from limner.adapters.process_engine import ProcessEngine
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import Bus, LossReason, Overseer
-from limner.settings import Settings, database_file
+from limner.ports import Bus, JobStore, KeyReader, LossReason, Overseer
+from limner.settings import Settings, database_file, is_loopback, variable
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from limner.adapters.sql.webhooks import SqlHookReader
     from limner.jobs.run import Runner
     from limner.jobs.sweep import Sweep
+    from limner.web.admission import Admission
     from limner.web.services import Services
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 WORKER = (sys.executable, "-P", "-m", "limner.worker")  # -P: the folder that Limner is started in holds no code of it
 LEASE_MARGIN_S = 10.0
 S3 = "s3://"
+SECRETS = {"admin_key", "url_secrets"}
+"""Settings that workers do not get: they decode what strangers send."""
 
 
 @dataclass
@@ -76,9 +80,10 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     bus = LocalBus()
     ready = _Ready()
     overseer: Future[Overseer] = Future()
+    hidden = {variable(name) for name in SECRETS}
     engine = ProcessEngine(
         WORKER,
-        {"settings": settings.model_dump(mode="json"), "database_file": file},
+        {"settings": settings.model_dump(mode="json", exclude=SECRETS), "database_file": file},
         lanes={"cpu": settings.workers},
         capacity=settings.max_queued,
         timeout_s=settings.job_timeout_s,
@@ -87,6 +92,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         on_wake=bus.wake,
         on_report=_record,
         on_ready=ready.set,
+        environment={name: value for name, value in os.environ.items() if name.upper() not in hidden},
     )
     held.callback(engine.stop, 0)
     engine.start()
@@ -124,7 +130,8 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     )
 
     hooks = SqlHookReader(database)
-    webhooks = WebhookSender(store, hooks, SqlEvents(database), bus, settings)
+    admission = _admission(settings, database, store)
+    webhooks = WebhookSender(store, hooks, SqlEvents(database), bus, settings, admission.pictures)
 
     def check_ready() -> None:
         try:
@@ -158,6 +165,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         limits=settings.limits(),
         memory=UploadMemory(settings.upload_memory_bytes),
         check_ready=check_ready,
+        admission=admission,
     )
 
     @contextmanager
@@ -292,6 +300,62 @@ def open_blobs(settings: Settings) -> "DiskBlobs | S3Blobs":
     return S3Blobs(settings.blobs_url, presigned=settings.artifact_urls == "presigned")
 
 
+@contextmanager
+def open_keys(settings: Settings) -> "Iterator[tuple[JobStore, KeyReader]]":
+    """The store and reader of API keys, with the database migrated, for the command line. SettingsError."""
+    from limner.adapters.sql.database import Database, migrate
+    from limner.adapters.sql.keys import SqlKeys
+    from limner.adapters.sql.store import SqlStore
+
+    if settings.database_url == "memory:":
+        raise SettingsError(
+            "With LIMNER_DATABASE_URL=memory: the keys are gone when the service stops: set LIMNER_ADMIN_KEY instead"
+        )
+    with ExitStack() as held:
+        database = Database(settings.database_url, durable=settings.durability == "full")
+        held.callback(database.close)
+        migrate(database)
+        store = SqlStore(database)
+        held.callback(store.close)
+        yield store, SqlKeys(database)
+
+
+def _admission(settings: Settings, database: "Database", store: "SqlStore") -> "Admission":
+    """Who may call which route. Without keys, nothing of it is imported or written."""
+    from limner.web.admission import Admission
+
+    if not settings.keys_required():
+        if not is_loopback(settings.host):
+            log.warning(
+                "no API key is needed: everyone who can connect sees, sends and erases all photos",
+                extra={"host": settings.host},
+            )
+        return Admission()
+    from limner.adapters.rate_counters import LocalCounters, RedisCounters
+    from limner.adapters.sql.keys import SqlKeys
+    from limner.jobs.url_secret import url_secret
+    from limner.web.keyring import Keyring
+    from limner.web.links import Seal
+
+    keys = SqlKeys(database)
+    admin_key = settings.admin_key.get_secret_value() if settings.admin_key is not None else None
+    if admin_key is None and not keys.all():
+        log.warning(
+            "API keys are required, and there is none yet: run `limner keys create`, or set LIMNER_ADMIN_KEY",
+            extra={"host": settings.host},
+        )
+    secrets = [secret.get_secret_value() for secret in settings.url_secrets] or [url_secret(store)]
+    shared = settings.bus_url.startswith(("redis:", "rediss:"))
+    return Admission(
+        keyring=Keyring(keys, store, admin_key),
+        seal=Seal(secrets),
+        counters=RedisCounters(settings.bus_url) if shared else LocalCounters(),
+        lifetime_s=settings.url_lifetime_s,
+        open_metrics=settings.open_metrics,
+        proxies=settings.proxy_addresses,
+    )
+
+
 @dataclass
 class _Ready:
     """How many workers have loaded their models."""
@@ -332,6 +396,12 @@ def _refuse_unknown(settings: Settings) -> None:
         raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:', not {_scheme(settings.engine_url)!r}")
     if settings.bus_url != "local:":
         raise SettingsError(f"LIMNER_BUS_URL must be 'local:', not {_scheme(settings.bus_url)!r}")
+    if settings.keys_required() and settings.admin_key is None and settings.database_url == "memory:":
+        raise SettingsError(
+            f"API keys are required, because LIMNER_HOST is {settings.host}, and with LIMNER_DATABASE_URL=memory: "
+            "`limner keys create` has no database to write to. Set LIMNER_ADMIN_KEY, or LIMNER_REQUIRE_KEYS=off "
+            "if everyone who can connect may see all photos"
+        )
     check_blobs_url(settings)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `models`, `migrate`, `doctor`, `webhooks`, `verify-erasure`, `bench`, operations.
+"""The command line: `serve`, `keys`, `webhooks`, `migrate`, `doctor`, `bench` and others, and each operation.
 
 Imports are inside the commands, so that `--help` does not wait for the libraries of the models.
 """
@@ -12,6 +12,7 @@ from limner import __version__
 from limner.bench.commands import bench
 from limner.domain.errors import LimnerError
 from limner.erasure_commands import verify_erasure
+from limner.key_commands import keys
 from limner.operation_commands import operation_commands
 from limner.webhook_commands import webhooks
 
@@ -120,6 +121,7 @@ def _given(**options: object) -> dict[str, Any]:
 main.add_command(bench)
 main.add_command(webhooks)
 main.add_command(verify_erasure)
+main.add_command(keys)
 for _command in operation_commands():
     main.add_command(_command)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from limner.domain.blob import BlobState
 from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Status
+from limner.domain.key import Key
 from limner.webhook_ports import HookRows
 
 T = TypeVar("T")
@@ -134,6 +135,14 @@ class Transaction(Protocol):
         """Remember up to 255 characters under a name."""
         ...
 
+    def add_key(self, key: Key) -> None:
+        """Add an API key."""
+        ...
+
+    def change_key(self, key_id: str, **values: Any) -> bool:
+        """Set fields of a key. False if there is no such key."""
+        ...
+
     def ping(self) -> None:
         """Write something, to test whether that is possible. Raises if it is not."""
         ...
@@ -170,17 +179,26 @@ class JobReader(Protocol):
         ...
 
     def page(
-        self, *, operation: str | None = None, status: Status | None = None, before: str | None = None, limit: int = 50
+        self,
+        *,
+        operation: str | None = None,
+        status: Status | None = None,
+        key_id: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
     ) -> list[Job]:
-        """Jobs, newest first, whose id is below `before`. Their `params` are empty, because no list shows them."""
+        """Jobs, newest first, whose id is below `before`; with `key_id`, only those of this owner.
+
+        Their `params` are empty, because no list shows them.
+        """
         ...
 
-    def file(self, file_id: str) -> File | None:
-        """A file by its own id."""
+    def file(self, file_id: str, *, key_id: str | None = None) -> File | None:
+        """A file by its own id; with `key_id`, only if its job has this owner."""
         ...
 
-    def artifact(self, job_id: str, name: str) -> File | None:
-        """A job's artifact by its name."""
+    def artifact(self, job_id: str, name: str, *, key_id: str | None = None) -> File | None:
+        """A job's artifact by its name; with `key_id`, only if the job has this owner."""
         ...
 
     def is_current(self, job_id: str, attempt: int) -> bool:
@@ -255,13 +273,47 @@ class EventLog(Protocol):
     """The log of events. Ids rise in the order of commits, so a reader that continues from the last id misses none."""
 
     def after(
-        self, event_id: int, *, limit: int, job_id: str | None = None, operation: str | None = None
+        self,
+        event_id: int,
+        *,
+        limit: int,
+        job_id: str | None = None,
+        operation: str | None = None,
+        key_id: str | None = None,
     ) -> list[Event]:
-        """Events with an id above `event_id`, in order of id."""
+        """Events with an id above `event_id`, in order of id; with `key_id`, only those of this owner's jobs."""
         ...
 
     def last_id(self) -> int:
         """The highest id assigned so far, 0 if none. Ids of removed events are never reused."""
+        ...
+
+
+class KeyReader(Protocol):
+    """Reads API keys. They are written by `Transaction`. UnavailableError when the database cannot be used."""
+
+    def by_hash(self, sha256: str) -> Key | None:
+        """The key whose token has this SHA-256, also if it is revoked or expired."""
+        ...
+
+    def by_id(self, key_id: str) -> Key | None:
+        """The key with this id, also if it is revoked or expired."""
+        ...
+
+    def all(self) -> list[Key]:
+        """All keys, oldest first."""
+        ...
+
+
+class Counters(Protocol):
+    """Counts what happens in a window of time, for all processes that share the counters."""
+
+    remote: bool
+    """Whether `count` waits for another program, so that it must not be called on an event loop."""
+
+    def count(self, name: str, window_s: int) -> int:
+        """Count once more, and return how often this name was counted since `window_s` seconds began with its first
+        count. It always answers: who cannot reach shared counters counts in this process."""
         ...
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from limner.domain.errors import SettingsError
@@ -52,6 +52,17 @@ def _models_dir() -> Path:
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+SECRET_LENGTH = 32
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to what listens there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Settings(BaseSettings):
     """Read once at start. A variable is `LIMNER_` and the field's name in capitals, unless an alias is given."""
 
@@ -88,6 +99,22 @@ class Settings(BaseSettings):
         description="Comma-separated host names that the service answers to, beside `localhost`, IP addresses and the "
         "name in `LIMNER_PUBLIC_URL`; `*`: any",
     )
+
+    require_keys: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether callers need an API key; `auto`: unless `LIMNER_HOST` is a loopback address"
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="A key with the scope `admin`, at least 32 characters, for the time before there are others"
+    )
+    url_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated secrets, 32 characters each, that sign URLs of pictures: the first signs, all are "
+        "accepted; default: one that is made at the first start and kept in the database",
+    )
+    url_lifetime_s: float = Field(
+        3600, ge=60, le=604_800, description="Seconds for which a signed URL is valid, and at most a quarter more"
+    )
+    open_metrics: bool = Field(False, description="`/metrics` needs no key, for a Prometheus in a private network")
 
     workers: int = Field(default_factory=_cores, ge=1, le=256, description="Worker processes; default: the cores")
     worker_memory_bytes: int = Field(
@@ -170,6 +197,19 @@ class Settings(BaseSettings):
         """The size limits of an accepted picture."""
         return Limits(max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
 
+    def keys_required(self) -> bool:
+        """Whether callers need an API key."""
+        return self.require_keys == "on" or (self.require_keys == "auto" and not is_loopback(self.host))
+
+    @field_validator("admin_key", "url_secrets")
+    @classmethod
+    def _are_long(cls, value: SecretStr | tuple[SecretStr, ...] | None) -> object:
+        for secret in (value,) if isinstance(value, SecretStr) else value or ():
+            text = secret.get_secret_value()
+            if len(text) < SECRET_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
+                raise ValueError(f"must have at least {SECRET_LENGTH} characters, all ASCII, and no space")
+        return value
+
     @field_validator("proxy_addresses")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -178,7 +218,13 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "allowed_origins", "allowed_hosts", "fetch_private_hosts", "fetch_ports", "proxy_addresses", mode="before"
+        "allowed_origins",
+        "allowed_hosts",
+        "fetch_private_hosts",
+        "fetch_ports",
+        "proxy_addresses",
+        "url_secrets",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

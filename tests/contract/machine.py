@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 
 from limner.adapters.sql.database import Database, migrate
 from limner.adapters.sql.events import SqlEvents
+from limner.adapters.sql.keys import SqlKeys
 from limner.adapters.sql.reader import SqlReader
 from limner.adapters.sql.store import SqlStore
 from limner.adapters.sql.webhooks import SqlHookReader
@@ -24,7 +25,7 @@ from limner.domain.event import Event
 from limner.domain.job import File, Job, Outcome, Role
 from limner.jobs import transitions
 from limner.jobs.transitions import Decision, Erased, IsIntact, IsStored, Missing, Sent, Submitted
-from limner.ports import EventLog, JobReader, JobStore
+from limner.ports import EventLog, JobReader, JobStore, KeyReader
 from limner.webhook_ports import HookReader
 
 DAY = timedelta(days=1)
@@ -44,6 +45,7 @@ class Machine:
     store: JobStore
     reader: JobReader
     log: EventLog
+    keys: KeyReader
     hooks: HookReader
     again: Callable[[], "Machine"]
     held: ExitStack = field(default_factory=ExitStack)
@@ -163,7 +165,9 @@ def open_sqlite(path: Path, *, durable: bool = False, turn_s: float = 5.0) -> Ma
         held.callback(other.close)
         return other
 
-    return Machine(store, SqlReader(database), SqlEvents(database), SqlHookReader(database), again, held)
+    return Machine(
+        store, SqlReader(database), SqlEvents(database), SqlKeys(database), SqlHookReader(database), again, held
+    )
 
 
 MACHINES: dict[str, Callable[[Path], Machine]] = {"sqlite": lambda folder: open_sqlite(folder / "jobs.db")}

@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from limner.adapters.sql import events, reader, traces, transaction, webhooks
+from limner.adapters.sql import events, keys, reader, traces, transaction, webhooks
 from limner.adapters.sql.database import Database, migrate
 from limner.adapters.sql.schema import metadata
 from limner.adapters.sql.statement import Statement
@@ -31,26 +32,32 @@ HOOK_CHANGES = ({"state"}, {"state", "reason"}, {"failing_since"})  # as `jobs/w
 DELIVERY_CHANGES = ({"next_try_at"}, set(webhooks.DELIVERY_FIELDS[6:9]) | {"last_status", "last_error", "ended_at"})
 
 
+def _changes_of_webhooks() -> Iterator[tuple[str, Statement]]:
+    for change, sets in ((webhooks._change_hook, HOOK_CHANGES), (webhooks._change_delivery, DELIVERY_CHANGES)):
+        yield from (
+            (f"change of {change.__name__} {' '.join(sorted(names))}", change(frozenset(names))) for names in sets
+        )
+
+
 def _every() -> Iterator[tuple[str, Statement]]:
     """Every statement that the adapter runs, by a name."""
-    for module in (transaction, reader, events, webhooks, traces):
+    for module in (transaction, reader, events, keys, webhooks, traces):
         for name, value in vars(module).items():
             if isinstance(value, Statement):
                 yield f"{module.__name__.rpartition('.')[2]}.{name}", value
     for names in CHANGES:
         for same_lease in (False, True):
             statement = transaction._change(frozenset(names), same_lease)
-            yield f"change {' '.join(sorted(names))} {same_lease}", statement
-    for change, sets in ((webhooks._change_hook, HOOK_CHANGES), (webhooks._change_delivery, DELIVERY_CHANGES)):
-        yield from (
-            (f"change of {change.__name__} {' '.join(sorted(names))}", change(frozenset(names))) for names in sets
-        )
-    for number in range(8):
-        flags = (bool(number & 1), bool(number & 2), bool(number & 4))
+            yield f"change {' '.join(sorted(names))}{' same lease' if same_lease else ''}", statement
+    yield from _changes_of_webhooks()
+    for of_owner in (False, True):
+        yield f"file of {of_owner}", reader._FILE_OF[of_owner]
+        yield f"artifact of {of_owner}", reader._ARTIFACT_OF[of_owner]
+    yield "change of a key", transaction._change_key(frozenset(transaction.KEY_FIELDS) - {"id"})
+    for flags in product((False, True), repeat=4):
         for kind, statement in zip(("jobs", "files"), reader._page(*flags), strict=True):
             yield f"page of {kind} {flags}", statement
-    for number in range(4):
-        flags_after = (bool(number & 1), bool(number & 2))
+    for flags_after in product((False, True), repeat=3):
         yield f"events after {flags_after}", events._after(*flags_after)
 
 
@@ -78,6 +85,8 @@ def value_of(name: str) -> Any:
         return datetime.now(UTC)
     if bare in ("result", "error", "summary"):
         return None
+    if bare in ("rate_per_minute", "daily_quota"):
+        return 1
     if bare in ("attempt", "most", "after", "size", "position", "amount", "last_place", "progress", "cache_distance"):
         return 1
     return "text"
@@ -85,7 +94,18 @@ def value_of(name: str) -> Any:
 
 def test_every_statement_is_among_them() -> None:
     kinds = {name.partition(".")[0].partition(" ")[0] for name in STATEMENTS}
-    assert kinds == {"transaction", "reader", "change", "page", "events", "webhooks", "traces"}
+    assert kinds == {
+        "transaction",
+        "reader",
+        "keys",
+        "change",
+        "page",
+        "events",
+        "file",
+        "artifact",
+        "webhooks",
+        "traces",
+    }
     assert len(STATEMENTS) > 60
 
 
@@ -126,9 +146,10 @@ SCANS_ALLOWED = {
     "webhooks._NEXT_DUE": ("deliveries USING INDEX deliveries_waiting", "LIMIT"),
     "transaction._KNOWN": ("CONSTANT ROW", "the row that its four subqueries make up"),
     # Without a filter the newest jobs, or the oldest events, are the end of an index, where a LIMIT ends the reading.
-    "page of jobs (False, False, False)": ("jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "LIMIT"),
-    "page of files (False, False, False)": ("jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "LIMIT"),
+    "page of jobs (False, False, False, False)": ("jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "LIMIT"),
+    "page of files (False, False, False, False)": ("jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "LIMIT"),
     "transaction._DROP_EVENTS": ("events", "LIMIT"),
+    "keys._ALL": ("keys USING INDEX sqlite_autoindex_keys_1", "only the command line lists them, and a start"),
 }
 SORTS_ALLOWED = {"reader._OVERDUE"}
 """It sorts the jobs that run, of which there are few."""
@@ -161,7 +182,7 @@ def test_no_statement_reads_a_whole_table(connection: sqlite3.Connection, name: 
 
 
 def test_a_jobs_events_are_found_by_the_job_also_with_an_operation(connection: sqlite3.Connection) -> None:
-    compiled = events._after(True, True)._compile(SQLiteDialect_pysqlite())
+    compiled = events._after(True, True, False)._compile(SQLiteDialect_pysqlite())
     rows = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.parameters))
     assert [row[3] for row in rows] == ["SEARCH events USING INDEX events_by_job (job_id=? AND id>?)"]
 

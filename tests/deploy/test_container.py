@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -56,15 +57,21 @@ class Container:
     engine: str
     name: str
     url: str
+    key: str = ""
+    """An API key, which `limner keys create` has made in the container, because it listens on all addresses."""
 
     def do(self, *words: str) -> str:
         """Run a command of the engine; its output."""
         return _run(self.engine, *words)
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        request = urllib.request.Request(self.url + path, headers=self._headers())
+        with urllib.request.urlopen(request, timeout=10) as answer:
             body: bytes = answer.read()
             return body
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-API-Key": self.key} if self.key else {}
 
     def ready(self) -> bool:
         try:
@@ -82,7 +89,7 @@ class Container:
         request = urllib.request.Request(
             self.url + "/v1/detect",
             data=b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + jpeg + b"\r\n--b--\r\n",
-            headers={"Content-Type": "multipart/form-data; boundary=b", "Prefer": "wait=20"},
+            headers={"Content-Type": "multipart/form-data; boundary=b", "Prefer": "wait=20", **self._headers()},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             job: dict[str, Any] = json.load(answer)
@@ -107,6 +114,9 @@ def _start(engine: str, image: str, volume: str, *options: str) -> Container:
     while not container.ready():
         assert time.monotonic() < deadline, container.do("logs", name)
         time.sleep(0.1)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        container.get("/v1/jobs")
+    container.key = _run(engine, "exec", name, "limner", "keys", "create", "--scope", "admin", "of the test")
     return container
 
 

@@ -13,8 +13,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from websockets.exceptions import InvalidStatus
 
-from limner.settings import Settings
-from limner.web.access import Access, is_loopback
+from limner.settings import Settings, is_loopback
+from limner.web.access import Access
 from limner.web.outgoing import is_own
 from tests.conftest import another
 from tests.journeys.client import blobs, get, listening, problem, submit

@@ -18,9 +18,10 @@ from tests.conftest import MODELS
 class Server:
     """A server on a free port, with its database and photos in `folder`."""
 
-    def __init__(self, folder: Path, *, module: str = "limner.cli", **variables: str) -> None:
+    def __init__(self, folder: Path, *, module: str = "limner.cli", host: str = "127.0.0.1", **variables: str) -> None:
         """`variables` are further LIMNER_* settings, by their full name."""
         self.module = module
+        self.host = host
         self.folder = folder
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -40,7 +41,7 @@ class Server:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIMNER_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+                [sys.executable, "-m", self.module, "serve", "--host", self.host, "--port", str(self.port)],
                 env=inherited | self.variables,
                 stdout=log,
                 stderr=log,

@@ -10,6 +10,7 @@ import pytest
 from limner.adapters.local_bus import LocalBus
 from limner.domain.errors import UnavailableError
 from limner.domain.event import Event, EventType
+from limner.domain.key import ANYONE
 from limner.web.event_streams import EncodedEvent, Streams, TooSlowError
 
 BUFFER = 10
@@ -23,18 +24,26 @@ class Log:
         self.rows: list[Event] = []
         self._jobs = count()
 
-    def add(self, job_id: str | None = None, kind: EventType = EventType.QUEUED) -> str:
+    def add(self, job_id: str | None = None, kind: EventType = EventType.QUEUED, *, key_id: str | None = None) -> str:
         """One more event, of a new job unless one is named; the job's id."""
         job_id = job_id or f"job-{next(self._jobs)}"
-        self.rows.append(Event(len(self.rows) + 1, kind, datetime.now(UTC), job_id, "detect", None))
+        self.rows.append(Event(len(self.rows) + 1, kind, datetime.now(UTC), job_id, "detect", None, key_id))
         return job_id
 
     def after(
-        self, event_id: int, *, limit: int, job_id: str | None = None, operation: str | None = None
+        self,
+        event_id: int,
+        *,
+        limit: int,
+        job_id: str | None = None,
+        operation: str | None = None,
+        key_id: str | None = None,
     ) -> list[Event]:
         """See `ports.EventLog.after`."""
         found = [
-            row for row in self.rows[event_id:] if job_id in (None, row.job_id) and operation in (None, row.operation)
+            row
+            for row in self.rows[event_id:]
+            if job_id in (None, row.job_id) and operation in (None, row.operation) and key_id in (None, row.key_id)
         ]
         return found[:limit]
 
@@ -68,7 +77,7 @@ def test_a_slow_listener_is_closed_and_resumes_without_loss(log: Log) -> None:
         bus = LocalBus()
         told = streams(log, bus)
         await told.start()
-        slow, quick = told.listen(after=None), told.listen(after=None)
+        slow, quick = told.listen(caller=ANYONE, after=None), told.listen(caller=ANYONE, after=None)
         log.add()
         bus.wake()
         seen = await ids(slow, 1)
@@ -79,7 +88,7 @@ def test_a_slow_listener_is_closed_and_resumes_without_loss(log: Log) -> None:
             assert await ids(quick, number + 2) == [number + 2]  # the slow listener does not delay it
         with pytest.raises(TooSlowError):
             await anext(slow)
-        seen += await ids(told.listen(after=seen[-1]), 3 * BUFFER + 1)
+        seen += await ids(told.listen(caller=ANYONE, after=seen[-1]), 3 * BUFFER + 1)
         assert seen == list(range(1, 3 * BUFFER + 2))
         await told.stop()
 
@@ -90,7 +99,7 @@ def test_a_lost_wake_up_only_delays_events(log: Log) -> None:
     async def story() -> None:
         told = streams(log, LocalBus())
         await told.start()
-        listener = told.listen(after=None)
+        listener = told.listen(caller=ANYONE, after=None)
         log.add()  # and there is no wake-up
         assert await ids(listener, 1) == [1]
         await told.stop()
@@ -106,7 +115,7 @@ def test_replayed_and_new_events_come_once_and_in_order(log: Log) -> None:
             log.add()
         await told.start()
         seen: list[int] = []
-        async for batch in told.listen(after=0):
+        async for batch in told.listen(caller=ANYONE, after=0):
             seen += [each.event.id for each in batch]
             if len(seen) >= 480:
                 break
@@ -132,7 +141,7 @@ def test_an_id_above_the_last_means_new_events_only(log: Log) -> None:
         log.add()
         told = streams(log, bus)
         await told.start()
-        listener = told.listen(after=1000)
+        listener = told.listen(caller=ANYONE, after=1000)
         first = asyncio.create_task(ids(listener, 2))
         await asyncio.sleep(0.05)
         log.add()
@@ -187,7 +196,7 @@ def test_listeners_end_when_the_service_stops(log: Log) -> None:
     async def story() -> None:
         told = streams(log, LocalBus())
         await told.start()
-        listeners = [told.listen(after=None), told.listen(after=0)]
+        listeners = [told.listen(caller=ANYONE, after=None), told.listen(caller=ANYONE, after=0)]
         waiting = [asyncio.create_task(ids(listener, 1)) for listener in listeners]
         await asyncio.sleep(0.05)
         await told.stop()
@@ -200,7 +209,7 @@ def test_a_listener_without_events_gets_empty_batches(log: Log) -> None:
     async def story() -> None:
         told = streams(log, LocalBus())
         await told.start()
-        assert await anext(told.listen(after=None, quiet_s=0.01)) == []
+        assert await anext(told.listen(caller=ANYONE, after=None, quiet_s=0.01)) == []
         await told.stop()
 
     asyncio.run(story())
@@ -222,11 +231,11 @@ def test_what_can_be_pushed_is_not_yielded_and_the_order_holds(log: Log) -> None
             return takes
 
         async def walk() -> None:
-            async for batch in told.listen(after=None, push=push):
+            async for batch in told.listen(caller=ANYONE, after=None, push=push):
                 seen.extend(each.event.id for each in batch)
 
         walker = asyncio.create_task(walk())
-        witness = told.listen(after=None)
+        witness = told.listen(caller=ANYONE, after=None)
         for number in range(1, 7):
             takes = number % 3 != 0
             await asyncio.sleep(0)
@@ -253,11 +262,11 @@ def test_listeners_are_not_woken_for_events_they_do_not_want(log: Log) -> None:
             offered.extend(each.event.id for each in batch)
             return True
 
-        witness = told.listen(after=None)
+        witness = told.listen(caller=ANYONE, after=None)
         job = log.add()
         bus.wake()
         await ids(witness, 1)
-        walker = asyncio.create_task(anext(told.listen(after=None, job_id=job, push=push), None))
+        walker = asyncio.create_task(anext(told.listen(caller=ANYONE, after=None, job_id=job, push=push), None))
         await asyncio.sleep(0)
         for number in range(2, 2 + 3 * BUFFER):  # more than the ring holds, but it is not too slow
             log.add()

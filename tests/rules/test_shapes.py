@@ -9,10 +9,12 @@ from limner.domain.errors import BadImageError
 from limner.domain.event import Event, EventType, content_of
 from limner.domain.job import File, Job, Role, Status
 from limner.web import shapes
+from limner.web.links import Links
 from tests.contract.machine import new_job
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 BASE = "https://faces.example"
+LINKS = Links(BASE)
 
 
 def _jobs() -> list[Job]:
@@ -32,7 +34,7 @@ def _jobs() -> list[Job]:
 
 @pytest.mark.parametrize("job", _jobs(), ids=lambda job: f"{job.status}-{job.cached}")
 def test_every_job_is_of_the_shape(job: Job) -> None:
-    answer = shapes.job(job, BASE)
+    answer = shapes.job(job, LINKS)
     shape = shapes.JobShape.model_validate(answer, extra="forbid")
     assert set(answer) >= {name for name, field in shapes.JobShape.model_fields.items() if field.is_required()}
     assert answer["created_at"] == "2026-01-02T03:04:05.678901Z"
@@ -47,12 +49,12 @@ def test_every_job_is_of_the_shape(job: Job) -> None:
 @pytest.mark.parametrize("erased", [False, True])
 def test_every_event_is_of_the_shape(job: Job, erased: bool) -> None:
     event = Event(1, EventType.entering(job.status), NOW, job.id, "detect", None if erased else content_of(job))
-    answer = shapes.event(event, BASE)
+    answer = shapes.event(event, LINKS)
     shapes.EventShape.model_validate(answer, extra="forbid")
     if erased:
         assert answer["job"] == {"id": job.id, "operation": "detect"}
     else:
-        assert answer["job"]["artifacts"] == shapes.job(job, BASE)["artifacts"]
+        assert answer["job"]["artifacts"] == shapes.job(job, LINKS)["artifacts"]
 
 
 def test_a_whole_second_has_its_microseconds_too() -> None:

@@ -93,8 +93,10 @@ class ProcessEngine:
         on_report: Callable[[dict[str, Any]], None],
         on_ready: Callable[[int], None],
         start_s: float = START_S,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._command = list(command)
+        self._environment = environment  # None: that of this process
         self._greeting = dict(greeting)
         self._lanes = {name: _Lane(name, size) for name, size in lanes.items()}
         self._capacity = capacity
@@ -239,7 +241,9 @@ class ProcessEngine:
             ours, theirs = socket.socketpair()
             with theirs:
                 try:
-                    process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # a constant command
+                    process = subprocess.Popen(  # noqa: S603  # a constant command
+                        self._command, stdin=theirs.fileno(), env=self._environment
+                    )
                 except OSError:
                     ours.close()
                     raise

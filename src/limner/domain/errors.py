@@ -91,7 +91,7 @@ class UrlFetchError(LimnerError):
 
 
 class UnauthorizedError(LimnerError):
-    """This request needs a log-in."""
+    """This request needs an API key. Send it as `Authorization: Bearer lim_…`."""
 
     slug = "unauthorized"
     title = "Unauthorized"
@@ -103,6 +103,22 @@ class ForbiddenError(LimnerError):
 
     slug = "forbidden"
     title = "Forbidden"
+    status = 403
+
+
+class MissingScopeError(LimnerError):
+    """The API key may not do this."""
+
+    slug = "missing-scope"
+    title = "Missing scope"
+    status = 403
+
+
+class BadSignatureError(LimnerError):
+    """This URL was changed, or was signed with a secret that is not in use any more."""
+
+    slug = "bad-signature"
+    title = "Bad signature"
     status = 403
 
 
@@ -162,6 +178,30 @@ class QueueFullError(LimnerError):
     title = "Queue full"
     status = 429
     retryable = True
+
+
+class RateLimitedError(LimnerError):
+    """The API key has sent too many requests in this minute. Try again later."""
+
+    slug = "rate-limited"
+    title = "Too many requests"
+    status = 429
+    retryable = True
+
+    def __init__(
+        self, detail: str | None = None, *, retry_after_s: int = 60, rate_limit: tuple[str, str] | None = None
+    ) -> None:
+        """`rate_limit`: the values of the headers `RateLimit-Policy` and `RateLimit`, if a key's limit was reached."""
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+        self.rate_limit = rate_limit
+
+
+class QuotaError(RateLimitedError):
+    """The API key has used its submissions of this day (UTC). Try again tomorrow."""
+
+    slug = "quota-exhausted"
+    title = "Daily quota used"
 
 
 class UnavailableError(LimnerError):

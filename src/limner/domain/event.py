@@ -26,7 +26,10 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A row of the event log; ids rise. `content` is the job's state at that time, None after the job was erased."""
+    """A row of the event log; ids rise. `content` is the job's state at that time, None after the job was erased.
+
+    `key_id` is the owner of the job.
+    """
 
     id: int
     type: EventType
@@ -34,6 +37,7 @@ class Event:
     job_id: str
     operation: str
     content: dict[str, Any] | None
+    key_id: str | None = None
 
 
 def content_of(job: Job) -> dict[str, Any]:

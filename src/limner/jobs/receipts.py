@@ -57,21 +57,35 @@ def issuer(tx: Transaction) -> Issuer:
 
 
 def make(
-    by: Issuer, job_id: str, files: tuple[File, ...], counts: Removed, *, marked: list[str], removed: list[str]
+    by: Issuer,
+    job_id: str,
+    files: tuple[File, ...],
+    counts: Removed,
+    *,
+    marked: list[str],
+    removed: list[str],
+    tell_others: bool,
 ) -> Receipt:
-    """The signed receipt of an erasure. `marked` blobs were to be removed; those not in `removed` still are."""
+    """The signed receipt of an erasure. `marked` blobs were to be removed; those not in `removed` still are.
+
+    Without `tell_others`, removed and kept blobs are one list, `released`, because a kept one would tell its owner that
+    somebody else sent the same bytes.
+    """
     sizes = {file.sha256: file.size for file in files}
 
     def listed(sha256s: list[str]) -> list[dict[str, Any]]:
         return [{"sha256": sha256, "size": sizes[sha256]} for sha256 in sorted(sha256s)]
 
+    gone = [each for each in marked if each in removed]
+    used = [each for each in sizes if each not in marked]
     body = {
         "version": VERSION,
         "service_id": by.service_id,
         "job_id": job_id,
         "erased_at": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "removed": {**asdict(counts), "blobs": listed([each for each in marked if each in removed])},
-        "kept": [{**each, "reason": KEPT} for each in listed([sha256 for sha256 in sizes if sha256 not in marked])],
+        "removed": {**asdict(counts), "blobs": listed(gone if tell_others else [])},
+        "kept": [{**each, "reason": KEPT} for each in listed(used if tell_others else [])],
+        "released": listed([] if tell_others else [*gone, *used]),
         "pending": listed([each for each in marked if each not in removed]),
     }
     return {**body, _SIGNATURE: _sign(body, by.key)}
@@ -89,7 +103,7 @@ def is_receipt(value: object) -> bool:
     blobs = value["removed"].get("blobs") if isinstance(value.get("removed"), dict) else None
     return all(isinstance(value.get(name), str) for name in ("job_id", "erased_at", _SIGNATURE)) and all(
         isinstance(listed, list) and all(isinstance(each, dict) and _is_sha256(each.get("sha256")) for each in listed)
-        for listed in (blobs, value.get("kept"), value.get("pending"))
+        for listed in (blobs, value.get("kept"), value.get("released"), value.get("pending"))
     )
 
 
@@ -112,7 +126,7 @@ class Verifier:
         """What was found for a receipt (`is_receipt`); it holds if all findings are good. UnavailableError."""
         yield from self._check_origin(receipt)
         yield from self._check_rows(receipt["job_id"])
-        for each in (*receipt["removed"]["blobs"], *receipt["pending"]):
+        for each in (*receipt["removed"]["blobs"], *receipt["released"], *receipt["pending"]):
             yield self._check_blob(each["sha256"], receipt["job_id"])
         for each in receipt["kept"]:
             yield Finding(True, f"picture {each['sha256'][:12]}… was kept: {each.get('reason')}")
@@ -145,5 +159,5 @@ class Verifier:
         if not self.blobs.has(sha256):
             return Finding(True, f"{name} is not stored")
         if self.traces.naming(sha256, besides=job_id):
-            return Finding(True, f"{name} is stored again, because another job uses these bytes now")
+            return Finding(True, f"{name} is stored, because another job uses these bytes")
         return Finding(False, f"{name} is still stored")

@@ -13,6 +13,7 @@ from uuid_utils import uuid7
 
 from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role, Status
+from limner.domain.key import owned
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import receipts, transitions, webhooks
 from limner.jobs.ids import JobIds
@@ -48,14 +49,17 @@ class Submissions:
         pictures: Mapping[str, bytes],
         *,
         job_id: str | None = None,
+        key_id: str | None = None,
         idempotency_key: str | None = None,
         webhook: Webhook | None = None,
     ) -> Job:
         """Store the pictures (bytes by parameter name) and the job, and send it to the engine.
 
-        `webhook` is told when a new job ends; for a repeat, that of the first request stays.
+        `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id. `key_id` owns
+        the job: its cache and its idempotency keys are its own, because an answer from another owner's job would tell
+        that somebody else sent the same photo. `webhook` is told when a new job ends; for a repeat, that of the first
+        request stays.
 
-        `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id.
         UnavailableError while stopping, QueueFullError, InvalidRequestError if the idempotency key belongs to another
         request.
         """
@@ -63,14 +67,16 @@ class Submissions:
             raise UnavailableError("The service is stopping. Try again later.")
         job_id = job_id or self.ids.new()
         fingerprint = self.fingerprint(operation.models)
+        similarity_key = operation.similarity_key(params, fingerprint)
         job = Job(
             id=job_id,
             operation=operation.name,
             lane=operation.lane,
             params=params.model_dump(mode="json"),
-            cache_key=operation.cache_key(params, fingerprint),
-            similarity_key=operation.similarity_key(params, fingerprint),
-            idempotency_key=idempotency_key,
+            cache_key=owned(operation.cache_key(params, fingerprint), key_id),
+            similarity_key=None if similarity_key is None else owned(similarity_key, key_id),
+            idempotency_key=None if idempotency_key is None else owned(idempotency_key, key_id),
+            key_id=key_id,
             created_at=datetime.now(UTC),
             files=tuple(_input(job_id, name, getattr(params, name)) for name in pictures),
         )
@@ -111,7 +117,7 @@ class Submissions:
             is_intact=self._is_intact,
         )
         if webhook is not None and isinstance(submitted, Submitted) and submitted.decision is not Decision.REPEAT:
-            webhooks.attach(tx, submitted.job.id, webhook, since)
+            webhooks.attach(tx, submitted.job.id, webhook, since, job.key_id)
         return submitted
 
     def _is_intact(self, file: File) -> bool:
@@ -130,8 +136,10 @@ class Submissions:
         log.info("job cancelled", extra={"job": job_id, "operation": job.operation})
         return job
 
-    def erase(self, job_id: str) -> Receipt:
+    def erase(self, job_id: str, *, tell_others: bool = True) -> Receipt:
         """Erase a job with its pictures and the contents of its events. Returns the receipt. NotFoundError.
+
+        Without `tell_others`, the receipt does not tell which pictures other jobs use, which may be another owner's.
 
         UnavailableError: either nothing was erased, or (as its detail says) all except the bytes of some pictures,
         which the sweep removes later. Then its member `receipt` lists all pictures as pending.
@@ -146,7 +154,15 @@ class Submissions:
         removed: list[str] = []
 
         def receipt() -> Receipt:
-            return receipts.make(issuer, job_id, erased.job.files, erased.counts, marked=erased.marked, removed=removed)
+            return receipts.make(
+                issuer,
+                job_id,
+                erased.job.files,
+                erased.counts,
+                marked=erased.marked,
+                removed=removed,
+                tell_others=tell_others,
+            )
 
         try:
             removed = bytes_of_jobs.remove(self.store, self.blobs, erased.marked)

@@ -103,8 +103,8 @@ def wants(hook: Hook, event: Event) -> bool:
     """Whether the event is to be sent to the webhook. Erased jobs have nothing to tell."""
     if hook.state is HookState.DISABLED or event.content is None or event.id <= hook.since_event:
         return False
-    if hook.job_id is None and hook.key_id is not None:
-        return False  # an event does not tell its key yet, and one key must never learn of another's jobs
+    if hook.key_id is not None and hook.key_id != event.key_id:
+        return False  # one key must never learn of another's jobs
     return event.type in hook.events.split()
 
 

@@ -1,6 +1,7 @@
 """Who may use the service from a browser: the host names it answers to, and the pages that may change something.
 
-There is no log-in, so a foreign page must not reach it through a visitor's browser (DNS rebinding, cross-site forms).
+Where no keys are required, a foreign page must not reach it through a visitor's browser (DNS rebinding, cross-site
+forms). Who may call which route is decided by `web/admission.py`.
 """
 
 import ipaddress
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from limner.domain.errors import ForbiddenError, HostNotAllowedError, LimnerError
-from limner.settings import Settings
+from limner.settings import Settings, is_loopback
 from limner.web import problems
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -100,11 +101,6 @@ def is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to what listens there."""
-    return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def _values(scope: Scope, wanted: bytes) -> list[str]:

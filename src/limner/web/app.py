@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
@@ -20,9 +20,11 @@ from limner.web import (
     operation_routes,
     problems,
     shapes,
+    ticket_routes,
     webhook_routes,
 )
 from limner.web.access import Access
+from limner.web.admission import need_of
 from limner.web.dispatch import Dispatch
 from limner.web.observe import Observe
 from limner.web.services import Services
@@ -46,6 +48,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await services.streams.start()
+        await services.admission.start(services.streams)
         work = at_work()
         await services.call(work.__enter__)
         try:
@@ -53,6 +56,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         finally:
             services.submissions.open = False
             await services.call(lambda: work.__exit__(None, None, None))
+            await services.admission.stop()
             await services.streams.stop()
             services.pool.shutdown(wait=False)
             services.readers.shutdown(wait=False)
@@ -74,6 +78,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         operation_routes.router,
         job_routes.router,
         webhook_routes.router,
+        ticket_routes.router,
         classic_routes.router,
         health_routes.router,
     )
@@ -89,9 +94,10 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         )
 
     app.mount("/page", _PageFiles(directory=PAGE), name="page")
-    _complete_schema(app)
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    app.add_middleware(Dispatch, routes=routes, services=services)
+    _complete_schema(app, routes)
+    sockets = [route for router in routers for route in router.routes if isinstance(route, APIWebSocketRoute)]
+    app.add_middleware(Dispatch, routes=routes, sockets=sockets, services=services)
     origins = services.settings.allowed_origins
     if origins:
         app.add_middleware(
@@ -99,7 +105,10 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
             allow_origins=origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["Location", "Retry-After", "X-Request-ID", "ETag"],
+            expose_headers=[
+                *("Location", "Retry-After", "X-Request-ID", "ETag"),
+                *("RateLimit", "RateLimit-Policy", "WWW-Authenticate"),
+            ],
         )
     app.add_middleware(Access, settings=services.settings)  # outside CORS: what is refused names no origin
     app.add_middleware(Observe, quiet=services.settings.load_test_mode)
@@ -125,7 +134,32 @@ def _correct_validation_errors(schema: dict[str, Any]) -> None:
                 entry["responses"]["422"] = operation_routes.problem_response("Invalid parameters")
 
 
-def _complete_schema(app: FastAPI) -> None:
+def _describe_keys(schema: dict[str, Any], routes: list[APIRoute]) -> None:
+    """Add how keys are sent, and which routes need one."""
+    schema["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `limner keys create` makes one"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "signature": {"type": "apiKey", "in": "query", "name": "signature", "description": "In URLs of pictures"},
+        "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "From `POST /v1/tickets`"},
+    }
+    for route in routes:
+        need = need_of(route.endpoint)
+        if need.open or not route.include_in_schema:
+            continue
+        ways = ["bearer", "header", *(["signature"] if need.signed else []), *(["ticket"] if need.ticket else [])]
+        for method in route.methods or ():
+            entry = schema["paths"][route.path][method.lower()]
+            entry["security"] = [{way: []} for way in ways]
+            scope = "any key" if need.scope is None else f"the scope `{need.scope}`"
+            for status, why in (
+                ("401", "The key is missing or not valid"),
+                ("403", f"The key lacks {scope}" + (", or the signature is wrong" if need.signed else "")),
+                ("429", "A limit is reached; see `Retry-After`"),
+            ):
+                entry["responses"].setdefault(status, operation_routes.problem_response(why))
+
+
+def _complete_schema(app: FastAPI, routes: list[APIRoute]) -> None:
     """Add the models to OpenAPI that no route declares as its response."""
     make = app.openapi
 
@@ -138,6 +172,8 @@ def _complete_schema(app: FastAPI) -> None:
                 known.update(described.pop("$defs", {}))
                 known[shape.__name__] = described
             _correct_validation_errors(schema)
+            if app.state.services.admission.required:
+                _describe_keys(schema, routes)
             for operation in app.state.services.catalogue.values():
                 for model in (operation.params, operation.result):
                     described = model.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")

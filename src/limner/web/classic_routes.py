@@ -14,13 +14,16 @@ from pydantic_core import to_json
 from limner.domain.errors import FaceNotFoundError, InvalidRequestError, NotFoundError
 from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Role, Status
+from limner.domain.key import Caller, Scope
 from limner.web import shapes
+from limner.web.admission import needs
 from limner.web.event_streams import serve_socket
 from limner.web.job_routes import send_file
+from limner.web.links import Links
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
 from limner.web.read_json import read_object
 from limner.web.read_request import FORM, read_form, receive, receive_json
-from limner.web.services import Services, ServicesDep
+from limner.web.services import CallerDep, Services, ServicesDep
 
 router = APIRouter(tags=["classic"])
 
@@ -45,7 +48,7 @@ _STATES = {
 RETRY_AFTER_S = "1"
 
 
-async def _submit(request: Request, services: Services) -> Job:
+async def _submit(request: Request, services: Services, caller: Caller) -> Job:
     """Submit a detect job for the form's `file` or `image`."""
     operation = services.catalogue["detect"]
     with services.memory.share() as share:
@@ -57,7 +60,7 @@ async def _submit(request: Request, services: Services) -> Job:
             if not isinstance(data, bytes):
                 raise InvalidRequestError("file: A picture is required. Send it as a file part.")
             params = operation.parse({}, {"image": data}, services.limits)
-            return services.submissions.submit(operation, params, {"image": data})
+            return services.submissions.submit(operation, params, {"image": data}, key_id=caller.key_id)
 
         return await services.call(submit)
 
@@ -70,12 +73,12 @@ def _marked(job: Job) -> File | None:
     return next(iter(job.artifacts), None)
 
 
-def _processed_url(base: str, job_id: str) -> str:
-    return f"{base}/jobs/{job_id}/processed-image"
+def _processed_url(links: Links, job_id: str) -> str:
+    return links.picture(f"/jobs/{job_id}/processed-image")
 
 
-async def _detect_job(services: Services, job_id: str) -> Job:
-    job = await services.job(job_id)
+async def _detect_job(services: Services, job_id: str, caller: Caller) -> Job:
+    job = await services.job(job_id, caller)
     if job.operation != "detect":
         raise NotFoundError("no such job")
     return job
@@ -85,26 +88,28 @@ async def _detect_job(services: Services, job_id: str) -> Job:
 
 
 @router.post("/image", status_code=201, openapi_extra=_UPLOAD, responses={**SUBMISSION_PROBLEMS})
-async def post_image(request: Request, services: ServicesDep) -> Response:
+@needs(Scope.SUBMIT)
+async def post_image(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Submit a photo (`file` or `image`)."""
-    job = await _submit(request, services)
-    base = services.base_url(request)
+    job = await _submit(request, services, caller)
+    links = services.links(request)
     return _json(
         {
             "id": job.id,
             "created_at": shapes.moment(job.created_at),
             "state": _STATES[job.status],
-            "job_url": f"{base}/jobs/{job.id}",
-            "processed_url": _processed_url(base, job.id),
+            "job_url": links.to(f"/jobs/{job.id}"),
+            "processed_url": _processed_url(links, job.id),
         },
         201,
     )
 
 
 @router.get("/jobs/{job_id}", responses={**NOT_FOUND})
-async def get_classic_job(job_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(Scope.READ)
+async def get_classic_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The job; `coordinates` are [x, y, width, height] in whole pixels."""
-    job = await _detect_job(services, job_id)
+    job = await _detect_job(services, job_id, caller)
     faces = (job.result or {}).get("faces", [])
     marked = _marked(job)
     return _json(
@@ -116,7 +121,7 @@ async def get_classic_job(job_id: str, request: Request, services: ServicesDep) 
             "is_face_detected": bool(faces) if job.status.final else None,
             "coordinates": [[round(face["box"][key]) for key in ("x", "y", "width", "height")] for face in faces],
             "processed_filename": f"{job.id}.{marked.name.rpartition('.')[2]}" if marked else None,
-            "processed_url": _processed_url(services.base_url(request), job.id) if marked else None,
+            "processed_url": _processed_url(services.links(request), job.id) if marked else None,
         }
     )
 
@@ -132,9 +137,10 @@ async def get_classic_job(job_id: str, request: Request, services: ServicesDep) 
         422: problem_response("The job failed"),
     },
 )
-async def get_processed_image(job_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(Scope.READ, signed=True)
+async def get_processed_image(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The marked picture."""
-    job = await _detect_job(services, job_id)
+    job = await _detect_job(services, job_id, caller)
     if not job.status.final:
         pending = _json({"id": job.id, "state": _STATES[job.status]}, 202)
         pending.headers["Retry-After"] = RETRY_AFTER_S
@@ -154,7 +160,7 @@ class _NoFaceError(FaceNotFoundError):
     status = 404
 
 
-def as_face_message(event: Event, base: str) -> str | None:
+def as_face_message(event: Event, links: Links) -> str | None:
     """The classic message, only for detect jobs that found a face; else None."""
     if not _has_marked_picture(event):
         return None
@@ -162,7 +168,7 @@ def as_face_message(event: Event, base: str) -> str | None:
     return json.dumps(
         {
             "job_id": event.job_id,
-            "processed_url": _processed_url(base, event.job_id),
+            "processed_url": _processed_url(links, event.job_id),
             "faces_count": shapes.faces_count(event),
             "created_at": event.content["created_at"].replace("+00:00", "Z"),
             "processed_at": (event.content["finished_at"] or "").replace("+00:00", "Z"),
@@ -183,38 +189,40 @@ def _has_marked_picture(event: Event) -> bool:
 
 @router.websocket("/faces")
 @router.websocket("/ws")
-async def socket_faces(socket: WebSocket, services: ServicesDep) -> None:
+@needs(Scope.READ, ticket=True)
+async def socket_faces(socket: WebSocket, services: ServicesDep, caller: CallerDep) -> None:
     """Send every client one JSON text per photo in which a face was found."""
-    await serve_socket(socket, services.streams, as_face_message, services.base_url(socket), stream="faces")
+    await serve_socket(socket, services.streams, as_face_message, services.links(socket), stream="faces", caller=caller)
 
 
 # --- /api/v1/images, /ws/v1/faces -----------------------------------------------------------------------------------
 
 
-def _image_url(base: str, file_id: str) -> str:
-    return f"{base}/api/v1/images/{file_id}"
+def _image_url(links: Links, file_id: str) -> str:
+    return links.picture(f"/api/v1/images/{file_id}")
 
 
-def _described(file: File, source: File | None, base: str) -> dict[str, Any]:
+def _described(file: File, source: File | None, links: Links) -> dict[str, Any]:
     suffix = file.media_type.rpartition("/")[2].replace("jpeg", "jpg").replace("svg+xml", "svg")
     return {
         "uuid": file.id,
         "filename": f"{file.id}.{suffix}",  # the client's file name is not stored
         "type": "input" if file.role is Role.INPUT else "output",
         "src_image_uuid": source.id if source is not None else None,
-        "url": _image_url(base, file.id),
+        "url": _image_url(links, file.id),
     }
 
 
 @router.post("/api/v1/images", openapi_extra=_UPLOAD, responses={**SUBMISSION_PROBLEMS})
-async def post_api_image(request: Request, services: ServicesDep) -> Response:
+@needs(Scope.SUBMIT)
+async def post_api_image(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Submit a photo (`file`); its marked picture is announced on `/ws/v1/faces`."""
-    job = await _submit(request, services)
-    return _json(_described(job.inputs[0], None, services.base_url(request)))
+    job = await _submit(request, services, caller)
+    return _json(_described(job.inputs[0], None, services.links(request)))
 
 
-def _file(services: Services, file_id: str) -> File:
-    file = services.reader.file(file_id)
+def _file(services: Services, file_id: str, caller: Caller) -> File:
+    file = services.reader.file(file_id, key_id=caller.only)
     if file is None:
         raise NotFoundError("The image does not exist. It may have been erased.")
     return file
@@ -224,33 +232,36 @@ def _file(services: Services, file_id: str) -> File:
 @router.get(
     "/api/v1/images/{file_id}", response_class=Response, responses={200: {"content": {"image/*": {}}}, **NOT_FOUND}
 )
-async def get_api_image(file_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(Scope.READ, signed=True)
+async def get_api_image(file_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The bytes of an uploaded photo or of a marked picture."""
-    return await send_file(lambda: _file(services, file_id), request, services)
+    return await send_file(lambda: _file(services, file_id, caller), request, services)
 
 
 @router.get("/api/v1/images/{file_id}/meta", responses={**NOT_FOUND})
-async def get_api_image_meta(file_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(Scope.READ)
+async def get_api_image_meta(file_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The description of an image."""
-    file = await services.read(_file, services, file_id)
+    file = await services.read(_file, services, file_id, caller)
     source = None
     if file.role is Role.ARTIFACT:
-        source = next(iter((await services.job(file.job_id)).inputs), None)
-    return _json(_described(file, source, services.base_url(request)))
+        source = next(iter((await services.job(file.job_id, caller)).inputs), None)
+    return _json(_described(file, source, services.links(request)))
 
 
-def as_picture_url(event: Event, base: str) -> str | None:
+def as_picture_url(event: Event, links: Links) -> str | None:
     """The classic message: the URL of the marked picture; None for other events."""
     if not _has_marked_picture(event):
         return None
     assert event.content is not None
-    return _image_url(base, event.content["artifacts"][0]["id"])
+    return _image_url(links, event.content["artifacts"][0]["id"])
 
 
 @router.websocket("/ws/v1/faces")
-async def socket_picture_urls(socket: WebSocket, services: ServicesDep) -> None:
+@needs(Scope.READ, ticket=True)
+async def socket_picture_urls(socket: WebSocket, services: ServicesDep, caller: CallerDep) -> None:
     """Send every client the URL of each marked picture as plain text."""
-    await serve_socket(socket, services.streams, as_picture_url, services.base_url(socket), stream="urls")
+    await serve_socket(socket, services.streams, as_picture_url, services.links(socket), stream="urls", caller=caller)
 
 
 # --- /api/v1/submit, /api/v1/status and the same under /api/v1/frontal/crop ------------------------------------------
@@ -290,20 +301,22 @@ _CONTOURS_BODY: dict[str, Any] = {
 
 
 @router.post("/api/v1/submit", status_code=202, openapi_extra=_CONTOURS_BODY, responses={**SUBMISSION_PROBLEMS})
-async def post_contours(request: Request, services: ServicesDep) -> Response:
+@needs(Scope.SUBMIT)
+async def post_contours(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Submit a face; the result has its contours by label."""
-    return await _submit_contours(request, services, "labels")
+    return await _submit_contours(request, services, caller, "labels")
 
 
 @router.post(
     "/api/v1/frontal/crop/submit", status_code=202, openapi_extra=_CONTOURS_BODY, responses={**SUBMISSION_PROBLEMS}
 )
-async def post_frontal_crop(request: Request, services: ServicesDep) -> Response:
+@needs(Scope.SUBMIT)
+async def post_frontal_crop(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Submit a face; the result has seven numbered regions."""
-    return await _submit_contours(request, services, "seven")
+    return await _submit_contours(request, services, caller, "seven")
 
 
-async def _submit_contours(request: Request, services: Services, scheme: str) -> Response:
+async def _submit_contours(request: Request, services: Services, caller: Caller, scheme: str) -> Response:
     operation = services.catalogue["contours"]
     with services.memory.share() as share:
         body = await receive_json(request, services, share, pictures=len(operation.image_fields))
@@ -316,7 +329,8 @@ async def _submit_contours(request: Request, services: Services, scheme: str) ->
                 "landmarks": sent.get("landmarks") or None,
                 "answer_after_s": 0 if skips_delay else services.settings.simulated_delay_s,
             }
-            return services.submissions.submit(operation, operation.parse(values, pictures, services.limits), pictures)
+            params = operation.parse(values, pictures, services.limits)
+            return services.submissions.submit(operation, params, pictures, key_id=caller.key_id)
 
         job = await services.call(submit)
     return _json({"id": job.id, "status": "pending"}, 202)
@@ -324,9 +338,10 @@ async def _submit_contours(request: Request, services: Services, scheme: str) ->
 
 @router.get("/api/v1/status/{job_id}", responses={**NOT_FOUND})
 @router.get("/api/v1/frontal/crop/status/{job_id}", responses={**NOT_FOUND})
-async def get_contours_status(job_id: str, services: ServicesDep) -> Response:
+@needs(Scope.READ)
+async def get_contours_status(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
     """The status of a contours job; when completed, with the SVG (base64) and the polygons."""
-    job = await services.job(job_id)
+    job = await services.job(job_id, caller)
     if job.operation != "contours":
         raise NotFoundError("no such job")
     delay = timedelta(seconds=job.params.get("answer_after_s", 0))

@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from uvicorn.server import ServerState
@@ -24,6 +25,7 @@ QUIET = frozenset(
 TELL_S = 10.0  # between two log lines: an attacker must not fill the log
 PROGRESS_BYTES = 65_536  # a client that reads less than this in `send_timeout_s` counts as one that does not read
 ROOM_PARTS = 64  # at the limit, 1/64 of the connections are closed together: one search makes room for many new ones
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _V6_NETWORK = 64  # a customer gets a whole /64, so addresses in it are one client
 
 
@@ -197,23 +199,27 @@ class Connections(ServerState):
         connection.transport.abort()
 
     def _client(self, address: str | None) -> str | None:
-        """The client of an address: the IPv4 address or the IPv6 network; None if its connections are not counted."""
-        if address is None:
-            return None
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        if any(parsed in network for network in self._proxies):
-            return None
-        if isinstance(parsed, ipaddress.IPv4Address):
-            return str(parsed)
-        return str(ipaddress.ip_network((parsed, _V6_NETWORK), strict=False))
+        return client_network(address, self._proxies)
 
     def _tell(self) -> None:
         if self._closed and self.now - self._told >= TELL_S:
             log.warning("connections closed", extra={"open": len(self._open), "why": dict(self._closed)})
             self._closed.clear()
             self._told = self.now
+
+
+def client_network(address: str | None, proxies: Iterable[Network]) -> str | None:
+    """The client of an address: the IPv4 address or the IPv6 network; None if it is that of a proxy."""
+    if address is None:
+        return None
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    if any(parsed in network for network in proxies):
+        return None
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed, _V6_NETWORK), strict=False))
 
 
 class ReportsStalls(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""Calls the functions of the API's routes. FastAPI only describes them.
+"""Calls the functions of the API's routes, once their callers are admitted. FastAPI only describes them.
 
 FastAPI's own routing takes several times as much time on the event loop as the functions themselves.
 """
@@ -8,21 +8,27 @@ from typing import Any
 
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from limner.domain.errors import LimnerError
 from limner.web import problems
-from limner.web.services import Services, find_services
+from limner.web.admission import Admission, Header, need_of
+from limner.web.services import Services, find_caller, find_services
 
 
 class Dispatch:
-    """ASGI middleware. All but API routes goes on to `app`: sockets, documentation, the page, 404 and 405."""
+    """ASGI middleware. All but API routes goes on to `app`: admitted sockets, documentation, the page, 404 and 405."""
 
-    def __init__(self, app: ASGIApp, *, routes: Iterable[APIRoute], services: Services) -> None:
+    def __init__(
+        self, app: ASGIApp, *, routes: Iterable[APIRoute], sockets: Iterable[APIWebSocketRoute], services: Services
+    ) -> None:
         """The first of `routes` that matches the path is called. Each function returns a `Response`."""
         self._app = app
+        self._admission = services.admission
+        self._sockets = [(route.path_regex.match, need_of(route.endpoint)) for route in sockets]
         self._routes: dict[tuple[str, int], list[_Route]] = {}
         for route in routes:
             for method in route.methods or ():
@@ -39,7 +45,20 @@ class Dispatch:
                     scope["path_params"] = found.groupdict()
                     await route.answer(scope, receive, send)
                     return
+        elif scope["type"] == "websocket" and not await self._admit_socket(scope, receive, send):
+            return
         await self._app(scope, receive, send)
+
+    async def _admit_socket(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether the socket may go on. One that may not is answered with the problem instead of a handshake."""
+        for match, need in self._sockets:
+            if match(scope["path"]):
+                try:
+                    scope["caller"], _ = await self._admission.admit(scope, need)
+                except LimnerError as error:
+                    await problems.answer(error)(scope, receive, send)
+                    return False
+        return True
 
 
 class _Route:
@@ -48,36 +67,45 @@ class _Route:
     def __init__(self, described: APIRoute, services: Services) -> None:
         needs = described.dependant
         assert not [*needs.header_params, *needs.cookie_params, *needs.body_params], described.path
-        assert all(each.call is find_services for each in needs.dependencies), described.path
+        assert all(each.call in (find_services, find_caller) for each in needs.dependencies), described.path
         assert all(field.field_info.annotation is str for field in needs.path_params), described.path
         self.described = described
         self.match = described.path_regex.match
         self._function = described.endpoint
         self._request = needs.request_param_name
-        self._services = {str(each.name): services for each in needs.dependencies}
+        self._services = {str(each.name): services for each in needs.dependencies if each.call is find_services}
+        self._caller = next((str(each.name) for each in needs.dependencies if each.call is find_caller), None)
+        self._need = need_of(described.endpoint)
+        self._admission: Admission = services.admission
         self._query = needs.query_params
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the function's response, or the problem if the function or its response raised an error."""
         started = False
+        headers: list[Header] = []
 
         async def sender(message: Message) -> None:
             nonlocal started
+            if not started and headers:
+                message["headers"] = [*message["headers"], *headers]
             started = True
             await send(message)
 
         try:
+            scope["caller"], headers = await self._admission.admit(scope, self._need)
             response: Response = await self._function(**self._arguments(Request(scope, receive, send)))
             await response(scope, receive, sender)
         except Exception as error:
             if started:
                 raise
-            await problems.answer(error)(scope, receive, send)
+            await problems.answer(error)(scope, receive, sender)
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         values = {**request.scope["path_params"], **self._services}
         if self._request is not None:
             values[self._request] = request
+        if self._caller is not None:
+            values[self._caller] = request.scope["caller"]
         if self._query:
             asked, errors = request_params_to_args(self._query, request.query_params)
             if errors:

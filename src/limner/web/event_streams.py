@@ -12,14 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from weakref import WeakSet
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from limner.domain.errors import UnavailableError
 from limner.domain.event import Event, EventType
+from limner.domain.key import Caller
 from limner.ports import Bus, EventLog
 from limner.telemetry import EVENTS_SENT, SOCKETS, SOCKETS_SLOW
 from limner.web import problems
+from limner.web.links import Links
 from limner.web.socket_protocol import EXTENSION, text_frame
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ AT_ONCE = 100  # sockets written to (in about a millisecond) before other tasks 
 FINAL = (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED)
 
 
-Encode = Callable[[Event, str], str | None]
+Encode = Callable[[Event, Links], str | None]
 
 # The client has disconnected, or the server has closed the socket because its pings were not answered.
 _GONE = (WebSocketDisconnect, RuntimeError)
@@ -44,6 +47,10 @@ _GONE = (WebSocketDisconnect, RuntimeError)
 
 class TooSlowError(Exception):
     """The listener has missed events that are no longer in the ring."""
+
+
+class RefusedError(Exception):
+    """The listener's key was revoked or has expired since it began to listen."""
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
@@ -54,27 +61,27 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) ->
 
 @dataclass(eq=False)
 class EncodedEvent:
-    """An event with its encoded texts, one for all listeners with the same encoder and base URL."""
+    """An event with its encoded texts, one for all listeners with the same encoder and links."""
 
     event: Event
-    _texts: dict[tuple[Encode, str], tuple[str, bytes] | None] = field(default_factory=dict)
+    _texts: dict[tuple[Encode, Links], tuple[str, bytes] | None] = field(default_factory=dict)
 
-    def text(self, encode: Encode, base: str) -> str | None:
-        """`encode(event, base)`, cached. None if this kind of listener does not receive the event."""
-        encoded = self._encoded(encode, base)
+    def text(self, encode: Encode, links: Links) -> str | None:
+        """`encode(event, links)`, cached. None if this kind of listener does not receive the event."""
+        encoded = self._encoded(encode, links)
         return None if encoded is None else encoded[0]
 
-    def frame(self, encode: Encode, base: str) -> bytes | None:
+    def frame(self, encode: Encode, links: Links) -> bytes | None:
         """The text as a WebSocket frame."""
-        encoded = self._encoded(encode, base)
+        encoded = self._encoded(encode, links)
         return None if encoded is None else encoded[1]
 
-    def _encoded(self, encode: Encode, base: str) -> tuple[str, bytes] | None:
-        key = (encode, base)
+    def _encoded(self, encode: Encode, links: Links) -> tuple[str, bytes] | None:
+        key = (encode, links)
         if key not in self._texts:
             if len(self._texts) >= BASES:  # the base comes from clients' Host headers
                 self._texts.clear()
-            text = encode(self.event, base)
+            text = encode(self.event, links)
             self._texts[key] = None if text is None else (text, text_frame(text))
         return self._texts[key]
 
@@ -87,16 +94,21 @@ class _Listener:
     seen: int
     job_id: str | None
     operation: str | None
+    caller: Caller
     push: Callable[[list[EncodedEvent]], bool] | None
     prepare: Callable[[EncodedEvent], object]
+    refused: bool = False
+    """Its key is not valid any more."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wants(self, encoded: EncodedEvent) -> bool:
         event = encoded.event
         return (
             event.id > self.seen
+            and not self.refused
             and (self.job_id is None or event.job_id == self.job_id)
             and (self.operation is None or event.operation == self.operation)
+            and self.caller.sees(event.key_id)
         )
 
 
@@ -124,6 +136,7 @@ class Streams:
         self._waiting: dict[_Listener, None] = {}  # listeners at the end of the ring
         self._wake = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._of_keys: dict[str, WeakSet[_Listener]] = {}
         # A separate pool, so that slow work in the common pool does not delay events; and a small one, so that a
         # thousand clients that reconnect at once do not use up the connections to the database.
         self._readers = ThreadPoolExecutor(READERS, "events")
@@ -186,10 +199,17 @@ class Streams:
                 await asyncio.sleep(POLL_S)
 
     async def _read(
-        self, after: int, *, limit: int = PAGE, job_id: str | None = None, operation: str | None = None
+        self,
+        after: int,
+        *,
+        limit: int = PAGE,
+        job_id: str | None = None,
+        operation: str | None = None,
+        key_id: str | None = None,
     ) -> list[Event]:
         return await asyncio.get_running_loop().run_in_executor(
-            self._readers, lambda: self._log.after(after, limit=limit, job_id=job_id, operation=operation)
+            self._readers,
+            lambda: self._log.after(after, limit=limit, job_id=job_id, operation=operation, key_id=key_id),
         )
 
     async def _read_for(self, listener: _Listener, after: int) -> list[EncodedEvent]:
@@ -199,7 +219,13 @@ class Streams:
         at once kept everybody else waiting for 8 s. More at a time would be no quicker, for it is work in Python.
         """
         async with self._catching_up:
-            rows = await self._read(after, limit=MISSED_PAGE, job_id=listener.job_id, operation=listener.operation)
+            rows = await self._read(
+                after,
+                limit=MISSED_PAGE,
+                job_id=listener.job_id,
+                operation=listener.operation,
+                key_id=listener.caller.only,
+            )
             page = [EncodedEvent(event) for event in rows]
             for encoded in page:
                 listener.prepare(encoded)
@@ -266,6 +292,7 @@ class Streams:
         after: int | None,
         job_id: str | None = None,
         operation: str | None = None,
+        caller: Caller,
         quiet_s: float | None = None,
         push: Callable[[list[EncodedEvent]], bool] | None = None,
         prepare: Callable[[EncodedEvent], object] = lambda _: None,
@@ -274,9 +301,24 @@ class Streams:
 
         While the caller waits for a batch, `push` is called with it first, and returns True if it has sent all of it.
         `prepare` is called with each event that is read for this listener alone, to encode it in good time.
-        The iterator ends when the service stops. TooSlowError when the listener has missed events of the ring.
+        The iterator ends when the service stops. TooSlowError when the listener has missed events of the ring,
+        RefusedError when the caller's key is not valid any more. Only events that the caller may see are sent.
         """
-        return self._walk(_Listener(self._end, self._tail, job_id, operation, push, prepare), after, quiet_s)
+        listener = _Listener(self._end, self._tail, job_id, operation, caller, push, prepare)
+        if caller.key_id is not None:
+            self._of_keys.setdefault(caller.key_id, WeakSet()).add(listener)
+        return self._walk(listener, after, quiet_s)
+
+    def open_keys(self) -> list[str]:
+        """The ids of the keys with which streams are open."""
+        self._of_keys = {key_id: listeners for key_id, listeners in self._of_keys.items() if listeners}
+        return list(self._of_keys)
+
+    def refuse(self, key_id: str) -> None:
+        """End the streams of a key."""
+        for listener in self._of_keys.pop(key_id, ()):
+            listener.refused = True
+            listener.woken.set()
 
     async def _walk(
         self, listener: _Listener, after: int | None, quiet_s: float | None
@@ -284,6 +326,8 @@ class Streams:
         while after is not None:
             listener.position = self._end  # events added from here on are newer than the next page, or part of it
             page = await self._read_for(listener, after)
+            if listener.refused:
+                raise RefusedError
             if page:
                 after = page[-1].event.id
                 yield page
@@ -292,6 +336,8 @@ class Streams:
                 listener.seen = after if page else min(after, listener.seen)
                 break
         while not self.closing.is_set():
+            if listener.refused:
+                raise RefusedError
             if listener.position == self._end:
                 if not await self._news(listener, quiet_s):
                     yield []
@@ -332,9 +378,10 @@ async def serve_socket(
     socket: WebSocket,
     streams: Streams,
     encode: Encode,
-    base: str,
+    links: Links,
     *,
     stream: str,
+    caller: Caller,
     after: int | None = None,
     job_id: str | None = None,
     operation: str | None = None,
@@ -343,16 +390,17 @@ async def serve_socket(
     try:
         with streams.place(stream):
             # Listening begins before `accept`, so that a client gets the events of all that it does once connected.
-            push = _pusher(socket, encode, base, stream)
+            push = _pusher(socket, encode, links, stream)
             events = streams.listen(
                 after=after,
                 job_id=job_id,
                 operation=operation,
+                caller=caller,
                 push=push,
-                prepare=lambda encoded: encoded.frame(encode, base),
+                prepare=lambda encoded: encoded.frame(encode, links),
             )
             await socket.accept()
-            sender = asyncio.create_task(_send(socket, events, push, encode, base, stream))
+            sender = asyncio.create_task(_send(socket, events, push, encode, links, stream))
             reader = asyncio.create_task(_read_nothing(socket))
             done, pending = await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
@@ -367,7 +415,9 @@ async def serve_socket(
             await socket.close(1013, error.detail)
 
 
-def _pusher(socket: WebSocket, encode: Encode, base: str, stream: str) -> Callable[[list[EncodedEvent]], bool] | None:
+def _pusher(
+    socket: WebSocket, encode: Encode, links: Links, stream: str
+) -> Callable[[list[EncodedEvent]], bool] | None:
     """A function that writes events to the socket without a task switch; None if the server has no such extension."""
     write: Callable[[bytes], bool] | None = socket.scope.get("extensions", {}).get(EXTENSION)
     if write is None:
@@ -375,7 +425,7 @@ def _pusher(socket: WebSocket, encode: Encode, base: str, stream: str) -> Callab
     sent = EVENTS_SENT.labels(stream)
 
     def push(batch: list[EncodedEvent]) -> bool:
-        frames = [frame for encoded in batch if (frame := encoded.frame(encode, base)) is not None]
+        frames = [frame for encoded in batch if (frame := encoded.frame(encode, links)) is not None]
         done = not frames or write(b"".join(frames))
         if done and frames:
             sent.inc(len(frames))
@@ -389,7 +439,7 @@ async def _send(
     events: AsyncIterator[list[EncodedEvent]],
     push: Callable[[list[EncodedEvent]], bool] | None,
     encode: Encode,
-    base: str,
+    links: Links,
     stream: str,
 ) -> None:
     sent = EVENTS_SENT.labels(stream)
@@ -397,7 +447,7 @@ async def _send(
         async for batch in events:
             if push is not None and push(batch):
                 continue
-            texts = [text for encoded in batch if (text := encoded.text(encode, base)) is not None]
+            texts = [text for encoded in batch if (text := encoded.text(encode, links)) is not None]
             try:
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     for text in texts:
@@ -406,6 +456,8 @@ async def _send(
             except _GONE:
                 return
         await _close(socket, 1012)
+    except RefusedError:
+        await _close(socket, 1008)
     except (TooSlowError, TimeoutError):
         SOCKETS_SLOW.labels(stream).inc()
         await _close(socket, 1013)

@@ -6,7 +6,9 @@ from pydantic import BaseModel
 
 from limner.domain.errors import UnavailableError
 from limner.domain.job import Status
+from limner.domain.key import Scope
 from limner.telemetry import JOBS_RUNNING, QUEUE_DEPTH
+from limner.web.admission import OPEN, needs
 from limner.web.operation_routes import problem_response
 from limner.web.services import ServicesDep
 
@@ -23,12 +25,14 @@ _OK = Health().model_dump_json()
 
 
 @router.get("/healthz", response_model=Health)
+@needs(OPEN)
 async def healthz() -> Response:
     """200 if the process answers."""
     return Response(_OK, media_type="application/json")
 
 
 @router.get("/readyz", response_model=Health, responses={503: problem_response("Not ready")})
+@needs(OPEN)
 async def readyz(services: ServicesDep) -> Response:
     """200 if photos are accepted: database and folder are writable, models are loaded, the service is not stopping."""
     if not services.submissions.open:
@@ -38,6 +42,7 @@ async def readyz(services: ServicesDep) -> Response:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@needs(Scope.METRICS)
 async def metrics(services: ServicesDep) -> Response:
     """Prometheus metrics."""
     QUEUE_DEPTH.set(await services.read(services.reader.count, Status.QUEUED))

@@ -13,17 +13,21 @@ from starlette.types import Receive, Scope, Send
 from limner.domain.errors import InvalidRequestError, NotFoundError
 from limner.domain.event import Event
 from limner.domain.job import File, Status
+from limner.domain.key import Scope as KeyScope
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
-from limner.web.event_streams import TooSlowError, serve_socket
+from limner.web.admission import SIGNED_FOR, needs
+from limner.web.event_streams import RefusedError, TooSlowError, serve_socket
+from limner.web.links import Links
 from limner.web.operation_routes import Responses, answer, problem_response
-from limner.web.services import Services, ServicesDep
+from limner.web.services import CallerDep, Services, ServicesDep
 from limner.web.stored_file import ReadPart, StoredFile, StoredParts
 
 router = APIRouter(tags=["jobs"])
 
 NOT_FOUND: Responses = {404: problem_response("No such job")}
 QUIET_S = 15.0
+YEAR_S = 31_536_000
 SMALL_BYTES = 1_000_000  # what is larger is sent from its file, in parts
 MAX_EVENT_ID = 2**63 - 1
 MAX_EVENT_ID_DIGITS = 19
@@ -36,9 +40,11 @@ After = Annotated[
 
 
 @router.get("/v1/jobs", response_model=shapes.JobPageShape)
+@needs(KeyScope.READ)
 async def list_jobs(
     request: Request,
     services: ServicesDep,
+    caller: CallerDep,
     operation: str | None = None,
     status: Status | None = None,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
@@ -46,22 +52,25 @@ async def list_jobs(
 ) -> Response:
     """Jobs, newest first. Send `next_cursor` as `cursor` to get the next page."""
     found = await services.read(
-        lambda: services.reader.page(operation=operation, status=status, before=cursor, limit=limit + 1)
+        lambda: services.reader.page(
+            operation=operation, status=status, key_id=caller.only, before=cursor, limit=limit + 1
+        )
     )
-    base = services.base_url(request)
+    links = services.links(request)
     page = {
-        "jobs": [shapes.job(job, base) for job in found[:limit]],
+        "jobs": [shapes.job(job, links) for job in found[:limit]],
         "next_cursor": found[limit - 1].id if len(found) > limit else None,
     }
     return Response(to_json(page), media_type="application/json")
 
 
 @router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
-async def get_job(job_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(KeyScope.READ)
+async def get_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The job; while it is queued, with its place in the queue."""
-    job = await services.job(job_id)
+    job = await services.job(job_id, caller)
     place = await services.read(services.queue.place, job) if job.status is Status.QUEUED else None
-    return Response(to_json(shapes.job(job, services.base_url(request), place)), media_type="application/json")
+    return Response(to_json(shapes.job(job, services.links(request), place)), media_type="application/json")
 
 
 @router.post(
@@ -69,9 +78,11 @@ async def get_job(job_id: str, request: Request, services: ServicesDep) -> Respo
     response_model=shapes.JobShape,
     responses={**NOT_FOUND, 409: problem_response("The job has finished")},
 )
-async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(KeyScope.SUBMIT)
+async def cancel_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Cancel a job. A running one stops at its next step."""
-    return answer(await services.call(services.submissions.cancel, job_id), services.base_url(request))
+    await services.check_owner(job_id, caller)
+    return answer(await services.call(services.submissions.cancel, job_id), services.links(request))
 
 
 @router.delete(
@@ -84,12 +95,15 @@ async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Re
         503: problem_response("Nothing was erased, or not yet all pictures: see `detail`"),
     },
 )
-async def erase_job(job_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(KeyScope.ERASE)
+async def erase_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Erase a job: its pictures, its artifacts, its cache entry, its webhooks and the contents of its events.
 
     With `Prefer: return=representation` the answer is a receipt, which `limner verify-erasure` checks.
     """
-    receipt = await services.call(services.submissions.erase, job_id)
+    await services.check_owner(job_id, caller)
+    sees_all = caller.only is None
+    receipt = await services.call(lambda: services.submissions.erase(job_id, tell_others=sees_all))
     if not _RECEIPT.search(",".join(request.headers.getlist("prefer"))):
         return Response(status_code=204)
     headers = {"Preference-Applied": "return=representation"}
@@ -109,11 +123,12 @@ async def erase_job(job_id: str, request: Request, services: ServicesDep) -> Res
         **NOT_FOUND,
     },
 )
-async def get_artifact(job_id: str, name: str, request: Request, services: ServicesDep) -> Response:
+@needs(KeyScope.READ, signed=True)
+async def get_artifact(job_id: str, name: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The bytes of an artifact. They never change: `ETag` is their SHA-256."""
 
     def find() -> File:
-        file = services.reader.artifact(job_id, name)
+        file = services.reader.artifact(job_id, name, key_id=caller.only)
         if file is None:
             raise NotFoundError("The job or the artifact does not exist. The job may have been erased.")
         return file
@@ -137,7 +152,7 @@ async def send_file(
         headers = {
             "ETag": f'"{file.sha256}"',
             # private, because shared caches must not keep photos of faces: they would not learn of an erasure
-            "Cache-Control": "private, max-age=31536000, immutable",
+            "Cache-Control": f"private, max-age={request.scope.get(SIGNED_FOR, YEAR_S)}, immutable",
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
@@ -171,9 +186,11 @@ def _matches(known: str, file: File) -> bool:
     responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events"}},
     tags=["events"],
 )
+@needs(KeyScope.READ, ticket=True)
 async def stream_events(
     request: Request,
     services: ServicesDep,
+    caller: CallerDep,
     after: After = None,
     job: str | None = None,
     operation: str | None = None,
@@ -184,13 +201,14 @@ async def stream_events(
         if not resumed.isdecimal() or len(resumed) > MAX_EVENT_ID_DIGITS or int(resumed) > MAX_EVENT_ID:
             raise InvalidRequestError("Last-Event-ID: The value is not an event id.")
         after = int(resumed)
-    base = services.base_url(request)
+    links = services.links(request)
     batches = services.streams.listen(
         after=after,
         job_id=job,
         operation=operation,
+        caller=caller,
         quiet_s=QUIET_S,
-        prepare=lambda encoded: encoded.text(as_server_sent, base),
+        prepare=lambda encoded: encoded.text(as_server_sent, links),
     )
 
     async def lines() -> AsyncIterator[str]:
@@ -198,10 +216,12 @@ async def stream_events(
         try:
             yield "retry: 2000\n\n"
             async for batch in batches:
-                yield "".join(encoded.text(as_server_sent, base) or "" for encoded in batch) or ": still here\n\n"
+                yield "".join(encoded.text(as_server_sent, links) or "" for encoded in batch) or ": still here\n\n"
                 sent.inc(len(batch))
         except TooSlowError:
             SOCKETS_SLOW.labels("sse").inc()  # the client reconnects with Last-Event-ID
+        except RefusedError:
+            return  # the client reconnects, and is answered 401
 
     return _EventStream(lines(), services.streams.place("sse"))
 
@@ -223,9 +243,11 @@ class _EventStream(StreamingResponse):
 
 
 @router.websocket("/v1/events")
+@needs(KeyScope.READ, ticket=True)
 async def socket_events(
     socket: WebSocket,
     services: ServicesDep,
+    caller: CallerDep,
     after: After = None,
     job: str | None = None,
     operation: str | None = None,
@@ -235,19 +257,20 @@ async def socket_events(
         socket,
         services.streams,
         as_json,
-        services.base_url(socket),
+        services.links(socket),
         stream="events",
+        caller=caller,
         after=after,
         job_id=job,
         operation=operation,
     )
 
 
-def as_json(event: Event, base: str) -> str:
+def as_json(event: Event, links: Links) -> str:
     """An event as a WebSocket message."""
-    return to_json(shapes.event(event, base)).decode()
+    return to_json(shapes.event(event, links)).decode()
 
 
-def as_server_sent(event: Event, base: str) -> str:
+def as_server_sent(event: Event, links: Links) -> str:
     """An event as lines of `text/event-stream`."""
-    return f"id: {event.id}\nevent: {event.type}\ndata: {as_json(event, base)}\n\n"
+    return f"id: {event.id}\nevent: {event.type}\ndata: {as_json(event, links)}\n\n"

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from limner.domain.key import Caller
 from limner.telemetry import REQUEST_SECONDS, REQUESTS, request_id
 
 log = logging.getLogger("limner.access")
@@ -64,6 +65,7 @@ class Observe:
                         "status": status,
                         "ms": round(seconds * 1000, 1),
                         "job": _job_id(scope),
+                        **_key_id(scope),
                     },
                 )
 
@@ -86,6 +88,12 @@ def _job_id(scope: Scope) -> str | None:
     """The id of the job that the request has created or refers to."""
     found: Any = scope.get("state", {}).get("job") or scope.get("path_params", {}).get("job_id")
     return _sane(str(found)) if found else None
+
+
+def _key_id(scope: Scope) -> dict[str, str]:
+    """The id of the key that the request came with, if there was one."""
+    caller = scope.get("caller")
+    return {"key": caller.key_id} if isinstance(caller, Caller) and caller.key_id is not None else {}
 
 
 def _sane(given: str) -> str | None:

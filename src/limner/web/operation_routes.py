@@ -10,11 +10,14 @@ from pydantic_core import to_json
 
 from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
+from limner.domain.key import Caller, Scope
 from limner.jobs.webhooks import Webhook
 from limner.operation import Operation
 from limner.web import shapes
+from limner.web.admission import ANY_KEY, needs
+from limner.web.links import Links
 from limner.web.read_request import FORM, JSON, WEBHOOK, Sent, check_webhook, fetch_pictures, read_submission, receive
-from limner.web.services import Services, ServicesDep
+from limner.web.services import CallerDep, Services, ServicesDep
 
 router = APIRouter(tags=["operations"])
 
@@ -28,14 +31,16 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
 
 @router.get("/v1/operations", response_model=shapes.OperationsShape)
+@needs(ANY_KEY)
 async def list_operations(request: Request, services: ServicesDep) -> Response:
     """Each operation with the JSON Schema of its parameters and of its result."""
+    links = services.links(request)
     listed = [
         {
             "name": each.name,
             "summary": each.summary,
             "version": each.version,
-            "url": f"{services.base_url(request)}/v1/{each.name}",
+            "url": links.to(f"/v1/{each.name}"),
             "parameters": _schema_with_limit(each, services.limits.max_bytes),
             "result": each.result.model_json_schema(),
         }
@@ -91,25 +96,33 @@ SUBMISSION_PROBLEMS: Responses = {
 }
 
 
-def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services], Awaitable[Response]]:
-    async def submit(request: Request, services: ServicesDep) -> Response:
+def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services, Caller], Awaitable[Response]]:
+    @needs(Scope.SUBMIT)
+    async def submit(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
         wait_s = min(_preferred_wait(request), services.settings.max_wait_s)
         key = _idempotency_key(request)
         job_id = services.submissions.ids.new()
         with services.streams.expecting(job_id) as ended:
-            job = await _take_in(request, operation, services, job_id, key)
+            job = await _take_in(request, operation, services, caller, job_id, key)
             request.state.job = job.id
             if wait_s > 0 and not job.status.final:
                 job = await (
-                    _wait(services, job_id, ended, wait_s) if job.id == job_id else _join(services, job.id, wait_s)
+                    _wait(services, caller, job_id, ended, wait_s)
+                    if job.id == job_id
+                    else _join(services, caller, job.id, wait_s)
                 )
-        return answer(job, services.base_url(request), waited=wait_s > 0)
+        return answer(job, services.links(request), waited=wait_s > 0)
 
     return submit
 
 
 async def _take_in(
-    request: Request, operation: Operation[Any, Any], services: Services, job_id: str, idempotency_key: str | None
+    request: Request,
+    operation: Operation[Any, Any],
+    services: Services,
+    caller: Caller,
+    job_id: str,
+    idempotency_key: str | None,
 ) -> Job:
     """Submit the job and return it as stored. The pictures' memory is released when this returns."""
     with services.memory.share() as share:
@@ -122,8 +135,9 @@ async def _take_in(
                 params,
                 pictures,
                 job_id=job_id,
+                key_id=caller.key_id,
                 idempotency_key=idempotency_key,
-                webhook=Webhook(sent.webhook_url, services.base_url(request)) if sent.webhook_url else None,
+                webhook=Webhook(sent.webhook_url, services.links(request).base) if sent.webhook_url else None,
             )
 
         def begin() -> Job | Sent:
@@ -137,27 +151,30 @@ async def _take_in(
         return await services.call(submit, begun, await fetch_pictures(begun, services, share))
 
 
-async def _wait(services: Services, job_id: str, ended: "asyncio.Future[None]", wait_s: float) -> Job:
+async def _wait(services: Services, caller: Caller, job_id: str, ended: "asyncio.Future[None]", wait_s: float) -> Job:
     """The job when it has ended, or its state after `wait_s` seconds or when the service stops."""
     await asyncio.wait([ended], timeout=wait_s)
-    return await services.job(job_id)
+    return await services.job(job_id, caller)
 
 
-async def _join(services: Services, job_id: str, wait_s: float) -> Job:
+async def _join(services: Services, caller: Caller, job_id: str, wait_s: float) -> Job:
     """Wait for a job that existed before, which may have ended already."""
     with services.streams.expecting(job_id) as ended:
-        job = await services.job(job_id)
-        return job if job.status.final else await _wait(services, job_id, ended, wait_s)
+        job = await services.job(job_id, caller)
+        return job if job.status.final else await _wait(services, caller, job_id, ended, wait_s)
 
 
-def answer(job: Job, base: str, *, waited: bool = False) -> Response:
+def answer(job: Job, links: Links, *, waited: bool = False) -> Response:
     """200 for a finished job, else 202."""
-    headers = {"Location": f"{base}/v1/jobs/{job.id}"}
+    headers = {"Location": links.job(job.id)}
     if waited:
         headers["Preference-Applied"] = "wait"
     done = job.status.final
     return Response(
-        to_json(shapes.job(job, base)), status_code=200 if done else 202, media_type="application/json", headers=headers
+        to_json(shapes.job(job, links)),
+        status_code=200 if done else 202,
+        media_type="application/json",
+        headers=headers,
     )
 
 

@@ -17,6 +17,7 @@ from limner.domain.errors import (
     MethodNotAllowedError,
     NotFoundError,
     RangeError,
+    RateLimitedError,
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
@@ -46,6 +47,12 @@ _BY_STATUS: dict[int, type[LimnerError]] = {
 def response(error: LimnerError, headers: dict[str, str] | None = None) -> Response:
     """The response for an error."""
     sent = dict(headers or {})
+    if isinstance(error, RateLimitedError):
+        sent["Retry-After"] = str(error.retry_after_s)
+        if error.rate_limit is not None:
+            sent["RateLimit-Policy"], sent["RateLimit"] = error.rate_limit
+    if error.status == 401:
+        sent.setdefault("WWW-Authenticate", 'Bearer realm="limner"')
     if error.status in (429, 503):
         sent.setdefault("Retry-After", str(RETRY_AFTER_S))
     if error.status == 408:

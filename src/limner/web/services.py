@@ -14,13 +14,16 @@ from starlette.requests import HTTPConnection
 
 from limner.domain.errors import NotFoundError
 from limner.domain.job import Job
+from limner.domain.key import Caller
 from limner.jobs.queue import Queue
 from limner.jobs.submit import Submissions
 from limner.operation import Operation
 from limner.ports import BlobStore, JobReader
 from limner.settings import Settings
 from limner.vision.header import Limits
+from limner.web.admission import Admission
 from limner.web.event_streams import Streams
+from limner.web.links import Links
 from limner.web.upload_memory import UploadMemory
 from limner.webhook_ports import HookReader
 
@@ -46,8 +49,12 @@ class Services:
     limits: Limits
     memory: UploadMemory
     check_ready: Callable[[], None]
+    admission: Admission = field(default_factory=Admission)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "web-read"))
+
+    def __post_init__(self) -> None:
+        self._links_of = lru_cache(maxsize=256)(lambda base: Links(base, self.admission.pictures))
 
     async def call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run blocking code in the pool of threads, with the request's context (its id is needed for the log)."""
@@ -59,15 +66,23 @@ class Services:
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.readers, lambda: context.run(function, *args))
 
-    async def job(self, job_id: str) -> Job:
-        """The job. NotFoundError."""
+    async def job(self, job_id: str, caller: Caller) -> Job:
+        """The job. NotFoundError, also for one that the caller may not see: it must not learn that there is one."""
         found = await self.read(self.reader.get, job_id)
-        if found is None:
+        if found is None or not caller.sees(found.key_id):
             raise NotFoundError("The job does not exist. It may have been erased.")
         return found
 
-    def base_url(self, connection: HTTPConnection) -> str:
-        """The beginning of all URLs in answers to this client, without a slash at the end."""
+    async def check_owner(self, job_id: str, caller: Caller) -> None:
+        """NotFoundError for a job of another owner. A job never changes its owner, so it is enough to look once."""
+        if caller.only is not None:
+            await self.job(job_id, caller)
+
+    def links(self, connection: HTTPConnection) -> Links:
+        """Makes the URLs in answers to this client."""
+        return self._links_of(self._base_url(connection))
+
+    def _base_url(self, connection: HTTPConnection) -> str:
         if self.settings.public_url:
             return self.settings.public_url.rstrip("/")
         scope = connection.scope
@@ -89,4 +104,12 @@ async def find_services(connection: HTTPConnection) -> Services:
     return services
 
 
+async def find_caller(connection: HTTPConnection) -> Caller:
+    """Who sent the request, as `Dispatch` has found out."""
+    caller = connection.scope["caller"]
+    assert isinstance(caller, Caller)
+    return caller
+
+
 ServicesDep = Annotated[Services, Depends(find_services)]
+CallerDep = Annotated[Caller, Depends(find_caller)]

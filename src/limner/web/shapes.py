@@ -9,6 +9,7 @@ from limner.domain.event import Event
 from limner.domain.job import File, Job, Status
 from limner.domain.webhook import DeliveryState, HookState
 from limner.jobs.queue import Place
+from limner.web.links import Links
 
 Moment = datetime
 
@@ -153,7 +154,7 @@ class RemovedShape(BaseModel):
 
 
 class ReceiptShape(BaseModel):
-    """The receipt of an erasure. `pending` bytes are still to be removed."""
+    """The receipt of an erasure. `pending` bytes are still to be removed; `released` ones are, if no job uses them."""
 
     version: int
     service_id: str | None
@@ -161,6 +162,7 @@ class ReceiptShape(BaseModel):
     erased_at: Moment
     removed: RemovedShape
     kept: list[KeptBlobShape]
+    released: list[BlobShape]
     pending: list[BlobShape]
     signature: str
 
@@ -187,12 +189,7 @@ def moment(value: datetime | None) -> str | None:
     return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def artifact_url(base: str, job_id: str, name: str) -> str:
-    """The URL of an artifact."""
-    return f"{base}/v1/jobs/{job_id}/artifacts/{name}"
-
-
-def job(value: Job, base: str, place: Place | None = None) -> dict[str, Any]:
+def job(value: Job, links: Links, place: Place | None = None) -> dict[str, Any]:
     """The JSON of a job, with its place in the queue if that is known."""
     return {
         "id": value.id,
@@ -205,10 +202,10 @@ def job(value: Job, base: str, place: Place | None = None) -> dict[str, Any]:
         "started_at": moment(value.started_at),
         "finished_at": moment(value.finished_at),
         "queue": None if place is None else _place(place),
-        "url": f"{base}/v1/jobs/{value.id}",
+        "url": links.job(value.id),
         "result": value.result,
         "error": value.error,
-        "artifacts": [_artifact(file, base) for file in value.artifacts],
+        "artifacts": [_artifact(file, links) for file in value.artifacts],
     }
 
 
@@ -220,14 +217,14 @@ def _place(value: Place) -> dict[str, Any]:
     }
 
 
-def _artifact(file: File, base: str) -> dict[str, Any]:
+def _artifact(file: File, links: Links) -> dict[str, Any]:
     return {
         "name": file.name,
         "media_type": file.media_type,
         "size": file.size,
         "width": file.width,
         "height": file.height,
-        "url": artifact_url(base, file.job_id, file.name),
+        "url": links.artifact(file.job_id, file.name),
     }
 
 
@@ -237,7 +234,7 @@ def faces_count(value: Event) -> int | None:
     return summary.get("faces_count")
 
 
-def event(value: Event, base: str) -> dict[str, Any]:
+def event(value: Event, links: Links) -> dict[str, Any]:
     """The JSON of an event."""
     job_content: dict[str, Any] = {"id": value.job_id, "operation": value.operation}
     if value.content is not None:
@@ -247,11 +244,11 @@ def event(value: Event, base: str) -> dict[str, Any]:
             "cached": value.content["cached"],
             "faces_count": faces_count(value),
             "summary": value.content["summary"],
-            "url": f"{base}/v1/jobs/{value.job_id}",
+            "url": links.job(value.job_id),
             "error": value.content["error"],
             "artifacts": [
                 {key: each[key] for key in ("name", "media_type", "size", "width", "height")}
-                | {"url": artifact_url(base, value.job_id, each["name"])}
+                | {"url": links.artifact(value.job_id, each["name"])}
                 for each in value.content["artifacts"]
             ],
         }

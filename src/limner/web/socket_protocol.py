@@ -2,6 +2,7 @@
 without a task switch.
 """
 
+import logging
 from asyncio.transports import BaseTransport
 from typing import Any
 
@@ -23,6 +24,22 @@ FRAMES_A_SECOND = 10.0
 SLICE_BYTES = 512  # parsed before the frames are counted: 85 at most
 
 
+log = logging.getLogger("limner.sockets")
+
+
+class _WithoutQuery(logging.Filter):
+    """Removes the query from uvicorn's lines about sockets: it may be a ticket."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter`."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(each.partition("?")[0] if isinstance(each, str) else each for each in record.args)
+        return True
+
+
+log.addFilter(_WithoutQuery())
+
+
 class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
     """Offers `write_frames` to the application, in the scope's extensions. Closes (1008) who sends too many frames."""
 
@@ -30,6 +47,7 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
         self, config: Config, server_state: Connections, app_state: dict[str, Any], _loop: None = None
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.logger = log
         self._connections = server_state
         self._connection = None
         self._frames_left = float(FRAMES_AT_ONCE)

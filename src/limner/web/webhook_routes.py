@@ -2,24 +2,26 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
-from limner.domain.errors import NotFoundError
+from limner.domain.key import Scope
 from limner.domain.webhook import Delivery, Hook
 from limner.jobs import webhooks
 from limner.web import shapes
+from limner.web.admission import needs
 from limner.web.job_routes import NOT_FOUND
 from limner.web.operation_routes import problem_response
-from limner.web.services import Services, ServicesDep
+from limner.web.services import CallerDep, Services, ServicesDep
 
 router = APIRouter(tags=["webhooks"])
 
 
 @router.get("/v1/jobs/{job_id}/webhooks", response_model=shapes.WebhooksShape, responses={**NOT_FOUND})
-async def list_webhooks(job_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(Scope.READ)
+async def list_webhooks(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
     """The job's own webhooks, and how far their delivery has come."""
-    del request
+    await services.job(job_id, caller)
     return Response(to_json(await services.read(_listed, services, job_id)), media_type="application/json")
 
 
@@ -28,9 +30,10 @@ async def list_webhooks(job_id: str, request: Request, services: ServicesDep) ->
     response_model=shapes.WebhooksShape,
     responses={**NOT_FOUND, 422: problem_response("The job has no webhook, or has not ended yet")},
 )
-async def replay_webhooks(job_id: str, request: Request, services: ServicesDep) -> Response:
+@needs(Scope.SUBMIT)
+async def replay_webhooks(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
     """Send the job's end to its own webhooks again, with the same ids."""
-    del request
+    await services.job(job_id, caller)
     store = services.submissions.store
     await services.call(lambda: store.transact(lambda tx: webhooks.replay_of_job(tx, job_id, own=True)))
     services.submissions.bus.wake()
@@ -38,8 +41,6 @@ async def replay_webhooks(job_id: str, request: Request, services: ServicesDep) 
 
 
 def _listed(services: Services, job_id: str) -> dict[str, Any]:
-    if services.reader.get(job_id) is None:
-        raise NotFoundError("The job does not exist. It may have been erased.")
     deliveries = services.hooks.deliveries(job_id)
     return {
         "webhooks": [

@@ -25,6 +25,7 @@ from limner.ports import Bus, EventLog, JobStore
 from limner.settings import Settings
 from limner.telemetry import WEBHOOKS_SENT
 from limner.web import shapes
+from limner.web.links import Links, PictureSeal
 from limner.web.outgoing import GuardedNetwork, check_url
 from limner.webhook_ports import HookReader
 
@@ -50,6 +51,8 @@ class WebhookSender:
     events: EventLog
     bus: Bus
     settings: Settings
+    pictures: PictureSeal | None = None
+    """Signs the URLs of pictures in what is sent, where keys are required."""
     _thread: threading.Thread | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -223,7 +226,7 @@ class WebhookSender:
         secret = hook.secret or self.hooks.secret(hook.key_id or "")
         if secret is None:
             return None
-        body = to_json(shapes.event(found[0], hook.base_url or ""))
+        body = to_json(shapes.event(found[0], Links(hook.base_url or "", self.pictures)))
         now = datetime.now(UTC)
         headers = [
             ("Host", urlsplit(hook.url).netloc),

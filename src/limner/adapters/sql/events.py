@@ -14,13 +14,17 @@ _LAST_ID = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 
 
 @cache
-def _after(of_job: bool, of_operation: bool) -> Statement:
+def _after(of_job: bool, of_operation: bool, of_owner: bool) -> Statement:
     query = select(events).where(events.c.id > bindparam("after")).order_by(events.c.id).limit(bindparam("most"))
     if of_job:
         query = query.where(events.c.job_id == bindparam("job_id"))
+    if of_owner:
+        # The literal condition of the partial index. For a job, its own index must be used.
+        owner = events.c.key_id.concat("") if of_job else events.c.key_id
+        query = query.where(owner == bindparam("key_id"), events.c.key_id.is_not(None))
     if of_operation:
-        # A job has few events, an operation many: for a job, the database must not use the operation's index.
-        name = events.c.operation.concat("") if of_job else events.c.operation
+        # A job or an owner has few events, an operation many: the database must not use the operation's index.
+        name = events.c.operation.concat("") if of_job or of_owner else events.c.operation
         query = query.where(name == bindparam("operation"))
     return Statement(query)
 
@@ -32,12 +36,18 @@ class SqlEvents:
         self._database = database
 
     def after(
-        self, event_id: int, *, limit: int, job_id: str | None = None, operation: str | None = None
+        self,
+        event_id: int,
+        *,
+        limit: int,
+        job_id: str | None = None,
+        operation: str | None = None,
+        key_id: str | None = None,
     ) -> list[Event]:
         """See `ports.EventLog.after`."""
-        query = _after(job_id is not None, operation is not None)
+        query = _after(job_id is not None, operation is not None, key_id is not None)
         with self._database.reading() as db:
-            rows = query.rows(db, after=event_id, most=limit, job_id=job_id, operation=operation)
+            rows = query.rows(db, after=event_id, most=limit, job_id=job_id, operation=operation, key_id=key_id)
             return [Event(*row) for row in rows]
 
     def last_id(self) -> int:

@@ -23,12 +23,14 @@ def _count_of(rows: Select[Any]) -> Statement:
     return Statement(select(func.count()).select_from(rows.subquery("counted")))
 
 
-_FILE = Statement(select(*columns(files, FILE_FIELDS)).where(files.c.id == bindparam("id")))
-_ARTIFACT = Statement(
-    select(*columns(files, FILE_FIELDS)).where(
-        files.c.job_id == bindparam("job_id"), files.c.role == Role.ARTIFACT, files.c.name == bindparam("name")
-    )
+_FILE = select(*columns(files, FILE_FIELDS)).where(files.c.id == bindparam("id"))
+_ARTIFACT = select(*columns(files, FILE_FIELDS)).where(
+    files.c.job_id == bindparam("job_id"), files.c.role == Role.ARTIFACT, files.c.name == bindparam("name")
 )
+_OF_OWNER = exists().where(jobs.c.id == files.c.job_id, jobs.c.key_id == bindparam("key_id"))
+# Each for all owners and for one.
+_FILE_OF = {False: Statement(_FILE), True: Statement(_FILE.where(_OF_OWNER))}
+_ARTIFACT_OF = {False: Statement(_ARTIFACT), True: Statement(_ARTIFACT.where(_OF_OWNER))}
 _CURRENT = Statement(
     select(jobs.c.id).where(
         jobs.c.id == bindparam("id"), jobs.c.attempt == bindparam("attempt"), jobs.c.status == Status.RUNNING
@@ -114,13 +116,17 @@ _LISTED = (*_BEFORE_PARAMS, *_AFTER_PARAMS)
 
 
 @cache
-def _page(of_operation: bool, of_status: bool, from_id: bool) -> tuple[Statement, Statement]:
+def _page(of_operation: bool, of_status: bool, of_owner: bool, from_id: bool) -> tuple[Statement, Statement]:
     """The jobs of a page, and their files."""
     page = select(jobs.c.id).order_by(jobs.c.id.desc()).limit(bindparam("most"))
     if of_operation:
-        page = page.where(jobs.c.operation == bindparam("operation"))
+        # With all three, the database must not use the index of operation and status, which has other owners' jobs.
+        name = jobs.c.operation.concat("") if of_owner and of_status else jobs.c.operation
+        page = page.where(name == bindparam("operation"))
     if of_status:
         page = page.where(jobs.c.status == bindparam("status"))
+    if of_owner:
+        page = page.where(jobs.c.key_id == bindparam("key_id"), jobs.c.key_id.is_not(None))
     if from_id:
         page = page.where(jobs.c.id < bindparam("before"))
     # IN instead of a join, for which SQLite would read the files of all jobs.
@@ -146,11 +152,17 @@ class SqlReader:
             return read_job(db, job_id)
 
     def page(
-        self, *, operation: str | None = None, status: Status | None = None, before: str | None = None, limit: int = 50
+        self,
+        *,
+        operation: str | None = None,
+        status: Status | None = None,
+        key_id: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
     ) -> list[Job]:
         """See `ports.JobReader.page`."""
-        find_jobs, find_files = _page(operation is not None, status is not None, before is not None)
-        values = {"operation": operation, "status": status, "before": before, "most": limit}
+        find_jobs, find_files = _page(operation is not None, status is not None, key_id is not None, before is not None)
+        values = {"operation": operation, "status": status, "key_id": key_id, "before": before, "most": limit}
         with self._database.reading() as db:
             rows = find_jobs.rows(db, **values)
             named: dict[str, list[File]] = {row[0]: [] for row in rows}
@@ -160,16 +172,16 @@ class SqlReader:
         split = len(_BEFORE_PARAMS)
         return [Job(*(*row[:split], {}, *row[split:], tuple(named[row[0]]))) for row in rows]
 
-    def file(self, file_id: str) -> File | None:
+    def file(self, file_id: str, *, key_id: str | None = None) -> File | None:
         """See `ports.JobReader.file`."""
         with self._database.reading() as db:
-            row = _FILE.row(db, id=file_id)
+            row = _FILE_OF[key_id is not None].row(db, id=file_id, key_id=key_id)
         return File(*row) if row is not None else None
 
-    def artifact(self, job_id: str, name: str) -> File | None:
+    def artifact(self, job_id: str, name: str, *, key_id: str | None = None) -> File | None:
         """See `ports.JobReader.artifact`."""
         with self._database.reading() as db:
-            row = _ARTIFACT.row(db, job_id=job_id, name=name)
+            row = _ARTIFACT_OF[key_id is not None].row(db, job_id=job_id, name=name, key_id=key_id)
         return File(*row) if row is not None else None
 
     def is_current(self, job_id: str, attempt: int) -> bool:

@@ -46,6 +46,7 @@ jobs = Table(
     Column("result", Json),
     Column("error", Json),
     Column("summary", Json),
+    Column("key_id", String(36)),
     Index("jobs_by_age", "created_at"),
     Index("jobs_by_status", "status", "id"),
     Index("jobs_by_operation", "operation", "id"),
@@ -55,6 +56,9 @@ jobs = Table(
     _partial("jobs_by_idempotency_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
     _partial("jobs_by_leader", "leader_id", "id", where="leader_id IS NOT NULL"),
     _partial("jobs_in_lane", "lane", "id", where="status = 'queued' AND leader_id IS NULL"),
+    _partial("jobs_by_key", "key_id", "id", where="key_id IS NOT NULL"),
+    _partial("jobs_by_key_and_operation", "key_id", "operation", "id", where="key_id IS NOT NULL"),
+    _partial("jobs_by_key_and_status", "key_id", "status", "id", where="key_id IS NOT NULL"),
 )
 
 files = Table(
@@ -101,6 +105,24 @@ facts = Table(
     Column("value", String(255), nullable=False),
 )
 
+# API keys: see `domain/key.py`.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("prefix", String(16), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("scopes", String(64), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("rate_per_minute", Integer),
+    Column("daily_quota", Integer),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("last_used_at", Moment),
+    Index("keys_by_hash", "hash", unique=True),
+)
+
 events = Table(
     "events",
     metadata,
@@ -111,8 +133,10 @@ events = Table(
     Column("job_id", String(36), nullable=False),
     Column("operation", String(64), nullable=False),
     Column("content", Json),
+    Column("key_id", String(36)),
     Index("events_by_job", "job_id", "id"),
     Index("events_by_operation", "operation", "id"),
+    _partial("events_by_key", "key_id", "id", where="key_id IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 

@@ -13,16 +13,18 @@ from typing import Any
 from sqlalchemy import Select, Table, bindparam, delete, exists, insert, literal_column, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not  # SQLite has the same clause
 
-from limner.adapters.sql.schema import blobs, events, facts, files, jobs, totals
+from limner.adapters.sql.schema import blobs, events, facts, files, jobs, keys, totals
 from limner.adapters.sql.statement import Driver, Statement
 from limner.adapters.sql.webhooks import SqlHookRows
 from limner.domain.blob import BlobState
 from limner.domain.event import EventType, content_of
 from limner.domain.job import File, Job, Status
+from limner.domain.key import Key
 from limner.ports import Known, Removed
 
 JOB_FIELDS = tuple(each.name for each in fields(Job) if each.name != "files")
 FILE_FIELDS = tuple(each.name for each in fields(File))
+KEY_FIELDS = tuple(each.name for each in fields(Key))
 
 RESULTS = "results"
 BYTES = "bytes"
@@ -77,7 +79,7 @@ _KNOWN = Statement(
 )
 _ADD_JOB = Statement(insert_or_not(jobs).on_conflict_do_nothing(), JOB_FIELDS)
 _ADD_FILE = Statement(insert(files), (*FILE_FIELDS, "position"))
-_ADD_EVENT = Statement(insert(events), ("type", "time", "job_id", "operation", "content"))
+_ADD_EVENT = Statement(insert(events), ("type", "time", "job_id", "operation", "content", "key_id"))
 _ADD_AMOUNT = Statement(insert(totals), ("name", "amount"))
 _REMOVE_FILES = Statement(delete(files).where(files.c.job_id == bindparam("job_id")))
 _REMOVE_JOB = Statement(delete(jobs).where(jobs.c.id == bindparam("id")))
@@ -113,8 +115,15 @@ _DROP_EVENTS = Statement(
 _FACT = Statement(select(facts.c.value).where(facts.c.name == bindparam("name")))
 _SET_FACT = Statement(update(facts).where(facts.c.name == bindparam("of_name")).values(value=bindparam("new_value")))
 _ADD_FACT = Statement(insert(facts), ("name", "value"))
+_ADD_KEY = Statement(insert(keys), KEY_FIELDS)
 # Writes the row of the migrations unchanged: it fails if the disk is full, like any other write.
 _PING = Statement(text("UPDATE alembic_version SET version_num = version_num"))
+
+
+@cache
+def _change_key(names: frozenset[str]) -> Statement:
+    changed: dict[str, Any] = {name: bindparam(f"new_{name}") for name in sorted(names)}
+    return Statement(update(keys).where(keys.c.id == bindparam("of_key")).values(changed))
 
 
 @cache
@@ -225,6 +234,7 @@ class SqlTransaction:
             job_id=job.id,
             operation=job.operation,
             content=content_of(job),
+            key_id=job.key_id,
         )
 
     def drop_events(self, before: datetime, limit: int) -> int:
@@ -283,6 +293,17 @@ class SqlTransaction:
         """See `ports.Transaction.set_fact`."""
         if not _SET_FACT.run(self._db, of_name=name, new_value=value):
             _ADD_FACT.run(self._db, name=name, value=value)
+
+    def add_key(self, key: Key) -> None:
+        """See `ports.Transaction.add_key`."""
+        _ADD_KEY.run(self._db, **{name: getattr(key, name) for name in KEY_FIELDS})
+
+    def change_key(self, key_id: str, **values: Any) -> bool:
+        """See `ports.Transaction.change_key`."""
+        changed = _change_key(frozenset(values)).run(
+            self._db, of_key=key_id, **{f"new_{name}": value for name, value in values.items()}
+        )
+        return changed > 0
 
     def ping(self) -> None:
         """See `ports.Transaction.ping`."""

@@ -8,6 +8,8 @@
  * @typedef {{name: string, summary: string, version: number, url: string, parameters: object, result: object}} Operation
  */
 
+import { session } from "./session.js";
+
 /** An error of the server or of the connection to it. `status` 0: the server was not reached. */
 export class Problem extends Error {
   constructor({ status = 0, title = "Something went wrong", detail = "", retryable = false, retryAfterS = null }) {
@@ -39,19 +41,22 @@ const UNEXPECTED = "The answer is not JSON. Another program or a proxy may have 
 /** An absolute URL from one relative to the service's root, on the host and path by which this page was opened. */
 export const address = (path) => new URL(path, document.baseURI).href;
 
+/** With the signature that the service has given it, if it asks for keys. */
 export const artifactAddress = (job, artifact) =>
-  address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.name)}`);
+  address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.name)}`)
+    + new URL(artifact.url, document.baseURI).search;
 
 export const jobAddress = (id) => address(`v1/jobs/${encodeURIComponent(id)}`);
 
 async function call(method, url) {
   let response;
   try {
-    response = await fetch(url, { method, headers: { Accept: "application/json" } });
+    response = await fetch(url, { method, headers: { Accept: "application/json", ...session.headers() } });
   } catch {
     throw Problem.unreachable();
   }
   const text = await response.text();
+  if (response.status === 401) session.refuse();
   if (!response.ok) throw Problem.from(response.status, text, response.headers.get("Retry-After"));
   try {
     return text ? JSON.parse(text) : null;
@@ -76,6 +81,9 @@ export const job = (id) => call("GET", jobAddress(id));
 export const cancel = (id) => call("POST", `${jobAddress(id)}/cancel`);
 export const erase = (id) => call("DELETE", jobAddress(id));
 
+/** A ticket for one event stream, null where none is needed. @returns {Promise<?string>} */
+export const ticket = async () => (await call("POST", address("v1/tickets"))).ticket;
+
 /** Why the service cannot take work now, or null when it can. */
 export async function notReady() {
   try {
@@ -99,11 +107,13 @@ export function submit(operation, { fields, token }, onProgress) {
     request.open("POST", address(`v1/${encodeURIComponent(operation)}`));
     request.setRequestHeader("Accept", "application/json");
     request.setRequestHeader("Idempotency-Key", token);
+    for (const [name, value] of Object.entries(session.headers())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onerror = () => reject(Problem.unreachable());
     request.onabort = () => reject(new Problem({ title: "Cancelled" }));
     request.onload = () => {
       const { status, responseText } = request;
+      if (status === 401) session.refuse();
       if (status < 200 || status > 299) {
         reject(Problem.from(status, responseText, request.getResponseHeader("Retry-After")));
         return;

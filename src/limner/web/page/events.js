@@ -1,10 +1,12 @@
 /**
  * The live feed: one WebSocket that reconnects by itself and resumes after the last event it received.
  *
- * Fires "job" (detail: the Event), "state" (detail: {state: "connecting"|"live"|"lost", retryAt: ?number}).
+ * Fires "job" (detail: the Event), "state" (detail: {state: "connecting"|"live"|"lost"|"off", retryAt: ?number});
+ * "off": the key may not read, or there is none.
  */
 
-import { address } from "./api.js";
+import { address, ticket } from "./api.js";
+import { session } from "./session.js";
 
 const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 15_000;
@@ -15,15 +17,44 @@ export class Feed extends EventTarget {
   state = "connecting";
   #socket = null;
   #tries = 0;
+  #attempt = 0; // counts what would make a ticket that is still awaited useless
   #timer = null;
   #lastId = null;
   #seen = new Set();
 
-  open() {
+  async open() {
     clearTimeout(this.#timer);
     this.#drop();
+    const attempt = this.#attempt;
+    // Only with a key: without one, the socket is opened at once.
+    const query = session.active ? await this.#ticket() : null;
+    if (attempt === this.#attempt && query !== false) this.#connect(query);
+  }
+
+  /** End it, until `open` is called. */
+  close() {
+    clearTimeout(this.#timer);
+    this.#drop();
+    this.#notify("off");
+  }
+
+  /** A ticket, since a browser sends no key with a socket; null: none is needed; false: it was not given. */
+  async #ticket() {
+    const attempt = this.#attempt;
+    try {
+      return await ticket();
+    } catch (problem) {
+      if (attempt !== this.#attempt) return false;
+      if (problem.status === 401 || problem.status === 403) this.close();
+      else this.#retry();
+      return false;
+    }
+  }
+
+  #connect(pass) {
     const url = new URL(address("v1/events"));
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    if (pass) url.searchParams.set("ticket", pass);
     if (this.#lastId !== null) url.searchParams.set("after", this.#lastId);
     const socket = new WebSocket(url);
     this.#socket = socket;
@@ -38,7 +69,7 @@ export class Feed extends EventTarget {
 
   /** Reconnect now instead of waiting for the next try. */
   nudge() {
-    if (this.state !== "live") this.open();
+    if (this.state !== "live" && this.state !== "off") this.open();
   }
 
   /** Replace a connection that may be dead, for example after the computer slept. */
@@ -48,6 +79,7 @@ export class Feed extends EventTarget {
   }
 
   #drop() {
+    this.#attempt += 1;
     if (!this.#socket) return;
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close();
@@ -56,6 +88,10 @@ export class Feed extends EventTarget {
 
   #lose(socket) {
     if (socket !== this.#socket) return;
+    this.#retry();
+  }
+
+  #retry() {
     this.#drop();
     clearTimeout(this.#timer);
     // Jitter, so that all open pages do not reconnect to a restarted server at the same moment.

@@ -6,6 +6,7 @@ import { Camera } from "./camera.js";
 import { byId, el, fileSize, plural, say } from "./dom.js";
 import { Feed } from "./events.js";
 import { operationPicker } from "./forms.js";
+import { session } from "./session.js";
 import { Uploads } from "./uploads.js";
 import { Viewer } from "./viewer.js";
 
@@ -134,6 +135,7 @@ async function loadOperations() {
       byId("run").hidden = form.takesPhoto;
     });
   } catch (problem) {
+    if (problem.status === 401) return;
     const retry = el("button", { type: "button", text: "Try again", onclick: () => loadOperations() });
     byId("operations").replaceChildren(el("div", { class: "problem-box", role: "alert" },
       el("p", { text: `The operations could not be loaded. ${problem.message}` }), retry));
@@ -151,7 +153,7 @@ function showState() {
   const { state } = feed;
   const pill = byId("link-state");
   pill.dataset.state = state;
-  pill.textContent = { connecting: "Connecting…", live: "Live", lost: "Reconnecting…" }[state];
+  pill.textContent = { connecting: "Connecting…", live: "Live", lost: "Reconnecting…", off: "No live updates" }[state];
   if (state !== "lost") return;
   const left = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
   showBanner(listWorks
@@ -174,7 +176,7 @@ async function refresh() {
     box.hidden = true;
   } catch (problem) {
     listWorks = false;
-    box.hidden = feed.state !== "live"; // the banner already reports a lost connection
+    box.hidden = !["live", "off"].includes(feed.state); // the banner already reports a lost connection
     box.firstElementChild.textContent = `The list of pictures could not be loaded. ${problem.message}`;
   }
   showState();
@@ -191,6 +193,10 @@ feed.addEventListener("job", ({ detail }) => board.apply(detail));
 feed.addEventListener("state", async ({ detail }) => {
   retryAt = detail.retryAt;
   showState();
+  if (detail.state === "off") {
+    if (session.active) refresh(); // the key may not read: the list says so
+    return;
+  }
   if (detail.state === "live") {
     // The list is loaded after the socket is open, so that no event in between is missed.
     refresh();
@@ -220,6 +226,55 @@ document.addEventListener("visibilitychange", async () => {
   }
 });
 
-loadOperations();
-feed.open();
-viewer.openFromAddress();
+// ---- the log-in ----------------------------------------------------------------------------------------------------
+
+const login = byId("login");
+const keyField = byId("key");
+
+/** Show the page, or the log-in in its place. */
+function showLogin(on, message = "") {
+  login.hidden = !on;
+  byId("content").hidden = byId("link-state").hidden = on;
+  byId("logout").hidden = on || !session.active;
+  byId("login-problem").textContent = message;
+  if (on) keyField.focus();
+}
+
+session.addEventListener("refused", ({ detail }) => {
+  feed.close();
+  showBanner("", false);
+  document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  showLogin(true, detail.had ? "The service does not accept this key. It may be mistyped, revoked or expired." : "");
+});
+
+login.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const key = keyField.value.trim();
+  if (!key) return;
+  session.begin(key);
+  const button = login.querySelector("button");
+  button.disabled = true;
+  await enter();
+  button.disabled = false;
+  if (session.active) keyField.value = "";
+});
+
+byId("logout").addEventListener("click", () => {
+  session.end();
+  location.reload(); // nothing of the pictures stays in the page
+});
+
+/** Load what the page shows, or show the log-in if the service asks for a key. */
+async function enter() {
+  let asked = false;
+  const note = () => { asked = true; };
+  session.addEventListener("refused", note);
+  await loadOperations();
+  session.removeEventListener("refused", note);
+  if (asked) return;
+  showLogin(false);
+  feed.open();
+  viewer.openFromAddress();
+}
+
+enter();

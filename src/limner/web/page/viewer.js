@@ -3,6 +3,7 @@
 import { address, artifactAddress, job as fetchJob, jobAddress } from "./api.js";
 import { ended, timing } from "./card.js";
 import { byId, clock, copyButton, el, fileSize, sentence } from "./dom.js";
+import { session } from "./session.js";
 import { viewFor } from "./views/index.js";
 
 const HASH = /^#job=(.+)$/;
@@ -116,7 +117,8 @@ export class Viewer {
     const text = JSON.stringify(job, null, 2);
     return el("details", { class: "json", open }, el("summary", { text: "JSON" }),
       el("div", { class: "row" }, copyButton("Copy JSON", () => text),
-        el("a", { class: "button", href: jobAddress(job.id), target: "_blank", rel: "noopener", text: "Open in the API" })),
+        // A link sends no key.
+        !session.active && el("a", { class: "button", href: jobAddress(job.id), target: "_blank", rel: "noopener", text: "Open in the API" })),
       el("pre", { tabindex: 0, "aria-label": "The job as JSON", text }));
   }
 }

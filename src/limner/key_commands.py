@@ -1,0 +1,119 @@
+"""`limner keys`: creates, lists, revokes and rotates API keys in the database that the settings name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from limner.domain.errors import NotFoundError, SettingsError
+from limner.domain.key import SHOWN, Key, Scope, hash_of, joined, new_token
+
+if TYPE_CHECKING:
+    from limner.ports import JobStore, KeyReader
+
+DEFAULT_SCOPES = (Scope.SUBMIT, Scope.READ, Scope.ERASE)
+
+
+@click.group()
+def keys() -> None:
+    """API keys: create, list, revoke, rotate."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What the key may do; repeat for several. Default: submit, read and erase its own jobs.",
+)
+@click.option("--rate", type=click.IntRange(1), help="Most requests per minute.")
+@click.option("--quota", type=click.IntRange(1), help="Most submissions per day (UTC).")
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Days after which the key expires.")
+def create(name: str, scopes: tuple[str, ...], rate: int | None, quota: int | None, days: float | None) -> None:
+    """Create a key called NAME and print it. It is shown only now: the database has its SHA-256."""
+    from uuid_utils import uuid7
+
+    if not (0 < len(name) <= 64 and name.isprintable()):
+        raise click.BadParameter("must have 1 to 64 printable characters", param_hint="NAME")
+    token, now = new_token(), datetime.now(UTC)
+    key = Key(
+        id=str(uuid7()),
+        name=name,
+        prefix=token[:SHOWN],
+        hash=hash_of(token),
+        scopes=joined([Scope(scope) for scope in scopes] or DEFAULT_SCOPES),
+        created_at=now,
+        rate_per_minute=rate,
+        daily_quota=quota,
+        expires_at=None if days is None else now + timedelta(days=days),
+    )
+    with _database() as (store, _):
+        store.transact(lambda tx: tx.add_key(key))
+    _show(key, token)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List all keys, oldest first."""
+    with _database() as (_, reader):
+        known = reader.all()
+    now = datetime.now(UTC)
+    for key in known:
+        limits = [f"{most}/{unit}" for most, unit in ((key.rate_per_minute, "min"), (key.daily_quota, "day")) if most]
+        used = f"used {key.last_used_at:%Y-%m-%d %H:00}" if key.last_used_at else "never used"
+        expires = [f"expires {key.expires_at:%Y-%m-%d %H:%M}"] if key.expires_at else []
+        facts = [f"{key.prefix}…", key.state(now), key.scopes, *limits, used, *expires]
+        click.echo(f"{key.id}  {key.name}: {', '.join(facts)}")
+    if not known:
+        click.echo("There are no keys.")
+
+
+@keys.command()
+@click.argument("key")
+def revoke(key: str) -> None:
+    """Revoke KEY, named by its id or by its first characters as `list` shows them. Its jobs stay."""
+    changed = _change(key, revoked_at=datetime.now(UTC))
+    click.echo(f"{changed.name} is revoked. Running services refuse it within 5 s, and end its streams within 10 s.")
+
+
+@keys.command()
+@click.argument("key")
+def rotate(key: str) -> None:
+    """Give KEY a new secret and print it. The old one is refused within 5 s; owner, scopes and limits stay."""
+    token = new_token()
+    changed = _change(key, valid=True, prefix=token[:SHOWN], hash=hash_of(token))
+    _show(changed, token)
+
+
+def _show(key: Key, token: str) -> None:
+    click.echo(f"{key.name} ({key.id}), scopes: {key.scopes}", err=True)
+    click.echo("The key is shown only once:", err=True)
+    click.echo(token)
+
+
+def _change(named: str, *, valid: bool = False, **values: Any) -> Key:
+    """Set fields of the key that is named. NotFoundError; SettingsError if `valid` is wanted and it is not."""
+    now = datetime.now(UTC)
+    with _database() as (store, reader):
+        shown = named.removesuffix("…")
+        found = [key for key in reader.all() if key.id == named or (len(shown) >= SHOWN and key.prefix == shown)]
+        if len(found) != 1:
+            raise NotFoundError(f"{len(found) or 'No'} keys are named {named!r}. `limner keys list` shows their ids.")
+        if valid and found[0].state(now) != "valid":
+            raise SettingsError(f"The key is {found[0].state(now)}. Create another.")
+        store.transact(lambda tx: tx.change_key(found[0].id, **values))
+    return replace(found[0], **values)
+
+
+@contextmanager
+def _database() -> "Iterator[tuple[JobStore, KeyReader]]":
+    from limner import settings
+    from limner.assembly import open_keys
+
+    with open_keys(settings.load()) as opened:
+        yield opened

@@ -1,0 +1,267 @@
+"""Who may call a route: its need, the caller's key, ticket or signature, and the key's rate and quota.
+
+Every route says what it needs with `@needs`; `web/dispatch.py` asks `Admission` before it calls the route.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from urllib.parse import parse_qs
+
+from starlette.types import Scope as Connection
+
+from limner.domain.errors import (
+    BadSignatureError,
+    MissingScopeError,
+    QuotaError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from limner.domain.key import ANYONE, Caller, Scope
+from limner.ports import Counters
+from limner.web.connections import client_network
+from limner.web.event_streams import Streams
+from limner.web.keyring import REMEMBERED_S, Keyring
+from limner.web.links import PictureSeal, Seal
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., object])
+Header = tuple[bytes, bytes]
+
+MINUTE_S = 60
+DAY_S = 86_400
+TICKET_S = 60
+FAILURES_A_MINUTE = 20
+BLOCKED_ADDRESSES = 10_000
+
+SIGNED_FOR = "limner.signed_for_s"
+"""Key in a request's scope: for how many seconds its signed URL is still valid."""
+
+SIGNED = Caller(None, frozenset({Scope.READ}))
+"""Who holds a signed URL: it names one picture, which this caller may read, whoever owns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a route asks of its caller."""
+
+    scope: Scope | None
+    """None: any valid key."""
+    open: bool = False
+    """No key is needed."""
+    signed: bool = False
+    """A signed URL will do instead of a key."""
+    ticket: bool = False
+    """A ticket will do instead of a key."""
+
+
+OPEN = Need(None, open=True)
+ANY_KEY = Need(None)
+
+
+def needs(need: Scope | Need, *, signed: bool = False, ticket: bool = False) -> Callable[[F], F]:
+    """Declare what a route's function needs: a scope, `ANY_KEY` or `OPEN`."""
+    declared = need if isinstance(need, Need) else Need(need, signed=signed, ticket=ticket)
+
+    def declare(function: F) -> F:
+        function.needs = declared  # type: ignore[attr-defined]  # a function's own attribute
+        return function
+
+    return declare
+
+
+def need_of(function: Callable[..., object]) -> Need:
+    """What a route's function needs. TypeError for one that does not say it, so that no route is open by mistake."""
+    need = getattr(function, "needs", None)
+    if not isinstance(need, Need):
+        raise TypeError(f"{function.__qualname__} does not say who may call it: add @needs(…)")
+    return need
+
+
+class Admission:
+    """Without a keyring, no keys are asked for and everything is open. Use it on the event loop only."""
+
+    def __init__(
+        self,
+        *,
+        keyring: Keyring | None = None,
+        seal: Seal | None = None,
+        counters: Counters | None = None,
+        lifetime_s: float = 3600,
+        open_metrics: bool = False,
+        proxies: Sequence[str] = (),
+    ) -> None:
+        self.keyring = keyring
+        self._seal = seal
+        self._counters = counters
+        self._open_metrics = open_metrics
+        self._proxies = [ipaddress.ip_network(each, strict=False) for each in proxies]
+        self._watch: asyncio.Task[None] | None = None
+        self._blocked: OrderedDict[str, float] = OrderedDict()
+        self.pictures = PictureSeal(seal, lifetime_s) if seal is not None else None
+
+    @property
+    def required(self) -> bool:
+        """Whether callers need a key."""
+        return self.keyring is not None
+
+    async def start(self, streams: Streams) -> None:
+        """Begin to end the streams of keys that become invalid."""
+        if self.keyring is not None:
+            self._watch = asyncio.create_task(self._end_streams(streams, self.keyring))
+
+    async def stop(self) -> None:
+        """End that, and the keyring's threads."""
+        if self.keyring is not None and self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self.keyring.close()
+
+    async def _end_streams(self, streams: Streams, keyring: Keyring) -> None:
+        while True:
+            await asyncio.sleep(REMEMBERED_S)
+            for key_id in streams.open_keys():
+                try:
+                    caller = await keyring.by_id(key_id)
+                except UnavailableError as error:
+                    log.warning("keys of open streams cannot be checked", extra={"detail": error.detail})
+                    break
+                if caller is None or not caller.may(Scope.READ):
+                    streams.refuse(key_id)
+
+    async def admit(self, connection: Connection, need: Need) -> tuple[Caller, list[Header]]:
+        """The caller, and headers for the answer.
+
+        UnauthorizedError, MissingScopeError, BadSignatureError, RateLimitedError, QuotaError, UnavailableError.
+        """
+        if self.keyring is None or need.open or (need.scope is Scope.METRICS and self._open_metrics):
+            return ANYONE, []
+        caller = await self._identify(connection, need, self.keyring)
+        if need.scope is not None and not caller.may(need.scope):
+            raise MissingScopeError(f"The key lacks the scope `{need.scope}`. It has: {_listed(caller)}.")
+        return caller, await self._meter(caller, submits=need.scope is Scope.SUBMIT)
+
+    async def _identify(self, connection: Connection, need: Need, keyring: Keyring) -> Caller:
+        token = _token(connection["headers"])
+        if token is not None:
+            return await self._by_token(token, connection, keyring)
+        query = parse_qs(connection["query_string"].decode("latin-1")) if need.signed or need.ticket else {}
+        if need.signed and "signature" in query:
+            connection[SIGNED_FOR] = self._check_signature(connection["path"], query)
+            return SIGNED
+        if need.ticket and "ticket" in query:
+            return await self._by_ticket(query["ticket"][0], keyring)
+        raise UnauthorizedError
+
+    async def _by_token(self, token: str, connection: Connection, keyring: Keyring) -> Caller:
+        address = connection["client"][0] if connection.get("client") else None
+        client = client_network(address, self._proxies)
+        # A known key still works, so that one visitor's mistakes do not lock out others behind the same address.
+        if client is not None and self._blocked.get(client, 0) > time.monotonic() and not keyring.is_known(token):
+            left = int(self._blocked[client] - time.monotonic()) + 1
+            raise RateLimitedError("Too many wrong keys came from this address. Try again later.", retry_after_s=left)
+        caller = await keyring.by_token(token)
+        if caller is not None:
+            return caller
+        if client is not None and await self._count(f"wrong key {client}", MINUTE_S) >= FAILURES_A_MINUTE:
+            self._block(client)
+        raise UnauthorizedError("The key is not valid: it is wrong, revoked or expired.")
+
+    def _block(self, client: str) -> None:
+        self._blocked[client] = time.monotonic() + MINUTE_S
+        self._blocked.move_to_end(client)
+        if len(self._blocked) > BLOCKED_ADDRESSES:
+            self._blocked.popitem(last=False)
+
+    def _check_signature(self, path: str, query: dict[str, list[str]]) -> int:
+        assert self.pictures is not None
+        left = self.pictures.seconds_left(path, query.get("expires", [""])[0], query["signature"][0])
+        if left is None:
+            raise BadSignatureError
+        if left <= 0:
+            raise BadSignatureError("This URL has expired. Get the job again: its artifacts have new URLs.")
+        return int(left)
+
+    # --- tickets ----------------------------------------------------------------------------------------------------
+
+    def ticket(self, caller: Caller) -> tuple[str, datetime] | None:
+        """A ticket with which this caller can open one event stream, and its end; None when no keys are required."""
+        if self._seal is None or caller.key_id is None:
+            return None
+        ends = datetime.now(UTC) + timedelta(seconds=TICKET_S)
+        text = f"{caller.key_id}.{int(ends.timestamp())}.{secrets.token_urlsafe(12)}"
+        return f"{text}.{self._seal.sign('events', text)}", ends
+
+    async def _by_ticket(self, ticket: str, keyring: Keyring) -> Caller:
+        assert self._seal is not None
+        text, _, signature = ticket.rpartition(".")
+        if not self._seal.verify("events", text, signature):
+            raise UnauthorizedError("The ticket is not valid. Get one with `POST /v1/tickets`.")
+        key_id, ends, nonce = text.split(".")
+        if int(ends) < time.time():
+            raise UnauthorizedError("The ticket has expired. Get another with `POST /v1/tickets`.")
+        if await self._count(f"ticket {nonce}", 2 * TICKET_S) > 1:
+            raise UnauthorizedError("The ticket was used already. Get another with `POST /v1/tickets`.")
+        caller = await keyring.by_id(key_id)
+        if caller is None:
+            raise UnauthorizedError("The key of this ticket is revoked or expired.")
+        return caller
+
+    # --- rate and quota ---------------------------------------------------------------------------------------------
+
+    async def _meter(self, caller: Caller, *, submits: bool) -> list[Header]:
+        """Count the request. The headers are those of the IETF draft `ratelimit-headers`."""
+        policies, states = [], []
+        for name, most, window_s, error in (
+            ("minute", caller.rate_per_minute, MINUTE_S, RateLimitedError),
+            ("day", caller.daily_quota if submits else None, DAY_S, QuotaError),
+        ):
+            if most is None:
+                continue
+            # Windows begin with the clock's minutes and days (UTC), so that the name tells which window it is.
+            number, passed = divmod(int(time.time()), window_s)
+            left_s = window_s - passed
+            used = await self._count(f"{name} {caller.key_id} {number}", window_s)
+            policies.append(f'"{name}";q={most};w={window_s}')
+            states.append(f'"{name}";r={max(most - used, 0)};t={left_s}')
+            if used > most:
+                raise error(retry_after_s=left_s, rate_limit=(", ".join(policies), ", ".join(states)))
+        return rate_headers(", ".join(policies), ", ".join(states)) if policies else []
+
+    async def _count(self, name: str, window_s: int) -> int:
+        assert self.keyring is not None
+        assert self._counters is not None
+        if self._counters.remote:
+            return await self.keyring.call(self._counters.count, name, window_s)
+        return self._counters.count(name, window_s)
+
+
+def rate_headers(policy: str, state: str) -> list[Header]:
+    """`RateLimit-Policy` and `RateLimit`."""
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode())]
+
+
+def _listed(caller: Caller) -> str:
+    return ", ".join(sorted(caller.scopes)) or "none"
+
+
+def _token(headers: Sequence[Header]) -> str | None:
+    """The key of `X-API-Key`, or of `Authorization: Bearer …`, which may be for a proxy in front if both are sent."""
+    found = None
+    for name, value in headers:
+        if name == b"x-api-key":
+            return value.strip().decode("latin-1")
+        if name == b"authorization":
+            scheme, _, rest = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                found = rest.strip().decode("latin-1")
+    return found

@@ -1,0 +1,117 @@
+"""`limner keys`: what is printed, what is stored, and that a running server takes it."""
+
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from limner.cli import main
+from limner.domain.key import hash_of
+from tests.journeys.keys import key_server, with_key
+
+Keys = Callable[..., Result]
+TOKEN = re.compile(r"lim_[A-Za-z0-9_-]{43}")
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "limner.db"
+    monkeypatch.setenv("LIMNER_DATABASE_URL", f"sqlite:///{file}")
+    return file
+
+
+def keys(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["keys", *arguments])
+
+
+def _row(database: Path) -> dict[str, object]:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        (row,) = connection.execute("SELECT * FROM keys").fetchall()
+        return dict(row)
+
+
+def test_a_key_is_printed_once_and_stored_as_its_hash(database: Path) -> None:
+    done = keys("create", "a photo booth")
+    token = done.stdout.strip()
+    assert (done.exit_code, bool(TOKEN.fullmatch(token))) == (0, True), "the only line on standard output"
+    assert "shown only once" in done.stderr
+    row = _row(database)
+    assert (row["name"], row["prefix"], row["hash"]) == ("a photo booth", token[:10], hash_of(token))
+    assert (row["scopes"], row["rate_per_minute"], row["daily_quota"]) == ("erase read submit", None, None)
+    assert token not in keys("list").output
+    assert token.encode() not in database.read_bytes()
+
+
+def test_scopes_limits_and_an_end(database: Path) -> None:
+    done = keys("create", "x", "--scope", "read", "--scope", "admin", "--rate", "60", "--quota", "5", "--days", "0.5")
+    assert done.exit_code == 0, done.output
+    row = _row(database)
+    assert (row["scopes"], row["rate_per_minute"], row["daily_quota"]) == ("admin read", 60, 5)
+    end = datetime.fromtimestamp(int(str(row["expires_at"])) / 1e6, UTC)
+    assert abs(end - datetime.now(UTC) - timedelta(hours=12)) < timedelta(minutes=1)
+    listed = keys("list").output
+    for part in (str(row["id"]), "x:", "valid", "admin read", "60/min", "5/day", "never used", "expires 20"):
+        assert part in listed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("",),
+        ("x" * 65,),
+        ("a\nb",),
+        ("x", "--scope", "all"),
+        ("x", "--rate", "0"),
+        ("x", "--quota", "-1"),
+        ("x", "--days", "0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(database: Path, arguments: tuple[str, ...]) -> None:
+    assert keys("create", *arguments).exit_code == 2
+    assert not database.exists()
+
+
+def test_a_temporary_database_has_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMNER_DATABASE_URL", "memory:")
+    done = keys("create", "x")
+    assert (done.exit_code, "LIMNER_ADMIN_KEY" in done.output) == (1, True)
+
+
+def test_keys_are_named_by_id_or_by_what_is_shown(database: Path) -> None:
+    assert keys("list").output == "There are no keys.\n"
+    token = keys("create", "x").stdout.strip()
+    for unknown in ("lim_", token[:9], "nothing", token):
+        done = keys("revoke", unknown)
+        assert (done.exit_code, "No keys are named" in done.output) == (1, True), unknown
+    new = keys("rotate", f"{token[:10]}…").stdout.strip()
+    assert TOKEN.fullmatch(new)
+    row = _row(database)
+    assert (row["hash"], row["prefix"], row["name"]) == (hash_of(new), new[:10], "x")
+    assert keys("revoke", str(row["id"])).exit_code == 0
+    assert "revoked" in keys("list").output
+    done = keys("rotate", str(row["id"]))
+    assert (done.exit_code, "Create another" in done.output) == (1, True)
+
+
+def test_a_running_server_takes_new_keys_and_forgets_old_ones(tmp_path: Path, database: Path) -> None:
+    server = key_server(tmp_path)
+    server.start()
+    try:
+
+        def status(token: str) -> int:
+            return httpx.get(f"{server.url}/v1/jobs", headers=with_key(token)).status_code
+
+        token = keys("create", "x").stdout.strip()
+        new = keys("rotate", token[:10]).stdout.strip()
+        assert (status(token), status(new)) == (401, 200)
+        assert "used 20" in keys("list").output
+    finally:
+        server.stop()
+    server.check_log()
