@@ -1,4 +1,4 @@
-"""The temporary folder of a service without a database: gone at the end, whatever that end is.
+"""Temporary folders (photos of a service without a database, metrics): gone at the end, whatever that end is.
 
 Its name cannot be taken from the file system earlier, because several processes open files in it.
 """
@@ -48,11 +48,11 @@ def remove_left(parent: Path) -> None:
             with (folder / LOCK).open("r+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder)
-                log.warning("photos that a killed service had left were removed", extra={"folder": str(folder)})
+                log.warning("files that a killed service had left were removed", extra={"folder": str(folder)})
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             continue  # its owner lives, or it is not ours
         except OSError as error:
-            log.warning("photos that a killed service had left stay", extra={"detail": str(error)})
+            log.warning("files that a killed service had left stay", extra={"detail": str(error)})
 
 
 def _start_remover(folder: Path, held: ExitStack) -> None:
@@ -64,7 +64,7 @@ def _start_remover(folder: Path, held: ExitStack) -> None:
             start_new_session=True,  # Ctrl-C is not for it
         )
     except OSError as error:
-        log.warning("a killed service would leave its photos until the next start", extra={"detail": str(error)})
+        log.warning("a killed service would leave its files until the next start", extra={"detail": str(error)})
         return
     held.callback(remover.wait)
     assert remover.stdin is not None

@@ -32,7 +32,7 @@ async def healthz() -> Response:
 @router.get("/readyz", response_model=Health, responses={503: problem_response("Not ready")})
 async def readyz(services: ServicesDep) -> Response:
     """200 if photos are accepted: database and folder are writable, models are loaded, the service is not stopping."""
-    if not services.submissions.open:
+    if services.stopping or not services.submissions.open:
         raise UnavailableError("The service is stopping. Try again later.")
     await services.call(services.check_ready)
     return Response(_OK, media_type="application/json")
