@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from limner import shared_metrics
 from limner.domain.errors import SettingsError, UnavailableError
@@ -57,7 +57,8 @@ def make_app(settings: Settings, folder: Path) -> Starlette:
         await socket.accept()
         await socket.send_text(str(os.getpid()))
         await stopping.wait()
-        await socket.close(1012)
+        with suppress(WebSocketDisconnect, RuntimeError):  # the server may have closed it already
+            await socket.close(1012)
 
     return Starlette(
         routes=[

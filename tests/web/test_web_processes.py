@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 from tests.services.process import ServerProcess, free_port
@@ -105,7 +105,18 @@ def test_a_rolling_restart_answers_every_request(service: Service) -> None:
                 failed.append(repr(error))
         client.close()
 
+    def listen() -> None:
+        while not stop.is_set():
+            try:
+                with connect(f"ws://127.0.0.1:{service.port}/socket", proxy=None) as socket:
+                    socket.recv()
+            except ConnectionClosed:
+                pass  # 1012: connect again
+            except (InvalidHandshake, OSError) as error:
+                failed.append(repr(error))
+
     threads = [threading.Thread(target=post, args=(number % 2 == 0,)) for number in range(4)]
+    threads += [threading.Thread(target=listen) for _ in range(2)]
     for thread in threads:
         thread.start()
     with connect(f"ws://127.0.0.1:{service.port}/socket", proxy=None) as socket:

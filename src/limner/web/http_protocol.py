@@ -146,7 +146,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         if waits:
             self.flow.waits = True
         super().on_headers_complete()
-        if self._connections.parting:
+        if self._connections.parting and not takes_over:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
