@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -45,9 +44,17 @@ def serve(host: str, port: int) -> Callable[[], None]:
 
     It answers one client after the other, so it is for an internal port.
     """
+    from wsgiref.simple_server import WSGIRequestHandler, make_server
+
     from prometheus_client import make_wsgi_app
 
-    server = make_server(host, port, make_wsgi_app(_registry()), handler_class=_Quiet)
+    class Quiet(WSGIRequestHandler):
+        timeout = 5.0
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: each scrape would be a line."""
+
+    server = make_server(host, port, make_wsgi_app(_registry()), handler_class=Quiet)
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
 
@@ -57,13 +64,6 @@ def serve(host: str, port: int) -> Callable[[], None]:
         thread.join()
 
     return stop
-
-
-class _Quiet(WSGIRequestHandler):
-    timeout = 5.0
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: each scrape would be a line."""
 
 
 def _registry() -> "CollectorRegistry":
