@@ -21,6 +21,7 @@ from limner.adapters.process_engine import ProcessEngine
 from limner.domain.errors import SettingsError, UnavailableError
 from limner.ports import Bus, JobStore, KeyReader, LossReason, Overseer
 from limner.settings import Settings, database_file, is_loopback, variable
+from limner.together import check_together
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -67,6 +68,7 @@ def build(settings: Settings) -> Application:
     SettingsError for settings that cannot be used together, UnavailableError if the database is locked for long.
     """
     _refuse_unknown(settings)
+    check_together(settings)
     held = ExitStack()
     try:
         return _build(_with_private_folder(settings, held), held)

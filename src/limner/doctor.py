@@ -13,6 +13,7 @@ from limner.adapters.sql import inspect as sql_inspect
 from limner.domain.errors import LimnerError, SettingsError
 from limner.jobs.pairing import DATABASE_ID
 from limner.settings import Settings
+from limner.together import check_together
 from limner.vision import weights
 from limner.vision.models import Models
 
@@ -30,6 +31,7 @@ def examine() -> Iterator[Finding]:
     """A finding for each part. If the settings are invalid, the other parts are skipped."""
     try:
         chosen = settings.load()
+        check_together(chosen)
     except LimnerError as error:
         yield Finding("settings", False, error.detail)
         return

@@ -171,6 +171,16 @@ class JobStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LaneLoad:
+    """The unfinished jobs of a lane, and when the oldest queued one was submitted."""
+
+    lane: str
+    queued: int = 0
+    running: int = 0
+    oldest: datetime | None = None
+
+
 class JobReader(Protocol):
     """Reads jobs. Every method raises UnavailableError when the database cannot be used."""
 
@@ -242,6 +252,10 @@ class JobReader(Protocol):
 
     def count(self, status: Status) -> int:
         """How many jobs have a status. Use it for queued and running only: it reads an index entry for each job."""
+        ...
+
+    def lanes(self) -> list[LaneLoad]:
+        """The lanes that have queued or running jobs. It reads each of these."""
         ...
 
     def blobs_in(self, state: BlobState, before: datetime, limit: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The temporary folder of a service without a database. It is removed however the service ends, also when it is killed.
+"""Temporary folders (photos of a service without a database, metrics). They are removed however the service ends.
 
 The folder cannot be unlinked while it is in use, because several processes open files in it by name.
 """
@@ -50,11 +50,11 @@ def remove_left(parent: Path) -> None:
             with (folder / LOCK).open("r+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder)
-                log.warning("photos that a killed service had left were removed", extra={"folder": str(folder)})
+                log.warning("files that a killed service had left were removed", extra={"folder": str(folder)})
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             continue  # its service is still running, or another program made it
         except OSError as error:
-            log.warning("photos that a killed service had left stay", extra={"detail": str(error)})
+            log.warning("files that a killed service had left stay", extra={"detail": str(error)})
 
 
 def _start_remover(folder: Path, held: ExitStack) -> None:
@@ -66,7 +66,7 @@ def _start_remover(folder: Path, held: ExitStack) -> None:
             start_new_session=True,  # Ctrl-C in the terminal must not end it
         )
     except OSError as error:
-        log.warning("a killed service would leave its photos until the next start", extra={"detail": str(error)})
+        log.warning("a killed service would leave its files until the next start", extra={"detail": str(error)})
         return
     held.callback(remover.wait)
     assert remover.stdin is not None

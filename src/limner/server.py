@@ -1,18 +1,24 @@
 """`limner serve`: opens the listening socket and starts the parts in order."""
 
+import atexit
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from types import FrameType
 
+from limner import shared_metrics
 from limner.assembly import build
-from limner.domain.errors import SettingsError
+from limner.domain.errors import LimnerError, SettingsError
 from limner.settings import Settings
 from limner.telemetry import set_up_log
+from limner.together import check_together
 from limner.vision import weights
 
 log = logging.getLogger(__name__)
@@ -22,26 +28,63 @@ OWN_FILES = 150  # for the database, blobs, models and the sockets of threads; w
 
 
 def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM, SIGHUP or Ctrl-C. SettingsError, ModelError, UnavailableError before anything listens."""
+    """Serve until SIGTERM or Ctrl-C. SettingsError, ModelError, UnavailableError before anything listens.
+
+    SIGHUP stops a single web process, and replaces several one after the other.
+    """
     set_up_log(settings.log_level, settings.log_format)
     _tidy_up_at(_leave)
     for entry in weights.MANIFEST:
         weights.path(settings.models_dir, entry.name)
-    max_connections = _make_room_for_connections(settings)
+    check_together(settings)
+    settings = settings.model_copy(update={"max_connections": _make_room_for_connections(settings)})
     listener = _listen(settings.host, settings.port)
+    if settings.web_processes > 1:
+        _run_several(settings, listener)
+        return
     application = build(settings)
     try:
         from limner.web.serving import Server  # a slow import, so the workers start first
 
-        server = Server(application.app, application.services, settings, max_connections=max_connections)
+        server = Server(application.app, settings)
         _tidy_up_at(server.handle_exit)
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        log.info("Limner listens on http://%s:%s", shown, port)
+        _tell_where(listener)
         gc.freeze()  # loaded modules stay, so the garbage collector need not visit them again
         server.run([listener])
     finally:
         application.close()
+
+
+def _run_several(settings: Settings, listener: socket.socket) -> None:
+    from limner import private_folder
+    from limner.web import web_processes
+
+    with ExitStack() as held:
+        # The web processes write their metrics into it; this one has none.
+        os.environ[shared_metrics.FOLDER] = str(private_folder.make(None, held))
+        _tell_where(listener)
+        web_processes.run(settings, listener, partial(_create, settings))
+
+
+def _create(settings: Settings) -> object:
+    """The application of one of several web processes."""
+    from uvicorn.config import STARTUP_FAILURE
+
+    try:
+        application = build(settings)
+    except LimnerError as error:
+        log.error("a web process cannot start: %s: %s", error.title, error.detail)  # noqa: TRY400  # no bug of ours
+        # Settings do not change by waiting. Other processes, such as the database, may come back.
+        sys.exit(STARTUP_FAILURE if isinstance(error, SettingsError) else 1)
+    atexit.register(application.close)
+    gc.freeze()
+    return application.app
+
+
+def _tell_where(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    log.info("Limner listens on http://%s:%s", shown, port)
 
 
 def _tidy_up_at(stop: Callable[[int, FrameType | None], None]) -> None:

@@ -87,6 +87,14 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8282, ge=0, le=65535, description="Port to listen on")
+    web_processes: int = Field(
+        1, ge=1, le=64, description="Web processes; above 1 only with PostgreSQL, a broker and Redis"
+    )
+    accel_prefix: str | None = Field(
+        None,
+        pattern=r"^/[A-Za-z0-9_./-]*/$",
+        description="Where nginx has the folder of blobs, e.g. `/_blobs/`: it sends artifacts (X-Accel-Redirect)",
+    )
     public_url: str | None = Field(
         None, description="Base of all URLs given out, e.g. `https://faces.example`; default: what the client called"
     )

@@ -42,16 +42,33 @@ JOBS_SIMILAR = Counter(
 RESULT_SUMS = Counter(
     "limner_result_sums", "Sums over results of what they count, e.g. faces_count", ["operation", "field"]
 )
-WORKERS = Gauge("limner_workers", "Worker processes that have their models")
-QUEUE_DEPTH = Gauge("limner_queue_depth", "Jobs that are queued")
-CACHE_RESULTS = Gauge("limner_cache_results", "Results that are stored and were not themselves answers from the cache")
-STORED_BYTES = Gauge("limner_stored_bytes", "Photos and artifacts that jobs name, bytes")
-JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that run")
+# A gauge of several processes is their sum, or for what is read from the database, the latest value.
+# `shared_metrics.py` drops those of ended processes.
+WORKERS = Gauge("limner_workers", "Worker processes that have their models", multiprocess_mode="livesum")
+QUEUE_DEPTH = Gauge("limner_queue_depth", "Jobs that are queued", ["lane"], multiprocess_mode="livemostrecent")
+QUEUE_AGE = Gauge(
+    "limner_queue_age_seconds",
+    "How long the oldest queued job has waited",
+    ["lane"],
+    multiprocess_mode="livemostrecent",
+)
+CACHE_RESULTS = Gauge(
+    "limner_cache_results",
+    "Results that are stored and were not themselves answers from the cache",
+    multiprocess_mode="livemostrecent",
+)
+STORED_BYTES = Gauge(
+    "limner_stored_bytes", "Photos and artifacts that jobs name, bytes", multiprocess_mode="livemostrecent"
+)
+JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that run", ["lane"], multiprocess_mode="livemostrecent")
+DATABASE_UP = Gauge(
+    "limner_database_up", "Whether the database answered when the metrics were read", multiprocess_mode="livemostrecent"
+)
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
-SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"])
+SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"], multiprocess_mode="livesum")
 SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
 WEBHOOKS_SENT = Counter("limner_webhooks_sent", "Tries to send an event to a webhook, by outcome", ["outcome"])
-CONNECTIONS = Gauge("limner_connections", "Open connections")
+CONNECTIONS = Gauge("limner_connections", "Open connections", multiprocess_mode="livesum")
 CONNECTIONS_CLOSED = Counter("limner_connections_closed", "Connections that were closed early, by why", ["why"])
 
 METRICS = (
@@ -66,8 +83,10 @@ METRICS = (
     WORKERS,
     JOBS_RUNNING,
     QUEUE_DEPTH,
+    QUEUE_AGE,
     CACHE_RESULTS,
     STORED_BYTES,
+    DATABASE_UP,
     EVENTS_SENT,
     SOCKETS,
     SOCKETS_SLOW,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from limner.domain.blob import BlobState
 from limner.domain.job import Job, Outcome, Status
+from limner.ports import LaneLoad
 from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, as_listed, at_once, new_job, open_sqlite
 
 
@@ -115,6 +116,18 @@ def test_counts_by_status(machine: Machine) -> None:
     machine.start(machine.submit(new_job()))
     machine.done(new_job())
     assert [machine.reader.count(status) for status in Status] == [3, 1, 1, 0, 0]
+
+
+def test_lanes_tell_what_waits_and_since_when(machine: Machine) -> None:
+    assert machine.reader.lanes() == []
+    first, second = machine.submit(new_job()), machine.submit(new_job())
+    other = machine.submit(new_job(lane="other"))
+    machine.done(new_job())
+    loads = machine.reader.lanes()
+    assert loads == [LaneLoad("cpu", 2, 0, first.created_at), LaneLoad("other", 1, 0, other.created_at)]
+    machine.start(first)
+    machine.start(other)
+    assert machine.reader.lanes() == [LaneLoad("cpu", 1, 1, second.created_at), LaneLoad("other", 0, 1, None)]
 
 
 def test_similar_lists_succeeded_jobs_with_a_hash_newest_first(machine: Machine) -> None:

@@ -63,8 +63,11 @@ def test_metrics_by_route_template_and_operation(server: Server, astronaut_jpeg:
         ("limner_result_sums_total", "operation=detect field=faces_count"): 2,
         ("limner_events_sent_total", "stream=events"): 7,
         ("limner_events_sent_total", "stream=faces"): 3,
-        ("limner_queue_depth", ""): 0,
-        ("limner_jobs_running", ""): 0,
+        ("limner_queue_depth", "lane=cpu"): 0,
+        ("limner_queue_age_seconds", "lane=cpu"): 0,
+        ("limner_jobs_running", "lane=cpu"): 0,
+        ("limner_cache_results", ""): 2,
+        ("limner_database_up", ""): 1,
     }
     for (name, labels), value in expected.items():
         wanted = dict(label.split("=") for label in labels.split())

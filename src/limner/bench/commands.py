@@ -51,12 +51,17 @@ def measure_overhead(photo: Path | None, photos: int, rounds: int) -> None:
 @_photo
 @click.option("--sockets", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--events", type=click.IntRange(1), default=20, show_default=True)
-def measure_sockets(photo: Path | None, sockets: int, events: int) -> None:
+@click.option("--port", type=click.IntRange(1, 65535), help="Measure the service that runs on this port.")
+def measure_sockets(photo: Path | None, sockets: int, events: int, port: int | None) -> None:
     """One event to many sockets, with and without jobs running: p50 and p99 from the job's end."""
     from limner import settings
     from limner.bench import report
     from limner.bench import sockets as measure
 
+    if port is not None:
+        rows = measure.run_on(port, _bench_photo(photo), sockets=sockets, events=events)
+        report.show(f"From a job's end to every socket of the service on port {port}", [(f"{events} events", rows)])
+        return
     rows = measure.run(settings.load(), _bench_photo(photo), sockets=sockets, events=events)
     report.show("From a job's end to every socket", [(f"{events} events", rows)])
 

@@ -25,6 +25,7 @@ from limner.settings import Settings
 
 PATH = "/faces"
 AIM_MS = 60.0
+AIM_RUNNING_MS = 30.0  # of several web processes, without jobs running beside
 LARGE = (5472, 3078)  # jobs with a photo of 17 megapixels take so long that their events are sent one by one
 FEW = 10
 BARE_PAUSE_S = 0.25
@@ -67,11 +68,27 @@ def run(settings: Settings, photo: bytes, *, sockets: int, events: int) -> list[
         _row(f"{FEW} sockets, one job at a time", few),
         _row(f"{sockets:,} sockets, one job at a time", many),
         _row(f"{sockets:,} sockets of a bare server, {jobs} jobs running", reference),
-        _row(f"{sockets:,} sockets, {jobs} jobs running", busy, floor, aim=sockets <= 1000),
+        _row(f"{sockets:,} sockets, {jobs} jobs running", busy, floor, aim_ms=AIM_MS if sockets <= 1000 else None),
     ]
 
 
-def _row(name: str, heard: _Heard, floor_ms: float | None = None, *, aim: bool = False) -> Row:
+def run_on(port: int, photo: bytes, *, sockets: int, events: int) -> list[Row]:
+    """The same, one job at a time, on the service that runs on this port already, whatever it is made of."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * sockets)), hard))
+    running = Server(port, pid=0, ready_s=0)
+    numbers = count(time.time_ns())  # it may have answers to the photos of an earlier run
+    return [
+        _row(f"{FEW} sockets, one job at a time", _one_by_one(running, photo, numbers, FEW, events)),
+        _row(
+            f"{sockets:,} sockets, one job at a time",
+            _one_by_one(running, photo, numbers, sockets, events),
+            aim_ms=AIM_RUNNING_MS if sockets <= 1000 else None,
+        ),
+    ]
+
+
+def _row(name: str, heard: _Heard, floor_ms: float | None = None, *, aim_ms: float | None = None) -> Row:
     p99_ms = percentile(heard.arrived_ms, 0.99)
     read = f"read by the client: p50 {percentile(heard.read_ms, 0.5):.1f}, p99 {percentile(heard.read_ms, 0.99):.1f} ms"
     return Row(
@@ -80,8 +97,8 @@ def _row(name: str, heard: _Heard, floor_ms: float | None = None, *, aim: bool =
         p99_ms=p99_ms,
         beside=read,
         ratio=None if floor_ms is None else p99_ms / floor_ms,
-        aim=f"p99 ≤ {AIM_MS:g} ms" if aim else "",
-        met=p99_ms <= AIM_MS and not heard.lost if aim else None,
+        aim="" if aim_ms is None else f"p99 ≤ {aim_ms:g} ms",
+        met=None if aim_ms is None else p99_ms <= aim_ms and not heard.lost,
         errors=heard.lost,
     )
 

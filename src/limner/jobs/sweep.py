@@ -14,11 +14,9 @@ from itertools import islice
 
 from limner.domain.blob import BlobState
 from limner.domain.errors import NotFoundError, UnavailableError
-from limner.domain.job import Status
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import retention, transitions
 from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore
-from limner.telemetry import CACHE_RESULTS, JOBS_RUNNING, QUEUE_DEPTH, STORED_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +96,7 @@ class Sweep:
             self.bus.wake()
         for job_id, lane in self.reader.waiting(self.max_queued):
             self.engine.send(job_id, lane)
-        self._measure()
+        self.store.transact(lambda tx: tx.fold_totals())
         self.store.scrub()
         if settled:
             self._remove_blobs(now - REMOVAL_AGE)
@@ -143,14 +141,6 @@ class Sweep:
         bytes_of_jobs.remove(self.store, self.blobs, marked)
         removing = self.reader.blobs_in(BlobState.REMOVING, before, AT_ONCE)
         bytes_of_jobs.finish_removal(self.store, self.blobs, removing)
-
-    def _measure(self) -> None:
-        self.store.transact(lambda tx: tx.fold_totals())
-        results, size = self.reader.totals()
-        CACHE_RESULTS.set(results)
-        STORED_BYTES.set(size)
-        QUEUE_DEPTH.set(self.reader.count(Status.QUEUED))
-        JOBS_RUNNING.set(self.reader.count(Status.RUNNING))
 
     def tidy(self, now: datetime) -> None:
         """Erase jobs and events past their retention, and blobs without a row (left by a crash after storing them)."""

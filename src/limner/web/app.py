@@ -28,6 +28,7 @@ from limner.web.admission import need_of
 from limner.web.dispatch import Dispatch
 from limner.web.observe import Observe
 from limner.web.services import Services
+from limner.web.serving import attend
 
 PAGE = Path(__file__).parent / "page"
 
@@ -46,13 +47,15 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
     """Make the application. It enters the context `at_work` while it runs, which starts and stops sweep and engine."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await services.streams.start()
         await services.admission.start(services.streams)
         work = at_work()
         await services.call(work.__enter__)
+        part = services.settings.engine_url != "processes:"
         try:
-            yield
+            async with attend(services.settings, services.stop_soon, part=part) as state:
+                yield state
         finally:
             services.submissions.open = False
             await services.call(lambda: work.__exit__(None, None, None))

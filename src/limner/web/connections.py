@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from uvicorn.server import ServerState
-
 from limner.settings import Settings
 from limner.telemetry import CONNECTIONS, CONNECTIONS_CLOSED
 
 log = logging.getLogger(__name__)
 
+STATE = "connections"
+"""Where the state of the lifespan has the `Connections`."""
 LINGER_S = 2.0
+PARTING_S = 1.0  # after a stop was asked for, a request that was on its way may still arrive
 QUIET = frozenset(
     {"silent", "idle", "lingering"}
 )  # browsers open connections in advance: counted, but nothing to warn of
@@ -45,16 +46,15 @@ class Connection:
     unread_since: float = 0.0
 
 
-class Connections(ServerState):
-    """uvicorn's own shared state, with limits. Used only on the event loop."""
+class Connections:
+    """The connections of this process, and their limits. Used only on the event loop."""
 
-    def __init__(self, settings: Settings, max_connections: int) -> None:
-        super().__init__()
+    def __init__(self, settings: Settings) -> None:
         self.max_header_bytes = settings.max_header_bytes
         self._header_s = settings.header_timeout_s
         self._idle_s = settings.idle_timeout_s
         self._send_s = settings.send_timeout_s
-        self._max = max_connections
+        self._max = settings.max_connections
         self._max_per_client = settings.max_connections_per_address
         self._max_unread = settings.answer_memory_bytes
         self._proxies = [ipaddress.ip_network(each, strict=False) for each in settings.proxy_addresses]
@@ -65,6 +65,9 @@ class Connections(ServerState):
         self._unread = 0
         self._closed: Counter[str] = Counter()
         self._told = -math.inf
+        self.stopping = False
+        self.parting = False
+        """Each connection may send one more request, which is answered with `Connection: close`."""
         self.now = 0.0  # the loop's clock, a tenth of a second behind at most: read for every request
 
     # Called by the protocols
@@ -82,7 +85,7 @@ class Connections(ServerState):
             if len(self._open) >= self._max:
                 self.count("full")
                 return None
-        connection = Connection(transport, client, self.now + self._header_s)
+        connection = Connection(transport, client, self.now + (PARTING_S if self.parting else self._header_s))
         self._open[transport] = connection
         self._idle[connection] = None
         if client is not None:
@@ -113,7 +116,14 @@ class Connections(ServerState):
         """All requests are answered: the idle time-out applies until the next one."""
         if connection.transport in self._open:
             self._idle[connection] = None
-            connection.deadline, connection.why = self.now + self._idle_s, "idle"
+            connection.deadline = self.now + (PARTING_S if self.parting else self._idle_s)
+            connection.why = "idle"
+
+    def part(self) -> None:
+        """This process is to end: from now on connections close after their next answer, or when they stay silent."""
+        self.parting = True
+        for connection in self._idle:
+            connection.deadline = min(connection.deadline, self.now + PARTING_S)
 
     def hurry(self, connection: Connection) -> None:
         """A request has begun, or the client still sends the body of one that is answered: it must be complete soon."""

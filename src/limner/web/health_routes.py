@@ -1,16 +1,19 @@
 """Liveness, readiness and metrics."""
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from limner import shared_metrics
 from limner.domain.errors import UnavailableError
-from limner.domain.job import Status
 from limner.domain.key import Scope
-from limner.telemetry import JOBS_RUNNING, QUEUE_DEPTH
+from limner.ports import LaneLoad
+from limner.telemetry import CACHE_RESULTS, DATABASE_UP, JOBS_RUNNING, QUEUE_AGE, QUEUE_DEPTH, STORED_BYTES
 from limner.web.admission import OPEN, needs
 from limner.web.operation_routes import problem_response
-from limner.web.services import ServicesDep
+from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["health"])
 
@@ -35,7 +38,7 @@ async def healthz() -> Response:
 @needs(OPEN)
 async def readyz(services: ServicesDep) -> Response:
     """200 if photos are accepted: database and folder are writable, models are loaded, the service is not stopping."""
-    if not services.submissions.open:
+    if services.stopping or not services.submissions.open:
         raise UnavailableError("The service is stopping. Try again later.")
     await services.call(services.check_ready)
     return Response(_OK, media_type="application/json")
@@ -44,7 +47,33 @@ async def readyz(services: ServicesDep) -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 @needs(Scope.METRICS)
 async def metrics(services: ServicesDep) -> Response:
-    """Prometheus metrics."""
-    QUEUE_DEPTH.set(await services.read(services.reader.count, Status.QUEUED))
-    JOBS_RUNNING.set(await services.read(services.reader.count, Status.RUNNING))
-    return Response(await services.read(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """Prometheus metrics, of all processes of this service."""
+    await services.read(_measure, services)
+    return Response(await services.read(shared_metrics.exposition), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _measure(services: Services) -> None:
+    """Set the gauges that come from the database: at each scrape, so that whichever process answers is right.
+
+    Without the database they keep their values, because the other metrics are needed most then.
+    """
+    try:
+        loads = {load.lane: load for load in services.reader.lanes()}
+        results, size = services.reader.totals()
+    except UnavailableError:
+        DATABASE_UP.set(0)
+        return
+    DATABASE_UP.set(1)
+    CACHE_RESULTS.set(results)
+    STORED_BYTES.set(size)
+    now = datetime.now(UTC)
+    for lane in {*_seen_lanes, *loads, *(operation.lane for operation in services.catalogue.values())}:
+        _seen_lanes.add(lane)
+        load = loads.get(lane, LaneLoad(lane))
+        QUEUE_DEPTH.labels(lane).set(load.queued)
+        QUEUE_AGE.labels(lane).set(max((now - load.oldest).total_seconds(), 0) if load.oldest else 0)
+        JOBS_RUNNING.labels(lane).set(load.running)
+
+
+_seen_lanes: set[str] = set()
+"""Lanes of operations, also of those that another version has left in the database."""

@@ -11,9 +11,10 @@ from pydantic_core import to_json
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from limner.domain.errors import InvalidRequestError, LimnerError, MethodNotAllowedError, UnavailableError
-from limner.web.connections import Connections, ReportsStalls
+from limner.web.connections import STATE, Connections, ReportsStalls
 
 MAX_HEADERS = 100  # as Apache; browsers send about 20
 MAX_WAITING = 8  # requests sent before the first is answered (pipelining); browsers and proxies send none
@@ -43,12 +44,12 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
     def __init__(
         self,
         config: Config,
-        server_state: Connections,
+        server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._connections = server_state
+        self._connections: Connections = app_state[STATE]
         self._connection = None
         self._in_front: RequestResponseCycle | None = None
         self._in_message = False  # between the end of a header and the end of its body
@@ -145,6 +146,8 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         if waits:
             self.flow.waits = True
         super().on_headers_complete()
+        if self._connections.parting and not takes_over:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -182,6 +185,11 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
             return
         self.flow.resume_reading()
         self._rest()
+
+    def shutdown(self) -> None:
+        """The server stops. A connection without a request may have one on its way, so `Connections` closes it."""
+        if not self._connections.parting or (self.cycle is not None and not self.cycle.response_complete):
+            super().shutdown()
 
     def _rest(self) -> None:
         assert self._connection is not None

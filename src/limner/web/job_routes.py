@@ -162,6 +162,10 @@ async def send_file(
             url = services.blobs.temporary_url(file.sha256, head=request.method == "HEAD")
             if url is not None:
                 return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
+        prefix = services.settings.accel_prefix
+        if prefix is not None and (path := services.blobs.local_path(file.sha256, size=file.size)) is not None:
+            headers["X-Accel-Redirect"] = f"{prefix}{path.parent.name}/{path.name}"
+            return Response(media_type=file.media_type, headers=headers)  # nginx sends the file, also parts of it
         if whole and file.size <= SMALL_BYTES:
             headers["Accept-Ranges"] = "bytes"
             return Response(services.blobs.get(file.sha256), media_type=file.media_type, headers=headers)

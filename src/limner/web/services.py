@@ -49,6 +49,7 @@ class Services:
     limits: Limits
     memory: UploadMemory
     check_ready: Callable[[], None]
+    stopping: bool = False
     admission: Admission = field(default_factory=Admission)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "web-read"))
@@ -65,6 +66,17 @@ class Services:
         """The same for what only reads: threads of its own, so that it need not wait behind writers that wait."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.readers, lambda: context.run(function, *args))
+
+    def stop_soon(self) -> None:
+        """End the open streams, and be ready no more. Called in a signal handler.
+
+        Where this process runs the jobs, it takes no more of them either. Otherwise it does, for requests that are on
+        their way: the jobs run elsewhere.
+        """
+        self.stopping = True
+        if self.settings.engine_url == "processes:":
+            self.submissions.open = False
+        self.streams.close_soon()
 
     async def job(self, job_id: str, caller: Caller) -> Job:
         """The job. NotFoundError, also for one that the caller may not see: it must not learn that there is one."""

@@ -8,11 +8,12 @@ from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from limner.web.connections import Connections, ReportsStalls
+from limner.web.connections import STATE, Connections, ReportsStalls
 
 EXTENSION = "limner.write_frames"
 """Key in an ASGI scope's `extensions`: `write_frames(data: bytes) -> bool`."""
@@ -44,11 +45,11 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
     """Offers `write_frames` to the application, in the scope's extensions. Closes (1008) who sends too many frames."""
 
     def __init__(
-        self, config: Config, server_state: Connections, app_state: dict[str, Any], _loop: None = None
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: None = None
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.logger = log
-        self._connections = server_state
+        self._connections: Connections = app_state[STATE]
         self._connection = None
         self._frames_left = float(FRAMES_AT_ONCE)
         self._counted_at = 0.0

@@ -1,6 +1,7 @@
 """`ports.JobReader` in SQL. Every query uses an index, so its time does not grow with the number of jobs."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ from limner.adapters.sql.statement import Statement
 from limner.adapters.sql.transaction import BYTES, FILE_FIELDS, JOB_FIELDS, RESULTS, columns, read_job
 from limner.domain.blob import BlobState
 from limner.domain.job import File, Job, Role, Status
+from limner.ports import LaneLoad
 
 
 def _is_open(status: ColumnElement[Status]) -> ColumnElement[bool]:
@@ -101,6 +103,12 @@ _OUTDATED = Statement(
     .limit(bindparam("most"))
 )
 _COUNT = Statement(select(func.count()).select_from(jobs).where(jobs.c.status == bindparam("status")))
+_LANES = Statement(
+    select(jobs.c.lane, jobs.c.status, func.count(), func.min(jobs.c.created_at))
+    .where(_is_open(jobs.c.status))
+    .group_by(jobs.c.lane, jobs.c.status)
+    .order_by(jobs.c.lane)
+)
 _BLOBS_IN = Statement(
     select(blobs.c.sha256)
     .where(LEAVING, blobs.c.state == bindparam("state"), blobs.c.changed_at < bindparam("before"))
@@ -240,6 +248,19 @@ class SqlReader:
         """See `ports.JobReader.count`."""
         with self._database.reading() as db:
             return int(_COUNT.value(db, status=status))
+
+    def lanes(self) -> list[LaneLoad]:
+        """See `ports.JobReader.lanes`."""
+        with self._database.reading() as db:
+            rows = _LANES.rows(db)
+        loads: dict[str, LaneLoad] = {}
+        for lane, status, count, oldest in rows:
+            load = loads.get(lane, LaneLoad(lane))
+            if status == Status.QUEUED:
+                loads[lane] = replace(load, queued=count, oldest=oldest)
+            else:
+                loads[lane] = replace(load, running=count)
+        return list(loads.values())
 
     def blobs_in(self, state: BlobState, before: datetime, limit: int) -> list[str]:
         """See `ports.JobReader.blobs_in`."""
