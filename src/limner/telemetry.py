@@ -42,15 +42,23 @@ JOBS_SIMILAR = Counter(
 RESULT_SUMS = Counter(
     "limner_result_sums", "Sums over results of what they count, e.g. faces_count", ["operation", "field"]
 )
-WORKERS = Gauge("limner_workers", "Worker processes that have their models")
-QUEUE_DEPTH = Gauge("limner_queue_depth", "Jobs that are queued")
-CACHE_RESULTS = Gauge("limner_cache_results", "Results that are stored and were not themselves answers from the cache")
-STORED_BYTES = Gauge("limner_stored_bytes", "Photos and artifacts that jobs name, bytes")
-JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that run")
+# A gauge of several processes is their sum, or for what is read from the database, the latest value. `shared_metrics.py`
+# drops those of ended processes.
+WORKERS = Gauge("limner_workers", "Worker processes that have their models", multiprocess_mode="livesum")
+QUEUE_DEPTH = Gauge("limner_queue_depth", "Jobs that are queued", multiprocess_mode="livemostrecent")
+CACHE_RESULTS = Gauge(
+    "limner_cache_results",
+    "Results that are stored and were not themselves answers from the cache",
+    multiprocess_mode="livemostrecent",
+)
+STORED_BYTES = Gauge(
+    "limner_stored_bytes", "Photos and artifacts that jobs name, bytes", multiprocess_mode="livemostrecent"
+)
+JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that run", multiprocess_mode="livemostrecent")
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
-SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"])
+SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"], multiprocess_mode="livesum")
 SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
-CONNECTIONS = Gauge("limner_connections", "Open connections")
+CONNECTIONS = Gauge("limner_connections", "Open connections", multiprocess_mode="livesum")
 CONNECTIONS_CLOSED = Counter("limner_connections_closed", "Connections that were closed early, by why", ["why"])
 
 METRICS = (

@@ -1,9 +1,10 @@
 """Liveness, readiness and metrics."""
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from limner import shared_metrics
 from limner.domain.errors import UnavailableError
 from limner.domain.job import Status
 from limner.telemetry import JOBS_RUNNING, QUEUE_DEPTH
@@ -39,7 +40,7 @@ async def readyz(services: ServicesDep) -> Response:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: ServicesDep) -> Response:
-    """Prometheus metrics."""
+    """Prometheus metrics, of all processes of this service."""
     QUEUE_DEPTH.set(await services.read(services.reader.count, Status.QUEUED))
     JOBS_RUNNING.set(await services.read(services.reader.count, Status.RUNNING))
-    return Response(await services.read(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(await services.read(shared_metrics.exposition), headers={"Content-Type": CONTENT_TYPE_LATEST})
