@@ -42,7 +42,7 @@ JOBS_SIMILAR = Counter(
 RESULT_SUMS = Counter(
     "limner_result_sums", "Sums over results of what they count, e.g. faces_count", ["operation", "field"]
 )
-# A gauge of several processes is their sum, or for what is read from the database, the latest value. `shared_metrics.py`
+# A gauge of several processes is their sum, or for what is read from the database, the latest value. `shared_metrics`
 # drops those of ended processes.
 WORKERS = Gauge("limner_workers", "Worker processes that have their models", multiprocess_mode="livesum")
 QUEUE_DEPTH = Gauge("limner_queue_depth", "Jobs that are queued", multiprocess_mode="livemostrecent")

@@ -45,6 +45,7 @@ jobs = Table(
     Column("result", Json),
     Column("error", Json),
     Column("summary", Json),
+    Column("sent_at", Moment),
     Index("jobs_by_age", "created_at"),
     Index("jobs_by_status", "status", "id"),
     Index("jobs_by_operation", "operation", "id"),
