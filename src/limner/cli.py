@@ -1,4 +1,4 @@
-"""The command line: `limner serve`, `models`, `migrate`, `doctor`, `bench`, and each operation as a command.
+"""The command line: `limner serve`, `work`, `models`, `migrate`, `doctor`, `bench`, and each operation as a command.
 
 Imports are inside the commands, so that `--help` does not wait for the libraries of the models.
 """
@@ -44,6 +44,16 @@ def serve(host: str | None, port: int | None) -> None:
     from limner.server import run_server
 
     run_server(chosen)
+
+
+@main.command()
+@click.option("--lanes", default="", help="Comma-separated lanes of jobs to run; default: all.")
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Worker processes (LIMNER_WORKERS, the cores).")
+def work(lanes: str, concurrency: int | None) -> None:
+    """Run jobs that Celery brings: for more than one machine, with LIMNER_ENGINE_URL a broker."""
+    from limner import celery_app
+
+    celery_app.work([lane.strip() for lane in lanes.split(",") if lane.strip()], concurrency)
 
 
 @main.command()

@@ -20,7 +20,7 @@ from limner.assembly import build
 from limner.domain.errors import SettingsError
 from tests.conftest import another, as_jpeg
 from tests.journeys.client import all_events, blobs, client, get, listening, problem, received, rows, submit
-from tests.journeys.conftest import StartServer
+from tests.journeys.conftest import BOTH, StartServer
 from tests.journeys.server import Server
 
 PHOTOS = 200
@@ -193,6 +193,7 @@ def test_while_stopping_new_work_is_refused_and_waiting_answers_are_given(
     server.process = None
 
 
+@pytest.mark.parametrize("server", BOTH, indirect=True)
 def test_a_restart_goes_on_where_it_was(server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(server, astronaut_jpeg, wait=True)
     events = all_events(server)

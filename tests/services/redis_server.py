@@ -13,6 +13,7 @@ class RedisServer:
     def __init__(self, folder: Path, *, persistent: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
+        self._used = -1
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process = ServerProcess(
             [
@@ -31,6 +32,13 @@ class RedisServer:
             self._is_ready,
             folder / "redis.log",
         )
+
+    def new_database(self) -> str:
+        """The URL of an empty database. There are sixteen, so a test must not outlive fifteen others."""
+        self._used = (self._used + 1) % 16
+        with redis.Redis(port=self.port, db=self._used) as client:
+            client.flushdb()
+        return f"redis://127.0.0.1:{self.port}/{self._used}"
 
     def _is_ready(self) -> bool:
         try:
