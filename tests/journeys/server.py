@@ -201,6 +201,13 @@ class Cluster(Server):
             worker.kill()
         return status
 
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The logs of both so far."""
+        logs = [worker.log.read_text() for worker in self.all_workers if worker.log.exists()]
+        return super().log_lines() + [
+            json.loads(line) for text in logs for line in text.splitlines() if line.startswith("{")
+        ]
+
     def check_log(self) -> None:
         """Check that no log has an error or a traceback."""
         super().check_log()

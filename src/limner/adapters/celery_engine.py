@@ -202,7 +202,7 @@ def depth(connection: Connection, lane: str) -> int:
         try:
             return int(channel.queue_declare(lane, passive=True).message_count)
         except (ChannelError, *connection.channel_errors) as error:
-            if str(getattr(error, "code", "")) != "404":
+            if str(getattr(error, "reply_code", "")) != "404":
                 raise
             return 0  # Redis keeps no empty lists
 
