@@ -40,6 +40,11 @@ class RedisServer:
             client.flushdb()
         return f"redis://127.0.0.1:{self.port}/{self._used}"
 
+    def queued(self, name: str) -> int:
+        """The length of a list of the first database."""
+        with redis.Redis(port=self.port) as client:
+            return int(client.llen(name))  # type: ignore[arg-type]
+
     def _is_ready(self) -> bool:
         try:
             with redis.Redis(port=self.port, socket_timeout=2, socket_connect_timeout=2) as client:
