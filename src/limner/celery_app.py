@@ -155,8 +155,17 @@ def _set_up_log(**_: object) -> None:
 def _tell_ready(sender: Any, **_: object) -> None:
     """Serve the metrics of the children, which are running now."""
     if settings.worker_metrics_port:
-        stop = shared_metrics.serve(settings.host, settings.worker_metrics_port)
-        atexit.register(stop)  # children end without their exit handlers
+        try:
+            stop = shared_metrics.serve(settings.host, settings.worker_metrics_port)
+        except OSError as error:  # no reason for jobs to wait
+            log.error(  # noqa: TRY400  # the message says it all
+                "LIMNER_WORKER_METRICS_PORT: cannot listen on %s:%s: %s",
+                settings.host,
+                settings.worker_metrics_port,
+                error.strerror,
+            )
+        else:
+            atexit.register(stop)  # children end without their exit handlers
     lanes = sorted(sender.task_consumer.queues, key=lambda queue: str(getattr(queue, "name", queue)))
     log.info("worker ready", extra={"lanes": ",".join(str(getattr(lane, "name", lane)) for lane in lanes)})
 

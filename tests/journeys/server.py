@@ -190,8 +190,16 @@ class Cluster(Server):
 
     def start(self) -> None:
         """Start both, and wait until they are ready."""
-        super().start()
+        self.start_web()
         self.worker.start()
+
+    def start_web(self) -> None:
+        """Start the web process, and wait until it is ready."""
+        super().start()
+
+    def kill_web(self) -> None:
+        """Kill the web process only."""
+        super()._end(signal.SIGKILL, 10)
 
     def _end(self, number: signal.Signals, timeout_s: float) -> int | None:
         status = super()._end(number, timeout_s)
