@@ -350,7 +350,8 @@ def _record(report: dict[str, Any]) -> None:
     record_metrics(JobReport(**report))
 
 
-def _refuse_unknown(settings: Settings) -> None:
+def check_engine(settings: Settings) -> None:
+    """SettingsError for an engine or bus that is unknown, or cannot be used with the other settings."""
     engine, bus = _scheme(settings.engine_url), _scheme(settings.bus_url)
     if settings.engine_url != EMBEDDED and engine not in BROKERS:
         raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:' or begin with {_or(BROKERS)}, not {engine!r}")
@@ -366,6 +367,10 @@ def _refuse_unknown(settings: Settings) -> None:
             "LIMNER_DATABASE_URL is 'memory:', a folder of this process alone, but with this LIMNER_ENGINE_URL jobs "
             "run in others: they need a database that all can reach"
         )
+
+
+def _refuse_unknown(settings: Settings) -> None:
+    check_engine(settings)
     check_blobs_url(settings)
 
 

@@ -286,6 +286,11 @@ def test_without_a_database_a_client_that_remembers_an_older_one_still_hears(
         ({"LIMNER_BLOBS_URL": "ftp://u:secret@host/x"}, "LIMNER_BLOBS_URL"),
         ({"LIMNER_ENGINE_URL": "carrier-pigeon://u:secret@host"}, "LIMNER_ENGINE_URL"),
         ({"LIMNER_BUS_URL": "school-bus:"}, "LIMNER_BUS_URL"),
+        ({"LIMNER_ENGINE_URL": "redis://u:secret@host/0"}, "LIMNER_BUS_URL is 'local:'"),
+        (
+            {"LIMNER_ENGINE_URL": "amqp://u:secret@host", "LIMNER_BUS_URL": "redis://u:secret@host/0"},
+            "LIMNER_DATABASE_URL is 'memory:'",
+        ),
         ({"LIMNER_DURABILITY": "perhaps"}, "LIMNER_DURABILITY"),
         ({"SIMULATED_DELAY_S": "-1"}, "SIMULATED_DELAY_S"),
     ],

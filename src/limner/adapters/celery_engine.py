@@ -25,6 +25,7 @@ LANES = ("cpu", "gpu", "remote")
 REST_S = 2.0  # after an error, so that a broker that is down costs one attempt in this time
 SEND_S = 5.0  # a broker that does not answer is given up after this time
 CONNECT_S = 2.0
+ANSWER_S = 1.0  # workers that are busy answer too: their main process does
 STOP_S = 3.0  # at a stop, what is still to be sent has this long: the sweep of the next start sends the rest
 LOST_AFTER = timedelta(seconds=30)
 """A waiting job that was sent this long ago, while nothing waits in its lane's queue, was lost."""
@@ -205,6 +206,14 @@ def depth(connection: Connection, lane: str) -> int:
             if str(getattr(error, "reply_code", "")) != "404":
                 raise
             return 0  # Redis keeps no empty lists
+
+
+def workers_of_lanes(app: Celery) -> dict[str, int]:
+    """How many workers answer for each lane. The broker's errors (`broker_errors`)."""
+    with connected(app) as connection:
+        answers = app.control.inspect(timeout=ANSWER_S, connection=connection).active_queues() or {}
+    served = [{each["name"] for each in queues} for queues in answers.values()]
+    return {lane: sum(lane in names for names in served) for lane in LANES}
 
 
 def _words(error: BaseException) -> str:
