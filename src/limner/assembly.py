@@ -208,7 +208,7 @@ def celery_app(settings: Settings) -> "Celery":
             "LIMNER_ENGINE_URL is 'processes:', so `limner serve` runs all jobs itself; workers of their own need "
             "the URL of a broker, such as redis://host:6379/0"
         )
-    with _cluster():
+    with cluster_libraries():
         from limner.adapters.celery_engine import broker_app
     return broker_app(settings.engine_url)
 
@@ -236,7 +236,7 @@ def _engine(settings: Settings, file: tuple[int, int], bus: Bus, ready: "_Ready"
 def _bus(settings: Settings, held: ExitStack) -> Bus:
     if settings.bus_url == LOCAL:
         return LocalBus()
-    with _cluster():
+    with cluster_libraries():
         from limner.adapters.redis_bus import RedisBus
     bus = RedisBus(settings.bus_url)
     held.callback(bus.close)
@@ -244,7 +244,7 @@ def _bus(settings: Settings, held: ExitStack) -> Bus:
 
 
 @contextmanager
-def _cluster() -> Iterator[None]:
+def cluster_libraries() -> Iterator[None]:
     """SettingsError if a library of the extra `cluster` is missing."""
     try:
         yield

@@ -60,6 +60,9 @@ class Child:
             self._runner.worker, self._overseer, timeout_s=settings.job_timeout_s, deaf_s=settings.lease_s
         )
         self._guard.start()
+        from limner.telemetry import WORKERS
+
+        WORKERS.set(1)
 
     def run(self, job_id: str) -> None:
         """Run a job, if it is still to be run. UnavailableError."""
@@ -120,10 +123,6 @@ def _begin_child(**_: object) -> None:
         _child = Child()
     except LimnerError as error:
         log.warning("a worker is not ready yet", extra={"detail": error.detail})
-        return
-    from limner.telemetry import WORKERS
-
-    WORKERS.set(1)
 
 
 # --- the main process ------------------------------------------------------------------------------------------------
@@ -138,8 +137,11 @@ def _begin(**_: object) -> None:
         folder = Path(tempfile.mkdtemp(prefix="limner-metrics-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         shared_metrics.use_folder(folder)
-    for entry in weights.MANIFEST:
-        weights.path(settings.models_dir, entry.name)
+    try:
+        for entry in weights.MANIFEST:
+            weights.path(settings.models_dir, entry.name)
+    except LimnerError as error:  # Celery only logs what its signals raise
+        raise SystemExit(f"Error: {error.title}: {error.detail}") from None
 
 
 @signals.setup_logging.connect

@@ -51,8 +51,10 @@ def serve(host: str | None, port: int | None) -> None:
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Worker processes (LIMNER_WORKERS, the cores).")
 def work(lanes: str, concurrency: int | None) -> None:
     """Run jobs that Celery brings: for more than one machine, with LIMNER_ENGINE_URL a broker."""
-    from limner import celery_app
+    from limner.assembly import cluster_libraries
 
+    with cluster_libraries():
+        from limner import celery_app
     celery_app.work([lane.strip() for lane in lanes.split(",") if lane.strip()], concurrency)
 
 

@@ -1,5 +1,6 @@
 """The web process's side of Celery on a real Redis: what is sent, what is sent again, and that no caller waits."""
 
+import contextlib
 import json
 import logging
 import time
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 
 from limner.adapters.celery_engine import CeleryEngine, broker_app, connected, depth
+from limner.adapters.redis_bus import connect
 from limner.ports import Waiting
 from tests.services.redis_server import RedisServer
 
@@ -157,3 +160,24 @@ def test_no_password_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         until(lambda: "the broker is away" in caplog.text)
         sender.resend([waiting("a", sent_ago_s=31)])
     assert "geheim" not in caplog.text
+
+
+def test_certificates_are_checked_unless_the_url_says_otherwise(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, tls=True)
+    server.process.start()
+    known = f"ssl_ca_certs={server.certificate}"
+    try:
+        for url, trusted in (
+            (server.url, False),
+            (f"{server.url}?{known}", True),
+            (f"{server.url.replace('127.0.0.1', 'localhost')}?{known}", False),  # it is the certificate of the address
+            (f"{server.url}?ssl_cert_reqs=none", True),
+        ):
+            app = broker_app(url)
+            refused = pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED")
+            with contextlib.nullcontext() if trusted else refused, connected(app) as connection:
+                depth(connection, "cpu")
+            with connect(url) as client, contextlib.nullcontext() if trusted else pytest.raises(redis.RedisError):
+                client.ping()
+    finally:
+        server.process.stop()

@@ -129,7 +129,7 @@ class Worker:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
-                env=inherited | self.server.variables | {"PYTHONWARNINGS": "ignore::Warning:celery.platforms"},
+                env=inherited | self.server.variables,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -196,6 +196,10 @@ class Cluster(Server):
     def start_web(self) -> None:
         """Start the web process, and wait until it is ready."""
         super().start()
+
+    def stop_web(self) -> int | None:
+        """Stop the web process only; returns its exit status."""
+        return super()._end(signal.SIGTERM, 30)
 
     def kill_web(self) -> None:
         """Kill the web process only."""

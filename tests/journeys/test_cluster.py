@@ -289,15 +289,21 @@ def test_redis_killed_and_emptied_loses_no_job(
 def test_a_frozen_redis_delays_no_answer(forgetful_cluster: Cluster, own_redis: RedisServer, small_jpeg: bytes) -> None:
     own_redis.process.freeze()
     try:
-        slowest = 0.0
+        slowest, jobs = 0.0, []
         for number in range(10):
             began = time.monotonic()
-            job = submit(forgetful_cluster, another(small_jpeg, number))
+            jobs.append(submit(forgetful_cluster, another(small_jpeg, number))["id"])
             slowest = max(slowest, time.monotonic() - began)
         assert slowest < 1
+        began = time.monotonic()
+        assert forgetful_cluster.stop_web() == 0
+        assert time.monotonic() - began < 15
+        forgetful_cluster.start_web()
+        jobs.append(submit(forgetful_cluster, another(small_jpeg, 10))["id"])
     finally:
         own_redis.process.thaw()
-    assert finished(forgetful_cluster, job["id"])["status"] == "succeeded"
+    for job in jobs:
+        assert finished(forgetful_cluster, job)["status"] == "succeeded"
 
 
 # --- how a worker is started and watched -----------------------------------------------------------------------------
@@ -347,3 +353,33 @@ def test_a_worker_serves_the_metrics_of_its_children(patient: Cluster, small_jpe
     assert submit(patient, another(small_jpeg, 9), wait=True)["status"] == "succeeded"
     until(lambda: scraped() == (5, 2))
     assert get(patient, "/readyz").status_code == 200
+
+
+def test_a_worker_may_start_before_there_is_a_database(
+    tmp_path: Path, redis_server: RedisServer, small_jpeg: bytes
+) -> None:
+    cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="1")
+    try:
+        cluster.worker.start()
+        cluster.start_web()
+        assert submit(cluster, small_jpeg, wait=True)["status"] == "succeeded"
+    finally:
+        cluster.kill()
+    cluster.check_log()
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "reason"),
+    [
+        ({"LIMNER_ENGINE_URL": "processes:"}, [], "LIMNER_ENGINE_URL is 'processes:'"),
+        ({}, ["--lanes", "cpu,fast"], "no such lane: fast"),
+        ({"LIMNER_MODELS_DIR": "/nowhere"}, [], "limner models fetch"),
+    ],
+)
+def test_a_worker_that_cannot_work_says_why(
+    tmp_path: Path, variables: dict[str, str], arguments: list[str], reason: str
+) -> None:
+    cluster = Cluster(tmp_path, "redis://127.0.0.1:1/0", **variables)
+    with pytest.raises(AssertionError, match=re.escape(reason)) as refused:
+        Worker(cluster, *arguments).start()
+    assert "Traceback" not in str(refused.value)
