@@ -64,7 +64,7 @@ def _verifying(url: str) -> str:
 
 def _transport_options(url: str) -> Mapping[str, object]:
     if url.startswith("amqp"):
-        return {}
+        return {"confirm_publish": True, "read_timeout": SEND_S, "write_timeout": SEND_S}
     return {
         "visibility_timeout": 3600,  # leases decide when a job runs again, not the broker
         "socket_timeout": SEND_S,
