@@ -10,7 +10,6 @@ import numpy as np
 from limner import assembly, settings
 from limner.adapters import disk_blobs
 from limner.adapters.sql import inspect as sql_inspect
-from limner.assembly import LOCAL, celery_app, check_engine
 from limner.domain.errors import LimnerError, SettingsError, UnavailableError
 from limner.jobs.pairing import DATABASE_ID
 from limner.settings import EMBEDDED, Settings
@@ -35,7 +34,7 @@ def examine() -> Iterator[Finding]:
         yield Finding("settings", False, error.detail)
         return
     try:
-        check_engine(chosen)
+        assembly.check_engine(chosen)
     except LimnerError as error:
         yield Finding("settings", False, error.detail)
         return
@@ -47,7 +46,7 @@ def examine() -> Iterator[Finding]:
         yield _finding("photos", lambda: _photos(chosen))
     if chosen.engine_url != EMBEDDED:
         yield _finding("workers", lambda: _workers(chosen))
-    if chosen.bus_url != LOCAL:
+    if chosen.bus_url != assembly.LOCAL:
         yield _finding("bus", lambda: _bus(chosen.bus_url))
 
 
@@ -102,7 +101,7 @@ def _photos(chosen: Settings) -> str:
 
 
 def _workers(chosen: Settings) -> str:
-    app = celery_app(chosen)
+    app = assembly.celery_app(chosen)
     from limner.adapters.celery_engine import broker_errors, workers_of_lanes
     from limner.operations import CATALOGUE
 
