@@ -19,11 +19,12 @@ from typing import IO, TYPE_CHECKING, Any
 from limner.adapters.local_bus import LocalBus
 from limner.adapters.process_engine import ProcessEngine
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import Bus, JobStore, KeyReader, LossReason, Overseer
-from limner.settings import Settings, database_file, is_loopback, variable
-from limner.together import check_together
+from limner.ports import Bus, Engine, JobStore, KeyReader, LossReason, Overseer
+from limner.settings import EMBEDDED, Settings, database_file, is_loopback, variable
+from limner.together import LOCAL, S3, check_together, scheme
 
 if TYPE_CHECKING:
+    from celery import Celery
     from fastapi import FastAPI
 
     from limner.adapters.disk_blobs import DiskBlobs
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from limner.adapters.sql.store import SqlStore
     from limner.adapters.sql.traces import SqlTraces
     from limner.adapters.sql.webhooks import SqlHookReader
+    from limner.jobs.oversee import JobOverseer
     from limner.jobs.run import Runner
     from limner.jobs.sweep import Sweep
     from limner.web.admission import Admission
@@ -43,7 +45,6 @@ log = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-P", "-m", "limner.worker")  # -P: the folder that Limner is started in holds no code of it
 LEASE_MARGIN_S = 10.0
-S3 = "s3://"
 SECRETS = {"admin_key", "url_secrets"}
 """Settings that workers do not get: they decode what strangers send."""
 
@@ -63,11 +64,11 @@ class Application:
 
 
 def build(settings: Settings) -> Application:
-    """Build the application. Its workers start at once, but get no job before the application runs.
+    """Build the application. Embedded workers start at once, but get no job before the application runs.
 
     SettingsError for settings that cannot be used together, UnavailableError if the database is locked for long.
     """
-    _refuse_unknown(settings)
+    check_together(settings)
     check_together(settings)
     held = ExitStack()
     try:
@@ -79,23 +80,10 @@ def build(settings: Settings) -> Application:
 
 def _build(settings: Settings, held: ExitStack) -> Application:
     file = _claim(_database_file(settings), held)
-    bus = LocalBus()
+    bus = _bus(settings, held)
     ready = _Ready()
     overseer: Future[Overseer] = Future()
-    hidden = {variable(name) for name in SECRETS}
-    engine = ProcessEngine(
-        WORKER,
-        {"settings": settings.model_dump(mode="json", exclude=SECRETS), "database_file": file},
-        lanes={"cpu": settings.workers},
-        capacity=settings.max_queued,
-        timeout_s=settings.job_timeout_s,
-        jobs_per_worker=settings.worker_jobs,
-        overseer=_Deferred(overseer),
-        on_wake=bus.wake,
-        on_report=_record,
-        on_ready=ready.set,
-        environment={name: value for name, value in os.environ.items() if name.upper() not in hidden},
-    )
+    engine = _engine(settings, file, bus, ready, overseer)
     held.callback(engine.stop, 0)
     engine.start()
 
@@ -142,7 +130,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         except UnavailableError as error:
             log.warning("not ready", extra={"detail": error.detail})
             raise
-        if not ready.workers:
+        if settings.engine_url == EMBEDDED and not ready.workers:
             raise UnavailableError("No worker has loaded its models yet. Try again in a few seconds.")
 
     services = Services(
@@ -172,7 +160,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
 
     @contextmanager
     def at_work() -> Iterator[None]:
-        """Run the sweep meanwhile. At the end, jobs get `drain_s` to finish; the others are requeued."""
+        """Run the sweep meanwhile. At the end, embedded jobs get `drain_s` to finish; the others are requeued."""
         sweep.start()
         webhooks.start()
         try:
@@ -182,7 +170,8 @@ def _build(settings: Settings, held: ExitStack) -> Application:
             sweep.stop()
             engine.stop(settings.drain_s)
 
-    sweep.recover()  # here, where an error ends the start with a line instead of uvicorn's traceback
+    if settings.engine_url == EMBEDDED:  # else jobs go on while no web process runs
+        sweep.recover()  # here, where an error ends the start with a line instead of uvicorn's traceback
     return Application(create_app(services, at_work), services, sweep, held)
 
 
@@ -254,10 +243,91 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         )
 
 
-def _lease(settings: Settings) -> timedelta:
-    """The lease must only be longer than the time in which it may not be renewed, because the supervisor notices at
-    once that a worker has ended. A job can hold the interpreter's lock, and so prevent renewals, until its timeout.
+def build_child(settings: Settings, worker: str) -> "tuple[Runner, JobOverseer]":
+    """The runner of a Celery worker's child, with its models loaded, and what reports its job as lost.
+
+    ModelError; UnavailableError while there is no database.
     """
+    from limner.jobs.oversee import JobOverseer
+
+    bus = _bus(settings, ExitStack())  # until this process ends
+    runner = build_runner(settings, worker, bus, _existing_file(_database_file(settings)))
+    return runner, JobOverseer(runner.store, runner.reader, bus, settings.max_attempts)
+
+
+def celery_app(settings: Settings) -> "Celery":
+    """Celery with the settings that web process and workers share. SettingsError."""
+    check_together(settings)
+    if settings.engine_url == EMBEDDED:
+        raise SettingsError(
+            "LIMNER_ENGINE_URL is 'processes:', so `limner serve` runs all jobs itself; workers of their own need "
+            "the URL of a broker, such as redis://host:6379/0"
+        )
+    with cluster_libraries():
+        from limner.adapters.celery_engine import broker_app
+    return broker_app(settings.engine_url)
+
+
+def _engine(settings: Settings, file: tuple[int, int], bus: Bus, ready: "_Ready", overseer: Future[Overseer]) -> Engine:
+    if settings.engine_url != EMBEDDED:
+        app = celery_app(settings)
+        from limner.adapters.celery_engine import CeleryEngine
+
+        return CeleryEngine(app, capacity=settings.max_queued)
+    hidden = {variable(name) for name in SECRETS}
+    return ProcessEngine(
+        WORKER,
+        {"settings": settings.model_dump(mode="json", exclude=SECRETS), "database_file": file},
+        lanes={"cpu": settings.workers},
+        capacity=settings.max_queued,
+        timeout_s=settings.job_timeout_s,
+        jobs_per_worker=settings.worker_jobs,
+        overseer=_Deferred(overseer),
+        on_wake=bus.wake,
+        on_report=_record,
+        on_ready=ready.set,
+        environment={name: value for name, value in os.environ.items() if name.upper() not in hidden},
+    )
+
+
+def _bus(settings: Settings, held: ExitStack) -> Bus:
+    if settings.bus_url == LOCAL:
+        return LocalBus()
+    with cluster_libraries():
+        from limner.adapters.redis_bus import RedisBus
+    bus = RedisBus(settings.bus_url)
+    held.callback(bus.close)
+    return bus
+
+
+@contextmanager
+def cluster_libraries() -> Iterator[None]:
+    """SettingsError if a library of the extra `cluster` is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error.name} is not installed: pip install 'limner[cluster]'") from None
+
+
+def _existing_file(database: Path) -> tuple[int, int]:
+    """The device and inode of the database's file, which only the web process creates. UnavailableError."""
+    try:
+        file = database.resolve().stat()
+    except OSError as error:
+        raise UnavailableError(f"There is no database yet ({error.strerror}): `limner serve` creates it.") from None
+    return file.st_dev, file.st_ino
+
+
+def _lease(settings: Settings) -> timedelta:
+    """Embedded, the lease must only be longer than the time in which it may not be renewed, because the supervisor
+    notices at once that a worker has ended. A job can hold the interpreter's lock, and so prevent renewals, until its
+    timeout.
+
+    With Celery nobody notices, so the lease is short. A job that prevents its renewal is ended with its process when
+    the lease ends (`adapters/celery_worker.py`), and runs again.
+    """
+    if settings.engine_url != EMBEDDED:
+        return timedelta(seconds=settings.lease_s)
     return timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S))
 
 
@@ -393,38 +463,6 @@ def _record(report: dict[str, Any]) -> None:
     record_metrics(JobReport(**report))
 
 
-def _refuse_unknown(settings: Settings) -> None:
-    if settings.engine_url != "processes:":
-        raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:', not {_scheme(settings.engine_url)!r}")
-    if settings.bus_url != "local:":
-        raise SettingsError(f"LIMNER_BUS_URL must be 'local:', not {_scheme(settings.bus_url)!r}")
-    if settings.keys_required() and settings.admin_key is None and settings.database_url == "memory:":
-        raise SettingsError(
-            f"API keys are required, because LIMNER_HOST is {settings.host}, and with LIMNER_DATABASE_URL=memory: "
-            "`limner keys create` has no database to write to. Set LIMNER_ADMIN_KEY, or LIMNER_REQUIRE_KEYS=off "
-            "if everyone who can connect may see all photos"
-        )
-    check_blobs_url(settings)
-
-
-def check_blobs_url(settings: Settings) -> None:
-    """SettingsError for settings of the photos and artifacts that cannot be used together."""
-    is_s3 = settings.blobs_url.startswith(S3)
-    if "://" in settings.blobs_url and not is_s3:
-        raise SettingsError(
-            f"LIMNER_BLOBS_URL must be a folder or 's3://bucket/prefix', not {_scheme(settings.blobs_url)!r}"
-        )
-    if is_s3 and settings.database_url == "memory:":
-        raise SettingsError("LIMNER_BLOBS_URL must be a folder with LIMNER_DATABASE_URL=memory:")
-    if settings.artifact_urls == "presigned" and not is_s3:
-        raise SettingsError("LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://bucket/prefix")
-
-
-def _scheme(url: str) -> str:
-    """The scheme of a URL. The rest may contain a password."""
-    return url.partition(":")[0] + ":"
-
-
 def _with_private_folder(settings: Settings, held: ExitStack) -> Settings:
     """For `memory:`, settings with database and blobs in a temporary folder that `held` removes; else unchanged."""
     if settings.database_url != "memory:":
@@ -451,7 +489,7 @@ def _database_file(settings: Settings) -> Path:
     file = database_file(settings.database_url)
     if file is None or file.name == ":memory:":
         raise SettingsError(
-            f"LIMNER_DATABASE_URL must be 'sqlite:///path' or 'memory:', not {_scheme(settings.database_url)!r}"
+            f"LIMNER_DATABASE_URL must be 'sqlite:///path' or 'memory:', not {scheme(settings.database_url)!r}"
         )
     return file
 

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `keys`, `webhooks`, `migrate`, `doctor`, `bench` and others, and each operation.
+"""The command line: `serve`, `work`, `keys`, `webhooks`, `migrate`, `doctor`, `bench` and others, and each operation.
 
 Imports are inside the commands, so that `--help` does not wait for the libraries of the models.
 """
@@ -47,6 +47,18 @@ def serve(host: str | None, port: int | None) -> None:
     from limner.server import run_server
 
     run_server(chosen)
+
+
+@main.command()
+@click.option("--lanes", default="", help="Comma-separated lanes of jobs to run; default: all.")
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Worker processes (LIMNER_WORKERS, the cores).")
+def work(lanes: str, concurrency: int | None) -> None:
+    """Run jobs that Celery brings: for more than one machine, with LIMNER_ENGINE_URL a broker."""
+    from limner.assembly import cluster_libraries
+
+    with cluster_libraries():
+        from limner import celery_app
+    celery_app.work([lane.strip() for lane in lanes.split(",") if lane.strip()], concurrency)
 
 
 @main.command()

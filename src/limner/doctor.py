@@ -10,10 +10,10 @@ import numpy as np
 from limner import assembly, settings
 from limner.adapters import disk_blobs
 from limner.adapters.sql import inspect as sql_inspect
-from limner.domain.errors import LimnerError, SettingsError
+from limner.domain.errors import LimnerError, SettingsError, UnavailableError
 from limner.jobs.pairing import DATABASE_ID
-from limner.settings import Settings
-from limner.together import check_together
+from limner.settings import EMBEDDED, Settings
+from limner.together import LOCAL, S3, check_together
 from limner.vision import weights
 from limner.vision.models import Models
 
@@ -41,6 +41,10 @@ def examine() -> Iterator[Finding]:
     yield _finding("database", lambda: _database(chosen.database_url))
     if chosen.database_url != "memory:":
         yield _finding("photos", lambda: _photos(chosen))
+    if chosen.engine_url != EMBEDDED:
+        yield _finding("workers", lambda: _workers(chosen))
+    if chosen.bus_url != LOCAL:
+        yield _finding("bus", lambda: _bus(chosen.bus_url))
 
 
 def _finding(part: str, look: Callable[[], str]) -> Finding:
@@ -71,9 +75,8 @@ def _database(url: str) -> str:
 
 
 def _photos(chosen: Settings) -> str:
-    assembly.check_blobs_url(chosen)
     url, folder = chosen.blobs_url, Path(chosen.blobs_url.removeprefix("file:"))
-    is_s3 = url.startswith(assembly.S3)
+    is_s3 = url.startswith(S3)
     if is_s3:
         from limner.adapters.s3_blobs import S3Blobs
 
@@ -91,6 +94,49 @@ def _photos(chosen: Settings) -> str:
     if is_s3:
         return f"{url}, " + ("in use" if owner is not None else "not used yet")
     return str(folder) if folder.exists() else f"`limner serve` will create {folder}"
+
+
+def _workers(chosen: Settings) -> str:
+    app = assembly.celery_app(chosen)
+    from limner.adapters.celery_engine import broker_errors, workers_of_lanes
+    from limner.operations import CATALOGUE
+
+    place = _without_password(chosen.engine_url)
+    try:
+        counts = workers_of_lanes(app)
+    except broker_errors(app) as error:
+        raise UnavailableError(
+            f"the broker {place} does not answer ({type(error.__cause__ or error).__name__}): start it, or set "
+            "LIMNER_ENGINE_URL. Jobs are accepted meanwhile, and wait"
+        ) from None
+    finally:
+        app.close()
+    idle = sorted({each.lane for each in CATALOGUE.values() if not counts[each.lane]})
+    if idle:
+        lanes = ",".join(idle)
+        raise UnavailableError(f"no worker answers for {lanes}: start `limner work --lanes {lanes}`")
+    return f"{place}; " + ", ".join(f"{lane}: {count}" for lane, count in counts.items() if count)
+
+
+def _bus(url: str) -> str:
+    import redis
+
+    from limner.adapters.redis_bus import connect
+
+    place = _without_password(url)
+    try:
+        with connect(url) as client:
+            client.ping()
+    except redis.RedisError as error:
+        raise UnavailableError(
+            f"Redis at {place} does not answer ({type(error).__name__}): start it, or set LIMNER_BUS_URL. Events come "
+            "a second late meanwhile"
+        ) from None
+    return place
+
+
+def _without_password(url: str) -> str:
+    return url.partition("://")[2].rpartition("@")[2]
 
 
 def _check_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ Docstrings are the contracts; `tests/contract/` tests every adapter against them
 be called from any thread. Nothing here knows the web, pictures or operations.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +41,15 @@ class Removed:
     events_emptied: int
     webhooks: int
     deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queued job, and when its id was last passed to an engine that may lose it."""
+
+    job_id: str
+    lane: str
+    sent_at: datetime | None
 
 
 class Transaction(Protocol):
@@ -121,6 +130,10 @@ class Transaction(Protocol):
 
     def drop_blob(self, sha256: str) -> bool:
         """Remove the row of a blob in state `removing`. False if there is no such row."""
+        ...
+
+    def mark_sent(self, job_ids: Collection[str], now: datetime) -> None:
+        """Set `sent_at` of those of these jobs that are queued."""
         ...
 
     def fold_totals(self) -> None:
@@ -223,8 +236,8 @@ class JobReader(Protocol):
         """(id, perceptual hash) of the succeeded jobs with this similarity key, newest first."""
         ...
 
-    def waiting(self, limit: int) -> list[tuple[str, str]]:
-        """(id, lane) of the queued jobs that have no leader, oldest first."""
+    def waiting(self, limit: int) -> list[Waiting]:
+        """The queued jobs that have no leader, oldest first."""
         ...
 
     def ahead(self, job_id: str, lane: str, *, limit: int) -> tuple[int, int]:
@@ -424,7 +437,14 @@ class Engine(Protocol):
 
     def send(self, job_id: str, lane: str) -> None:
         """Have the job run soon. A full engine may drop the id, because the sweep sends waiting jobs again. Sending
-        an id twice is harmless."""
+        an id twice is harmless. It returns at once, whatever the state of the engine."""
+        ...
+
+    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+        """Have these jobs run, of which some are on their way already; called by each sweep. It may take seconds.
+
+        Returns the ids for which the store must remember that they were sent now.
+        """
         ...
 
     def start(self) -> None:

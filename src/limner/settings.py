@@ -14,6 +14,7 @@ from limner.domain.errors import SettingsError
 from limner.vision.header import Limits
 
 PREFIX = "LIMNER_"
+EMBEDDED = "processes:"
 LOOPBACK = ("127.0.0.0/8", "::1")
 
 
@@ -42,6 +43,11 @@ def _blobs_url(earlier: dict[str, Any]) -> str:
     """`blobs` beside the database file. Two databases must not share it: each removes the blobs it does not use."""
     file = database_file(str(earlier.get("database_url", "")))
     return str((file.parent if file is not None else _data_folder()) / "blobs")
+
+
+def _lease_s(earlier: dict[str, Any]) -> float:
+    """Without a supervisor beside the worker, only the end of the lease tells that it is gone."""
+    return 60 if earlier.get("engine_url") == EMBEDDED else 20
 
 
 def _models_dir() -> Path:
@@ -79,8 +85,14 @@ class Settings(BaseSettings):
         "service",
         description="Who sends an artifact's bytes: `service`, or `presigned`: S3, by a URL that ends after a minute",
     )
-    engine_url: str = Field("processes:", description="What runs jobs: `processes:`, worker processes of this one")
-    bus_url: str = Field("local:", description="What wakes the event streams: `local:`")
+    engine_url: str = Field(
+        EMBEDDED,
+        description="What runs jobs: `processes:`, worker processes of this one; or a broker of Celery, `redis://…`, "
+        "`rediss://…` or `amqp://…`, whose workers are started by `limner work`",
+    )
+    bus_url: str = Field(
+        "local:", description="What wakes the event streams: `local:`, or `redis://…` for several processes"
+    )
     models_dir: Path = Field(
         default_factory=_models_dir, description="Folder of the model files (`limner models fetch` fills it)"
     )
@@ -124,14 +136,24 @@ class Settings(BaseSettings):
     )
     open_metrics: bool = Field(False, description="`/metrics` needs no key, for a Prometheus in a private network")
 
-    workers: int = Field(default_factory=_cores, ge=1, le=256, description="Worker processes; default: the cores")
+    workers: int = Field(
+        default_factory=_cores,
+        ge=1,
+        le=256,
+        description="Worker processes (of each `limner work` with Celery); default: the cores",
+    )
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port on which `limner work` serves the metrics of its processes; 0: none"
+    )
     worker_memory_bytes: int = Field(
         4_000_000_000, ge=0, description="Address space that one worker process may take; 0: no limit"
     )
     worker_jobs: int = Field(1000, ge=0, description="Jobs after which a worker process is replaced; 0: never")
     max_queued: int = Field(1000, ge=1, description="Queued jobs before new ones are answered 429")
     max_attempts: int = Field(5, ge=1, description="Starts of one job before it counts as crashed")
-    lease_s: float = Field(60, gt=0, description="Seconds after which the job of a silent worker is given to another")
+    lease_s: float = Field(
+        default_factory=_lease_s, gt=0, description="Seconds after which the job of a silent worker is given to another"
+    )
     sweep_s: float = Field(5, gt=0, description="Seconds between two sweeps for jobs that were left lying")
     job_timeout_s: float = Field(120, gt=0, description="Longest time one job may run")
     drain_s: float = Field(20, ge=0, description="Seconds that running jobs and open requests get at a stop")

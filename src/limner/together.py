@@ -1,13 +1,48 @@
 """Which settings work together. `docs/deploy.md` has the same as a table, and a test compares."""
 
 from limner.domain.errors import SettingsError
-from limner.settings import Settings
+from limner.settings import EMBEDDED, Settings
+
+LOCAL = "local:"
+MEMORY = "memory:"
+S3 = "s3://"
+BROKERS = ("redis:", "rediss:", "amqp:", "amqps:")
+BUSES = ("redis:", "rediss:")
 
 
 def check_together(settings: Settings) -> None:
-    """SettingsError, with the reason, for settings that are valid one by one but not together."""
-    broker = settings.engine_url != "processes:"
-    local_bus = settings.bus_url == "local:"
+    """SettingsError, with the reason, for settings that no adapter can use, or that cannot be used together."""
+    _check_urls(settings)
+    _check_processes(settings)
+    _check_blobs(settings)
+    if settings.keys_required() and settings.admin_key is None and settings.database_url == MEMORY:
+        raise SettingsError(
+            f"API keys are required, because LIMNER_HOST is {settings.host}, and with LIMNER_DATABASE_URL=memory: "
+            "`limner keys create` has no database to write to. Set LIMNER_ADMIN_KEY, or LIMNER_REQUIRE_KEYS=off "
+            "if everyone who can connect may see all photos"
+        )
+
+
+def scheme(url: str) -> str:
+    """The scheme of a URL. The rest may contain a password."""
+    return url.partition(":")[0] + ":"
+
+
+def _check_urls(settings: Settings) -> None:
+    engine, bus = scheme(settings.engine_url), scheme(settings.bus_url)
+    if settings.engine_url != EMBEDDED and engine not in BROKERS:
+        raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:' or begin with {_or(BROKERS)}, not {engine!r}")
+    if settings.bus_url != LOCAL and bus not in BUSES:
+        raise SettingsError(f"LIMNER_BUS_URL must be 'local:' or begin with {_or(BUSES)}, not {bus!r}")
+    if "://" in settings.blobs_url and not settings.blobs_url.startswith(S3):
+        raise SettingsError(
+            f"LIMNER_BLOBS_URL must be a folder or 's3://bucket/prefix', not {scheme(settings.blobs_url)!r}"
+        )
+
+
+def _check_processes(settings: Settings) -> None:
+    broker = settings.engine_url != EMBEDDED
+    local_bus = settings.bus_url == LOCAL
     if settings.web_processes > 1:
         if not broker:
             raise SettingsError(
@@ -29,10 +64,22 @@ def check_together(settings: Settings) -> None:
             "LIMNER_ENGINE_URL with a broker needs LIMNER_BUS_URL=redis://…: local: reaches one process, and jobs run "
             "in others"
         )
-    if broker and settings.database_url == "memory:":
+    if broker and settings.database_url == MEMORY:
         raise SettingsError(
             "LIMNER_ENGINE_URL with a broker needs another LIMNER_DATABASE_URL: memory: is a folder of one process, "
             "and jobs run in others"
         )
-    if settings.accel_prefix is not None and settings.blobs_url.startswith("s3:"):
+
+
+def _check_blobs(settings: Settings) -> None:
+    is_s3 = settings.blobs_url.startswith(S3)
+    if is_s3 and settings.database_url == MEMORY:
+        raise SettingsError("LIMNER_BLOBS_URL must be a folder with LIMNER_DATABASE_URL=memory:")
+    if settings.artifact_urls == "presigned" and not is_s3:
+        raise SettingsError("LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://bucket/prefix")
+    if settings.accel_prefix is not None and is_s3:
         raise SettingsError("LIMNER_ACCEL_PREFIX needs LIMNER_BLOBS_URL to be a folder: nginx cannot read S3 as files")
+
+
+def _or(schemes: tuple[str, ...]) -> str:
+    return " or ".join(f"'{each}//'" for each in schemes)

@@ -60,3 +60,17 @@ def test_a_worker_runs_no_code_from_the_folder_that_the_service_is_started_in(tm
     (tmp_path / "limner.py").write_text("raise SystemExit('this file was run')")
     ended = subprocess.run(WORKER, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert ended.stderr == "a worker is started by the service, not by hand\n"
+
+
+@pytest.mark.parametrize(
+    "start", ["assembly.build(settings.load())", "cli.main(['work'], standalone_mode=False)"], ids=["serve", "work"]
+)
+def test_missing_libraries_of_a_cluster_are_named(tmp_path: Path, start: str) -> None:
+    program = f"import sys; sys.modules['celery'] = None\nfrom limner import assembly, cli, settings\n{start}"
+    url = "redis://127.0.0.1:1/0"
+    variables = {"LIMNER_DATABASE_URL": f"sqlite:///{tmp_path}/l.db", "LIMNER_ENGINE_URL": url, "LIMNER_BUS_URL": url}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'limner[cluster]'" in done.stderr

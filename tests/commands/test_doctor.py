@@ -13,7 +13,8 @@ import pytest
 
 from limner.adapters.sql.database import Database, head_revision, migrate
 from tests.conftest import MODELS
-from tests.journeys.server import Server
+from tests.journeys.server import Cluster, Server
+from tests.services.redis_server import RedisServer
 
 Doctor = Callable[..., tuple[int, str]]
 
@@ -199,3 +200,31 @@ def test_settings_that_do_not_work_together(doctor: Doctor) -> None:
     status, output = doctor(LIMNER_WEB_PROCESSES="2")
     assert status == 1
     assert "BAD  settings: LIMNER_WEB_PROCESSES above 1 needs LIMNER_ENGINE_URL" in output
+
+
+def test_an_engine_that_cannot_be_used_is_a_bad_setting(doctor: Doctor) -> None:
+    status, output = doctor(LIMNER_ENGINE_URL="redis://:secret@127.0.0.1:1/0")
+    assert status == 1
+    assert "BAD  settings: LIMNER_ENGINE_URL with a broker needs LIMNER_BUS_URL" in output
+    assert "secret" not in output
+
+
+def test_broker_bus_and_workers_are_asked(doctor: Doctor, tmp_path: Path, redis_server: RedisServer) -> None:
+    away = "redis://:secret@127.0.0.1:1/0"
+    status, output = doctor(LIMNER_ENGINE_URL=away, LIMNER_BUS_URL=away)
+    assert status == 1
+    assert "BAD  workers: the broker 127.0.0.1:1/0 does not answer" in output
+    assert "BAD  bus: Redis at 127.0.0.1:1/0 does not answer" in output
+    assert "secret" not in output
+    cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="1")
+    status, output = doctor(**cluster.variables)
+    assert status == 1
+    assert "BAD  workers: no worker answers for cpu: start `limner work --lanes cpu`" in output
+    assert "ok   bus: 127.0.0.1:" in output
+    try:
+        cluster.start()
+        status, output = doctor(**cluster.variables)
+    finally:
+        cluster.kill()
+    assert status == 0, output
+    assert "cpu: 1" in output

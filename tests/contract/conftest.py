@@ -7,6 +7,7 @@ import pytest
 
 from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
+from limner.adapters.redis_bus import RedisBus
 from limner.adapters.remembered_blobs import RememberedBlobs
 from limner.adapters.s3_blobs import S3Blobs
 from limner.ports import BlobStore, Bus
@@ -22,7 +23,7 @@ S3_STORES: dict[str, Callable[[str], BlobStore]] = {
     "s3-prefix": lambda url: S3Blobs(f"{url}/faces/of-all"),
     "s3-remembered": lambda url: RememberedBlobs(S3Blobs(url)),
 }
-BUSES: dict[str, Callable[[], Bus]] = {"local": LocalBus}
+BUSES = ("local", "redis")
 
 
 @pytest.fixture(params=MACHINES)
@@ -42,6 +43,11 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
 
 
 @pytest.fixture(params=BUSES)
-def bus(request: pytest.FixtureRequest) -> Bus:
+def bus(request: pytest.FixtureRequest) -> Iterator[Bus]:
     """Every bus."""
-    return BUSES[request.param]()
+    if request.param == "local":
+        yield LocalBus()
+        return
+    redis_bus = RedisBus(request.getfixturevalue("redis_server").new_database())
+    yield redis_bus
+    redis_bus.close()

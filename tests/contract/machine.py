@@ -143,6 +143,9 @@ class Machine:
         assert found is not None
         return found
 
+    def waiting(self, limit: int) -> list[Sent]:
+        return [(each.job_id, each.lane) for each in self.reader.waiting(limit)]
+
     def events(self, job: Job | None = None) -> list[Event]:
         return self.log.after(0, limit=100_000, job_id=job.id if job else None)
 
@@ -176,6 +179,12 @@ MACHINES: dict[str, Callable[[Path], Machine]] = {"sqlite": lambda folder: open_
 def as_listed(job: Job) -> Job:
     """The job as a list has it."""
     return replace(job, params={})
+
+
+def unsent(job: Job) -> Job:
+    """The job as it was before its submission, which noted when it was sent."""
+    assert job.sent_at is not None
+    return replace(job, sent_at=None)
 
 
 def new_job(key: str | None = None, *, picture: str | None = None, **changes: Any) -> Job:

@@ -11,7 +11,7 @@ from limner.domain.blob import BlobState
 from limner.domain.event import EventType
 from limner.domain.job import Outcome, Status
 from limner.jobs.transitions import Missing
-from tests.contract.machine import FAR, LEASE, RESULT, SUMMARY, Machine, at_once, new_job, success
+from tests.contract.machine import DAY, FAR, LEASE, RESULT, SUMMARY, Machine, at_once, new_job, success
 
 # --- start -----------------------------------------------------------------------------------------------------------
 
@@ -227,8 +227,8 @@ def test_a_requeued_job_waits_again(machine: Machine) -> None:
     attempt = machine.start(job).attempt
     machine.progress(job.id, attempt, 0.5)
     assert machine.requeue(job.id, attempt)
-    assert machine.known(job) == replace(job, attempt=1)
-    assert machine.reader.waiting(10) == [(job.id, "cpu")]
+    assert machine.known(job) == replace(job, attempt=1, sent_at=None)
+    assert machine.waiting(10) == [(job.id, "cpu")]
     assert machine.told() == ["job.queued", "job.running", "job.progress", "job.queued"]
 
 
@@ -240,7 +240,7 @@ def test_what_ran_on_a_lost_worker_runs_again(machine: Machine, reason: Any) -> 
     assert machine.reader.is_running_on("lost")
     assert machine.lose("lost", reason) == [(lost.id, "gpu")]
     assert not machine.reader.is_running_on("lost")
-    assert machine.known(lost) == replace(lost, attempt=1)
+    assert machine.known(lost) == replace(lost, attempt=1, sent_at=None)
     assert machine.known(other) == running
     assert machine.told(lost) == ["job.queued", "job.running", "job.queued"]
     assert machine.lose("lost", reason) == []
@@ -280,7 +280,7 @@ def test_only_a_lease_that_has_ended_expires(machine: Machine) -> None:
     assert machine.known(job).status is Status.RUNNING
     assert machine.reader.overdue(datetime.now(UTC) + 2 * LEASE, 10) == [job.id]
     assert machine.expire(job.id, after=2 * LEASE)
-    assert machine.known(job) == replace(job, attempt=1)
+    assert machine.known(job) == replace(job, attempt=1, sent_at=None)
     assert not machine.expire(job.id, after=2 * LEASE)
     assert not machine.expire("no such job")
 
@@ -323,3 +323,33 @@ def _assert_failed_as(machine: Machine, slug: str, *jobs: Any) -> None:
         assert failed.error is not None
         assert failed.error["type"] == f"urn:limner:problem:{slug}"
         assert (failed.worker, failed.lease_until, failed.leader_id) == (None, None, None)
+
+
+# --- when a job was sent ----------------------------------------------------------------------------------------------
+
+
+def test_a_new_job_counts_as_sent_a_requeued_one_does_not(machine: Machine) -> None:
+    job = machine.submit(new_job())
+    follower = machine.submit(new_job(job.cache_key))
+    assert job.sent_at is not None
+    assert follower.sent_at is None
+    assert [each.sent_at for each in machine.reader.waiting(10)] == [job.sent_at]
+    for leave in (
+        lambda started: machine.requeue(started.id, started.attempt),
+        lambda started: machine.lose(started.worker, "stopped"),
+        lambda started: machine.expire(started.id),
+    ):
+        assert leave(machine.start(job))
+        assert [each.sent_at for each in machine.reader.waiting(10)] == [None]
+        now = datetime.now(UTC)
+        machine.store.transact(lambda tx, now=now: tx.mark_sent([job.id, "no such job"], now))  # type: ignore[misc]
+        assert [each.sent_at for each in machine.reader.waiting(10)] == [now]
+    machine.cancel(job.id)
+    assert [(each.job_id, each.sent_at) for each in machine.reader.waiting(10)] == [(follower.id, None)]
+
+
+def test_only_a_queued_job_is_marked_as_sent(machine: Machine) -> None:
+    job = machine.submit(new_job())
+    started = machine.start(job)
+    machine.store.transact(lambda tx: tx.mark_sent([job.id], datetime.now(UTC) + DAY))
+    assert machine.known(job) == started

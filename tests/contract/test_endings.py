@@ -10,7 +10,7 @@ from limner.domain.blob import BlobState
 from limner.domain.errors import JobFinishedError, NotFoundError
 from limner.domain.job import Job, Outcome, Role, Status
 from limner.ports import Transaction
-from tests.contract.machine import DAY, Machine, as_listed, at_once, file_of, new_job, open_sqlite, success
+from tests.contract.machine import DAY, Machine, as_listed, at_once, file_of, new_job, open_sqlite, success, unsent
 
 # --- cancel ----------------------------------------------------------------------------------------------------------
 
@@ -26,7 +26,7 @@ def test_cancel_ends_a_queued_or_running_job(machine: Machine) -> None:
         assert cancelled.finished_at is not None
         assert machine.told(job)[-1] == "job.cancelled"
         assert not machine.expire(job.id)
-    assert machine.reader.waiting(10) == []
+    assert machine.waiting(10) == []
 
 
 def test_cancel_refuses_what_has_finished_or_is_unknown(machine: Machine) -> None:
@@ -64,7 +64,7 @@ def test_when_a_leader_ends_its_oldest_follower_leads_the_others(machine: Machin
         machine.start(leader)
     promoted = machine.cancel(leader.id)[1] if end == "cancel" else machine.erase(leader.id).promoted
     assert promoted == (second.id, "gpu")
-    assert machine.reader.waiting(10) == [(second.id, "gpu")]
+    assert machine.waiting(10) == [(second.id, "gpu")]
     assert {machine.known(job).leader_id for job in (third, fourth)} == {second.id}
     assert machine.reader.stranded(10) == []
     assert machine.submit(new_job("same")).leader_id == second.id
@@ -119,7 +119,7 @@ def test_an_erased_result_is_no_cache_hit(machine: Machine) -> None:
     job = machine.done(new_job("same"))
     machine.erase(job.id)
     again = new_job("same")
-    assert machine.submit(again) == again
+    assert unsent(machine.submit(again)) == again
 
 
 def test_erase_refuses_what_is_unknown(machine: Machine) -> None:
@@ -152,7 +152,7 @@ def test_a_job_whose_leader_has_ended_runs_by_itself(machine: Machine) -> None:
         assert not machine.adopt(job.id)
         assert machine.known(job) == replace(job, leader_id=None)
     assert machine.reader.stranded(10) == []
-    assert machine.reader.waiting(10) == [(behind_ended.id, "cpu"), (behind_nobody.id, "cpu")]
+    assert machine.waiting(10) == [(behind_ended.id, "cpu"), (behind_nobody.id, "cpu")]
 
 
 def test_a_job_whose_leader_is_running_keeps_waiting(machine: Machine) -> None:

@@ -214,7 +214,7 @@ def test_every_blob_is_kept_and_counted(machine: Machine) -> None:
 
 def test_the_jobs_live_on(machine: Machine) -> None:
     assert machine.reader.stranded(10) == []
-    assert machine.reader.waiting(10) == [("h queued", "cpu")]
+    assert machine.waiting(10) == [("h queued", "cpu")]
     assert machine.submit(new_job("one"), cache_for=FAR).cached == "exact"
     assert machine.submit(new_job("five", idempotency_key="key of g")).id == "g behind f"
     assert machine.reader.overdue(datetime.now(UTC) + DAY, 10) == ["f running"]

@@ -6,7 +6,7 @@ job ends once, no job waits for ever, and bytes are on the disk if and only if a
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from limner.domain.blob import BlobState
 from limner.domain.job import Job, Status
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs.sweep import Sweep
+from limner.ports import Waiting
 from tests.contract.machine import DAY, Machine, new_job, open_sqlite
 from tests.contract.rival import POINTS, ProcessRival, Rival, ThreadRival, act, sha256_of
 
@@ -277,6 +278,9 @@ class _Nobody:
     def send(self, job_id: str, lane: str) -> None:
         raise AssertionError((job_id, lane))
 
+    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+        raise AssertionError(waiting)
+
     def start(self) -> None:
         raise AssertionError
 
@@ -317,7 +321,7 @@ def settle(machine: Machine, blobs: DiskBlobs) -> None:
     later = datetime.now(UTC) + 2 * DAY
     for job_id in machine.reader.overdue(later, 1000):
         machine.expire(job_id)
-    while waiting := machine.reader.waiting(1000):
+    while waiting := machine.waiting(1000):
         for job_id, _ in waiting:
             assert machine.try_start(job_id) is not None
             assert act(machine, blobs, _on, "finish", job_id, f"artifact of {job_id}") == "finish"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from limner.domain.blob import BlobState
 from limner.domain.job import Job, Outcome, Status
 from limner.ports import LaneLoad
-from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, as_listed, at_once, new_job, open_sqlite
+from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, as_listed, at_once, new_job, open_sqlite, unsent
 
 
 def test_an_empty_store_has_nothing(machine: Machine) -> None:
@@ -86,8 +86,8 @@ def test_waiting_is_oldest_first_and_bounded(machine: Machine) -> None:
     stored = [machine.submit(new_job(lane="gpu")) for _ in range(4)]
     machine.submit(new_job(stored[0].cache_key))  # behind a leader
     machine.start(stored[1])
-    assert machine.reader.waiting(2) == [(stored[0].id, "gpu"), (stored[2].id, "gpu")]
-    assert machine.reader.waiting(9) == [(stored[number].id, "gpu") for number in (0, 2, 3)]
+    assert machine.waiting(2) == [(stored[0].id, "gpu"), (stored[2].id, "gpu")]
+    assert machine.waiting(9) == [(stored[number].id, "gpu") for number in (0, 2, 3)]
 
 
 def test_overdue_lists_those_whose_lease_ended_first(machine: Machine) -> None:
@@ -275,7 +275,7 @@ def test_values_are_read_as_they_were_written(
 ) -> None:
     job = new_job(params=params, created_at=created_at)
     lasting.submit(job)
-    assert lasting.reader.get(job.id) == job
+    assert unsent(lasting.known(job)) == job
     lasting.try_finish(lasting.start(job), Outcome(result=result, summary=summary))
     assert (lasting.known(job).result, lasting.known(job).summary) == (result, summary)
     lasting.erase(job.id)

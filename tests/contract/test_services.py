@@ -5,7 +5,7 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ from limner.jobs.oversee import JobOverseer
 from limner.jobs.submit import Submissions
 from limner.jobs.sweep import ORPHAN_AGE, REMOVAL_AGE, Sweep
 from limner.operation import Context, ImageRef, Params, Result, operation
+from limner.ports import Waiting
 from tests.contract.machine import DAY, LEASE, Machine, new_job, open_sqlite
 from tests.contract.rival import act, sha256_of
 
@@ -42,6 +43,10 @@ class Line:
 
     def send(self, job_id: str, lane: str) -> None:
         self.sent.append((job_id, lane))
+
+    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+        self.sent += [(each.job_id, each.lane) for each in waiting]
+        return [each.job_id for each in waiting]
 
     def start(self) -> None:
         raise AssertionError
@@ -233,6 +238,7 @@ def test_a_round_requeues_what_is_overdue_sends_what_waits_and_frees_the_strande
     assert service.machine.known(lost).status is Status.QUEUED
     assert service.machine.known(held).status is Status.RUNNING
     assert sorted(service.line.sent) == sorted([(lost.id, "gpu"), (stranded.id, "cpu")])
+    assert all(each.sent_at is not None for each in service.machine.reader.waiting(10)), "the engine asked for that"
     service.machine.start(lost, lease=timedelta(seconds=-1))
     service.sweep.once()
     crashed = service.machine.known(lost)

@@ -5,17 +5,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.server import Server
+from tests.journeys.server import Cluster, Server
+
+BOTH = ["embedded", "distributed"]
+"""For tests that are run on one process with its workers, and on a web process and a worker of their own."""
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A started server with an empty database, for one test."""
-    process = Server(tmp_path)
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A started server with an empty database, for one test. Its parameter (see `BOTH`) is what it consists of."""
+    process = make_server(tmp_path, request)
     process.start()
     yield process
     process.stop()
     process.check_log()
+
+
+def make_server(folder: Path, request: pytest.FixtureRequest, **variables: str) -> Server:
+    """A server as the fixture's parameter says, not started."""
+    if getattr(request, "param", "embedded") == "embedded":
+        return Server(folder, **variables)
+    return Cluster(folder, request.getfixturevalue("redis_server").new_database(), **variables)
 
 
 StartServer = Callable[..., Server]

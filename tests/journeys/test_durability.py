@@ -20,7 +20,7 @@ from limner.assembly import build
 from limner.domain.errors import SettingsError
 from tests.conftest import another, as_jpeg
 from tests.journeys.client import all_events, blobs, client, get, listening, problem, received, rows, submit
-from tests.journeys.conftest import StartServer
+from tests.journeys.conftest import BOTH, StartServer
 from tests.journeys.server import Server
 
 PHOTOS = 200
@@ -193,6 +193,7 @@ def test_while_stopping_new_work_is_refused_and_waiting_answers_are_given(
     server.process = None
 
 
+@pytest.mark.parametrize("server", BOTH, indirect=True)
 def test_a_restart_goes_on_where_it_was(server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(server, astronaut_jpeg, wait=True)
     events = all_events(server)
@@ -285,6 +286,11 @@ def test_without_a_database_a_client_that_remembers_an_older_one_still_hears(
         ({"LIMNER_BLOBS_URL": "ftp://u:secret@host/x"}, "LIMNER_BLOBS_URL"),
         ({"LIMNER_ENGINE_URL": "carrier-pigeon://u:secret@host"}, "LIMNER_ENGINE_URL"),
         ({"LIMNER_BUS_URL": "school-bus:"}, "LIMNER_BUS_URL"),
+        ({"LIMNER_ENGINE_URL": "redis://u:secret@host/0"}, "LIMNER_BUS_URL is 'local:'"),
+        (
+            {"LIMNER_ENGINE_URL": "amqp://u:secret@host", "LIMNER_BUS_URL": "redis://u:secret@host/0"},
+            "LIMNER_DATABASE_URL is 'memory:'",
+        ),
         ({"LIMNER_DURABILITY": "perhaps"}, "LIMNER_DURABILITY"),
         ({"SIMULATED_DELAY_S": "-1"}, "SIMULATED_DELAY_S"),
     ],

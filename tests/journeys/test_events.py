@@ -26,7 +26,7 @@ from tests.journeys.client import (
     submit,
     until,
 )
-from tests.journeys.conftest import StartServer
+from tests.journeys.conftest import BOTH, StartServer
 from tests.journeys.server import Server
 
 STORY = ["job.queued", "job.running", "job.succeeded"]
@@ -247,6 +247,7 @@ def test_open_streams_are_counted_and_bounded(start_server: StartServer) -> None
 # --- many clients ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("server", BOTH, indirect=True)
 def test_a_hundred_sockets_all_get_the_url_that_serves_the_picture(server: Server, astronaut_jpeg: bytes) -> None:
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(20) as pool:
         sockets = list(pool.map(lambda _: stack.enter_context(listening(server, "/faces")), range(100)))

@@ -27,7 +27,7 @@ from tests.journeys.client import (
     rows,
     submit,
 )
-from tests.journeys.conftest import StartServer
+from tests.journeys.conftest import BOTH, StartServer, make_server
 from tests.journeys.server import Server
 
 WAIT = {"Prefer": "wait=60"}
@@ -45,10 +45,10 @@ def heavy_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
     return as_jpeg(np.tile(astronaut, (7, 7, 1)), 80)
 
 
-@pytest.fixture(scope="module")
-def single_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=BOTH)
+def single_worker(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server with one worker and a short queue."""
-    process = Server(tmp_path_factory.mktemp("single"), LIMNER_WORKERS="1", LIMNER_MAX_QUEUED="6")
+    process = make_server(tmp_path_factory.mktemp("single"), request, LIMNER_WORKERS="1", LIMNER_MAX_QUEUED="6")
     process.start()
     yield process
     process.kill()
@@ -76,6 +76,7 @@ def running(server: Server) -> str:
 # --- submit ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("server", BOTH, indirect=True)
 def test_a_photo_becomes_a_job_and_the_job_a_marked_picture(server: Server, astronaut_jpeg: bytes) -> None:
     answer = httpx.post(f"{server.url}/v1/detect", files={"image": astronaut_jpeg})
     assert answer.status_code == 202
@@ -307,6 +308,7 @@ def test_a_finished_job_cannot_be_cancelled(shared_server: Server, job: Json) ->
     assert get(shared_server, f"/v1/jobs/{job['id']}").json() == job
 
 
+@pytest.mark.parametrize("server", BOTH, indirect=True)
 def test_erasing_leaves_nothing_of_a_job(server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(server, astronaut_jpeg, wait=True)
     assert len(blobs(server)) == 2

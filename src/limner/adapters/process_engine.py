@@ -24,7 +24,7 @@ from itertools import count
 from typing import Any
 
 from limner.domain.errors import UnavailableError
-from limner.ports import LossReason, Overseer
+from limner.ports import LossReason, Overseer, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +143,12 @@ class ProcessEngine:
             self._known.add(job_id)
             place.line.append(job_id)
             self._hand_out(place)
+
+    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+        """See `ports.Engine.resend`. The engine knows which ids it has, so nothing need be remembered."""
+        for each in waiting:
+            self.send(each.job_id, each.lane)
+        return []
 
     def start(self) -> None:
         """See `ports.Engine.start`. The first worker starts at once, the others when it is ready."""

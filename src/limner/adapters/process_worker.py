@@ -87,14 +87,9 @@ def connect() -> tuple[Pipe, dict[str, Any]]:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    # No core dumps: they contain people's photos and delay the next attempt at the job. The limit is 1 because 0 does
-    # not stop dumps that are piped to a handler (core(5)).
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
+    make_expendable()
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        with suppress(OSError):  # a hint: where memory runs out, end a worker rather than the web process
-            Path("/proc/self/oom_score_adj").write_text("500")
     pipe = Pipe(fd)
     greeting = pipe.receive()
     if greeting is None or os.getppid() != greeting["parent"]:  # it ended before this process was tied to it
@@ -117,6 +112,17 @@ def serve(pipe: Pipe, run: Callable[[str], dict[str, Any] | None]) -> None:
         except Exception:  # the worker must outlive any job
             log.exception("error in a worker", extra={"job": job_id})
         pipe.send({"type": "done", "job": job_id, "report": report})
+
+
+def make_expendable() -> None:
+    """Have no core dumps, and be ended first where memory runs out."""
+    # Core dumps contain people's photos and delay the next attempt at the job. The limit is 1 because 0 does not stop
+    # dumps that are piped to a handler (core(5)).
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
+    if sys.platform == "linux":
+        with suppress(OSError):  # a hint: end a worker rather than what it works for
+            Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def limit_memory(limit: int) -> None:

@@ -50,7 +50,8 @@ class Job:
     `attempt` counts the starts; writes of an older attempt are refused. `worker` runs the job until `lease_until`.
     `leader_id` is the job that does the same work; its result becomes the result of this job too. `cached` is set if
     the result came from another job (`exact` or `similar`), and `computed_at` is when that result was computed.
-    `summary` is a few numbers about the result. `key_id` is the API key that owns the job, None without keys.
+    `summary` is a few numbers about the result. `key_id` is the API key that owns the job, None without keys. `sent_at`
+    is when the id of a queued job was last passed to an engine that may lose it, None if it must be passed on again.
 
     If the operation supports similar photos, `phash` is the photo's perceptual hash (16 hex digits), `similarity_key`
     the cache key without the photo, and `cache_distance` the number of bits in which the two photos' hashes differ.
@@ -80,6 +81,7 @@ class Job:
     error: dict[str, Any] | None = None
     summary: dict[str, Any] | None = None
     key_id: str | None = None
+    sent_at: datetime | None = None
     files: tuple[File, ...] = field(default=())
 
     @property

@@ -77,13 +77,9 @@ class Runner:
         """Run the job if it is still queued. Errors of the operation are stored in the job and not raised.
 
         Returns None if the job was not started or was overtaken. After a report the caller must wake the bus, because
-        there is a new event.
+        there is a new event. UnavailableError if the job could not be started, or its outcome not be stored.
         """
-        try:
-            job = self.store.transact(lambda tx: transitions.start(tx, job_id, worker=self.worker, lease=self.lease))
-        except UnavailableError as error:
-            log.warning("job not started; the sweep sends it again", extra={"job": job_id, "detail": error.detail})
-            return None
+        job = self.store.transact(lambda tx: transitions.start(tx, job_id, worker=self.worker, lease=self.lease))
         if job is None:
             return None
         self.bus.wake()

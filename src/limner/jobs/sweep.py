@@ -16,7 +16,7 @@ from limner.domain.blob import BlobState
 from limner.domain.errors import NotFoundError, UnavailableError
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import retention, transitions
-from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore
+from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +94,16 @@ class Sweep:
         settled = self._is_settled(now)
         if (self._expire(now) if settled else 0) + self._adopt():
             self.bus.wake()
-        for job_id, lane in self.reader.waiting(self.max_queued):
-            self.engine.send(job_id, lane)
+        self._resend()
         self.store.transact(lambda tx: tx.fold_totals())
         self.store.scrub()
         if settled:
             self._remove_blobs(now - REMOVAL_AGE)
+
+    def _resend(self) -> None:
+        sent = self.engine.resend(self.reader.waiting(self.max_queued))
+        for first in range(0, len(sent), AT_ONCE):
+            self.store.transact(partial(_mark_sent, job_ids=sent[first : first + AT_ONCE]))
 
     def _is_settled(self, now: datetime) -> bool:
         """False for the time of a lease after the clock has jumped: what was written before only looks old.
@@ -173,3 +177,7 @@ class Sweep:
         except NotFoundError:
             return  # a client has erased it meanwhile
         bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
+
+
+def _mark_sent(tx: Transaction, job_ids: list[str]) -> None:
+    tx.mark_sent(job_ids, datetime.now(UTC))

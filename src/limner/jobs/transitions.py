@@ -106,7 +106,7 @@ def submit(
     elif known.leader_id is not None:
         taken, decision = replace(job, leader_id=known.leader_id), Decision.SHARED
     else:
-        taken, decision = job, Decision.NEW
+        taken, decision = replace(job, sent_at=now), Decision.NEW  # the caller sends it after the commit
     if not tx.insert(taken):  # another submission with the same idempotency key was faster
         raise UnavailableError("Another request with this Idempotency-Key is being processed. Try again.")
     tx.log(taken)
@@ -410,6 +410,7 @@ def _requeue(tx: Transaction, job: Job, *, same_lease: bool = False) -> bool:
         lease_until=None,
         started_at=None,
         progress=0.0,
+        sent_at=None,
     )
     if queued is None:
         return False

@@ -1,6 +1,8 @@
 """`limner serve` with `misbehave`, and with workers that know it."""
 
+import os
 import sys
+from datetime import timedelta
 
 from limner import assembly, cli
 from tests.journeys.misbehaving import operation
@@ -8,4 +10,8 @@ from tests.journeys.misbehaving import operation
 if __name__ == "__main__":
     operation.add()
     assembly.WORKER = (sys.executable, "-m", "tests.journeys.misbehaving.worker")
+    if "LOST_AFTER_S" in os.environ:
+        from limner.adapters.celery_engine import CeleryEngine
+
+        CeleryEngine.__init__.__kwdefaults__["lost_after"] = timedelta(seconds=float(os.environ["LOST_AFTER_S"]))
     cli.main(["serve", *sys.argv[2:]])

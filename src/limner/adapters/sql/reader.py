@@ -14,7 +14,7 @@ from limner.adapters.sql.statement import Statement
 from limner.adapters.sql.transaction import BYTES, FILE_FIELDS, JOB_FIELDS, RESULTS, columns, read_job
 from limner.domain.blob import BlobState
 from limner.domain.job import File, Job, Role, Status
-from limner.ports import LaneLoad
+from limner.ports import LaneLoad, Waiting
 
 
 def _is_open(status: ColumnElement[Status]) -> ColumnElement[bool]:
@@ -53,7 +53,7 @@ _SIMILAR = Statement(
     .limit(bindparam("most"))
 )
 _WAITING = Statement(
-    select(jobs.c.id, jobs.c.lane)
+    select(jobs.c.id, jobs.c.lane, jobs.c.sent_at)
     .where(jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
     .order_by(jobs.c.id)
     .limit(bindparam("most"))
@@ -208,10 +208,10 @@ class SqlReader:
             rows = _SIMILAR.rows(db, similarity_key=similarity_key, since=computed_since, most=limit)
         return [(job_id, phash) for job_id, phash in rows]
 
-    def waiting(self, limit: int) -> list[tuple[str, str]]:
+    def waiting(self, limit: int) -> list[Waiting]:
         """See `ports.JobReader.waiting`."""
         with self._database.reading() as db:
-            return [(job_id, lane) for job_id, lane in _WAITING.rows(db, most=limit)]
+            return [Waiting(*row) for row in _WAITING.rows(db, most=limit)]
 
     def ahead(self, job_id: str, lane: str, *, limit: int) -> tuple[int, int]:
         """See `ports.JobReader.ahead`."""

@@ -47,6 +47,7 @@ jobs = Table(
     Column("error", Json),
     Column("summary", Json),
     Column("key_id", String(36)),
+    Column("sent_at", Moment),
     Index("jobs_by_age", "created_at"),
     Index("jobs_by_status", "status", "id"),
     Index("jobs_by_operation", "operation", "id"),

@@ -78,6 +78,11 @@ _KNOWN = Statement(
     )
 )
 _ADD_JOB = Statement(insert_or_not(jobs).on_conflict_do_nothing(), JOB_FIELDS)
+_MARK_SENT = Statement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"), jobs.c.status == Status.QUEUED)
+    .values(sent_at=bindparam("new_sent_at"))
+)
 _ADD_FILE = Statement(insert(files), (*FILE_FIELDS, "position"))
 _ADD_EVENT = Statement(insert(events), ("type", "time", "job_id", "operation", "content", "key_id"))
 _ADD_AMOUNT = Statement(insert(totals), ("name", "amount"))
@@ -275,6 +280,11 @@ class SqlTransaction:
     def _add_up(self, name: str, amount: int) -> None:
         if amount:
             _ADD_AMOUNT.run(self._db, name=name, amount=amount)
+
+    def mark_sent(self, job_ids: Collection[str], now: datetime) -> None:
+        """See `ports.Transaction.mark_sent`."""
+        for job_id in sorted(job_ids):  # in one order, so that two sweeps do not wait for each other in a circle
+            _MARK_SENT.run(self._db, of_job=job_id, new_sent_at=now)
 
     def fold_totals(self) -> None:
         """See `ports.Transaction.fold_totals`."""

@@ -1,0 +1,192 @@
+"""Celery's entry point: `limner work`, or `celery -A limner.celery_app worker`. Its one task runs a job by its id.
+
+Read `Child`. The main process of a worker opens no database and loads no model; its children do.
+"""
+
+import atexit
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # a stop waits for running jobs, but not longer than `drain_s`
+
+from billiard import common as processes
+from celery import signals
+from celery.exceptions import Reject
+
+from limner import assembly, shared_metrics
+from limner.adapters.celery_engine import LANES, TASK
+from limner.adapters.celery_worker import Guard, has_ended, name_of, prepare
+from limner.adapters.process_worker import limit_memory, make_expendable
+from limner.domain.errors import LimnerError, SettingsError, UnavailableError
+from limner.domain.job import Status
+from limner.settings import load
+from limner.vision import weights
+
+log = logging.getLogger(__name__)
+
+NICENESS = 10
+HARD_LIMIT_S = 30.0  # after the timeout, Celery kills a child that its own guard could not end
+RESIDENT_KIB = 2_000_000  # a child that has grown to this size is replaced after its job
+START_S = 60.0
+AGAIN_S = 1.0  # before a job that could not be started is given back: the next worker would fail alike
+
+settings = load()
+app = assembly.celery_app(settings)
+app.conf.update(
+    worker_concurrency=settings.workers,
+    worker_soft_shutdown_timeout=settings.drain_s,
+    worker_max_tasks_per_child=settings.worker_jobs or None,
+    worker_max_memory_per_child=RESIDENT_KIB,
+    worker_proc_alive_timeout=START_S,
+    worker_send_task_events=False,
+    task_time_limit=settings.job_timeout_s + HARD_LIMIT_S,
+)
+
+
+class Child:
+    """A child of the worker: the runner with its models, and the guard of its job."""
+
+    def __init__(self) -> None:
+        """Load the models. LimnerError."""
+        self._runner, self._overseer = assembly.build_child(settings, name_of(os.getpid()))
+        self._guard = Guard(
+            self._runner.worker, self._overseer, timeout_s=settings.job_timeout_s, deaf_s=settings.lease_s
+        )
+        self._guard.start()
+        from limner.telemetry import WORKERS
+
+        WORKERS.set(1)
+
+    def run(self, job_id: str) -> None:
+        """Run a job, if it is still to be run. UnavailableError."""
+        from limner.telemetry import record_metrics
+
+        with self._guard.of(job_id):
+            report = self._runner.run(job_id)
+            if report is None and self._is_left_over(job_id):
+                report = self._runner.run(job_id)
+        if report is not None:
+            self._runner.bus.wake()
+            record_metrics(report)
+
+    def _is_left_over(self, job_id: str) -> bool:
+        """Whether the worker of the job was a process of this machine that has ended, so that no lease need end."""
+        job = self._runner.reader.get(job_id)
+        if job is None or job.status is not Status.RUNNING or job.worker is None or not has_ended(job.worker):
+            return False
+        self._overseer.lost(job.worker, "died")
+        return True
+
+
+_child: Child | None = None
+
+
+@app.task(name=TASK)
+def run(job_id: str) -> None:
+    """Run one job. A message is given back if the job cannot be run just now."""
+    global _child  # noqa: PLW0603  # one for each process, made once
+    try:
+        _child = _child or Child()
+        _child.run(job_id)
+    except UnavailableError as error:
+        log.warning("job not run now", extra={"job": job_id, "detail": error.detail})
+        _give_back(error)
+    except LimnerError as error:
+        log.error("a worker cannot start: %s", error.detail)  # noqa: TRY400  # the message says it all
+        _give_back(error)
+
+
+def _give_back(error: Exception) -> None:
+    time.sleep(AGAIN_S)
+    raise Reject(str(error), requeue=True) from None
+
+
+# --- the children ----------------------------------------------------------------------------------------------------
+
+
+@signals.worker_process_init.connect
+def _begin_child(**_: object) -> None:
+    """Load the models before the first job. What fails here is tried again with each job."""
+    global _child  # noqa: PLW0603
+    prepare()
+    make_expendable()
+    limit_memory(settings.worker_memory_bytes)
+    os.nice(NICENESS)
+    try:
+        _child = Child()
+    except LimnerError as error:
+        log.warning("a worker is not ready yet", extra={"detail": error.detail})
+
+
+# --- the main process ------------------------------------------------------------------------------------------------
+
+
+@signals.celeryd_init.connect
+def _begin(**_: object) -> None:
+    """Before anything else in the main process of a worker."""
+    if processes.REMAP_SIGTERM != "SIGQUIT":  # `celery -A …` has read it before this module: begin again
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    if settings.worker_metrics_port:
+        folder = Path(tempfile.mkdtemp(prefix="limner-metrics-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        shared_metrics.use_folder(folder)
+    try:
+        for entry in weights.MANIFEST:
+            weights.path(settings.models_dir, entry.name)
+    except LimnerError as error:  # Celery only logs what its signals raise
+        raise SystemExit(f"Error: {error.title}: {error.detail}") from None
+
+
+@signals.setup_logging.connect
+def _set_up_log(**_: object) -> None:
+    from limner.telemetry import set_up_log
+
+    set_up_log(settings.log_level, settings.log_format)
+    for name in ("celery", "kombu"):  # they log each job twice
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@signals.worker_ready.connect
+def _tell_ready(sender: Any, **_: object) -> None:
+    """Serve the metrics of the children, which are running now."""
+    if settings.worker_metrics_port:
+        try:
+            stop = shared_metrics.serve(settings.host, settings.worker_metrics_port)
+        except OSError as error:  # no reason for jobs to wait
+            log.error(  # noqa: TRY400  # the message says it all
+                "LIMNER_WORKER_METRICS_PORT: cannot listen on %s:%s: %s",
+                settings.host,
+                settings.worker_metrics_port,
+                error.strerror,
+            )
+        else:
+            atexit.register(stop)  # children end without their exit handlers
+    lanes = sorted(sender.task_consumer.queues, key=lambda queue: str(getattr(queue, "name", queue)))
+    log.info("worker ready", extra={"lanes": ",".join(str(getattr(lane, "name", lane)) for lane in lanes)})
+
+
+def work(lanes: Sequence[str], concurrency: int | None) -> None:
+    """Be a worker for these lanes (none: all) until SIGTERM. SettingsError."""
+    unknown = set(lanes) - set(LANES)
+    if unknown:
+        raise SettingsError(f"--lanes: no such lane: {', '.join(sorted(unknown))}; there are {', '.join(LANES)}")
+    app.worker_main(
+        [
+            "--quiet",
+            "worker",
+            "--without-gossip",  # workers need not know of each other
+            "--without-mingle",
+            "--hostname",
+            f"limner-{os.getpid()}@%h",  # unique, so that several workers of a machine can be told apart
+            "--queues",
+            ",".join(lanes or LANES),
+            *(["--concurrency", str(concurrency)] if concurrency else []),
+        ]
+    )

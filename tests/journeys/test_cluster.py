@@ -1,0 +1,385 @@
+"""A web process and workers of their own over Redis, while each of them and Redis is killed, stopped or frozen."""
+
+import os
+import re
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from limner.adapters.celery_engine import TASK, broker_app
+from tests.conftest import another, as_jpeg
+from tests.journeys.client import finished, get, rows, submit
+from tests.journeys.server import Cluster, Worker
+from tests.services.process import free_port
+from tests.services.redis_server import RedisServer
+
+SOON_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
+    """A photo that is processed quickly."""
+    return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server that the tests of one cluster may stop. It forgets everything when it is killed."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.process.start()
+    yield server
+    server.process.stop()
+
+
+def make(folder: Path, redis_url: str, **variables: str) -> Iterator[Cluster]:
+    """A cluster that knows `misbehave`. Its logs are not checked, because errors are expected."""
+    cluster = Cluster(
+        folder,
+        redis_url,
+        module="tests.journeys.misbehaving.serve",
+        work="tests.journeys.misbehaving.work",
+        **{"LIMNER_SWEEP_S": "0.5", "LIMNER_MAX_ATTEMPTS": "2", "LIMNER_DRAIN_S": "2", **variables},
+    )
+    cluster.start()
+    yield cluster
+    cluster.kill()
+
+
+@pytest.fixture(scope="module")
+def patient_cluster(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Cluster]:
+    """No lease ends during a test."""
+    port = str(free_port())
+    yield from make(
+        tmp_path_factory.mktemp("patient"),
+        redis_server.new_database(),
+        LIMNER_LEASE_S="120",
+        LIMNER_WORKER_METRICS_PORT=port,
+        LIMNER_WORKER_MEMORY_BYTES="3000000000",
+    )
+
+
+@pytest.fixture(scope="module")
+def hasty_cluster(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Cluster]:
+    """Leases and time-outs end soon."""
+    yield from make(
+        tmp_path_factory.mktemp("hasty"),
+        redis_server.new_database(),
+        LIMNER_LEASE_S="2",
+        LIMNER_JOB_TIMEOUT_S="4",
+    )
+
+
+@pytest.fixture(scope="module")
+def forgetful_cluster(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[Cluster]:
+    """Its Redis belongs to it. What may be lost is sent again after 2 s."""
+    yield from make(tmp_path_factory.mktemp("forgetful"), own_redis.url, LOST_AFTER_S="2")
+
+
+@pytest.fixture
+def patient(patient_cluster: Cluster) -> Iterator[Cluster]:
+    yield patient_cluster
+    tidy(patient_cluster)
+
+
+@pytest.fixture
+def hasty(hasty_cluster: Cluster) -> Iterator[Cluster]:
+    yield hasty_cluster
+    tidy(hasty_cluster)
+
+
+def tidy(cluster: Cluster) -> None:
+    """Remove all jobs, end further workers, and have the first one run."""
+    for each in get(cluster, "/v1/jobs?limit=200").json()["jobs"]:
+        httpx.delete(each["url"])
+    for worker in cluster.all_workers[1:]:
+        worker.kill()
+    del cluster.all_workers[1:]
+    if cluster.worker.process is None:
+        cluster.worker.start()
+
+
+def misbehave(cluster: Cluster, photo: bytes, how: str, seconds: float = 60) -> str:
+    """Submit a job that misbehaves; returns its id."""
+    return str(submit(cluster, photo, path="/v1/misbehave", how=how, seconds=str(seconds))["id"])
+
+
+def attempt(cluster: Cluster, job_id: str) -> int:
+    return int(rows(cluster, "SELECT attempt FROM jobs WHERE id = ?", job_id)[0][0])
+
+
+def status(cluster: Cluster, job_id: str) -> str:
+    return str(rows(cluster, "SELECT status FROM jobs WHERE id = ?", job_id)[0][0])
+
+
+def until(what: Callable[[], object], within_s: float = SOON_S) -> float:
+    """Wait until it is true; returns the seconds that it took."""
+    start = time.monotonic()
+    while not what():
+        assert time.monotonic() - start < within_s, "not in time"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+def is_running(cluster: Cluster, job_id: str, number: int = 1) -> None:
+    """Wait until this attempt at the job runs."""
+    until(lambda: (status(cluster, job_id), attempt(cluster, job_id)) == ("running", number))
+
+
+def process_of(cluster: Cluster, job_id: str) -> int:
+    """The id of the process that runs the job."""
+    return int(rows(cluster, "SELECT worker FROM jobs WHERE id = ?", job_id)[0][0].split("/")[2])
+
+
+def story(cluster: Cluster, job_id: str) -> list[str]:
+    """The types of the job's events, without its progress."""
+    query = "SELECT type FROM events WHERE job_id = ? AND type <> 'job.progress' ORDER BY id"
+    return [str(kind) for (kind,) in rows(cluster, query, job_id)]
+
+
+# --- workers end -----------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_childs_job_runs_again_long_before_its_lease_ends(patient: Cluster, small_jpeg: bytes) -> None:
+    job = misbehave(patient, small_jpeg, "steps")
+    is_running(patient, job)
+    child = process_of(patient, job)
+    assert child in patient.worker.children()
+    os.kill(child, signal.SIGKILL)
+    is_running(patient, job, 2)
+    assert process_of(patient, job) != child
+    httpx.post(f"{patient.url}/v1/jobs/{job}/cancel").raise_for_status()
+    assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
+
+
+def test_a_killed_workers_job_runs_on_another_when_its_lease_ends(hasty: Cluster, small_jpeg: bytes) -> None:
+    job = misbehave(hasty, small_jpeg, "steps", 2)
+    is_running(hasty, job)
+    children = hasty.worker.children()
+    hasty.worker.kill()
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    Worker(hasty).start()
+    assert finished(hasty, job)["status"] == "succeeded"
+    assert attempt(hasty, job) == 2
+
+
+def test_a_stop_lets_short_jobs_end_and_hands_long_ones_back(patient: Cluster, small_jpeg: bytes) -> None:
+    short = misbehave(patient, small_jpeg, "steps", 1)
+    long = misbehave(patient, another(small_jpeg, 1), "steps", 60)
+    third = misbehave(patient, another(small_jpeg, 2), "steps", 60)  # waits: both children are busy
+    is_running(patient, short)
+    is_running(patient, long)
+    began = time.monotonic()
+    assert patient.worker.stop(group=True) == 0
+    assert time.monotonic() - began < 12
+    assert (status(patient, short), attempt(patient, short)) == ("succeeded", 1)
+    assert {status(patient, long), status(patient, third)} == {"queued"}
+    httpx.delete(f"{patient.url}/v1/jobs/{third}").raise_for_status()
+    patient.worker.start()
+    is_running(patient, long, 2)
+    assert story(patient, long) == ["job.queued", "job.running", "job.queued", "job.running"]
+
+
+def test_a_stop_ends_a_child_in_native_code_too(patient: Cluster, small_jpeg: bytes) -> None:
+    job = misbehave(patient, small_jpeg, "hang_without_lock")
+    is_running(patient, job)
+    assert patient.worker.stop() == 0
+    assert status(patient, job) == "queued"
+
+
+def test_a_job_goes_on_while_no_web_process_runs(patient: Cluster, small_jpeg: bytes) -> None:
+    job = misbehave(patient, small_jpeg, "steps", 3)
+    is_running(patient, job)
+    patient.kill_web()
+    patient.start_web()
+    assert finished(patient, job)["status"] == "succeeded"
+    assert story(patient, job) == ["job.queued", "job.running", "job.succeeded"]
+
+
+# --- jobs that do not end --------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_job_frees_its_worker_within_two_seconds(patient: Cluster, small_jpeg: bytes) -> None:
+    jobs = [misbehave(patient, another(small_jpeg, number), "steps") for number in range(2)]
+    for job in jobs:
+        is_running(patient, job)
+    children = patient.worker.children()
+    httpx.post(f"{patient.url}/v1/jobs/{jobs[0]}/cancel").raise_for_status()
+    began = time.monotonic()
+    assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
+    assert time.monotonic() - began < 2
+    assert status(patient, jobs[1]) == "running"
+    assert patient.worker.children() == children
+
+
+def test_a_cancelled_job_that_does_not_stop_ends_with_its_child(patient: Cluster, small_jpeg: bytes) -> None:
+    job = misbehave(patient, small_jpeg, "hang_without_lock")
+    is_running(patient, job)
+    child = process_of(patient, job)
+    httpx.post(f"{patient.url}/v1/jobs/{job}/cancel").raise_for_status()
+    until(lambda: child not in patient.worker.children())
+    assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
+    assert (status(patient, job), attempt(patient, job)) == ("cancelled", 1)
+
+
+def test_a_job_past_its_timeout_ends(hasty: Cluster, small_jpeg: bytes) -> None:
+    hanging = misbehave(hasty, small_jpeg, "hang_without_lock")
+    slow = misbehave(hasty, another(small_jpeg, 1), "steps")
+    for job in (hanging, slow):
+        assert finished(hasty, job)["error"]["type"] == "urn:limner:problem:job-timeout"
+        assert attempt(hasty, job) == 1
+    assert submit(hasty, small_jpeg, wait=True)["status"] == "succeeded"
+
+
+def test_a_job_that_lets_no_thread_run_is_ended_by_the_kernel_with_its_lease(hasty: Cluster, small_jpeg: bytes) -> None:
+    job = misbehave(hasty, small_jpeg, "hang_with_lock")
+    assert finished(hasty, job)["error"]["type"] == "urn:limner:problem:job-crashed"
+    assert attempt(hasty, job) == 2
+    assert submit(hasty, small_jpeg, wait=True)["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("how", ["abort", "exit"])
+def test_a_crash_ends_one_job_after_its_attempts(patient: Cluster, small_jpeg: bytes, how: str) -> None:
+    job = misbehave(patient, small_jpeg, how)
+    assert finished(patient, job)["error"]["type"] == "urn:limner:problem:job-crashed"
+    assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
+
+
+def test_a_job_out_of_memory_affects_no_other(patient: Cluster, small_jpeg: bytes) -> None:
+    job = misbehave(patient, small_jpeg, "hoard")
+    assert finished(patient, job)["error"]["type"] == "urn:limner:problem:job-out-of-memory"
+    assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
+
+
+# --- Redis -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_comes_twice_runs_its_job_once(patient: Cluster, small_jpeg: bytes) -> None:
+    app = broker_app(patient.variables["LIMNER_ENGINE_URL"])
+    job = misbehave(patient, small_jpeg, "steps", 1)
+    for _ in range(5):
+        app.send_task(TASK, (job,), queue="cpu")
+    app.close()
+    assert finished(patient, job)["status"] == "succeeded"
+    assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"  # behind the others
+    assert story(patient, job) == ["job.queued", "job.running", "job.succeeded"]
+
+
+def test_redis_killed_and_emptied_loses_no_job(
+    forgetful_cluster: Cluster, own_redis: RedisServer, small_jpeg: bytes
+) -> None:
+    jobs = [misbehave(forgetful_cluster, another(small_jpeg, number), "steps", 0.1) for number in range(20)]
+    own_redis.process.kill()
+    jobs += [misbehave(forgetful_cluster, another(small_jpeg, number), "steps", 0.1) for number in range(20, 30)]
+    time.sleep(1)
+    own_redis.process.start()
+    for job in jobs:
+        assert finished(forgetful_cluster, job)["status"] == "succeeded"
+        assert story(forgetful_cluster, job) == ["job.queued", "job.running", "job.succeeded"]
+    assert own_redis.queued("cpu") <= 30, "the sweep does not flood"
+
+
+def test_a_frozen_redis_delays_no_answer(forgetful_cluster: Cluster, own_redis: RedisServer, small_jpeg: bytes) -> None:
+    own_redis.process.freeze()
+    try:
+        slowest, jobs = 0.0, []
+        for number in range(10):
+            began = time.monotonic()
+            jobs.append(submit(forgetful_cluster, another(small_jpeg, number))["id"])
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 1
+        began = time.monotonic()
+        assert forgetful_cluster.stop_web() == 0
+        assert time.monotonic() - began < 15
+        forgetful_cluster.start_web()
+        jobs.append(submit(forgetful_cluster, another(small_jpeg, 10))["id"])
+    finally:
+        own_redis.process.thaw()
+    for job in jobs:
+        assert finished(forgetful_cluster, job)["status"] == "succeeded"
+
+
+# --- how a worker is started and watched -----------------------------------------------------------------------------
+
+
+def test_celerys_own_command_starts_the_same_worker(patient: Cluster, small_jpeg: bytes) -> None:
+    assert patient.worker.stop() == 0
+    command = [sys.executable, "-m", "celery", "-A", "tests.journeys.misbehaving.celery_app", "worker"]
+    worker = Worker(patient, command=command)
+    worker.start()
+    assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
+    job = misbehave(patient, small_jpeg, "steps")
+    is_running(patient, job)
+    assert worker.stop() == 0
+    assert status(patient, job) == "queued"
+
+
+def test_a_worker_serves_its_lanes_only(patient: Cluster, small_jpeg: bytes) -> None:
+    assert patient.worker.stop() == 0
+    Worker(patient, "--lanes", "remote").start()
+    job = submit(patient, small_jpeg)["id"]
+    time.sleep(1)
+    assert status(patient, job) == "queued"
+    Worker(patient, "--lanes", "remote,cpu", "--concurrency", "2").start()
+    assert finished(patient, job)["status"] == "succeeded"
+    assert len(patient.all_workers[-1].children()) == 2
+
+
+def test_a_worker_serves_the_metrics_of_its_children(patient: Cluster, small_jpeg: bytes) -> None:
+    patient.worker.stop()
+    patient.worker.start()
+
+    def scraped() -> tuple[int, int]:
+        port = patient.variables["LIMNER_WORKER_METRICS_PORT"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        done = re.search(
+            r'^limner_jobs_finished_total{operation="detect",status="succeeded"} (\d+)', text, re.MULTILINE
+        )
+        workers = re.search(r"^limner_workers (\d+)", text, re.MULTILINE)
+        return int(done[1]) if done else 0, int(workers[1]) if workers else 0
+
+    for number in range(4):
+        submit(patient, another(small_jpeg, number), wait=True)
+    until(lambda: scraped() == (4, 2))
+    os.kill(patient.worker.children()[0], signal.SIGKILL)
+    assert submit(patient, another(small_jpeg, 9), wait=True)["status"] == "succeeded"
+    until(lambda: scraped() == (5, 2))
+    assert get(patient, "/readyz").status_code == 200
+
+
+def test_a_worker_may_start_before_there_is_a_database(
+    tmp_path: Path, redis_server: RedisServer, small_jpeg: bytes
+) -> None:
+    cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="1")
+    try:
+        cluster.worker.start()
+        cluster.start_web()
+        assert submit(cluster, small_jpeg, wait=True)["status"] == "succeeded"
+    finally:
+        cluster.kill()
+    cluster.check_log()
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "reason"),
+    [
+        ({"LIMNER_ENGINE_URL": "processes:"}, [], "LIMNER_ENGINE_URL is 'processes:'"),
+        ({}, ["--lanes", "cpu,fast"], "no such lane: fast"),
+        ({"LIMNER_MODELS_DIR": "/nowhere"}, [], "limner models fetch"),
+    ],
+)
+def test_a_worker_that_cannot_work_says_why(
+    tmp_path: Path, variables: dict[str, str], arguments: list[str], reason: str
+) -> None:
+    cluster = Cluster(tmp_path, "redis://127.0.0.1:1/0", **variables)
+    with pytest.raises(AssertionError, match=re.escape(reason)) as refused:
+        Worker(cluster, *arguments).start()
+    assert "Traceback" not in str(refused.value)
