@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from limner.adapters.disk_blobs import DiskBlobs
-    from limner.adapters.sql.database import Database
-    from limner.adapters.sql.reader import SqlReader
-    from limner.adapters.sql.store import SqlStore
+    from limner.adapters.sql.opening import Stores
     from limner.jobs.run import Runner
     from limner.jobs.sweep import Sweep
     from limner.web.services import Services
@@ -66,7 +64,8 @@ def build(settings: Settings) -> Application:
 
 
 def _build(settings: Settings, held: ExitStack) -> Application:
-    file = _claim(_database_file(settings), held)
+    database = _database_file(settings)
+    file = _claim(database, held) if database is not None else None
     bus = LocalBus()
     ready = _Ready()
     overseer: Future[Overseer] = Future()
@@ -86,7 +85,6 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     engine.start()
 
     from limner.adapters.remembered_blobs import RememberedBlobs
-    from limner.adapters.sql.events import SqlEvents
     from limner.jobs.ids import JobIds
     from limner.jobs.oversee import JobOverseer
     from limner.jobs.submit import Submissions
@@ -98,8 +96,8 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.web.services import Services
     from limner.web.upload_memory import UploadMemory
 
-    database, store, reader, disk = _paired_stores(settings, held, file)
-    blobs = RememberedBlobs(disk)
+    stores, disk = _paired_stores(settings, held, file)
+    store, reader, blobs = stores.store, stores.reader, RememberedBlobs(disk)
     overseer.set_result(JobOverseer(store, reader, bus, settings.max_attempts))
     sweep = Sweep(
         store=store,
@@ -112,6 +110,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         keep=timedelta(days=settings.keep_days) if settings.keep_days else None,
         every_s=settings.sweep_s,
         lease=_lease(settings),
+        alone=not stores.shared,
     )
 
     def check_ready() -> None:
@@ -140,7 +139,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
             cache_for=timedelta(hours=settings.cache_hours),
             ids=JobIds(next((job.id for job in reader.page(limit=1)), None)),
         ),
-        streams=Streams(SqlEvents(database), bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
+        streams=Streams(stores.events, bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
         limits=settings.limits(),
         memory=UploadMemory(settings.upload_memory_bytes),
         check_ready=check_ready,
@@ -160,13 +159,12 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     return Application(create_app(services, at_work), services, sweep, held)
 
 
-def build_runner(settings: Settings, worker: str, bus: Bus, database_file: tuple[int, int]) -> "Runner":
+def build_runner(settings: Settings, worker: str, bus: Bus, database_file: tuple[int, int] | None) -> "Runner":
     """The runner of the worker process `worker`, with its models loaded. ModelError.
 
-    `database_file` is the file that the web process uses: a worker that starts later must not use another one.
+    `database_file` is the SQLite file that the web process uses: a worker that starts later must not use another one.
     """
-    from limner.adapters.sql.reader import SqlReader
-    from limner.adapters.sql.store import SqlStore
+    from limner.adapters.sql.opening import WORKER_CONNECTIONS
     from limner.jobs.run import Runner
     from limner.operations import CATALOGUE
     from limner.vision.models import Models
@@ -174,12 +172,12 @@ def build_runner(settings: Settings, worker: str, bus: Bus, database_file: tuple
     models = Models(settings.models_dir)
     models.detector()
     models.mesh()
-    database, blobs = _stores(settings, ExitStack(), database_file)  # until this process ends
+    stores, blobs = _stores(settings, ExitStack(), database_file, WORKER_CONNECTIONS)  # until this process ends
     return Runner(
         worker=worker,
         catalogue=CATALOGUE,
-        store=SqlStore(database),
-        reader=SqlReader(database),
+        store=stores.store,
+        reader=stores.reader,
         blobs=blobs,
         bus=bus,
         models=models,
@@ -197,33 +195,32 @@ def _lease(settings: Settings) -> timedelta:
     return timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S))
 
 
-def _paired_stores(
-    settings: Settings, held: ExitStack, file: tuple[int, int]
-) -> "tuple[Database, SqlStore, SqlReader, DiskBlobs]":
+def _paired_stores(settings: Settings, held: ExitStack, file: tuple[int, int] | None) -> "tuple[Stores, DiskBlobs]":
     """The stores of the web process, with the database migrated and paired with its blobs. SettingsError."""
-    from limner.adapters.sql.database import migrate
-    from limner.adapters.sql.reader import SqlReader
-    from limner.adapters.sql.store import SqlStore
+    from limner.adapters.sql.migrate import migrate
+    from limner.adapters.sql.opening import WEB_CONNECTIONS
     from limner.jobs import pairing
 
-    database, blobs = _stores(settings, held, file)
-    if migrate(database):
-        log.info("database migrated")
-    store, reader = SqlStore(database), SqlReader(database)
-    held.callback(store.close)
+    stores, blobs = _stores(settings, held, file, WEB_CONNECTIONS)
+    done = migrate(stores.database)
+    if done:
+        log.info("database migrated", extra={"revisions": done})
     held.callback(blobs.release)
-    pairing.pair(store, reader, blobs, database=str(database.path), folder=settings.blobs_url)
-    return database, store, reader, blobs
+    pairing.pair(stores.store, stores.reader, blobs, database=stores.database.name, folder=settings.blobs_url)
+    return stores, blobs
 
 
-def _stores(settings: Settings, held: ExitStack, file: tuple[int, int]) -> "tuple[Database, DiskBlobs]":
+def _stores(
+    settings: Settings, held: ExitStack, file: tuple[int, int] | None, connections: int
+) -> "tuple[Stores, DiskBlobs]":
     from limner.adapters.disk_blobs import DiskBlobs
-    from limner.adapters.sql.database import Database
+    from limner.adapters.sql.opening import open_stores
 
     durable = settings.durability == "full"
-    database = Database(settings.database_url, durable=durable, file=file)
-    held.callback(database.close)
-    return database, DiskBlobs(Path(settings.blobs_url.removeprefix("file:")), durable=durable)
+    stores = open_stores(settings.database_url, durable=durable, connections=connections, file=file)
+    held.callback(stores.close)
+    folder = Path(settings.blobs_url.removeprefix("file:"))
+    return stores, DiskBlobs(folder, durable=durable, shared=stores.shared)
 
 
 @dataclass
@@ -296,12 +293,15 @@ def _with_private_folder(settings: Settings, held: ExitStack) -> Settings:
     return settings.model_copy(update=private)
 
 
-def _database_file(settings: Settings) -> Path:
-    """The file of a SQLite URL, without importing SQLAlchemy. SettingsError for another URL."""
+def _database_file(settings: Settings) -> Path | None:
+    """The file of a SQLite URL, without importing SQLAlchemy; None for PostgreSQL. SettingsError for another URL."""
+    if settings.database_url.startswith("postgresql://"):
+        return None
     file = database_file(settings.database_url)
     if file is None or file.name == ":memory:":
         raise SettingsError(
-            f"LIMNER_DATABASE_URL must be 'sqlite:///path' or 'memory:', not {_scheme(settings.database_url)!r}"
+            "LIMNER_DATABASE_URL must be 'sqlite:///path', 'postgresql://user:password@host/name' or 'memory:', not "
+            f"{_scheme(settings.database_url)!r}"
         )
     return file
 

@@ -10,6 +10,7 @@ import numpy as np
 from limner import settings
 from limner.adapters import disk_blobs
 from limner.adapters.sql import inspect as sql_inspect
+from limner.adapters.sql.opening import WEB_CONNECTIONS, WORKER_CONNECTIONS
 from limner.domain.errors import LimnerError, SettingsError
 from limner.jobs.pairing import DATABASE_ID
 from limner.vision import weights
@@ -35,7 +36,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("settings", True, "valid")
     yield _finding("models", lambda: _models(chosen.models_dir))
     yield _finding("detector", lambda: _detector(chosen.models_dir))
-    yield _finding("database", lambda: _database(chosen.database_url))
+    yield _finding("database", lambda: _database(chosen))
     if chosen.database_url != "memory:":
         yield _finding("photos", lambda: _photos(chosen.blobs_url, chosen.database_url))
 
@@ -59,12 +60,17 @@ def _detector(folder: Path) -> str:
     return "runs"
 
 
-def _database(url: str) -> str:
-    state = sql_inspect.state(url)
-    file = settings.database_file(url)
+def _database(chosen: settings.Settings) -> str:
+    state = sql_inspect.state(chosen.database_url, connections=_connections(chosen))
+    file = settings.database_file(chosen.database_url)
     if file is not None:
         _check_folder(file.parent)
     return state
+
+
+def _connections(chosen: settings.Settings) -> int:
+    """How many connections to PostgreSQL the web process and its workers may open."""
+    return WEB_CONNECTIONS + chosen.workers * WORKER_CONNECTIONS
 
 
 def _photos(url: str, database_url: str) -> str:
@@ -74,9 +80,7 @@ def _photos(url: str, database_url: str) -> str:
     _check_folder(folder)
     owner = disk_blobs.owner_of(folder)
     known = sql_inspect.fact(database_url, DATABASE_ID)
-    file = settings.database_file(database_url)
-    new = file is None or not file.exists()
-    if owner is not None and (new or known not in (None, owner)):
+    if owner is not None and (known not in (None, owner) or sql_inspect.is_new(database_url)):
         raise SettingsError(f"{folder} belongs to another database, and `limner serve` would refuse it")
     return str(folder) if folder.exists() else f"`limner serve` will create {folder}"
 

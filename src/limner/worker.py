@@ -27,9 +27,9 @@ def main() -> None:
     settings = Settings(**greeting["settings"])
     set_up_log(settings.log_level, settings.log_format)
     limit_memory(settings.worker_memory_bytes)
-    device, inode = greeting["database_file"]
+    file = greeting["database_file"]
     try:
-        runner = build_runner(settings, greeting["worker"], PipeBus(pipe), (device, inode))
+        runner = build_runner(settings, greeting["worker"], PipeBus(pipe), tuple(file) if file else None)
     except Exception as failure:
         error = MemoryError() if is_out_of_memory(failure) else failure
         log.error(  # noqa: TRY400  # the traceback is only for what is not known

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,19 @@ from hypothesis import strategies as st
 
 from limner.domain.blob import BlobState
 from limner.domain.job import Job, Outcome, Status
-from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, as_listed, at_once, new_job, open_sqlite
+from tests.contract.databases import Databases
+from tests.contract.machine import (
+    DAY,
+    FAR,
+    LEASE,
+    MACHINES,
+    SUMMARY,
+    Machine,
+    as_listed,
+    at_once,
+    new_job,
+    open_machine,
+)
 
 
 def test_an_empty_store_has_nothing(machine: Machine) -> None:
@@ -236,11 +247,14 @@ def test_a_reader_that_continues_after_the_last_id_misses_no_event(machine: Mach
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    made = open_sqlite(Path(tmp_path_factory.mktemp("values")) / "jobs.db")
-    yield made
-    made.close()
+@pytest.fixture(scope="module", params=MACHINES)
+def lasting(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    with databases.one(request.param, tmp_path_factory.mktemp("values")) as url:
+        made = open_machine(url)
+        yield made
+        made.close()
 
 
 _json = st.recursive(

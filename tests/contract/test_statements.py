@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, make_url
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from limner.adapters.sql import events, reader, transaction
-from limner.adapters.sql.database import Database, migrate
+from limner.adapters.sql.migrate import migrate
 from limner.adapters.sql.schema import metadata
+from limner.adapters.sql.sqlite import SqliteDatabase
 from limner.adapters.sql.statement import Statement
 from limner.domain.blob import BlobState
 from limner.domain.event import EventType
@@ -126,7 +127,7 @@ SORTS_ALLOWED = {"reader._OVERDUE"}
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     path = Path(tmp_path_factory.mktemp("plans")) / "jobs.db"
-    database = Database(f"sqlite:///{path}", durable=False)
+    database = SqliteDatabase(make_url(f"sqlite:///{path}"), durable=False)
     migrate(database)
     with database.reading() as db:
         yield db.connection

@@ -7,7 +7,7 @@ import logging
 from uuid import uuid4
 
 from limner.domain.errors import SettingsError
-from limner.ports import JobReader, JobStore, OwnedBlobs
+from limner.ports import JobReader, JobStore, OwnedBlobs, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -28,26 +28,32 @@ def pair(store: JobStore, reader: JobReader, blobs: OwnedBlobs, *, database: str
     sample = blobs.sample(SAMPLE)
     named = len(reader.without_row(sample)) < len(sample)
     if owner is not None and (known is not None or not named):
-        advice = "move its photos to another folder" if sample else f"remove {blobs.owner_mark}, for it has no photos"
-        raise _refused(
-            database, folder, "belongs to another database", f"to give the folder to this database, {advice}"
-        )
+        advice = "move its photos elsewhere" if sample else f"remove {blobs.owner_mark}, for it has no photos"
+        raise _refused(database, folder, "belongs to another database", f"to give it to this database, {advice}")
     if owner is None and sample and not named:
         raise _refused(
-            database, folder, "holds photos of which this database names none", "choose an empty folder, or move them"
+            database, folder, "holds photos of which this database names none", "choose an empty one, or move them"
         )
     # The id of the folder is taken by a database from before there were ids: an older backup that was restored.
-    chosen = owner or known or str(uuid4())
-    if known is None:
-        store.transact(lambda tx: tx.set_fact(DATABASE_ID, chosen))
+    chosen = known or store.transact(lambda tx: _name(tx, owner or str(uuid4())))
     if owner is None:
         if not sample and reader.totals()[1]:
             log.warning("the folder of photos is empty, but the database names photos", extra={"folder": folder})
         blobs.belong_to(chosen)
 
 
+def _name(tx: Transaction, database_id: str) -> str:
+    """Give the database this id, unless another process was faster; the id that it has."""
+    tx.lock([DATABASE_ID])
+    known = tx.fact(DATABASE_ID)
+    if known is None:
+        tx.set_fact(DATABASE_ID, database_id)
+    return known or database_id
+
+
 def _refused(database: str, folder: str, reason: str, advice: str) -> SettingsError:
+    kind = "bucket" if "://" in folder else "folder"
     return SettingsError(
-        f"LIMNER_BLOBS_URL: the folder {folder} {reason} ({database}), so its photos would be deleted. "
+        f"LIMNER_BLOBS_URL: the {kind} {folder} {reason} ({database}), so its photos would be deleted. "
         f"Is LIMNER_DATABASE_URL or LIMNER_BLOBS_URL mistyped? If not, {advice}."
     )
