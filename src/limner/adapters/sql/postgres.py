@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, NullPool, QueuePool, create_engine, event, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -93,8 +93,7 @@ class PostgresDatabase:
         # One message to the server, whatever the server's own defaults are.
         self.begin_reading = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{limits}"
         self.begin_writing = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{limits}"
-        if not durable:
-            self.begin_writing += "; SET LOCAL synchronous_commit = off"
+        self.begin_writing += f"; SET LOCAL synchronous_commit = {'on' if durable else 'off'}"
         self.engine = create_engine(
             self._url,
             poolclass=QueuePool,
@@ -111,6 +110,11 @@ class PostgresDatabase:
         @event.listens_for(self.engine, "do_connect")
         def connect(_dialect: PGDialect_psycopg, _entry: object, args: Any, options: Any) -> DBAPIConnection:
             made: Any = BoundedConnection.connect(*args, **options)
+            try:
+                check_server(made)
+            except SettingsError:
+                made.close()
+                raise
             return made  # type: ignore[no-any-return]  # SQLAlchemy's own type for it is a protocol
 
         @event.listens_for(self.engine, "checkout")
@@ -180,8 +184,8 @@ class PostgresDatabase:
         logged_at = -START_LOG_S
         while True:
             try:
-                with self.transaction(self.begin_reading) as db:
-                    check_server(db.connection)
+                with self.transaction(self.begin_reading):
+                    return
             except psycopg.ProgrammingError as error:  # libpq does not understand the URL
                 raise SettingsError(f"LIMNER_DATABASE_URL: {reason_of(error)}") from None
             except (psycopg.Error, NoConnectionError) as error:
@@ -197,8 +201,6 @@ class PostgresDatabase:
                         "waiting for the database",
                         extra={"database": self.name, "detail": reason_of(error), "longest_s": START_S},
                     )
-            else:
-                return
             time.sleep(START_PAUSE_S)
 
     def revision(self) -> str | None:
@@ -263,18 +265,12 @@ def _commit(driver: Any) -> None:
 
 
 def _has_ended(connection: Any) -> bool:
-    """Whether the server has closed an idle connection, or has said that it will: then there is something to read."""
+    """Whether the server has closed an idle connection, or has said why it will: then there is something to read."""
     if connection.closed:
         return True
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
-    if not poll.poll(0):
-        return False
-    try:
-        connection.pgconn.consume_input()
-    except psycopg.OperationalError:
-        return True
-    return bool(connection.pgconn.status != ConnStatus.OK)
+    return bool(poll.poll(0))
 
 
 def _roll_back(held: PoolProxiedConnection) -> None:
