@@ -14,6 +14,8 @@ from tests.services.postgres import Postgres
 SQLITE_ONLY = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """For a test of what only SQLite does."""
 
+POSTGRESQL_ONLY = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
 EMPTY = [
     *(f"DELETE FROM {table.name}" for table in (*reversed(metadata.sorted_tables), *postgres_metadata.sorted_tables)),  # noqa: S608
     "ALTER SEQUENCE events_id_seq RESTART",
@@ -40,7 +42,9 @@ class Databases:
         opened = open_stores(url, durable=False)
         migrate(opened.database)
         opened.close()
-        yield url
+        try:
+            yield url
+        finally:
+            self.taken.remove(url)
         server.execute(url, *EMPTY)
         self._free.append(url)
-        self.taken.remove(url)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.domain.blob import BlobState
+from limner.domain.errors import NotFoundError
 from limner.domain.job import Job, Outcome, Status
 from tests.contract.databases import Databases
 from tests.contract.machine import (
@@ -242,6 +243,21 @@ def test_a_reader_that_continues_after_the_last_id_misses_no_event(machine: Mach
     reader.join()
     assert seen == [event.id for event in machine.events()]
     assert len(seen) == writers * each
+
+
+@pytest.mark.parametrize("text", ["", "\0", "a\0b", "😀", "x" * 5000, "'; --", "%s %(id)s"])
+def test_strange_text_finds_nothing(machine: Machine, text: str) -> None:
+    job, reader = machine.done(new_job(), "a.jpg"), machine.reader
+    assert (reader.get(text), reader.file(text), reader.artifact(job.id, text)) == (None, None, None)
+    assert reader.get(job.id + text) == (None if text else reader.get(job.id))
+    assert (reader.is_current(text, 1), reader.is_running_on(text)) == (False, False)
+    assert reader.page(operation=text) == []
+    assert reader.page(before=text) == ([as_listed(machine.known(job))] if text > job.id else [])
+    assert machine.log.after(0, limit=9, job_id=text) == []
+    assert reader.without_row([text]) == [text]
+    with pytest.raises(NotFoundError):
+        machine.erase(text)
+    assert machine.try_start(text) is None
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
