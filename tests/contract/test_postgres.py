@@ -267,6 +267,34 @@ def test_an_error_of_a_statement_is_not_taken_for_a_commit(machine: Machine) -> 
     assert machine.store.transact(lambda tx: tx.fact("lost")) is None
 
 
+# --- PgBouncer -------------------------------------------------------------------------------------------------------
+
+
+def test_statements_are_prepared_unless_pgbouncer_is_between(url: str) -> None:
+    for parameters, prepared in (("", True), ("?pgbouncer=true", False), ("?pgbouncer=false", True)):
+        machine = open_postgres(url + parameters, connections=1)
+        for _ in range(5):
+            machine.reader.get("x")
+        found = machine.store.transact(
+            lambda tx: tx._db.connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()  # type: ignore[attr-defined]
+        )
+        assert (found[0] > 0) is prepared
+        machine.close()
+
+
+def test_without_the_parameter_the_error_says_what_to_add(url: str) -> None:
+    machine = open_postgres(url, connections=1)
+    for _ in range(5):
+        machine.reader.get("x")
+    # Hidden from the driver, as when PgBouncer takes another server process for the next transaction.
+    machine.store.transact(
+        lambda tx: tx._db.connection.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # type: ignore[attr-defined]
+    )
+    with pytest.raises(UnavailableError, match=r"add pgbouncer=true to LIMNER_DATABASE_URL"):
+        machine.reader.get("x")
+    machine.close()
+
+
 # --- many requests ---------------------------------------------------------------------------------------------------
 
 
@@ -494,6 +522,7 @@ def test_a_start_without_a_server_fails_plainly_and_keeps_the_password(
     [
         ("postgresql://me:secret@host:54x2/faces", "is not a URL"),
         ("postgres://me:secret@host/faces", "not scheme 'postgres'"),
+        ("postgresql://me:secret@host/faces?pgbouncer=yes", "pgbouncer must be true or false"),
         ("postgresql+asyncpg://me:secret@host/faces", "not scheme"),
         ("postgresql://me:secret@127.0.0.1/faces?sslmod=require", "sslmod"),
     ],

@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy import URL
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from limner.adapters.sql.postgres import CONNECT, check_server, name_of, reason_of
+from limner.adapters.sql.postgres import CONNECT, check_server, driver_url, name_of, reason_of
 from limner.domain.errors import SettingsError
 
 _LOOK = """
@@ -79,7 +79,7 @@ def fact(url: URL, name: str) -> str | None:
 @contextmanager
 def _connected(url: URL) -> Iterator[psycopg.Connection[Any]]:
     dialect: Any = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-    arguments, options = dialect.create_connect_args(url)
+    arguments, options = dialect.create_connect_args(driver_url(url)[0])
     try:
         with psycopg.connect(*arguments, autocommit=True, **{**CONNECT, **options}) as connection:
             check_server(connection)

@@ -28,6 +28,7 @@ OLDEST = 14
 POOL_S = 5.0
 LOCK_S = 5
 STATEMENT_S = 15
+PREPARE_AFTER = 2  # executions of a statement on one connection
 IDLE_S = 30  # in a transaction: a process that was stopped must not keep its locks
 ANSWER_S = 20.0  # longer than a statement may take: it ends the wait for a server that has frozen
 START_S, START_PAUSE_S, START_LOG_S = 60.0, 1.0, 10.0
@@ -45,6 +46,7 @@ CONNECT = {
 """Parameters of libpq, where the URL has no others."""
 
 OTHER_TABLES = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.NotNullViolation)
+NOT_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
 OUT_OF_USE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -78,12 +80,13 @@ class BoundedConnection(psycopg.Connection[Any]):
 class PostgresDatabase:
     """`Database` at a URL `postgresql://user:password@host:port/name?sslmode=…`. Nothing is connected yet.
 
-    At most `connections` are open; waiting for one ends after `POOL_S`, for a lock after `LOCK_S`. It works through
-    PgBouncer in transaction mode: it uses no state of a session, so each transaction sets its own time-outs.
+    At most `connections` are open; waiting for one ends after `POOL_S`, for a lock after `LOCK_S`. Each transaction
+    sets its own time-outs, so that nothing depends on a session but prepared statements, which halve the time of a
+    transaction. `pgbouncer=true` in the URL turns them off, for PgBouncer in transaction mode.
     """
 
     def __init__(self, url: URL, *, durable: bool, connections: int) -> None:
-        self._url = url.set(drivername="postgresql+psycopg")
+        self._url, prepares = driver_url(url)
         self._options = {name: value for name, value in CONNECT.items() if name not in url.query}
         self.name = name_of(url)
         limits = (
@@ -103,8 +106,11 @@ class PostgresDatabase:
             pool_use_lifo=True,
             pool_reset_on_return=None,  # every transaction ends before its connection returns to the pool
             use_native_hstore=False,
-            # PgBouncer may pass each transaction to another server process, which knows no prepared statement.
-            connect_args={**self._options, "autocommit": True, "prepare_threshold": None},
+            connect_args={
+                **self._options,
+                "autocommit": True,
+                "prepare_threshold": PREPARE_AFTER if prepares else None,
+            },
         )
 
         @event.listens_for(self.engine, "do_connect")
@@ -134,7 +140,7 @@ class PostgresDatabase:
         held = self.engine.raw_connection()
         try:
             driver: Any = held.dbapi_connection
-            driver.execute(begin)
+            driver.execute(begin, prepare=False)
             yield Driver(driver, self.engine.dialect)
             _commit(driver)
         except BaseException:
@@ -150,7 +156,7 @@ class PostgresDatabase:
         held = self.engine.raw_connection()
         try:
             driver: Any = held.dbapi_connection
-            cursor = driver.execute(f"{self.begin_writing}; {statements}; COMMIT")
+            cursor = driver.execute(f"{self.begin_writing}; {statements}; COMMIT", prepare=False)
             counts = [cursor.rowcount]
             while cursor.nextset():
                 counts.append(cursor.rowcount)
@@ -174,6 +180,11 @@ class PostgresDatabase:
             raise UnavailableError(
                 f"The tables of the database are of another version of Limner ({reason_of(error)}). "
                 "Restart the service in its newest version."
+            ) from error
+        except NOT_PREPARED as error:
+            raise UnavailableError(
+                f"The database could not be used ({reason_of(error)}). If PgBouncer is between, add pgbouncer=true to "
+                "LIMNER_DATABASE_URL."
             ) from error
         except OUT_OF_USE as error:
             raise UnavailableError(f"The database could not be used ({reason_of(error)}). Try again.") from error
@@ -238,6 +249,15 @@ class PostgresDatabase:
         self.engine.dispose()
 
 
+def driver_url(url: URL) -> tuple[URL, bool]:
+    """The URL for the driver, and whether statements may be prepared (`pgbouncer=true` forbids it). SettingsError."""
+    pgbouncer = url.query.get("pgbouncer", "false")
+    if pgbouncer not in ("true", "false"):
+        raise SettingsError(f"LIMNER_DATABASE_URL: pgbouncer must be true or false, not {pgbouncer!r}")
+    driver = url.set(drivername="postgresql+psycopg").difference_update_query(["pgbouncer"])
+    return driver, pgbouncer == "false"
+
+
 def name_of(url: URL) -> str:
     """Host, port and name of a database, without user and password."""
     return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
@@ -259,7 +279,7 @@ def lock_key(name: str) -> int:
 
 def _commit(driver: Any) -> None:
     """Commit. InternalError if a statement has failed before: then the server rolls back without an error."""
-    ended = driver.execute("COMMIT").statusmessage
+    ended = driver.execute("COMMIT", prepare=False).statusmessage
     if ended != "COMMIT":
         raise psycopg.InternalError(f"the transaction ended with {ended}")
 
@@ -281,7 +301,7 @@ def _roll_back(held: PoolProxiedConnection) -> None:
             TransactionStatus.INTRANS,
             TransactionStatus.INERROR,
         ):
-            driver.execute("ROLLBACK")
+            driver.execute("ROLLBACK", prepare=False)
         usable = not driver.closed and driver.info.transaction_status == TransactionStatus.IDLE
     except psycopg.Error:
         usable = False

@@ -46,7 +46,7 @@ class PostgresTransaction(SqlTransaction):
 
     def drop_events(self, before: datetime, limit: int) -> int:
         """See `ports.Transaction.drop_events`. Events that nobody has read are numbered first."""
-        self._db.connection.execute(NUMBER)
+        self._db.connection.execute(NUMBER, prepare=False)
         return super().drop_events(before, limit)
 
     def _empty_events(self, job_id: str) -> None:
