@@ -69,6 +69,14 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     server.process.stop()
 
 
+@pytest.fixture
+def bucket(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket, which the variables AWS_* lead to."""
+    for name, value in seaweedfs.environment().items():
+        monkeypatch.setenv(name, value)
+    return seaweedfs.new_bucket()
+
+
 def as_jpeg(pixels: npt.NDArray[np.uint8], quality: int = 90) -> bytes:
     """A JPEG file of RGB pixels."""
     file = io.BytesIO()

@@ -5,6 +5,7 @@ Slow imports are inside the functions, so that the first worker process starts b
 
 import fcntl
 import logging
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -17,14 +18,17 @@ from typing import IO, TYPE_CHECKING, Any
 from limner.adapters.local_bus import LocalBus
 from limner.adapters.process_engine import ProcessEngine
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import Bus, LossReason, Overseer
+from limner.ports import Bus, EventLog, JobReader, JobStore, LossReason, Overseer
 from limner.settings import Settings, database_file
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from limner.adapters.disk_blobs import DiskBlobs
-    from limner.adapters.sql.opening import Stores
+    from limner.adapters.s3_blobs import S3Blobs
+    from limner.adapters.sql.opening import Stores as Opened
+    from limner.adapters.sql.traces import SqlTraces
+    from limner.adapters.sql.webhooks import SqlHookReader
     from limner.jobs.run import Runner
     from limner.jobs.sweep import Sweep
     from limner.web.services import Services
@@ -33,6 +37,7 @@ log = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-P", "-m", "limner.worker")  # -P: the folder that Limner is started in holds no code of it
 LEASE_MARGIN_S = 10.0
+S3 = "s3://"
 
 
 @dataclass
@@ -52,7 +57,7 @@ class Application:
 def build(settings: Settings) -> Application:
     """Build the application. Its workers start at once, but get no job before the application runs.
 
-    SettingsError for settings that cannot be used together.
+    SettingsError for settings that cannot be used together, UnavailableError if the database is locked for long.
     """
     _refuse_unknown(settings)
     held = ExitStack()
@@ -85,8 +90,10 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     engine.start()
 
     from limner.adapters.remembered_blobs import RememberedBlobs
+    from limner.adapters.sql.webhooks import SqlHookReader
     from limner.jobs.ids import JobIds
     from limner.jobs.oversee import JobOverseer
+    from limner.jobs.queue import Queue
     from limner.jobs.submit import Submissions
     from limner.jobs.sweep import Sweep
     from limner.operations import CATALOGUE
@@ -95,6 +102,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.web.event_streams import Streams
     from limner.web.services import Services
     from limner.web.upload_memory import UploadMemory
+    from limner.web.webhook_sender import WebhookSender
 
     stores, disk = _paired_stores(settings, held, file)
     store, reader, blobs = stores.store, stores.reader, RememberedBlobs(disk)
@@ -113,6 +121,9 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         alone=not stores.shared,
     )
 
+    hooks = SqlHookReader(stores.database)
+    webhooks = WebhookSender(store, hooks, stores.events, bus, settings)
+
     def check_ready() -> None:
         try:
             store.transact(lambda tx: tx.ping())
@@ -127,6 +138,8 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         settings=settings,
         catalogue=CATALOGUE,
         reader=reader,
+        hooks=hooks,
+        queue=Queue(reader),
         blobs=blobs,
         submissions=Submissions(
             store=store,
@@ -148,14 +161,16 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     @contextmanager
     def at_work() -> Iterator[None]:
         """Run the sweep meanwhile. At the end, jobs get `drain_s` to finish; the others are requeued."""
-        sweep.recover()
         sweep.start()
+        webhooks.start()
         try:
             yield
         finally:
+            webhooks.stop()
             sweep.stop()
             engine.stop(settings.drain_s)
 
+    sweep.recover()  # here, where an error ends the start with a line instead of uvicorn's traceback
     return Application(create_app(services, at_work), services, sweep, held)
 
 
@@ -188,6 +203,41 @@ def build_runner(settings: Settings, worker: str, bus: Bus, database_file: tuple
     )
 
 
+@dataclass
+class Stores:
+    """What a command needs to read and change the data of a service."""
+
+    store: JobStore
+    reader: JobReader
+    hooks: "SqlHookReader"
+    events: EventLog
+    traces: "SqlTraces"
+    blobs: "DiskBlobs | S3Blobs"
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """The stores of a service, which may be running. SettingsError without a database whose tables are up to date."""
+    from limner.adapters.sql.migrate import head_revision
+    from limner.adapters.sql.opening import WORKER_CONNECTIONS
+    from limner.adapters.sql.traces import SqlTraces
+    from limner.adapters.sql.webhooks import SqlHookReader
+
+    path, file = _database_file(settings), None
+    if path is not None:
+        try:
+            found = path.stat()
+        except OSError:
+            raise SettingsError(f"LIMNER_DATABASE_URL: there is no database {path}") from None
+        file = (found.st_dev, found.st_ino)
+    with ExitStack() as held:
+        opened, blobs = _stores(settings, held, file, WORKER_CONNECTIONS)
+        if opened.database.revision() != head_revision():
+            raise SettingsError("The tables of the database are not up to date. Run `limner migrate`.")
+        hooks, traces = SqlHookReader(opened.database), SqlTraces(opened.database)
+        yield Stores(opened.store, opened.reader, hooks, opened.events, traces, blobs)
+
+
 def _lease(settings: Settings) -> timedelta:
     """The lease must only be longer than the time in which it may not be renewed, because the supervisor notices at
     once that a worker has ended. A job can hold the interpreter's lock, and so prevent renewals, until its timeout.
@@ -195,7 +245,9 @@ def _lease(settings: Settings) -> timedelta:
     return timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S))
 
 
-def _paired_stores(settings: Settings, held: ExitStack, file: tuple[int, int] | None) -> "tuple[Stores, DiskBlobs]":
+def _paired_stores(
+    settings: Settings, held: ExitStack, file: tuple[int, int] | None
+) -> "tuple[Opened, DiskBlobs | S3Blobs]":
     """The stores of the web process, with the database migrated and paired with its blobs. SettingsError."""
     from limner.adapters.sql.migrate import migrate
     from limner.adapters.sql.opening import WEB_CONNECTIONS
@@ -212,15 +264,27 @@ def _paired_stores(settings: Settings, held: ExitStack, file: tuple[int, int] | 
 
 def _stores(
     settings: Settings, held: ExitStack, file: tuple[int, int] | None, connections: int
-) -> "tuple[Stores, DiskBlobs]":
-    from limner.adapters.disk_blobs import DiskBlobs
-    from limner.adapters.sql.opening import open_stores
+) -> "tuple[Opened, DiskBlobs | S3Blobs]":
+    from limner.adapters.sql.opening import open_stores as open_database
 
     durable = settings.durability == "full"
-    stores = open_stores(settings.database_url, durable=durable, connections=connections, file=file)
+    stores = open_database(settings.database_url, durable=durable, connections=connections, file=file)
     held.callback(stores.close)
-    folder = Path(settings.blobs_url.removeprefix("file:"))
-    return stores, DiskBlobs(folder, durable=durable, shared=stores.shared)
+    return stores, open_blobs(settings, shared=stores.shared)
+
+
+def open_blobs(settings: Settings, *, shared: bool = False) -> "DiskBlobs | S3Blobs":
+    """The store of photos and artifacts. With `shared`, several web processes may claim it. SettingsError."""
+    if not settings.blobs_url.startswith(S3):
+        from limner.adapters.disk_blobs import DiskBlobs
+
+        folder = Path(settings.blobs_url.removeprefix("file:"))
+        return DiskBlobs(folder, durable=settings.durability == "full", shared=shared)
+    try:
+        from limner.adapters.s3_blobs import S3Blobs
+    except ModuleNotFoundError:
+        raise SettingsError("LIMNER_BLOBS_URL: S3 needs further libraries: pip install 'limner[cluster]'") from None
+    return S3Blobs(settings.blobs_url, presigned=settings.artifact_urls == "presigned")
 
 
 @dataclass
@@ -263,8 +327,20 @@ def _refuse_unknown(settings: Settings) -> None:
         raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:', not {_scheme(settings.engine_url)!r}")
     if settings.bus_url != "local:":
         raise SettingsError(f"LIMNER_BUS_URL must be 'local:', not {_scheme(settings.bus_url)!r}")
-    if "://" in settings.blobs_url:
-        raise SettingsError(f"LIMNER_BLOBS_URL must be a folder, not {_scheme(settings.blobs_url)!r}")
+    check_blobs_url(settings)
+
+
+def check_blobs_url(settings: Settings) -> None:
+    """SettingsError for settings of the photos and artifacts that cannot be used together."""
+    is_s3 = settings.blobs_url.startswith(S3)
+    if "://" in settings.blobs_url and not is_s3:
+        raise SettingsError(
+            f"LIMNER_BLOBS_URL must be a folder or 's3://bucket/prefix', not {_scheme(settings.blobs_url)!r}"
+        )
+    if is_s3 and settings.database_url == "memory:":
+        raise SettingsError("LIMNER_BLOBS_URL must be a folder with LIMNER_DATABASE_URL=memory:")
+    if settings.artifact_urls == "presigned" and not is_s3:
+        raise SettingsError("LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://bucket/prefix")
 
 
 def _scheme(url: str) -> str:
@@ -316,6 +392,8 @@ def _claim(database: Path, held: ExitStack) -> tuple[int, int]:
         database.parent.mkdir(parents=True, exist_ok=True)
         database.touch(mode=0o600)  # results describe faces: other users may not read them
         file = database.stat()
+        if not stat.S_ISREG(file.st_mode):
+            raise SettingsError(f"LIMNER_DATABASE_URL: {database} is not a file")
         lock: IO[bytes] = held.enter_context(database.with_name(database.name + ".lock").open("ab"))
     except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links that lead in a circle
         raise SettingsError(f"LIMNER_DATABASE_URL: {error}") from None

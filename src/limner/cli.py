@@ -1,4 +1,4 @@
-"""The command line: `limner serve`, `models`, `migrate`, `doctor`, `bench`, and each operation as a command.
+"""The command line: `serve`, `models`, `migrate`, `doctor`, `webhooks`, `verify-erasure`, `bench`, operations.
 
 Imports are inside the commands, so that `--help` does not wait for the libraries of the models.
 """
@@ -11,7 +11,9 @@ import click
 from limner import __version__
 from limner.bench.commands import bench
 from limner.domain.errors import LimnerError
+from limner.erasure_commands import verify_erasure
 from limner.operation_commands import operation_commands
+from limner.webhook_commands import webhooks
 
 
 class _Commands(click.Group):
@@ -127,6 +129,8 @@ def _given(**options: object) -> dict[str, Any]:
 
 
 main.add_command(bench)
+main.add_command(webhooks)
+main.add_command(verify_erasure)
 for _command in operation_commands():
     main.add_command(_command)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from limner import settings
+from limner import assembly, settings
 from limner.adapters import disk_blobs
 from limner.adapters.sql import inspect as sql_inspect
 from limner.adapters.sql.opening import WEB_CONNECTIONS, WORKER_CONNECTIONS
 from limner.domain.errors import LimnerError, SettingsError
 from limner.jobs.pairing import DATABASE_ID
+from limner.settings import Settings
 from limner.vision import weights
 from limner.vision.models import Models
 
@@ -38,7 +39,7 @@ def examine() -> Iterator[Finding]:
     yield _finding("detector", lambda: _detector(chosen.models_dir))
     yield _finding("database", lambda: _database(chosen))
     if chosen.database_url != "memory:":
-        yield _finding("photos", lambda: _photos(chosen.blobs_url, chosen.database_url))
+        yield _finding("photos", lambda: _photos(chosen))
 
 
 def _finding(part: str, look: Callable[[], str]) -> Finding:
@@ -73,15 +74,24 @@ def _connections(chosen: settings.Settings) -> int:
     return WEB_CONNECTIONS + chosen.workers * WORKER_CONNECTIONS
 
 
-def _photos(url: str, database_url: str) -> str:
-    if "://" in url:
-        raise SettingsError("LIMNER_BLOBS_URL must be a folder")
-    folder = Path(url.removeprefix("file:"))
-    _check_folder(folder)
-    owner = disk_blobs.owner_of(folder)
-    known = sql_inspect.fact(database_url, DATABASE_ID)
-    if owner is not None and (known not in (None, owner) or sql_inspect.is_new(database_url)):
-        raise SettingsError(f"{folder} belongs to another database, and `limner serve` would refuse it")
+def _photos(chosen: Settings) -> str:
+    assembly.check_blobs_url(chosen)
+    url, folder = chosen.blobs_url, Path(chosen.blobs_url.removeprefix("file:"))
+    is_s3 = url.startswith(assembly.S3)
+    if is_s3:
+        from limner.adapters.s3_blobs import S3Blobs
+
+        place = assembly.open_blobs(chosen)
+        assert isinstance(place, S3Blobs)
+        owner = place.look()
+    else:
+        _check_folder(folder)
+        owner = disk_blobs.owner_of(folder)
+    known = sql_inspect.fact(chosen.database_url, DATABASE_ID)
+    if owner is not None and (known not in (None, owner) or sql_inspect.is_new(chosen.database_url)):
+        raise SettingsError(f"{url} belongs to another database, and `limner serve` would refuse it")
+    if is_s3:
+        return f"{url}, " + ("in use" if owner is not None else "not used yet")
     return str(folder) if folder.exists() else f"`limner serve` will create {folder}"
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from limner.domain.blob import BlobState
 from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Status
+from limner.webhook_ports import HookRows
 
 T = TypeVar("T")
 
@@ -31,6 +32,17 @@ class Known:
     full: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """How many rows an erasure removed, and of how many events it removed the contents."""
+
+    jobs: int
+    files: int
+    events_emptied: int
+    webhooks: int
+    deliveries: int
+
+
 class Transaction(Protocol):
     """What one transaction reads and writes. `jobs/transitions.py` decides; this only reports what took effect.
 
@@ -42,6 +54,11 @@ class Transaction(Protocol):
 
         A store that allows only one writing transaction at a time need not do anything.
         """
+        ...
+
+    @property
+    def hooks(self) -> HookRows:
+        """Rows of webhooks, in the same transaction."""
         ...
 
     def job(self, job_id: str) -> Job | None:
@@ -78,8 +95,8 @@ class Transaction(Protocol):
         """Append files that the job produced to its list of files."""
         ...
 
-    def remove(self, job: Job) -> None:
-        """Remove the job and its files, and clear the contents of its events."""
+    def remove(self, job: Job) -> Removed:
+        """Remove the job, its files, its webhooks and their deliveries, and clear the contents of its events."""
         ...
 
     def log(self, job: Job, kind: EventType | None = None) -> None:
@@ -191,6 +208,17 @@ class JobReader(Protocol):
         """(id, lane) of the queued jobs that have no leader, oldest first."""
         ...
 
+    def ahead(self, job_id: str, lane: str, *, limit: int) -> tuple[int, int]:
+        """How many jobs of the lane are started before a queued job (counted up to `limit`), and how many are running.
+
+        Jobs that wait for a leader's result do not count.
+        """
+        ...
+
+    def recent_runs(self, limit: int) -> list[tuple[str, float]]:
+        """(lane, seconds) of the runs among the `limit` newest succeeded jobs. Answers from the cache are no runs."""
+        ...
+
     def overdue(self, now: datetime, limit: int) -> list[str]:
         """Ids of running jobs whose lease ended before `now`."""
         ...
@@ -220,6 +248,18 @@ class JobReader(Protocol):
         ...
 
 
+class Traces(Protocol):
+    """Rows that an erasure must not leave. UnavailableError when the database cannot be used."""
+
+    def files_of(self, job_id: str) -> int:
+        """How many files a job has, whether or not the job exists."""
+        ...
+
+    def naming(self, sha256: str, *, besides: str) -> int:
+        """How many files of other jobs than `besides` refer to a blob."""
+        ...
+
+
 class EventLog(Protocol):
     """The log of events. Ids rise in the order of commits, so a reader that continues from the last id misses none."""
 
@@ -237,8 +277,10 @@ class EventLog(Protocol):
 class BlobStore(Protocol):
     """Bytes stored under their SHA-256 (lower-case hex)."""
 
-    def put(self, data: bytes, *, sha256: str | None = None) -> str:
+    def put(self, data: bytes, *, sha256: str | None = None, media_type: str | None = None) -> str:
         """Store the bytes and return their SHA-256; pass `sha256` if it has been computed already.
+
+        `media_type` is told to those who read the bytes by a URL of the store.
 
         When this returns, the bytes survive a power cut (unless durability is relaxed). Bytes that are stored already
         in their full size are not written again. UnavailableError when they cannot be written.
@@ -249,8 +291,18 @@ class BlobStore(Protocol):
         """The bytes. NotFoundError, also if they are no longer those that were stored: then they are removed."""
         ...
 
+    def part(self, sha256: str, *, start: int, stop: int) -> bytes:
+        """The bytes from `start` to before `stop`, which are not compared with the SHA-256.
+
+        NotFoundError, also if there are fewer.
+        """
+        ...
+
     def has(self, sha256: str, *, size: int | None = None) -> bool:
-        """Whether these bytes are stored, and have this size. Fast, because the bytes are not read."""
+        """Whether these bytes are stored, and have this size. Fast, because the bytes are not read.
+
+        A store across a network raises UnavailableError.
+        """
         ...
 
     def delete(self, sha256: str) -> None:
@@ -263,6 +315,13 @@ class BlobStore(Protocol):
 
     def local_path(self, sha256: str, *, size: int | None = None) -> Path | None:
         """The file that holds the bytes, None if this store has no files. NotFoundError, also for another size."""
+        ...
+
+    def temporary_url(self, sha256: str, *, head: bool = False) -> str | None:
+        """A URL of the store itself by which a client can read the bytes for a short time (with `head`: their HEAD).
+
+        None if clients read through the service. Whether the bytes are stored is not checked. UnavailableError.
+        """
         ...
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
@@ -283,9 +342,10 @@ class OwnedBlobs(Protocol):
         ...
 
     def claim(self) -> str | None:
-        """Keep other services away until `release`; the id of the database that owns the blobs, None if none does.
+        """Keep other services away until `release`, if this database cannot be shared with them.
 
-        SettingsError if another service has claimed them, or they cannot be written.
+        Returns the id of the database that owns the blobs, None if none does. SettingsError if another service has
+        claimed them, or they cannot be written.
         """
         ...
 

@@ -1,6 +1,6 @@
-"""The temporary folder of a service without a database: gone at the end, whatever that end is.
+"""The temporary folder of a service without a database. It is removed however the service ends, also when it is killed.
 
-Its name cannot be taken from the file system earlier, because several processes open files in it.
+The folder cannot be unlinked while it is in use, because several processes open files in it by name.
 """
 
 import fcntl
@@ -16,15 +16,15 @@ log = logging.getLogger(__name__)
 
 PREFIX = "limner-"
 LOCK = "memory.lock"
-# Waits for the end of its standard input, which comes with the end of the service, also where that is killed. Processes
-# that end a little later may still write.
+# Waits until its standard input is closed. The operating system closes it when the service ends, also by SIGKILL.
+# Worker processes end a little later and may still write a file, so a removal that fails is tried again after 1 s.
 REMOVER = 'read -r _; rm -rf -- "$1" 2>/dev/null || { sleep 1; rm -rf -- "$1"; }'
 
 
 def make(parent: Path | None, held: ExitStack) -> Path:
-    """A new folder in `parent`, by default where temporary files are, removed when `held` closes. OSError.
+    """A new folder in `parent` (default: the system's folder for temporary files), removed when `held` closes. OSError.
 
-    If this process is killed, a small shell beside it removes the folder; if that is killed too, the next call does.
+    If this process is killed, a small shell process removes the folder; if that is killed too, the next call does.
     """
     if parent is None:
         parent = Path(tempfile.gettempdir())
@@ -33,14 +33,16 @@ def make(parent: Path | None, held: ExitStack) -> Path:
     hidden = Path(tempfile.mkdtemp(prefix="." + PREFIX, dir=parent))
     lock = held.enter_context((hidden / LOCK).open("wb"))
     fcntl.flock(lock, fcntl.LOCK_EX)
-    folder = hidden.rename(parent / hidden.name.removeprefix("."))  # never seen without its lock
+    folder = hidden.rename(
+        parent / hidden.name.removeprefix(".")
+    )  # `remove_left` must not find the folder without its lock
     held.callback(shutil.rmtree, folder, ignore_errors=True)
     _start_remover(folder, held)
     return folder
 
 
 def remove_left(parent: Path) -> None:
-    """Remove the folders in `parent` whose owner no longer lives. Those of other users and other programs stay."""
+    """Remove the folders in `parent` whose service has ended. Folders of other users and other programs stay."""
     for folder in parent.glob(PREFIX + "*"):
         try:
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
@@ -50,18 +52,18 @@ def remove_left(parent: Path) -> None:
                 shutil.rmtree(folder)
                 log.warning("photos that a killed service had left were removed", extra={"folder": str(folder)})
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
-            continue  # its owner lives, or it is not ours
+            continue  # its service is still running, or another program made it
         except OSError as error:
             log.warning("photos that a killed service had left stay", extra={"detail": str(error)})
 
 
 def _start_remover(folder: Path, held: ExitStack) -> None:
     try:
-        remover = subprocess.Popen(  # noqa: S603  # no word of a client's in it
+        remover = subprocess.Popen(  # noqa: S603  # nothing in it comes from a client
             ["/bin/sh", "-c", REMOVER, "limner-remover", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not for it
+            start_new_session=True,  # Ctrl-C in the terminal must not end it
         )
     except OSError as error:
         log.warning("a killed service would leave its photos until the next start", extra={"detail": str(error)})

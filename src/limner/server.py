@@ -22,7 +22,7 @@ OWN_FILES = 150  # for the database, blobs, models and the sockets of threads; w
 
 
 def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM, SIGHUP or Ctrl-C. SettingsError, ModelError before anything listens."""
+    """Serve until SIGTERM, SIGHUP or Ctrl-C. SettingsError, ModelError, UnavailableError before anything listens."""
     set_up_log(settings.log_level, settings.log_format)
     _tidy_up_at(_leave)
     for entry in weights.MANIFEST:

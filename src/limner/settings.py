@@ -62,7 +62,12 @@ class Settings(BaseSettings):
         description="`sqlite:///path`, `postgresql://user:password@host/name`, or `memory:` for no database",
     )
     blobs_url: str = Field(
-        default_factory=_blobs_url, description="Folder for photos and artifacts (with `memory:`: a temporary one)"
+        default_factory=_blobs_url,
+        description="Folder for photos and artifacts (with `memory:`: a temporary one), or `s3://bucket/prefix`",
+    )
+    artifact_urls: Literal["service", "presigned"] = Field(
+        "service",
+        description="Who sends an artifact's bytes: `service`, or `presigned`: S3, by a URL that ends after a minute",
     )
     engine_url: str = Field("processes:", description="What runs jobs: `processes:`, worker processes of this one")
     bus_url: str = Field("local:", description="What wakes the event streams: `local:`")
@@ -115,11 +120,18 @@ class Settings(BaseSettings):
     max_wait_s: float = Field(60, ge=0, description="Longest `Prefer: wait` that is honoured")
     fetch_timeout_s: float = Field(10, gt=0, description="Longest time that fetching an `image_url` may take")
     fetch_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Comma-separated host names that `image_url` may reach although they are private"
+        (), description="Comma-separated host names that `image_url` and webhooks may reach although they are private"
     )
     fetch_ports: Annotated[tuple[Port, ...], NoDecode] = Field(
-        (80, 443), description="Comma-separated ports that `image_url` may reach"
+        (80, 443), description="Comma-separated ports that `image_url` and webhooks may reach"
     )
+    webhook_timeout_s: float = Field(10, gt=0, le=300, description="Longest time that one try of a webhook may take")
+    webhook_retry_s: float = Field(
+        5,
+        gt=0,
+        description="Seconds before the second try of a webhook; each later pause is six times as long, up to 10 h",
+    )
+    webhook_tries: int = Field(8, ge=1, le=20, description="Tries of a webhook's delivery before it counts as failed")
     max_connections: int = Field(8000, ge=16, description="Open connections; over it, idle ones are closed")
     max_connections_per_address: int = Field(
         2000, ge=1, description="Open connections of one address (IPv6: of a /64 network)"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
@@ -49,6 +50,7 @@ JOBS_RUNNING = Gauge("limner_jobs_running", "Jobs that run")
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
 SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"])
 SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
+WEBHOOKS_SENT = Counter("limner_webhooks_sent", "Tries to send an event to a webhook, by outcome", ["outcome"])
 CONNECTIONS = Gauge("limner_connections", "Open connections")
 CONNECTIONS_CLOSED = Counter("limner_connections_closed", "Connections that were closed early, by why", ["why"])
 
@@ -69,6 +71,7 @@ METRICS = (
     EVENTS_SENT,
     SOCKETS,
     SOCKETS_SLOW,
+    WEBHOOKS_SENT,
     CONNECTIONS,
     CONNECTIONS_CLOSED,
 )
@@ -123,6 +126,7 @@ def set_up_log(level: str, style: Literal["auto", "rich", "json"]) -> None:
                 "%(asctime)s %(levelname)s %(name)s %(message)s",
                 rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
                 datefmt="%Y-%m-%dT%H:%M:%S%z",
+                reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's lines a second time, for a terminal
             )
         )
     logging.basicConfig(level="INFO" if level == "debug" else level.upper(), handlers=[handler], force=True)
@@ -135,7 +139,7 @@ def set_up_log(level: str, style: Literal["auto", "rich", "json"]) -> None:
 class _Fields(logging.Formatter):
     """Appends the extra fields as key=value. (The JSON formatter includes them by itself.)"""
 
-    _standard = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+    _standard = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
     def format(self, record: logging.LogRecord) -> str:
         extra = " ".join(f"{key}={value}" for key, value in record.__dict__.items() if key not in self._standard)

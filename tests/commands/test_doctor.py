@@ -159,6 +159,39 @@ def test_invalid_settings(doctor: Doctor, variables: dict[str, str], reason: str
     assert "secret" not in told
 
 
+def test_photos_in_a_bucket(doctor: Doctor, tmp_path: Path, bucket: str) -> None:
+    place = {"LIMNER_BLOBS_URL": f"s3://{bucket}/faces", "LIMNER_ARTIFACT_URLS": "presigned"}
+    status, told = doctor(**place)
+    assert (status, f"photos: s3://{bucket}/faces, not used yet" in told) == (0, True), told
+    server = Server(tmp_path, **place)
+    server.start()
+    server.stop()
+    status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{tmp_path}/limner.db", **place)
+    assert (status, f"photos: s3://{bucket}/faces, in use" in told) == (0, True), told
+    status, told = doctor(LIMNER_DATABASE_URL=f"sqlite:///{tmp_path}/limmer.db", **place)
+    assert (status, "belongs to another database" in told) == (1, True), told
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"LIMNER_BLOBS_URL": "s3://there-is-none"}, "`aws s3 mb s3://there-is-none`"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, "it answered 403 SignatureDoesNotMatch. Check AWS_ACCESS_KEY_ID"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "it does not answer"),
+        ({"AWS_ALLOW_HTTP": ""}, "AWS_ENDPOINT_URL is not https: set AWS_ALLOW_HTTP=true"),
+        ({"LIMNER_BLOBS_URL": "s3://user:secret@host/x"}, "must be 's3://bucket/prefix'"),
+        ({"LIMNER_BLOBS_URL": "photos"}, "LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used(doctor: Doctor, bucket: str, variables: dict[str, str], reason: str) -> None:
+    place = {"LIMNER_BLOBS_URL": f"s3://{bucket}", "LIMNER_ARTIFACT_URLS": "presigned"}
+    for _ in range(2):  # it creates none
+        status, told = doctor(**place | variables)
+        assert (status, reason in told) == (1, True), told
+        assert "BAD  photos" in told
+        assert "secret" not in told
+
+
 def test_without_a_database(doctor: Doctor) -> None:
     status, told = doctor(LIMNER_DATABASE_URL="memory:")
     assert (status, "database: none" in told, "photos" in told) == (0, True, False), told

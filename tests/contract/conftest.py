@@ -8,6 +8,7 @@ import pytest
 from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
 from limner.adapters.remembered_blobs import RememberedBlobs
+from limner.adapters.s3_blobs import S3Blobs
 from limner.ports import BlobStore, Bus
 from tests.contract.databases import Databases
 from tests.contract.machine import MACHINES, Machine, open_machine
@@ -16,6 +17,11 @@ BLOB_STORES: dict[str, Callable[[Path], BlobStore]] = {
     "disk": lambda folder: DiskBlobs(folder / "blobs", durable=True),
     "remembered": lambda folder: RememberedBlobs(DiskBlobs(folder / "blobs", durable=True)),
     "disk-relaxed": lambda folder: DiskBlobs(folder / "blobs", durable=False),
+}
+S3_STORES: dict[str, Callable[[str], BlobStore]] = {
+    "s3": S3Blobs,
+    "s3-prefix": lambda url: S3Blobs(f"{url}/faces/of-all"),
+    "s3-remembered": lambda url: RememberedBlobs(S3Blobs(url)),
 }
 BUSES: dict[str, Callable[[], Bus]] = {"local": LocalBus}
 
@@ -43,10 +49,12 @@ def machine(database_url: str) -> Iterator[Machine]:
     made.close()
 
 
-@pytest.fixture(params=BLOB_STORES)
+@pytest.fixture(params=[*BLOB_STORES, *S3_STORES])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     """Every blob store, empty."""
-    return BLOB_STORES[request.param](tmp_path)
+    if request.param in BLOB_STORES:
+        return BLOB_STORES[request.param](tmp_path)
+    return S3_STORES[request.param](f"s3://{request.getfixturevalue('bucket')}")
 
 
 @pytest.fixture(params=BUSES)

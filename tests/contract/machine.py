@@ -22,11 +22,13 @@ from limner.adapters.sql.opening import WEB_CONNECTIONS, open_stores
 from limner.adapters.sql.reader import SqlReader
 from limner.adapters.sql.sqlite import SqliteDatabase
 from limner.adapters.sql.sqlite_store import SqliteStore
+from limner.adapters.sql.webhooks import SqlHookReader
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Outcome, Role
 from limner.jobs import transitions
 from limner.jobs.transitions import Decision, Erased, IsIntact, IsStored, Missing, Sent, Submitted
 from limner.ports import EventLog, JobReader, JobStore
+from limner.webhook_ports import HookReader
 
 DAY = timedelta(days=1)
 LEASE = timedelta(minutes=1)
@@ -45,6 +47,7 @@ class Machine:
     store: JobStore
     reader: JobReader
     log: EventLog
+    hooks: HookReader
     again: Callable[[], "Machine"]
     held: ExitStack = field(default_factory=ExitStack)
     writers: int = 1
@@ -165,7 +168,7 @@ def open_sqlite(path: Path, *, durable: bool = False, turn_s: float = 5.0) -> Ma
         held.callback(other.close)
         return other
 
-    return Machine(store, SqlReader(database), SqlEvents(database), again, held)
+    return Machine(store, SqlReader(database), SqlEvents(database), SqlHookReader(database), again, held)
 
 
 def open_postgres(url: str, *, connections: int = WEB_CONNECTIONS) -> Machine:
@@ -179,7 +182,8 @@ def open_postgres(url: str, *, connections: int = WEB_CONNECTIONS) -> Machine:
         held.callback(other.close)
         return other
 
-    return Machine(opened.store, opened.reader, opened.events, again, held, connections)
+    hooks = SqlHookReader(opened.database)
+    return Machine(opened.store, opened.reader, opened.events, hooks, again, held, connections)
 
 
 MACHINES: dict[str, Callable[[str], Machine]] = {

@@ -126,8 +126,8 @@ class _StoppingBlobs:
         self._blobs = blobs
         self._pause = pause
 
-    def put(self, data: bytes, *, sha256: str | None = None) -> str:
-        stored = self._blobs.put(data, sha256=sha256)
+    def put(self, data: bytes, *, sha256: str | None = None, media_type: str | None = None) -> str:
+        stored = self._blobs.put(data, sha256=sha256, media_type=media_type)
         self._pause("after put")
         return stored
 

@@ -38,6 +38,17 @@ def test_what_was_not_put_is_not_found(blobs: BlobStore) -> None:
             ask(UNKNOWN)
 
 
+def test_a_part_can_be_read(blobs: BlobStore) -> None:
+    blobs.put(DATA)
+    for start, stop in ((0, len(DATA)), (0, 1), (300, 5000), (len(DATA) - 1, len(DATA)), (7, 7)):
+        assert blobs.part(SHA256, start=start, stop=stop) == DATA[start:stop]
+    for start, stop in ((0, len(DATA) + 1), (len(DATA), len(DATA) + 1), (10**9, 10**9 + 5)):
+        with pytest.raises(NotFoundError):
+            blobs.part(SHA256, start=start, stop=stop)
+    with pytest.raises(NotFoundError):
+        blobs.part(UNKNOWN, start=0, stop=1)
+
+
 @pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "ab/" + "c" * 61, SHA256.upper(), "\0" * 64, "é" * 64])
 def test_other_names_than_a_sha256_are_refused(blobs: BlobStore, name: str) -> None:
     blobs.put(DATA)
@@ -51,14 +62,14 @@ def test_putting_again_changes_nothing(blobs: BlobStore) -> None:
 
 
 def test_many_put_the_same_at_once(blobs: BlobStore) -> None:
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(20)
 
     def put() -> str:
         barrier.wait()
         return blobs.put(DATA)
 
-    with ThreadPoolExecutor(8) as pool:
-        assert {future.result() for future in [pool.submit(put) for _ in range(8)]} == {SHA256}
+    with ThreadPoolExecutor(20) as pool:
+        assert {future.result() for future in [pool.submit(put) for _ in range(20)]} == {SHA256}
     assert blobs.get(SHA256) == DATA
 
 

@@ -94,7 +94,7 @@ def test_erase_leaves_only_empty_events(machine: Machine) -> None:
     job, other = machine.done(new_job(), "marked.jpg"), machine.done(new_job(), "other.jpg")
     log = machine.events()
     erased = machine.erase(job.id)
-    assert erased.operation == "detect"
+    assert erased.job.operation == "detect"
     assert sorted(erased.marked) == sorted(each.sha256 for each in job.files)
     assert machine.reader.get(job.id) is None
     assert [machine.reader.file(each.id) for each in job.files] == [None, None]

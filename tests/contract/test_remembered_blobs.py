@@ -71,3 +71,20 @@ def test_a_blob_that_is_removed_while_it_is_read_is_not_remembered(tmp_path: Pat
     assert blobs.get(one) == b"one"
     with pytest.raises(NotFoundError):
         blobs.get(one)
+
+
+def test_what_another_process_has_removed_is_forgotten_after_a_minute(folder: CountedBlobs) -> None:
+    now = [0.0]
+    blobs = RememberedBlobs(folder, clock=lambda: now[0])
+    one, two = blobs.put(b"one"), blobs.put(b"two")
+    blobs.get(one)
+    now[0] = 40.0
+    blobs.get(two)
+    folder.delete(one)
+    assert blobs.get(one) == b"one", "the contract: its reader looks at the job's row first"
+    now[0] = 80.0
+    blobs.ping()
+    with pytest.raises(NotFoundError):
+        blobs.get(one)
+    assert blobs.get(two) == b"two"
+    assert folder.reads == [one, two, one]

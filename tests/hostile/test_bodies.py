@@ -213,6 +213,35 @@ def test_large_pictures_leave_the_event_loop_free(shared_server: Server) -> None
     assert cost.slowest_s < PATIENCE_S
 
 
+def _processor_time_ns(process: int) -> tuple[int, int]:
+    """Of the thread that has the event loop, and of all threads."""
+    spent = {
+        int(each.name): int(each.joinpath("schedstat").read_text().split()[0])  # see proc(5)
+        for each in Path(f"/proc/{process}/task").iterdir()
+    }
+    return spent[process], sum(spent.values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="reads the processor time of threads from /proc")
+@pytest.mark.parametrize("what", ["a large picture", "many values"])
+def test_the_event_loop_does_not_parse(shared_server: Server, what: str) -> None:
+    """Seen in processor time, because a body as large as it may be takes too little time for others to notice."""
+    values = b"{" + _PHOTO + b', "landmarks": [' + b",".join([b"{}"] * 24_000) + b"]}"
+    body, status = {
+        "a large picture": (b'{"image": "' + _text(_bytes(19_900_000)) + b'"}', 415),
+        "many values": (values, 422),
+    }[what]
+    assert _post(shared_server, "/v1/contours", body).status_code == status
+    assert shared_server.process is not None
+    before = _processor_time_ns(shared_server.process.pid)
+    for _ in range(10):
+        _post(shared_server, "/v1/contours", body)
+    after = _processor_time_ns(shared_server.process.pid)
+    loop, total = (end - start for start, end in zip(before, after, strict=True))
+    print(f"{what}: {loop / 1e6:.0f} ms of {total / 1e6:.0f} ms are the event loop's")
+    assert loop < total / 2
+
+
 def test_a_picture_is_not_counted_against_the_json(shared_server: Server) -> None:
     """A picture near its limit and JSON near its own are taken together; either alone cannot use the other's room."""
     photo = SMALL + bytes(19_000_000)

@@ -14,7 +14,8 @@ from tests.journeys.server import Server
 
 MAX_SECONDS = 5.0  # a busy machine's; the slowest takes 0.1 s by itself
 MAX_GROWTH = 400_000_000  # bytes of the web process and its workers together; the cases took 1 to 4 GB
-MAX_LATENCY_S = 1.0  # of another request meanwhile, on a busy machine
+MAX_LATENCY_S = 0.1  # of another request meanwhile
+TRIES = 5  # a busy machine may be late now and then, but what holds the service up does so each time
 
 REFUSED: dict[str, tuple[Callable[[], bytes], int]] = {
     "nested overlays": (lambda: pictures.case("hostile/pair30.heic"), 415),
@@ -47,6 +48,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, astronaut_jpeg: bytes) -> I
     process.check_log()
 
 
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    """Who sends the hostile pictures."""
+    with httpx.Client(base_url=server.url, timeout=60) as sender:
+        yield sender
+
+
 class Watch:
     """Measures, while it is open: seconds, peak memory of the process tree, the longest wait of another request."""
 
@@ -54,52 +62,63 @@ class Watch:
         assert server.process is not None
         self.server = server
         self.pids = [server.process.pid, *server.workers()]
-        self.before = self.resident()
+        for pid in self.pids:
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from here
+        self.before = self._memory("VmRSS")
         self.peak = self.before
         self.seconds = self.latency = 0.0
         self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._memory), threading.Thread(target=self._others)]
+        self._asking = threading.Event()
+        self._thread = threading.Thread(target=self._others)
 
-    def resident(self) -> int:
-        """Resident bytes of the server and its workers."""
-        total = 0
-        for pid in self.pids:
-            status = Path(f"/proc/{pid}/statm")
-            if status.exists():
-                total += int(status.read_text().split()[1]) * 4096
-        return total
-
-    def _memory(self) -> None:
-        while not self._done.wait(0.002):
-            self.peak = max(self.peak, self.resident())
+    def _memory(self, name: str) -> int:
+        """Bytes of the server and its workers: VmRSS now, VmHWM the peak of each (proc(5))."""
+        status = [Path(f"/proc/{pid}/status").read_text() for pid in self.pids]
+        return sum(int(text.partition(name + ":")[2].split()[0]) * 1024 for text in status)
 
     def _others(self) -> None:
         with httpx.Client(base_url=self.server.url, timeout=60) as client:
-            while not self._done.wait(0.01):
+            client.get("/healthz")  # to make a client takes as long as most of the cases
+            self._asking.set()
+            while not self._done.is_set():
                 start = time.monotonic()
                 assert client.get("/healthz").status_code == 200
                 self.latency = max(self.latency, time.monotonic() - start)
+                self._done.wait(0.002)
 
     def __enter__(self) -> "Watch":
+        self._thread.start()
+        assert self._asking.wait(60)
         self.start = time.monotonic()
-        for thread in self._threads:
-            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.monotonic() - self.start
+        assert self.server.process is not None
         self._done.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
+        assert [self.server.process.pid, *self.server.workers()] == self.pids, "a worker died"
+        self.peak = self._memory("VmHWM")
 
     def check(self) -> None:
         """Hold the figures to the limits; `pytest -s` shows them."""
         print(f"{self.seconds:.2f} s, {(self.peak - self.before) / 1e6:.0f} MB, others {self.latency * 1000:.0f} ms")
         assert self.seconds < MAX_SECONDS
         assert self.peak - self.before < MAX_GROWTH
-        assert self.latency < MAX_LATENCY_S
-        assert self.server.process is not None
-        assert [self.server.process.pid, *self.server.workers()] == self.pids, "a worker died"
+        assert self.latency > 0, "nobody asked meanwhile"
+
+
+def watched(server: Server, attack: Callable[[], None]) -> None:
+    """Do it until others are answered in time meanwhile, a few times at most; memory and time are held each time."""
+    latencies = []
+    for _ in range(TRIES):
+        with Watch(server) as watch:
+            attack()
+        watch.check()
+        latencies.append(watch.latency)
+        if watch.latency <= MAX_LATENCY_S:
+            return
+    raise AssertionError(f"others waited {latencies} s")
 
 
 def _slug(status: int) -> str:
@@ -107,24 +126,29 @@ def _slug(status: int) -> str:
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_hostile_photo_is_refused_at_once(server: Server, what: str) -> None:
+def test_a_hostile_photo_is_refused_at_once(server: Server, client: httpx.Client, what: str) -> None:
     make, status = REFUSED[what]
     data = make()
-    with Watch(server) as watch:
-        answer = httpx.post(f"{server.url}/v1/detect", files={"image": data}, timeout=60)
-    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:limner:problem:{_slug(status)}")
-    watch.check()
+
+    def attack() -> None:
+        answer = client.post("/v1/detect", files={"image": data})
+        assert (answer.status_code, answer.json()["type"]) == (status, f"urn:limner:problem:{_slug(status)}")
+
+    watched(server, attack)
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_as_a_label_map_it_is_refused_too(server: Server, what: str, astronaut_jpeg: bytes) -> None:
+def test_as_a_label_map_it_is_refused_too(
+    server: Server, client: httpx.Client, what: str, astronaut_jpeg: bytes
+) -> None:
     make, status = REFUSED[what]
     data = make()
-    with Watch(server) as watch:
-        files = {"image": astronaut_jpeg, "segmentation_map": data}
-        answer = httpx.post(f"{server.url}/v1/contours", files=files, timeout=60)
-    assert answer.status_code == status, answer.text
-    watch.check()
+
+    def attack() -> None:
+        answer = client.post("/v1/contours", files={"image": astronaut_jpeg, "segmentation_map": data})
+        assert answer.status_code == status, answer.text
+
+    watched(server, attack)
 
 
 def test_an_animation_that_ends_opencv_is_read_as_a_still(server: Server) -> None:

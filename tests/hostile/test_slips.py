@@ -141,6 +141,28 @@ def test_a_damaged_database_is_told_and_refused_at_the_next_start(tmp_path: Path
     assert "restore a backup" in " ".join(refused(server).split())
 
 
+@pytest.mark.parametrize("path", ["folder", "pipe"])
+def test_a_database_that_is_no_file_is_told(tmp_path: Path, path: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    told = refused(Server(tmp_path, LIMNER_DATABASE_URL=f"sqlite:///{tmp_path}/{path}"))
+    assert f"{path} is not a file" in " ".join(told.split())
+    assert list(tmp_path.glob("*.lock")) == []
+
+
+def test_a_database_that_is_locked_at_the_start_is_told(tmp_path: Path, astronaut_jpeg: bytes) -> None:
+    server = Server(tmp_path)
+    server.start()
+    submit(server, astronaut_jpeg, wait=True)
+    server.stop()
+    server.log.write_text("")
+    with contextlib.closing(sqlite3.connect(tmp_path / "limner.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert "database is locked" in refused(server)
+    server.start()
+    server.stop()
+
+
 def test_without_a_database_a_killed_service_leaves_no_photo(tmp_path: Path, astronaut_jpeg: bytes) -> None:
     server = Server(tmp_path, LIMNER_DATABASE_URL="memory:", LIMNER_BLOBS_URL=str(tmp_path / "tmp"))
     server.start()

@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from limner.settings import Settings
 from limner.web.access import Access, is_loopback
-from limner.web.fetch_url import is_own
+from limner.web.outgoing import is_own
 from tests.conftest import another
 from tests.journeys.client import blobs, get, listening, problem, submit
 from tests.journeys.conftest import StartServer
@@ -261,7 +261,8 @@ import asyncio, subprocess, sys
 for command in ("link set lo up", "addr add 11.22.33.44/32 dev lo", "addr add 2a00::5/128 dev lo"):
     subprocess.run(["ip", *command.split()], check=True)
 from limner.domain.errors import UrlNotAllowedError
-from limner.web.fetch_url import fetch, is_own, is_public
+from limner.web.fetch_url import fetch
+from limner.web.outgoing import is_own, is_public
 for address in ("11.22.33.44", "2a00::5"):
     assert is_public(address) and is_own(address), address
 assert not is_own("11.22.33.45")

@@ -222,8 +222,13 @@ def test_urls_begin_as_the_client_called_or_as_the_settings_say(
 def test_open_streams_are_counted_and_bounded(start_server: StartServer) -> None:
     server = start_server(LIMNER_MAX_SOCKETS="3")
     with listening(server), listening(server, "/faces"), sse(server, "?after=0"):
-        with pytest.raises(InvalidStatus), listening(server):
-            pass
+        for path in ("/v1/events", "/faces", "/ws/v1/faces"):
+            with pytest.raises(InvalidStatus) as refused, listening(server, path):
+                pass
+            response = refused.value.response
+            assert response.status_code == 503
+            assert response.headers["Retry-After"] == "2"
+            assert json.loads(response.body or b"")["type"] == "urn:limner:problem:unavailable"
         answer = get(server, "/v1/events")
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"

@@ -359,7 +359,22 @@ _FORM = b"--b\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\np
         ("multipart/form-data; boundary=b", _FORM.replace(b"Content-Disposition", b"X")),
         ("multipart/form-data; boundary=b", b"--b\r\n" + b"X-Header: y\r\n" * 10_000 + b"\r\n\r\n--b--"),
         ("multipart/form-data; boundary=b", b"--b\r\nX: " + b"y" * 500_000 + b"\r\n\r\n\r\n--b--"),
-        ("multipart/form-data; boundary=b; charset=nonsense", _FORM.replace(b"; filename=a", b"")),
+        *(
+            (
+                f"multipart/form-data; boundary=b; charset={name}",
+                _FORM.replace(b"; filename=a", b"").replace(b"photo", text),
+            )
+            for name, text in (
+                ("nonsense", b"photo"),
+                ("hex", b"photo"),
+                ("zlib", b"photo"),
+                ("rot13", b"photo"),
+                ("undefined", b"photo"),
+                ("utf-7", b"+2AA-"),
+                ("unicode_escape", b"\\ud800"),
+                ("punycode", b"a-" + b"9" * 100_000),
+            )
+        ),
         ("application/json", b""),
         ("application/json", b"{"),
         ("application/json", b"\xff\xfe"),

@@ -177,6 +177,8 @@ def test_a_picture_is_fetched(fetching: Server, elsewhere: Elsewhere) -> None:
         ("/to?//169.254.169.254/latest/meta-data", 422, "url-not-allowed"),
         ("/to?file:///etc/passwd", 422, "url-not-allowed"),
         ("/to?ftp://127.0.0.1/", 422, "url-not-allowed"),
+        ("/to?http://[::1", 422, "url-not-allowed"),
+        ("/to?//[x]/", 422, "url-not-allowed"),
         ("/to?http://user:pass@127.0.0.1/photo", 422, "url-not-allowed"),
     ],
 )

@@ -27,6 +27,7 @@ from tests.journeys.client import (
     rows,
     submit,
 )
+from tests.journeys.conftest import StartServer
 from tests.journeys.server import Server
 
 WAIT = {"Prefer": "wait=60"}
@@ -425,3 +426,19 @@ def test_unknown_artifacts(shared_server: Server, job: Json) -> None:
     problem(get(shared_server, f"{job['url']}/artifacts/other.jpg"), 404, "not-found")
     problem(get(shared_server, f"{job['url']}/artifacts/..%2F..%2Flimner.db"), 404, "not-found")
     problem(get(shared_server, "/v1/jobs/unknown/artifacts/marked.jpg"), 404, "not-found")
+
+
+def test_a_queued_job_tells_its_place(start_server: StartServer, astronaut_jpeg: bytes) -> None:
+    server = start_server(LIMNER_WORKERS="1")
+    submit(server, another(astronaut_jpeg, 1), wait=True)  # so that a duration is known
+    jobs = [submit(server, another(astronaut_jpeg, 10 + number), precise="true") for number in range(12)]
+    assert all(job["queue"] is None for job in jobs)  # it is found only where it is asked for
+    last = get(server, jobs[-1]["url"]).json()
+    assert last["status"] == "queued"
+    assert 1 <= last["queue"]["position"] <= 12
+    assert 0 <= last["queue"]["age_s"] < 60
+    assert last["queue"]["eta_s"] > 0
+    before = get(server, jobs[-2]["url"]).json()
+    if before["status"] == "queued":
+        assert before["queue"]["position"] < last["queue"]["position"]
+    assert finished(server, last["id"])["queue"] is None

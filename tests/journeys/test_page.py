@@ -734,6 +734,33 @@ def test_the_result_is_there_whichever_comes_first(
     expect(page.locator(".faces li")).to_have_count(2)
 
 
+@pytest.mark.parametrize(
+    ("position", "eta_s", "words"),
+    [
+        (1, 0.2, "Next in the queue, about 1 s"),
+        (3, 12.4, "3rd in the queue, about 12 s"),
+        (11, None, "11th in the queue"),
+        (42, 75.0, "42nd in the queue, about 1 min 15 s"),
+        (0, 2.0, "Waiting for the same work, which is running, about 2 s"),
+        (None, None, "Far back in the queue"),
+    ],
+)
+def test_a_queued_job_shows_its_place(
+    shared_server: Server, open_page: OpenPage, position: int | None, eta_s: float | None, words: str
+) -> None:
+    waiting = job_json(7, result=None) | {"status": "queued", "started_at": None, "finished_at": None}
+    place = {"position": position, "age_s": 1.0, "eta_s": eta_s}
+
+    def stub(page: Page) -> None:
+        page.route("**/v1/jobs?*", fulfil({"jobs": [waiting], "next_cursor": None}))
+        page.route("**/v1/jobs/job-7", fulfil(waiting | {"queue": place}))
+
+    page = open_page(shared_server, before=stub)
+    card = page.locator('[data-job="job-7"]')
+    expect(card.locator("h3")).to_have_text("Queued")
+    expect(card.locator(".card-detail")).to_have_text(words)
+
+
 def test_older_pictures_come_when_asked_for(shared_server: Server, open_page: OpenPage) -> None:
     def listing(route: Route) -> None:
         cursor = re.search(r"cursor=(\d+)", route.request.url)

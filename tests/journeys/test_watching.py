@@ -134,6 +134,7 @@ def test_it_says_where_it_listens_and_when_it_stops(server: Server) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0
     server.process = None
+    assert not any("color_message" in line for line in server.log_lines()), "uvicorn's second text, for terminals"
     stopping = next(line for line in server.log_lines() if line["message"] == "stopping")
     assert stopping["signal"] == "SIGTERM"
     everything = server.log.read_text().splitlines()

@@ -9,6 +9,8 @@ import pytest
 from limner import settings, telemetry
 from limner.domain.errors import every_error
 from limner.operations import CATALOGUE
+from limner.vision.structure import gif, isobmff, jpeg, png, tiff, webp
+from limner.web import http_protocol, read_json, read_request, serving, socket_protocol, webhook_sender
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -77,3 +79,68 @@ def test_every_operation_is_documented_with_its_parameters(name: str) -> None:
     introduction = section[1].partition("\n| ")[0]
     described = listed | (set(re.findall(r"`(\w+)`", introduction)) & set(fields))
     assert described | {"image"} == set(fields)
+
+
+# --- the bounds in privacy.md ----------------------------------------------------------------------------------------
+
+SETTINGS = {settings.variable(name): field.default for name, field in settings.Settings.model_fields.items()}
+FIXED = {
+    "JPEG: scans; segments": (jpeg.MAX_SCANS, jpeg.MAX_SEGMENTS),
+    "PNG: chunks; GIF: blocks; WebP: chunks": (png.MAX_CHUNKS, gif.MAX_BLOCKS, webp.MAX_CHUNKS),
+    "HEIC, AVIF: boxes; items; no overlays, and one level of grids": (isobmff.MAX_BOXES, isobmff.MAX_ITEMS),
+    "TIFF: pages": (tiff.MAX_PAGES,),
+    "JSON without its pictures, or all fields of a form together": (read_json.MAX_JSON_BYTES,),
+    "Values in it (items of lists, members of objects)": (read_json.MAX_VALUES,),
+    "Levels of lists and objects": (read_json.MAX_DEPTH,),
+    "Fields of a form": (read_request.MAX_FIELDS,),
+    "Tries of webhooks at once, and to one host; bytes read of an answer": (
+        webhook_sender.AT_ONCE,
+        webhook_sender.PER_HOST,
+        webhook_sender.ANSWER_BYTES,
+    ),
+    "Request line and header; trailers of a body": (http_protocol.MAX_HEADERS,),
+    "Requests sent ahead on one connection": (http_protocol.MAX_WAITING, http_protocol.MAX_WAITING_BODY_BYTES),
+    "Frames from a WebSocket's client": (
+        socket_protocol.FRAMES_AT_ONCE,
+        int(socket_protocol.FRAMES_A_SECOND),
+        serving.MAX_MESSAGE_BYTES,
+    ),
+}
+
+
+def bounds() -> dict[str, tuple[str, list[str]]]:
+    """What is bounded, by how much, and by which settings."""
+    found = {}
+    for table in re.findall(
+        r"^ *\| What \| At most \|.*\n((?: *\|.*\n)+)", (DOCS / "privacy.md").read_text(), re.MULTILINE
+    ):
+        for row in table.splitlines()[1:]:
+            what, most, *setting = (cell.strip() for cell in row.strip(" |").split(" | "))
+            found[what] = (most, re.findall(r"`(LIMNER_\w+)`", "".join(setting)))
+    return found
+
+
+def ways_to_write(value: float) -> list[str]:
+    """An amount without a unit, in seconds and in bytes."""
+    return [f"{value:,}", f"{value:g} s", f"{value / 1024:g} KB", f"{value / 1e6:g} MB", f"{value / 1e9:g} GB"]
+
+
+def test_every_bound_is_the_default_of_its_setting() -> None:
+    for what, (most, names) in bounds().items():
+        for name in names:
+            assert any(re.search(rf"(?<![\d,]){way}(?![\d,]\d)", most) for way in ways_to_write(SETTINGS[name])), what
+
+
+def test_every_fixed_bound_is_that_of_the_code() -> None:
+    for what, values in FIXED.items():
+        for value in values:
+            assert any(re.search(rf"(?<![\d,]){way}(?![\d,]\d)", bounds()[what][0]) for way in ways_to_write(value)), (
+                what
+            )
+
+
+def test_every_setting_that_bounds_something_is_among_the_bounds() -> None:
+    named = {name for _, names in bounds().values() for name in names}
+    assert named == {
+        name for name in SETTINGS if re.match(r"LIMNER_(MAX_\w+|\w+_TIMEOUT_S|\w+_MEMORY_BYTES|EVENT_BUFFER)$", name)
+    }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.web.fetch_url import is_public
+from limner.web.outgoing import is_public
 from limner.web.special_addresses import BLOCKS
 
 # First and last address of each refused range of IPv4; what lies between two ranges is public.

@@ -41,7 +41,7 @@ class DiskBlobs:
         except OSError as error:
             raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None
 
-    def put(self, data: bytes, *, sha256: str | None = None) -> str:
+    def put(self, data: bytes, *, sha256: str | None = None, media_type: str | None = None) -> str:  # noqa: ARG002
         """See `ports.BlobStore.put`."""
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
@@ -107,6 +107,20 @@ class DiskBlobs:
             raise _gone()
         return data
 
+    def part(self, sha256: str, *, start: int, stop: int) -> bytes:
+        """See `ports.BlobStore.part`."""
+        path = self._path(sha256)
+        with _errors_as_unavailable("read"):
+            try:
+                with open(path, "rb") as file:
+                    file.seek(start)
+                    data = file.read(max(stop - start, 0))
+            except (FileNotFoundError, NotADirectoryError):
+                raise _gone() from None
+        if len(data) < stop - start:
+            raise _gone()
+        return data
+
     def has(self, sha256: str, *, size: int | None = None) -> bool:
         """See `ports.BlobStore.has`."""
         try:
@@ -131,6 +145,10 @@ class DiskBlobs:
         if not self.has(sha256, size=size):
             raise _gone()
         return Path(self._path(sha256))
+
+    def temporary_url(self, sha256: str, *, head: bool = False) -> str | None:  # noqa: ARG002
+        """See `ports.BlobStore.temporary_url`: a folder has no URLs."""
+        return None
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
         """See `ports.BlobStore.written`. Also removes old incomplete files."""

@@ -30,20 +30,23 @@ def transact_with_bytes(
     data: Mapping[str, bytes],
     work: Callable[[Transaction, IsStored], T | Missing],
     *,
+    media_types: Mapping[str, str] | None = None,
     stored: Collection[str] = (),
     unseen: Collection[str] = (),
 ) -> T:
     """Run `work` in a transaction. If it returns `Missing`, store those bytes and run it again.
 
-    `data` holds the bytes by SHA-256. The caller has already stored those in `stored`. Those in `unseen` are certainly
-    needed, so they are stored before the first run. UnavailableError when a removal of the same bytes does not end.
+    `data` holds the bytes by SHA-256, `media_types` their types. The caller has already stored those in `stored`. Those
+    in `unseen` are certainly needed, so they are stored before the first run. UnavailableError when a removal of the
+    same bytes does not end.
     """
     have = set(stored)
+    media_types = media_types or {}
     try:
         for sha256 in unseen:
             have.add(sha256)
-            blobs.put(data[sha256], sha256=sha256)
-        return _transact(store, blobs, data, work, have)
+            blobs.put(data[sha256], sha256=sha256, media_type=media_types.get(sha256))
+        return _transact(store, blobs, data, media_types, work, have)
     except Exception:
         with suppress(LimnerError):  # what cannot be removed now, the sweep removes later
             discard(store, blobs, have.difference(stored))
@@ -54,6 +57,7 @@ def _transact(
     store: JobStore,
     blobs: BlobStore,
     data: Mapping[str, bytes],
+    media_types: Mapping[str, str],
     work: Callable[[Transaction, IsStored], T | Missing],
     have: set[str],
 ) -> T:
@@ -70,18 +74,18 @@ def _transact(
         for sha256 in answer.sha256s:
             if sha256 not in data:  # an artifact of the cached result, whose job is being erased
                 raise UnavailableError("The cached result is being erased. Try again.")
-            blobs.put(data[sha256], sha256=sha256)
+            blobs.put(data[sha256], sha256=sha256, media_type=media_types.get(sha256))
             have.add(sha256)
     raise UnavailableError("The same picture is being removed. Try again.")
 
 
-def remove(store: JobStore, blobs: BlobStore, sha256s: Iterable[str]) -> None:
-    """Remove the bytes of these blobs, except those whose row says `kept` or `removing`."""
+def remove(store: JobStore, blobs: BlobStore, sha256s: Iterable[str]) -> list[str]:
+    """Remove the bytes of these blobs, except those whose row says `kept` or `removing`. Returns those removed."""
     wanted = list(sha256s)
     if not wanted:
-        return
+        return []
     claimed = store.transact(lambda tx: transitions.claim_removal(tx, wanted))
-    finish_removal(store, blobs, claimed)
+    return finish_removal(store, blobs, claimed)
 
 
 def discard(store: JobStore, blobs: BlobStore, sha256s: Collection[str]) -> None:
@@ -100,13 +104,13 @@ def discard(store: JobStore, blobs: BlobStore, sha256s: Collection[str]) -> None
     store.transact(delete)
 
 
-def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) -> None:
-    """Remove the bytes of blobs that the caller has set to `removing`, then their rows.
+def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) -> list[str]:
+    """Remove the bytes of blobs that the caller has set to `removing`, then their rows. Returns those removed.
 
     If a blob cannot be removed, the others still are, and its error is raised at the end.
     """
     if not claimed:
-        return
+        return []
     since = time.monotonic()
     removed: list[str] = []
     errors: list[Exception] = []
@@ -131,3 +135,4 @@ def finish_removal(store: JobStore, blobs: BlobStore, claimed: Collection[str]) 
             "blobs could not be removed; the sweep tries again", extra={"blobs": len(errors), "detail": str(errors[0])}
         )
         raise errors[0]
+    return removed

@@ -1,6 +1,6 @@
-"""A database and its blobs belong together: both carry the same id, and a stranger's blobs are never tidied away.
+"""A database and its folder of blobs belong together: both store the same id, and a start with another pair is refused.
 
-The tidying removes blobs that the database does not name. With a mistyped path these would be all.
+The sweep removes blobs that the database does not name. After a mistyped path, it would remove all of them.
 """
 
 import logging
@@ -16,10 +16,10 @@ SAMPLE = 1000
 
 
 def pair(store: JobStore, reader: JobReader, blobs: OwnedBlobs, *, database: str, folder: str) -> None:
-    """Claim the blobs for the database, and give both the same id where they have none yet.
+    """Claim the blobs for the database, and store the same id in both if they have none yet.
 
-    SettingsError, which names both paths: another service uses the blobs, or they belong to another database, or the
-    database names none of them. Then neither is changed.
+    SettingsError if another service uses the blobs, if they belong to another database, or if the database names none
+    of them. The message names both paths, and neither is changed.
     """
     owner = blobs.claim()
     known = store.transact(lambda tx: tx.fact(DATABASE_ID))
@@ -34,7 +34,7 @@ def pair(store: JobStore, reader: JobReader, blobs: OwnedBlobs, *, database: str
         raise _refused(
             database, folder, "holds photos of which this database names none", "choose an empty one, or move them"
         )
-    # The id of the folder is taken by a database from before there were ids: an older backup that was restored.
+    # A database without an id is new, or a backup from before there were ids. It takes over the id of the folder.
     chosen = known or store.transact(lambda tx: _name(tx, owner or str(uuid4())))
     if owner is None:
         if not sample and reader.totals()[1]:

@@ -7,11 +7,11 @@ attempt exists. So a job that is sent twice, or whose worker was killed, is neit
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from uuid_utils import uuid7
@@ -33,6 +33,8 @@ from limner.telemetry import JobReport
 from limner.vision.header import Limits
 from limner.vision.memory import is_out_of_memory
 from limner.vision.models import Models
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,7 @@ class Runner:
                     self.blobs,
                     data,
                     lambda tx, is_stored: transitions.finish(tx, job, outcome, is_stored=is_stored),
+                    media_types={file.sha256: file.media_type for file in outcome.artifacts},
                     stored=data,
                 )
             except UnavailableError as error:
@@ -186,7 +189,7 @@ class _Attempt:
             ctx = Context(
                 models=self.runner.models,
                 limits=self.runner.limits,
-                read=self.runner.blobs.get,
+                read=lambda sha256: self._patiently(lambda: self.runner.blobs.get(sha256)),
                 attach=self.attach,
                 progress=self.progress,
                 check=self.check,
@@ -262,7 +265,7 @@ class _Attempt:
         raise SimilarResult(source, distance)
 
     def attach(self, name: str, data: bytes, media_type: str, width: int | None, height: int | None) -> None:
-        sha256 = self.runner.blobs.put(data)
+        sha256 = self._patiently(lambda: self.runner.blobs.put(data, media_type=media_type))
         self.data[sha256] = data
         self.files.append(
             File(
@@ -277,6 +280,19 @@ class _Attempt:
                 height=height,
             )
         )
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """The result of a call of the blob store, which is repeated while the store cannot be used.
+
+        JobTimeoutError, CancelledError.
+        """
+        while True:
+            try:
+                return call()
+            except UnavailableError as error:
+                log.warning("job waits for the blobs", extra={"job": self.job.id, "detail": error.detail})
+                self.check()
+                time.sleep(RETRY_S)
 
     def progress(self, fraction: float) -> None:
         if time.monotonic() - self.progressed < PROGRESS_EVERY_S:

@@ -14,11 +14,13 @@ from uuid_utils import uuid7
 from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role, Status
 from limner.jobs import blobs as bytes_of_jobs
-from limner.jobs import transitions
+from limner.jobs import receipts, transitions, webhooks
 from limner.jobs.ids import JobIds
-from limner.jobs.transitions import Decision, Sent
+from limner.jobs.receipts import Issuer, Receipt
+from limner.jobs.transitions import Decision, Erased, IsStored, Missing, Sent, Submitted
+from limner.jobs.webhooks import Webhook
 from limner.operation import ImageRef, Operation, P, R
-from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore
+from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
 from limner.telemetry import JOBS_SUBMITTED, request_id
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,11 @@ class Submissions:
         *,
         job_id: str | None = None,
         idempotency_key: str | None = None,
+        webhook: Webhook | None = None,
     ) -> Job:
         """Store the pictures (bytes by parameter name) and the job, and send it to the engine.
+
+        `webhook` is told when a new job ends; for a repeat, that of the first request stays.
 
         `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id.
         UnavailableError while stopping, QueueFullError, InvalidRequestError if the idempotency key belongs to another
@@ -79,14 +84,8 @@ class Submissions:
             self.store,
             self.blobs,
             data,
-            lambda tx, is_stored: transitions.submit(
-                tx,
-                job,
-                max_queued=self.max_queued,
-                cache_for=self.cache_for,
-                is_stored=is_stored,
-                is_intact=self._is_intact,
-            ),
+            lambda tx, is_stored: self._submit(tx, job, webhook, is_stored),
+            media_types={file.sha256: file.media_type for file in job.files},
             unseen=unseen,
         )
         stored, decision = submitted.job, submitted.decision
@@ -100,6 +99,20 @@ class Submissions:
             extra={"job": stored.id, "operation": operation.name, "how": decision, "request": request_id.get()},
         )
         return stored
+
+    def _submit(self, tx: Transaction, job: Job, webhook: Webhook | None, is_stored: IsStored) -> Submitted | Missing:
+        since = tx.hooks.last_event_id() if webhook is not None else 0
+        submitted = transitions.submit(
+            tx,
+            job,
+            max_queued=self.max_queued,
+            cache_for=self.cache_for,
+            is_stored=is_stored,
+            is_intact=self._is_intact,
+        )
+        if webhook is not None and isinstance(submitted, Submitted) and submitted.decision is not Decision.REPEAT:
+            webhooks.attach(tx, submitted.job.id, webhook, since)
+        return submitted
 
     def _is_intact(self, file: File) -> bool:
         intact = self.blobs.has(file.sha256, size=file.size)
@@ -117,22 +130,33 @@ class Submissions:
         log.info("job cancelled", extra={"job": job_id, "operation": job.operation})
         return job
 
-    def erase(self, job_id: str) -> None:
-        """Erase a job with its pictures and the contents of its events. NotFoundError.
+    def erase(self, job_id: str) -> Receipt:
+        """Erase a job with its pictures and the contents of its events. Returns the receipt. NotFoundError.
 
         UnavailableError: either nothing was erased, or (as its detail says) all except the bytes of some pictures,
-        which the sweep removes later.
+        which the sweep removes later. Then its member `receipt` lists all pictures as pending.
         """
         self.blobs.check_removable()
-        erased = self.store.transact(lambda tx: transitions.erase(tx, job_id))
+
+        def work(tx: Transaction) -> tuple[Erased, Issuer]:
+            return transitions.erase(tx, job_id), receipts.issuer(tx)
+
+        erased, issuer = self.store.transact(work)
         self._send(erased.promoted)
+        removed: list[str] = []
+
+        def receipt() -> Receipt:
+            return receipts.make(issuer, job_id, erased.job.files, erased.counts, marked=erased.marked, removed=removed)
+
         try:
-            bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
+            removed = bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
         except UnavailableError as error:
             raise UnavailableError(
-                f"The job is erased, but not yet all of its pictures; the service keeps trying. {error.detail}"
+                f"The job is erased, but not yet all of its pictures; the service keeps trying. {error.detail}",
+                receipt=receipt(),
             ) from error
-        log.info("job erased", extra={"job": job_id, "operation": erased.operation})
+        log.info("job erased", extra={"job": job_id, "operation": erased.job.operation})
+        return receipt()
 
     def _send(self, promoted: Sent | None) -> None:
         """Wake the event streams, and send the follower that became a leader, if there is one."""

@@ -24,7 +24,7 @@ from limner.domain.errors import (
 )
 from limner.domain.event import EventType
 from limner.domain.job import File, Job, Outcome, Status
-from limner.ports import LossReason, Transaction
+from limner.ports import LossReason, Removed, Transaction
 
 IsStored = Callable[[str], bool]
 """Whether the caller has stored the bytes of a blob and they still exist."""
@@ -65,9 +65,10 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What remains to be done after an erasure: blobs to remove, and a follower to send to the engine."""
+    """What an erasure did, and what remains to be done: blobs to remove, and a follower to send to the engine."""
 
-    operation: str
+    job: Job
+    counts: Removed
     marked: list[str]
     promoted: Sent | None
 
@@ -236,8 +237,15 @@ def erase(tx: Transaction, job_id: str) -> Erased:
     sha256s = {file.sha256 for file in job.files}
     tx.lock(_bytes(sha256s))
     promoted = _promote(tx, job_id)
-    tx.remove(job)
-    return Erased(job.operation, tx.mark_unnamed(sha256s, _now()), promoted)
+    counts = tx.remove(job)
+    return Erased(job, counts, tx.mark_unnamed(sha256s, _now()), promoted)
+
+
+def hold(tx: Transaction, job_ids: Collection[str]) -> set[str]:
+    """Those of these jobs that exist. None of them can be erased before the transaction ends."""
+    found = [job for job_id in sorted(job_ids) if (job := tx.job(job_id)) is not None]
+    tx.lock([name for job in found for name in _work(job)])
+    return {job.id for job in found if tx.job(job.id) is not None}
 
 
 def adopt(tx: Transaction, job_id: str) -> bool:

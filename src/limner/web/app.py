@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -19,6 +20,7 @@ from limner.web import (
     operation_routes,
     problems,
     shapes,
+    webhook_routes,
 )
 from limner.web.access import Access
 from limner.web.dispatch import Dispatch
@@ -26,10 +28,16 @@ from limner.web.observe import Observe
 from limner.web.services import Services
 
 PAGE = Path(__file__).parent / "page"
-PAGE_POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws: wss:; media-src 'self' blob:; "
-    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
+
+
+def _page_policy(services: Services) -> str:
+    """The page's Content-Security-Policy. Where clients read artifacts from the store itself, it allows the store."""
+    store = services.blobs.temporary_url("0" * 64)
+    origin = "" if store is None else f" {urlsplit(store).scheme}://{urlsplit(store).netloc}"
+    return (
+        f"default-src 'self'; img-src 'self' blob: data:{origin}; connect-src 'self' ws: wss:{origin}; "
+        "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
 
 
 def create_app(services: Services, at_work: Callable[[], AbstractContextManager[None]]) -> FastAPI:
@@ -65,16 +73,19 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         operations,
         operation_routes.router,
         job_routes.router,
+        webhook_routes.router,
         classic_routes.router,
         health_routes.router,
     )
     for router in routers:
         app.include_router(router)
 
+    page_policy = _page_policy(services)
+
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(
-            PAGE / "index.html", headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
+            PAGE / "index.html", headers={"Content-Security-Policy": page_policy, "Cache-Control": "no-cache"}
         )
 
     app.mount("/page", _PageFiles(directory=PAGE), name="page")

@@ -1,6 +1,6 @@
-"""All open connections: how many there may be, how long each may wait, and what unread answers may take.
+"""All open connections: limits on their number, on the time that each may wait, and on memory for unread answers.
 
-The protocols tell it of each change; once a second it closes those whose time has passed.
+The protocols report each change. Once a second, connections whose deadline has passed are closed.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ LINGER_S = 2.0
 QUIET = frozenset(
     {"silent", "idle", "lingering"}
 )  # browsers open connections in advance: counted, but nothing to warn of
-TELL_S = 10.0  # between two log lines: who attacks must not fill the log too
-PROGRESS_BYTES = 65_536  # a reader that takes less than this in `send_timeout_s` counts as one that does not read
-ROOM_PARTS = 64  # a full house closes 1/64 of it at once: so the search for the idle is paid by many newcomers
+TELL_S = 10.0  # between two log lines: an attacker must not fill the log
+PROGRESS_BYTES = 65_536  # a client that reads less than this in `send_timeout_s` counts as one that does not read
+ROOM_PARTS = 64  # at the limit, 1/64 of the connections are closed together: one search makes room for many new ones
 _V6_NETWORK = 64  # a customer gets a whole /64, so addresses in it are one client
 
 
@@ -33,18 +33,18 @@ class Connection:
 
     transport: asyncio.Transport
     client: str | None
-    """Whose connections are counted together; None: not counted."""
+    """The client whose connections are counted together; None: not counted."""
     deadline: float
-    """When it is closed; infinite while the application answers."""
+    """When it is closed; infinite while the application works on a request."""
     why: str = "silent"
-    """What it is closed for then."""
+    """The reason that is counted when it is closed at its deadline."""
     unread: int = 0
-    """Bytes that its reader has left in our buffer, when last looked at."""
+    """Bytes in our buffer that the client had not read at the last check."""
     unread_since: float = 0.0
 
 
 class Connections(ServerState):
-    """uvicorn's own shared state, and the bounds. Lives on the event loop."""
+    """uvicorn's own shared state, with limits. Used only on the event loop."""
 
     def __init__(self, settings: Settings, max_connections: int) -> None:
         super().__init__()
@@ -57,15 +57,15 @@ class Connections(ServerState):
         self._max_unread = settings.answer_memory_bytes
         self._proxies = [ipaddress.ip_network(each, strict=False) for each in settings.proxy_addresses]
         self._open: dict[asyncio.Transport, Connection] = {}
-        self._idle: dict[Connection, None] = {}  # those without a request in work, longest first
-        self._stalled: dict[Connection, None] = {}  # those whose application waits for the reader
+        self._idle: dict[Connection, None] = {}  # those without a request in progress, longest first
+        self._stalled: dict[Connection, None] = {}  # those whose application waits until the client reads
         self._clients: Counter[str] = Counter()
         self._unread = 0
         self._closed: Counter[str] = Counter()
         self._told = -math.inf
         self.now = 0.0  # the loop's clock, a tenth of a second behind at most: read for every request
 
-    # What the protocols tell
+    # Called by the protocols
 
     def enter(self, transport: asyncio.Transport, address: str | None) -> Connection | None:
         """A new connection, which may now send a request. None when there is no room for it: it must be closed."""
@@ -92,7 +92,7 @@ class Connections(ServerState):
         return self._open.get(transport)
 
     def leave(self, connection: Connection) -> None:
-        """The connection is no more. Again does nothing."""
+        """The connection has ended. Calling it again does nothing."""
         if self._open.pop(connection.transport, None) is None:
             return
         self._idle.pop(connection, None)
@@ -103,26 +103,26 @@ class Connections(ServerState):
                 del self._clients[connection.client]
 
     def work(self, connection: Connection) -> None:
-        """A request has come whole, as far as its header: from now on the application sees to its time."""
+        """The header of a request is complete: from now on the application limits the time."""
         self._idle.pop(connection, None)
         connection.deadline = math.inf
 
     def rest(self, connection: Connection) -> None:
-        """All is answered: the next request may take its time."""
+        """All requests are answered: the idle time-out applies until the next one."""
         if connection.transport in self._open:
             self._idle[connection] = None
             connection.deadline, connection.why = self.now + self._idle_s, "idle"
 
     def hurry(self, connection: Connection) -> None:
-        """A request has begun, or the rest of one is sent that has been answered."""
+        """A request has begun, or the client still sends the body of one that is answered: it must be complete soon."""
         connection.deadline, connection.why = self.now + self._header_s, "too slow"
 
     def linger(self, connection: Connection) -> None:
-        """It was refused, and may read why."""
+        """It was refused: it stays open for a short time, so that the client can read the reason."""
         connection.deadline, connection.why = self.now + LINGER_S, "lingering"
 
     def stall(self, connection: Connection) -> None:
-        """Its buffer is full. Where all buffers together take too much, those that take most are closed."""
+        """Its buffer is full. If all buffers together take too much memory, the largest are closed."""
         if connection in self._stalled or connection.transport not in self._open:
             return
         self._stalled[connection] = None
@@ -140,24 +140,24 @@ class Connections(ServerState):
             connection.unread = 0
 
     def count(self, why: str) -> None:
-        """A connection was closed for its behaviour, or is about to be."""
+        """A connection is closed for this reason."""
         if why not in QUIET:
             self._closed[why] += 1
         CONNECTIONS_CLOSED.labels(why).inc()
 
-    # What happens by itself
+    # Called at intervals
 
     def tick(self) -> None:
-        """Have the clock go on; called ten times a second."""
+        """Read the clock; called ten times a second."""
         self.now = asyncio.get_running_loop().time()
 
     def sweep(self) -> None:
-        """Close what has had its time; called once a second."""
+        """Close the connections whose deadline has passed; called once a second."""
         CONNECTIONS.set(len(self._open))
         for connection in list(self._open.values()):
             transport = connection.transport
             if transport.is_closing():
-                self.stall(connection)  # what it has not read is waited for, but not for ever
+                self.stall(connection)  # the client may read the rest of its answer, but not for ever
             elif connection.deadline <= self.now:
                 self.count(connection.why)
                 transport.close()
@@ -197,7 +197,7 @@ class Connections(ServerState):
         connection.transport.abort()
 
     def _client(self, address: str | None) -> str | None:
-        """What stands for the client of an address: an IPv4 address, an IPv6 network; None where nobody counts."""
+        """The client of an address: the IPv4 address or the IPv6 network; None if its connections are not counted."""
         if address is None:
             return None
         parsed = ipaddress.ip_address(address.partition("%")[0])

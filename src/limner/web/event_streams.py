@@ -13,17 +13,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from limner.domain.errors import UnavailableError
 from limner.domain.event import Event, EventType
 from limner.ports import Bus, EventLog
 from limner.telemetry import EVENTS_SENT, SOCKETS, SOCKETS_SLOW
+from limner.web import problems
 from limner.web.socket_protocol import EXTENSION, text_frame
 
 log = logging.getLogger(__name__)
 
 PAGE = 200
+MISSED_PAGE = 50  # what one listener has missed; a thousand that do not read have a page each in memory
 READERS = 4
 SETTLE_S = 0.002  # a job's events follow each other quickly, so a short wait lets one query read several
 POLL_S = 1.0  # a wake-up may be lost, so the log is read at least this often
@@ -86,6 +88,7 @@ class _Listener:
     job_id: str | None
     operation: str | None
     push: Callable[[list[EncodedEvent]], bool] | None
+    prepare: Callable[[EncodedEvent], object]
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wants(self, encoded: EncodedEvent) -> bool:
@@ -124,6 +127,7 @@ class Streams:
         # A separate pool, so that slow work in the common pool does not delay events; and a small one, so that a
         # thousand clients that reconnect at once do not use up the connections to the database.
         self._readers = ThreadPoolExecutor(READERS, "events")
+        self._catching_up = asyncio.Lock()
         self._max_sockets = max_sockets
         self._open = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -181,10 +185,25 @@ class Streams:
                 log.exception("events cannot be read")
                 await asyncio.sleep(POLL_S)
 
-    async def _read(self, after: int, job_id: str | None = None, operation: str | None = None) -> list[Event]:
+    async def _read(
+        self, after: int, *, limit: int = PAGE, job_id: str | None = None, operation: str | None = None
+    ) -> list[Event]:
         return await asyncio.get_running_loop().run_in_executor(
-            self._readers, lambda: self._log.after(after, limit=PAGE, job_id=job_id, operation=operation)
+            self._readers, lambda: self._log.after(after, limit=limit, job_id=job_id, operation=operation)
         )
+
+    async def _read_for(self, listener: _Listener, after: int) -> list[EncodedEvent]:
+        """A page of what a listener has missed, encoded.
+
+        One page at a time is read and encoded, so that others have their turn between: those of 600 listeners who came
+        at once kept everybody else waiting for 8 s. More at a time would be no quicker, for it is work in Python.
+        """
+        async with self._catching_up:
+            rows = await self._read(after, limit=MISSED_PAGE, job_id=listener.job_id, operation=listener.operation)
+            page = [EncodedEvent(event) for event in rows]
+            for encoded in page:
+                listener.prepare(encoded)
+        return page
 
     async def _take(self, rows: list[Event]) -> None:
         if not rows:
@@ -249,26 +268,28 @@ class Streams:
         operation: str | None = None,
         quiet_s: float | None = None,
         push: Callable[[list[EncodedEvent]], bool] | None = None,
+        prepare: Callable[[EncodedEvent], object] = lambda _: None,
     ) -> AsyncIterator[list[EncodedEvent]]:
         """The events after the id `after` (None: from this call on), in batches; an empty batch after each `quiet_s`.
 
         While the caller waits for a batch, `push` is called with it first, and returns True if it has sent all of it.
+        `prepare` is called with each event that is read for this listener alone, to encode it in good time.
         The iterator ends when the service stops. TooSlowError when the listener has missed events of the ring.
         """
-        return self._walk(_Listener(self._end, self._tail, job_id, operation, push), after, quiet_s)
+        return self._walk(_Listener(self._end, self._tail, job_id, operation, push, prepare), after, quiet_s)
 
     async def _walk(
         self, listener: _Listener, after: int | None, quiet_s: float | None
     ) -> AsyncIterator[list[EncodedEvent]]:
         while after is not None:
             listener.position = self._end  # events added from here on are newer than the next page, or part of it
-            rows = await self._read(after, listener.job_id, listener.operation)
-            if rows:
-                after = rows[-1].id
-                yield [EncodedEvent(event) for event in rows]
-            if len(rows) < PAGE:
+            page = await self._read_for(listener, after)
+            if page:
+                after = page[-1].event.id
+                yield page
+            if len(page) < MISSED_PAGE:
                 # An id above the last one is from an earlier database: continue with the next new event.
-                listener.seen = after if rows else min(after, listener.seen)
+                listener.seen = after if page else min(after, listener.seen)
                 break
         while not self.closing.is_set():
             if listener.position == self._end:
@@ -323,9 +344,15 @@ async def serve_socket(
         with streams.place(stream):
             # Listening begins before `accept`, so that a client gets the events of all that it does once connected.
             push = _pusher(socket, encode, base, stream)
-            events = streams.listen(after=after, job_id=job_id, operation=operation, push=push)
+            events = streams.listen(
+                after=after,
+                job_id=job_id,
+                operation=operation,
+                push=push,
+                prepare=lambda encoded: encoded.frame(encode, base),
+            )
             await socket.accept()
-            sender = asyncio.create_task(_send(socket, events, encode, base, stream))
+            sender = asyncio.create_task(_send(socket, events, push, encode, base, stream))
             reader = asyncio.create_task(_read_nothing(socket))
             done, pending = await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
@@ -334,7 +361,10 @@ async def serve_socket(
             for task in done:
                 task.result()
     except UnavailableError as error:
-        await socket.close(1013, error.detail)
+        if socket.application_state is WebSocketState.CONNECTING:
+            await socket.send_denial_response(problems.response(error))  # a close would be answered 403
+        else:
+            await socket.close(1013, error.detail)
 
 
 def _pusher(socket: WebSocket, encode: Encode, base: str, stream: str) -> Callable[[list[EncodedEvent]], bool] | None:
@@ -357,6 +387,7 @@ def _pusher(socket: WebSocket, encode: Encode, base: str, stream: str) -> Callab
 async def _send(
     socket: WebSocket,
     events: AsyncIterator[list[EncodedEvent]],
+    push: Callable[[list[EncodedEvent]], bool] | None,
     encode: Encode,
     base: str,
     stream: str,
@@ -364,6 +395,8 @@ async def _send(
     sent = EVENTS_SENT.labels(stream)
     try:
         async for batch in events:
+            if push is not None and push(batch):
+                continue
             texts = [text for encoded in batch if (text := encoded.text(encode, base)) is not None]
             try:
                 async with asyncio.timeout(SEND_TIMEOUT_S):

@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol, with bounds on what one connection may send ahead, and on how long it may take.
+"""uvicorn's HTTP protocol, with limits on what a connection may send before it is answered, and on the time it takes.
 
-uvicorn 0.54 bounds bodies and writing, but no header, no waiting request and no silence before the first one.
+uvicorn 0.54 limits bodies and writing, but not headers, requests that wait, or the time before the first request.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from limner.domain.errors import InvalidRequestError, LimnerError, MethodNotAllo
 from limner.web.connections import Connections, ReportsStalls
 
 MAX_HEADERS = 100  # as Apache; browsers send about 20
-MAX_WAITING = 8  # requests that were sent before the one in front was answered; browsers and proxies send none
+MAX_WAITING = 8  # requests sent before the first is answered (pipelining); browsers and proxies send none
 MAX_WAITING_BODY_BYTES = 65_536
-MAX_DROPPED_BYTES = 1_000_000  # read behind a refusal: who still sends could not read it, were the socket closed
+MAX_DROPPED_BYTES = 1_000_000  # read after a refusal: closing the socket while a client sends would lose the answer
 
 
 class _RefusedError(Exception):
-    """Ends the parser's work on what has come: nothing behind it is looked at."""
+    """Stops the parser: what follows in the received data is not read."""
 
 
 class _Flow(FlowControl):
-    """Reads nothing more while requests wait, whoever asks for it: uvicorn resumes for the one in front."""
+    """Does not resume reading while requests wait, although uvicorn resumes it for the first of them."""
 
     waits = False
 
@@ -36,7 +36,7 @@ class _Flow(FlowControl):
 
 
 class HttpProtocol(ReportsStalls, HttpToolsProtocol):
-    """HTTP/1.1 within bounds. Time is not measured by a timer for each request, but by the sweep of `Connections`."""
+    """HTTP/1.1 with limits. The sweep of `Connections` measures time, so that no request needs a timer of its own."""
 
     flow: _Flow
 
@@ -51,9 +51,9 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         self._connections = server_state
         self._connection = None
         self._in_front: RequestResponseCycle | None = None
-        self._in_message = False  # between a header's end and its message's end
-        self._unparsed = 0  # bytes that came since the parser last made something of them; a chunk too many at most
-        self._stopped = False  # nothing more is looked at
+        self._in_message = False  # between the end of a header and the end of its body
+        self._unparsed = 0  # bytes received since the parser last reported progress; at most one chunk too many
+        self._stopped = False  # nothing more is read
         self._dropped = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -69,7 +69,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         """See asyncio."""
         if self._connection is not None:
             self._connections.leave(self._connection)
-        # uvicorn tells only the request that came last.
+        # uvicorn informs only the newest request.
         for cycle in (self._in_front, *(waiting for waiting, _ in self.pipeline)):
             if cycle is not None:
                 cycle.disconnected = True
@@ -105,7 +105,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
                 self._refuse(*self._too_large_header())
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read the request as if it asked for no other protocol (RFC 9110, 7.8). Java's client asks for HTTP/2 so."""
+        """Read the request as if it had no `Upgrade` (RFC 9110, 7.8). Java's client offers HTTP/2 in this way."""
         lines = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
             if name != b"upgrade":
@@ -114,7 +114,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         self._feed(b"".join([*lines, b"\r\n", rest]))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; what follows a body is read over."""
+        """A header field; trailer fields, which follow a body, are ignored."""
         if self._in_message:
             return
         name = name.lower()
@@ -123,7 +123,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The header has come: start its request, or have it wait behind others."""
+        """The header is complete: start its request, or let it wait behind others."""
         limit = self._connections.max_header_bytes
         if len(self.headers) > MAX_HEADERS or (self._unparsed > limit and self._header_bytes() > limit):
             self._stop_with(*self._too_large_header())
@@ -131,14 +131,14 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         waits = self.cycle is not None and not self.cycle.response_complete
         upgrade = self.parser.should_upgrade()
         takes_over = upgrade and self._should_upgrade()
-        # A socket takes the connection for itself, so it does not wait behind others.
+        # A WebSocket takes over the connection, so it cannot wait behind other requests.
         if waits and (takes_over or len(self.pipeline) >= MAX_WAITING):
             self._stop("pipelining")
             raise _RefusedError
         if self.parser.get_method() == b"CONNECT":
             self._stop_with(MethodNotAllowedError("This server is not a proxy."), 405, "not HTTP")
         if upgrade and not takes_over:
-            return  # the parser will stop here, and the request be read again without
+            return  # the parser stops here, and `_ignore_upgrade` reads the request again without the field
         self._in_message = True
         assert self._connection is not None
         self._connections.work(self._connection)
@@ -156,7 +156,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
             raise _RefusedError
 
     def on_message_complete(self) -> None:
-        """The body has come, and what follows it."""
+        """The body and its trailer fields are complete."""
         self._unparsed = 0
         if not self._in_message:
             return
@@ -170,7 +170,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """A request is answered: start the next that waits."""
+        """A request is answered: start the next one that waits."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -187,7 +187,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         assert self._connection is not None
         self._connections.rest(self._connection)
         if self._in_message or self._unparsed:
-            # The rest of a body that nobody wants is read, so that its sender sees the answer, but not for long.
+            # The rest of a body that is not needed is read for a short time, so that the client can read the answer.
             self._connections.hurry(self._connection)
 
     def _header_bytes(self) -> int:
@@ -203,13 +203,13 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
         raise _RefusedError
 
     def _refuse(self, problem: LimnerError, status: int, why: str) -> None:
-        """Answer with an error and close; where another answer is under way, close behind that one."""
+        """Answer with an error and close; if another answer is in progress, close after that one."""
         if self.cycle is None or self.cycle.response_complete:
             self._stopped = True
             self._connections.count(why)
             self._write_problem(problem, status)
         elif self._in_message and not self.pipeline:
-            # It is the body of the request in front that is wrong: its application need not go on.
+            # The body of the first request is wrong, so its application need not continue.
             started, self.cycle.disconnected = self.cycle.response_started, True
             self.cycle.message_event.set()
             self._stopped = True
@@ -224,14 +224,14 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
             self._stop(why)
 
     def _drop_last(self) -> None:
-        """Forget the request that waits last. Its client sends it again, as who sends ahead must: RFC 9112, 9.3.2."""
+        """Forget the newest waiting request. A client that pipelines must send it again (RFC 9112, 9.3.2)."""
         self.pipeline.popleft()
         last = self.pipeline[0][0] if self.pipeline else self._in_front
         assert last is not None
         self.cycle = last
 
     def _stop(self, why: str) -> None:
-        """Read nothing more; close when what waits is answered."""
+        """Read nothing more; close when the waiting requests are answered."""
         self._connections.count(why)
         self._stopped = self.flow.waits = True
         self.flow.pause_reading()

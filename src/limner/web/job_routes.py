@@ -1,14 +1,13 @@
 """The routes of jobs, their artifacts and their events."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, WebSocket
 from pydantic_core import to_json
-from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from limner.domain.errors import InvalidRequestError, NotFoundError
@@ -19,6 +18,7 @@ from limner.web import shapes
 from limner.web.event_streams import TooSlowError, serve_socket
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import Services, ServicesDep
+from limner.web.stored_file import ReadPart, StoredFile, StoredParts
 
 router = APIRouter(tags=["jobs"])
 
@@ -27,6 +27,7 @@ QUIET_S = 15.0
 SMALL_BYTES = 1_000_000  # what is larger is sent from its file, in parts
 MAX_EVENT_ID = 2**63 - 1
 MAX_EVENT_ID_DIGITS = 19
+_RECEIPT = re.compile(r"(?:^|[,;\s])return=representation(?:$|[,;\s])", re.IGNORECASE)
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 After = Annotated[
@@ -57,9 +58,10 @@ async def list_jobs(
 
 @router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
 async def get_job(job_id: str, request: Request, services: ServicesDep) -> Response:
-    """The job."""
+    """The job; while it is queued, with its place in the queue."""
     job = await services.job(job_id)
-    return Response(to_json(shapes.job(job, services.base_url(request))), media_type="application/json")
+    place = await services.read(services.queue.place, job) if job.status is Status.QUEUED else None
+    return Response(to_json(shapes.job(job, services.base_url(request), place)), media_type="application/json")
 
 
 @router.post(
@@ -76,12 +78,22 @@ async def cancel_job(job_id: str, request: Request, services: ServicesDep) -> Re
     "/v1/jobs/{job_id}",
     status_code=204,
     response_class=Response,
-    responses={**NOT_FOUND, 503: problem_response("Nothing was erased, or not yet all pictures: see `detail`")},
+    responses={
+        200: {"model": shapes.ReceiptShape, "description": "Erased, with `Prefer: return=representation`"},
+        **NOT_FOUND,
+        503: problem_response("Nothing was erased, or not yet all pictures: see `detail`"),
+    },
 )
-async def erase_job(job_id: str, services: ServicesDep) -> Response:
-    """Erase a job: its pictures, its artifacts, its cache entry and the contents of its events."""
-    await services.call(services.submissions.erase, job_id)
-    return Response(status_code=204)
+async def erase_job(job_id: str, request: Request, services: ServicesDep) -> Response:
+    """Erase a job: its pictures, its artifacts, its cache entry, its webhooks and the contents of its events.
+
+    With `Prefer: return=representation` the answer is a receipt, which `limner verify-erasure` checks.
+    """
+    receipt = await services.call(services.submissions.erase, job_id)
+    if not _RECEIPT.search(",".join(request.headers.getlist("prefer"))):
+        return Response(status_code=204)
+    headers = {"Preference-Applied": "return=representation"}
+    return Response(to_json(receipt), media_type="application/json", headers=headers)
 
 
 @router.head("/v1/jobs/{job_id}/artifacts/{name}", include_in_schema=False)
@@ -92,6 +104,7 @@ async def erase_job(job_id: str, services: ServicesDep) -> Response:
         200: {"content": {"image/*": {}}},
         206: {"description": "The part named by `Range`"},
         304: {"description": "The artifact has not changed"},
+        307: {"description": "The artifact is at this URL, which ends after a minute (`LIMNER_ARTIFACT_URLS`)"},
         416: problem_response("`Range` is outside the file"),
         **NOT_FOUND,
     },
@@ -105,57 +118,51 @@ async def get_artifact(job_id: str, name: str, request: Request, services: Servi
             raise NotFoundError("The job or the artifact does not exist. The job may have been erased.")
         return file
 
-    return await send_file(find, request, services)
+    return await send_file(find, request, services, may_redirect=True)
 
 
-async def send_file(find: Callable[[], File], request: Request, services: Services) -> Response:
+async def send_file(
+    find: Callable[[], File], request: Request, services: Services, *, may_redirect: bool = False
+) -> Response:
     """The stored file that `find` returns; supports `Range`, `If-None-Match` and `HEAD`.
 
-    `find` may block. It is called for each request, so that an erased file is not served from memory.
+    `find` may block. It is called for each request, so that an erased file is not served from memory. With
+    `may_redirect`, the answer is a redirect where the store gives URLs of its own.
     """
     whole = "range" not in request.headers
     known = request.headers.get("if-none-match")
 
-    def read() -> tuple[File, bytes | Path | None]:
+    def respond() -> Response:
         file = find()
+        headers = {
+            "ETag": f'"{file.sha256}"',
+            # private, because shared caches must not keep photos of faces: they would not learn of an erasure
+            "Cache-Control": "private, max-age=31536000, immutable",
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        }
         if known is not None and _matches(known, file):
-            return file, None
-        if whole and file.size <= SMALL_BYTES:
-            return file, services.blobs.get(file.sha256)
-        return file, services.blobs.local_path(file.sha256, size=file.size) or services.blobs.get(file.sha256)
-
-    file, content = await services.read(read)
-    headers = {
-        "ETag": f'"{file.sha256}"',
-        # private, because shared caches must not keep photos of faces: they would not learn of an erasure
-        "Cache-Control": "private, max-age=31536000, immutable",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
-        "Cross-Origin-Resource-Policy": "cross-origin",
-    }
-    if content is None:
-        return Response(status_code=304, headers=headers)
-    if isinstance(content, bytes):
+            return Response(status_code=304, headers=headers)
+        if may_redirect:
+            url = services.blobs.temporary_url(file.sha256, head=request.method == "HEAD")
+            if url is not None:
+                return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
         if whole and file.size <= SMALL_BYTES:
             headers["Accept-Ranges"] = "bytes"
-        return Response(content, media_type=file.media_type, headers=headers)
-    return _StoredFile(content, media_type=file.media_type, headers=headers)
+            return Response(services.blobs.get(file.sha256), media_type=file.media_type, headers=headers)
+        path = services.blobs.local_path(file.sha256, size=file.size)
+        if path is not None:
+            return StoredFile(path, media_type=file.media_type, headers=headers)
+        return StoredParts(part_of(file), file.size, media_type=file.media_type, headers=headers)
+
+    def part_of(file: File) -> ReadPart:
+        return lambda start, stop: services.read(lambda: services.blobs.part(file.sha256, start=start, stop=stop))
+
+    return await services.read(respond)
 
 
 def _matches(known: str, file: File) -> bool:
     return any(tag.strip().removeprefix("W/") in (f'"{file.sha256}"', "*") for tag in known.split(","))
-
-
-class _StoredFile(FileResponse):
-    """A file response that answers an impossible `Range` with a problem."""
-
-    @classmethod
-    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
-        try:
-            return super()._parse_range_header(http_range, file_size)
-        except MalformedRangeHeader:
-            return []  # an invalid header is ignored: RFC 9110, 14.2
-        except RangeNotSatisfiable:
-            raise HTTPException(416, headers={"Content-Range": f"bytes */{file_size}"}) from None
 
 
 @router.get(
@@ -178,18 +185,21 @@ async def stream_events(
             raise InvalidRequestError("Last-Event-ID: The value is not an event id.")
         after = int(resumed)
     base = services.base_url(request)
-    batches = services.streams.listen(after=after, job_id=job, operation=operation, quiet_s=QUIET_S)
+    batches = services.streams.listen(
+        after=after,
+        job_id=job,
+        operation=operation,
+        quiet_s=QUIET_S,
+        prepare=lambda encoded: encoded.text(as_server_sent, base),
+    )
 
     async def lines() -> AsyncIterator[str]:
         sent = EVENTS_SENT.labels("sse")
         try:
             yield "retry: 2000\n\n"
             async for batch in batches:
-                if not batch:
-                    yield ": still here\n\n"
-                for encoded in batch:
-                    yield encoded.text(as_server_sent, base) or ""
-                    sent.inc()
+                yield "".join(encoded.text(as_server_sent, base) or "" for encoded in batch) or ": still here\n\n"
+                sent.inc(len(batch))
         except TooSlowError:
             SOCKETS_SLOW.labels("sse").inc()  # the client reconnects with Last-Event-ID
 

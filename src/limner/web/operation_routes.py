@@ -10,14 +10,20 @@ from pydantic_core import to_json
 
 from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
+from limner.jobs.webhooks import Webhook
 from limner.operation import Operation
 from limner.web import shapes
-from limner.web.read_request import FORM, JSON, Sent, fetch_pictures, read_submission, receive
+from limner.web.read_request import FORM, JSON, WEBHOOK, Sent, check_webhook, fetch_pictures, read_submission, receive
 from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["operations"])
 
 Responses = dict[int | str, dict[str, Any]]
+_WEBHOOK = {
+    "type": "string",
+    "format": "uri",
+    "description": "URL to which the event of the job's end is sent, signed after Standard Webhooks",
+}
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
 
@@ -109,20 +115,26 @@ async def _take_in(
     with services.memory.share() as share:
         body = await receive(request, services, share, FORM, JSON, pictures=len(operation.image_fields))
 
-        def submit(values: dict[str, Any], pictures: dict[str, bytes]) -> Job:
-            params = operation.parse(values, pictures, services.limits)
+        def submit(sent: Sent, pictures: dict[str, bytes]) -> Job:
+            params = operation.parse(sent.values, pictures, services.limits)
             return services.submissions.submit(
-                operation, params, pictures, job_id=job_id, idempotency_key=idempotency_key
+                operation,
+                params,
+                pictures,
+                job_id=job_id,
+                idempotency_key=idempotency_key,
+                webhook=Webhook(sent.webhook_url, services.base_url(request)) if sent.webhook_url else None,
             )
 
         def begin() -> Job | Sent:
             sent = read_submission(body, operation, services.limits)
-            return sent if sent.urls else submit(sent.values, sent.pictures)
+            return sent if sent.urls or sent.webhook_url else submit(sent, sent.pictures)
 
         begun = await services.call(begin)
         if isinstance(begun, Job):
             return begun
-        return await services.call(submit, begun.values, await fetch_pictures(begun, services, share))
+        await check_webhook(begun, services)
+        return await services.call(submit, begun, await fetch_pictures(begun, services, share))
 
 
 async def _wait(services: Services, job_id: str, ended: "asyncio.Future[None]", wait_s: float) -> Job:
@@ -178,6 +190,8 @@ def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
             }
         else:
             json_fields[name] = schema
+    form["properties"] = {**fields, WEBHOOK: _WEBHOOK}
+    json_fields[WEBHOOK] = _WEBHOOK
     as_json = {"type": "object", "properties": json_fields, "additionalProperties": False}
     return {
         "requestBody": {

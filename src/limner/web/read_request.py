@@ -7,13 +7,21 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 
-from limner.domain.errors import InvalidRequestError, TooLargeError, UnsupportedMediaError, UploadTimeoutError
+from limner.domain.errors import (
+    InvalidRequestError,
+    TooLargeError,
+    UnsupportedMediaError,
+    UploadTimeoutError,
+    UrlFetchError,
+)
 from limner.operation import Operation
 from limner.vision.header import Limits
 from limner.web.fetch_url import fetch
+from limner.web.outgoing import allowed_addresses, check_url
 from limner.web.read_form import Part, read_parts
 from limner.web.read_json import Allowance, decode_base64, read_object, read_value
 from limner.web.services import Services
@@ -21,6 +29,7 @@ from limner.web.upload_memory import Share
 
 FORM = "multipart/form-data"
 JSON = "application/json"
+WEBHOOK = "webhook_url"
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 1_000_000
 OVERHEAD_BYTES = 2_000_000  # for the fields and part headers
@@ -57,11 +66,13 @@ class Body:
 
 @dataclass(frozen=True)
 class Sent:
-    """The parameters as they were sent, the pictures' bytes, and the URLs of those that are still to be fetched."""
+    """The parameters as they were sent, the pictures' bytes, the URLs of those that are still to be fetched, and the
+    URL of a webhook."""
 
     values: dict[str, Any]
     pictures: dict[str, bytes]
     urls: dict[str, str]
+    webhook_url: str | None = None
 
 
 def media_type(content_type: str) -> str:
@@ -106,6 +117,20 @@ async def fetch_pictures(sent: Sent, services: Services, share: Share) -> dict[s
             take=share.take,
         )
     return found
+
+
+async def check_webhook(sent: Sent, services: Services) -> None:
+    """Refuse the URL of a webhook that no event could be sent to. UrlNotAllowedError, UrlFetchError."""
+    url, settings = sent.webhook_url, services.settings
+    if url is None:
+        return
+    check_url(url, settings.fetch_ports, WEBHOOK)
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(settings.fetch_timeout_s):
+            await allowed_addresses(parts.hostname or "", parts.port or 0, settings.fetch_private_hosts, WEBHOOK)
+    except TimeoutError:
+        raise UrlFetchError(f"{WEBHOOK}: The host name has no address.") from None
 
 
 async def _chunks(request: Request, services: Services, share: Share, limit: int) -> AsyncIterator[bytes]:
@@ -153,7 +178,10 @@ def read_submission(body: Body, operation: Operation[Any, Any], limits: Limits) 
         if not isinstance(url, str):
             raise InvalidRequestError(f"{name}_url: The value is not a URL.")
         urls[name] = url
-    return Sent(values, found, urls)
+    webhook_url = values.pop(WEBHOOK, None) or None
+    if webhook_url is not None and not isinstance(webhook_url, str):
+        raise InvalidRequestError(f"{WEBHOOK}: The value is not a URL.")
+    return Sent(values, found, urls, webhook_url)
 
 
 def read_form(body: Body, *, max_files: int) -> list[Part]:

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from limner.domain.errors import NotFoundError
 from limner.domain.job import Job
+from limner.jobs.queue import Queue
 from limner.jobs.submit import Submissions
 from limner.operation import Operation
 from limner.ports import BlobStore, JobReader
@@ -21,6 +22,7 @@ from limner.settings import Settings
 from limner.vision.header import Limits
 from limner.web.event_streams import Streams
 from limner.web.upload_memory import UploadMemory
+from limner.webhook_ports import HookReader
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -36,6 +38,8 @@ class Services:
     settings: Settings
     catalogue: Mapping[str, Operation[Any, Any]]
     reader: JobReader
+    hooks: HookReader
+    queue: Queue
     blobs: BlobStore
     submissions: Submissions
     streams: Streams

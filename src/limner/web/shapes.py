@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Status
+from limner.domain.webhook import DeliveryState, HookState
+from limner.jobs.queue import Place
 
 Moment = datetime
 
@@ -34,6 +36,16 @@ class ProblemShape(BaseModel):
     retryable: bool
 
 
+class QueueShape(BaseModel):
+    """The place of a queued job."""
+
+    position: int | None = Field(
+        description="1 is started next; 0 waits for the result of a running job with the same work; null: beyond 1000"
+    )
+    age_s: float = Field(description="Seconds since the submission")
+    eta_s: float | None = Field(description="Estimated seconds until the job has finished; null if nothing is known")
+
+
 class JobShape(BaseModel):
     """A job."""
 
@@ -48,6 +60,7 @@ class JobShape(BaseModel):
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
+    queue: QueueShape | None = Field(description="Only in `GET /v1/jobs/{id}` of a queued job")
     url: str
     result: dict[str, Any] | None
     error: ProblemShape | None
@@ -85,6 +98,73 @@ class EventShape(BaseModel):
     job: EventJobShape
 
 
+class DeliveryShape(BaseModel):
+    """One event for one webhook; `id` is its `webhook-id`."""
+
+    id: str
+    event_id: int
+    event_type: str
+    state: DeliveryState
+    tries: int
+    last_status: int | None = Field(description="HTTP status of the last answer, null if there was none")
+    last_error: str | None
+    next_try_at: Moment | None
+    ended_at: Moment | None
+
+
+class WebhookShape(BaseModel):
+    """A job's webhook. `state` is `active` until its last event is queued, then `done`; or `disabled` with a reason."""
+
+    id: str
+    host: str
+    state: HookState
+    reason: str | None
+    deliveries: list[DeliveryShape]
+
+
+class WebhooksShape(BaseModel):
+    """The webhooks of a job."""
+
+    webhooks: list[WebhookShape]
+
+
+class BlobShape(BaseModel):
+    """Bytes of a picture or artifact."""
+
+    sha256: str
+    size: int
+
+
+class KeptBlobShape(BlobShape):
+    """Bytes that an erasure has kept."""
+
+    reason: str
+
+
+class RemovedShape(BaseModel):
+    """How many rows an erasure removed, of how many events the contents, and which bytes."""
+
+    jobs: int
+    files: int
+    events_emptied: int
+    webhooks: int
+    deliveries: int
+    blobs: list[BlobShape]
+
+
+class ReceiptShape(BaseModel):
+    """The receipt of an erasure. `pending` bytes are still to be removed."""
+
+    version: int
+    service_id: str | None
+    job_id: str
+    erased_at: Moment
+    removed: RemovedShape
+    kept: list[KeptBlobShape]
+    pending: list[BlobShape]
+    signature: str
+
+
 class OperationShape(BaseModel):
     """An operation: its URL, and its parameters and result as JSON Schema."""
 
@@ -112,8 +192,8 @@ def artifact_url(base: str, job_id: str, name: str) -> str:
     return f"{base}/v1/jobs/{job_id}/artifacts/{name}"
 
 
-def job(value: Job, base: str) -> dict[str, Any]:
-    """The JSON of a job."""
+def job(value: Job, base: str, place: Place | None = None) -> dict[str, Any]:
+    """The JSON of a job, with its place in the queue if that is known."""
     return {
         "id": value.id,
         "operation": value.operation,
@@ -124,10 +204,19 @@ def job(value: Job, base: str) -> dict[str, Any]:
         "created_at": moment(value.created_at),
         "started_at": moment(value.started_at),
         "finished_at": moment(value.finished_at),
+        "queue": None if place is None else _place(place),
         "url": f"{base}/v1/jobs/{value.id}",
         "result": value.result,
         "error": value.error,
         "artifacts": [_artifact(file, base) for file in value.artifacts],
+    }
+
+
+def _place(value: Place) -> dict[str, Any]:
+    return {
+        "position": value.position,
+        "age_s": round(value.age_s, 3),
+        "eta_s": None if value.eta_s is None else round(value.eta_s, 3),
     }
 
 

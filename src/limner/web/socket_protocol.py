@@ -81,6 +81,16 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
             assert extensions is not None
             extensions[EXTENSION] = self.write_frames  # type: ignore[assignment]  # typed for ASGI's own extensions
 
+    def handle_text(self, event: Frame) -> None:
+        """Do not decode what clients say, which nobody reads: uvicorn logs a traceback for what is not UTF-8."""
+        super().handle_bytes(event)
+
+    async def send(self, message: Any) -> None:
+        """See ASGI. A response in place of the handshake completes it, which uvicorn 0.54 forgets: it logs an error."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True
+
     def write_frames(self, data: bytes) -> bool:
         """Write complete frames. False if they must wait or cannot be sent: then use ASGI's `send`."""
         ready = self.writable.is_set() and self.conn.state is State.OPEN and not self.transport.is_closing()

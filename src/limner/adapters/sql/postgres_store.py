@@ -49,10 +49,10 @@ class PostgresTransaction(SqlTransaction):
         self._db.connection.execute(NUMBER, prepare=False)
         return super().drop_events(before, limit)
 
-    def _empty_events(self, job_id: str) -> None:
+    def _empty_events(self, job_id: str) -> int:
         # The outbox first: if a reader is moving one of the events, this waits until it is in `events`.
-        _EMPTY_OUTBOX.run(self._db, of_job=job_id)
-        super()._empty_events(job_id)
+        waiting = _EMPTY_OUTBOX.run(self._db, of_job=job_id)
+        return waiting + super()._empty_events(job_id)
 
 
 class PostgresStore:

@@ -3,8 +3,9 @@
 from collections.abc import Collection
 from datetime import datetime
 from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, bindparam, exists, func, literal_column, or_, select, text
 
 from limner.adapters.sql.database import Database
 from limner.adapters.sql.schema import LEAVING, blobs, files, jobs, totals
@@ -16,6 +17,10 @@ from limner.domain.job import File, Job, Role, Status
 
 def _is_open(status: ColumnElement[Status]) -> ColumnElement[bool]:
     return or_(status == Status.QUEUED, status == Status.RUNNING)
+
+
+def _count_of(rows: Select[Any]) -> Statement:
+    return Statement(select(func.count()).select_from(rows.subquery("counted")))
 
 
 _FILE = Statement(select(*columns(files, FILE_FIELDS)).where(files.c.id == bindparam("id")))
@@ -47,6 +52,28 @@ _WAITING = Statement(
     select(jobs.c.id, jobs.c.lane)
     .where(jobs.c.status == Status.QUEUED, jobs.c.leader_id.is_(None))
     .order_by(jobs.c.id)
+    .limit(bindparam("most"))
+)
+# The counts end at a limit. The first one's condition is literally that of its index.
+_AHEAD = _count_of(
+    select(literal_column("1"))
+    .where(
+        text("jobs.status = 'queued' AND jobs.leader_id IS NULL"),
+        jobs.c.lane == bindparam("lane"),
+        jobs.c.id < bindparam("id"),
+    )
+    .limit(bindparam("most"))
+)
+_RUNNING_IN = _count_of(
+    select(literal_column("1"))
+    .select_from(jobs)
+    .where(jobs.c.status == Status.RUNNING, jobs.c.lane == bindparam("lane"))
+    .limit(bindparam("most"))
+)
+_RECENT_RUNS = Statement(
+    select(jobs.c.lane, jobs.c.cached, jobs.c.started_at, jobs.c.finished_at)
+    .where(jobs.c.status == Status.SUCCEEDED)
+    .order_by(jobs.c.id.desc())
     .limit(bindparam("most"))
 )
 _OVERDUE = Statement(
@@ -165,6 +192,22 @@ class SqlReader:
         """See `ports.JobReader.waiting`."""
         with self._database.reading() as db:
             return [(job_id, lane) for job_id, lane in _WAITING.rows(db, most=limit)]
+
+    def ahead(self, job_id: str, lane: str, *, limit: int) -> tuple[int, int]:
+        """See `ports.JobReader.ahead`."""
+        with self._database.reading() as db:
+            before = int(_AHEAD.value(db, id=job_id, lane=lane, most=limit))
+            return before, int(_RUNNING_IN.value(db, lane=lane, most=limit))
+
+    def recent_runs(self, limit: int) -> list[tuple[str, float]]:
+        """See `ports.JobReader.recent_runs`."""
+        with self._database.reading() as db:
+            rows = _RECENT_RUNS.rows(db, most=limit)
+        return [
+            (lane, (finished_at - started_at).total_seconds())
+            for lane, cached, started_at, finished_at in rows
+            if cached is None and started_at is not None and finished_at is not None
+        ]
 
     def overdue(self, now: datetime, limit: int) -> list[str]:
         """See `ports.JobReader.overdue`."""

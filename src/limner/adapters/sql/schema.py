@@ -6,6 +6,7 @@ from limner.adapters.sql.columns import Json, Moment, Word
 from limner.domain.blob import BlobState
 from limner.domain.event import EventType
 from limner.domain.job import Role, Status
+from limner.domain.webhook import DeliveryState, HookState
 
 metadata = MetaData()
 postgres_metadata = MetaData()
@@ -60,6 +61,7 @@ jobs = Table(
     _partial("jobs_by_similarity_key", "similarity_key", "status", "id", where="similarity_key IS NOT NULL"),
     _partial("jobs_by_idempotency_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
     _partial("jobs_by_leader", "leader_id", "id", where="leader_id IS NOT NULL"),
+    _partial("jobs_in_lane", "lane", "id", where="status = 'queued' AND leader_id IS NULL"),
 )
 
 files = Table(
@@ -119,6 +121,56 @@ events = Table(
     Index("events_by_job", "job_id", "id"),
     Index("events_by_operation", "operation", "id"),
     sqlite_autoincrement=True,
+)
+
+# Webhooks and their deliveries: see `domain/webhook.py`. No foreign key leads to jobs; an erasure removes the rows.
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("url", String(2048), nullable=False),
+    Column("events", String(255), nullable=False),
+    Column("state", Word(HookState, 16), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("since_event", BigInteger, nullable=False),
+    Column("job_id", String(36)),
+    Column("key_id", String(36)),
+    Column("base_url", String(2048)),
+    Column("secret", String(128)),
+    Column("failing_since", Moment),
+    Column("reason", String(255)),
+    _partial("hooks_by_job", "job_id", "id", where="job_id IS NOT NULL"),
+    _partial("hooks_of_all", "id", where="job_id IS NULL"),
+    _partial("hooks_active", "since_event", where="state = 'active'"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("hook_id", String(36), nullable=False),
+    Column("job_id", String(36), nullable=False),
+    Column("event_id", BigInteger, nullable=False),
+    Column("event_type", Word(EventType, 32), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("state", Word(DeliveryState, 16), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_try_at", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("last_status", Integer),
+    Column("last_error", String(255)),
+    Column("ended_at", Moment),
+    Index("deliveries_by_job", "job_id", "hook_id", "event_id"),
+    Index("deliveries_by_hook", "hook_id", "event_id"),
+    _partial("deliveries_waiting", "next_try_at", where="state = 'waiting'"),
+)
+
+# What signs webhooks that have no secret of their own; the owner is a key's id, or empty for the service.
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("owner", String(36), primary_key=True),
+    Column("secret", String(128), nullable=False),
 )
 
 # Events that readers have not numbered yet, see `outbox.py`. The numbers of one job's events rise.

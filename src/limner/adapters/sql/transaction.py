@@ -15,10 +15,11 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_not  # SQLite has
 
 from limner.adapters.sql.schema import blobs, events, facts, files, jobs, totals
 from limner.adapters.sql.statement import Driver, Statement
+from limner.adapters.sql.webhooks import SqlHookRows
 from limner.domain.blob import BlobState
 from limner.domain.event import EventType, content_of
 from limner.domain.job import File, Job, Status
-from limner.ports import Known
+from limner.ports import Known, Removed
 
 JOB_FIELDS = tuple(each.name for each in fields(Job) if each.name != "files")
 EVENT_FIELDS = ("type", "time", "job_id", "operation", "content")
@@ -145,6 +146,7 @@ class SqlTransaction:
 
     def __init__(self, db: Driver) -> None:
         self._db = db
+        self.hooks = SqlHookRows(db)
         self.removed = False  # whether a job was removed
 
     def lock(self, names: Collection[str], *, shared: bool = False) -> None:
@@ -213,16 +215,19 @@ class SqlTransaction:
         for position, file in enumerate(added, first):
             _ADD_FILE.run(self._db, position=position, **{name: getattr(file, name) for name in FILE_FIELDS})
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: Job) -> Removed:
         """See `ports.Transaction.remove`."""
         self.removed = True
-        _REMOVE_FILES.run(self._db, job_id=job.id)
-        if _REMOVE_JOB.run(self._db, id=job.id) and _is_result(job):
+        files = _REMOVE_FILES.run(self._db, job_id=job.id)
+        jobs = _REMOVE_JOB.run(self._db, id=job.id)
+        if jobs and _is_result(job):
             self._add_up(RESULTS, -1)
-        self._empty_events(job.id)
+        emptied = self._empty_events(job.id)
+        hooks, deliveries = self.hooks.remove_of_job(job.id)
+        return Removed(jobs, files, emptied, hooks, deliveries)
 
-    def _empty_events(self, job_id: str) -> None:
-        _EMPTY_EVENTS.run(self._db, of_job=job_id)
+    def _empty_events(self, job_id: str) -> int:
+        return _EMPTY_EVENTS.run(self._db, of_job=job_id)
 
     def log(self, job: Job, kind: EventType | None = None) -> None:
         """See `ports.Transaction.log`."""

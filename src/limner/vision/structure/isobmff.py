@@ -19,6 +19,8 @@ MAX_ITEMS = 1000
 """Pictures, tiles and other items, as libheif; 50 megapixels in tiles of 512 × 512 are two hundred."""
 MAX_REFERENCES = 20_000
 MAX_EXTENTS = 8000
+MAX_SHARED_BYTES = 16_000_000
+"""Beside twice the file: what its items and pictures hold together, each counted as often as it is used."""
 
 _ALPHA = {b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"}
 _REFUSED_ITEMS = {b"iovl": "overlays", b"iden": "pictures made from another one"}
@@ -223,6 +225,7 @@ class _Container:
 
     def picture(self) -> Structure:
         """The primary item, held to the limits with everything that is decoded for it."""
+        self._check_shared()
         for number, item in self.items.items():
             if item.kind == b"grid":
                 self._grid_tiles(number)
@@ -237,6 +240,21 @@ class _Container:
             return Structure(width, height)
         pieces = (slice(0, 8), b"avif", slice(12, None)) if self.movie is not None and brand != b"avif" else ()
         return Structure(width, height, self._orientation(), self._frames(), pieces)
+
+    def _check_shared(self) -> None:
+        """BadImageError where items share so much of the file that the copies which libheif makes would be huge.
+
+        Before it decodes any, it copies each item's metadata, colour profile and parameter sets for each picture.
+        """
+        total = 0
+        for number, item in self.items.items():
+            size = sum(length or len(self.data) for _, length in item.extents)
+            total += size * max(1, len(self.references.get((b"cdsc", number), ())))
+            for index in item.properties:
+                if 0 <= index < len(self.properties):
+                    total += self.properties[index].stop - self.properties[index].start
+        if total > 2 * len(self.data) + MAX_SHARED_BYTES:
+            raise BadImageError("The items of the file overlap.")
 
     def _item(self, number: int) -> _Item:
         if number not in self.items:

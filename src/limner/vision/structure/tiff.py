@@ -86,7 +86,7 @@ class _File:
         if not 0 < count <= 4096:
             raise BadImageError("The TIFF's directory has no tags, or too many.")
         found: dict[int, tuple[int, int, int]] = {}
-        values = 0
+        values = held = 0
         inline = 8 if self.big else 4
         for place in range(start, start + count * self.step, self.step):
             tag, kind, number = self._read(self.entry, place)
@@ -97,11 +97,14 @@ class _File:
             if where + size > len(self.data):
                 raise BadImageError("A tag of the TIFF lies outside the file.")
             values += number if _SIZES.get(kind, 1) > 1 else 0
+            held += size
             if tag in found:
                 raise BadImageError("The TIFF has a tag twice.")  # libraries differ in which they take
             found[tag] = (kind, number, where)
         if values > MAX_VALUES:
             raise BadImageError("The tags of the TIFF have too many values.")
+        if held > 2 * len(self.data):
+            raise BadImageError("The tags of the TIFF overlap.")  # libraries copy each
         return found
 
     def numbers(self, tags: dict[int, tuple[int, int, int]], tag: int) -> tuple[int, ...]:
@@ -208,5 +211,13 @@ def _check_pieces(
             rows = last if (index + 1) % (needed // planes) == 0 else piece[1]
             if offset + row * rows > end:
                 raise BadImageError("Pixels of the TIFF lie outside the file.")
-    elif any(offset + length > end for offset, length in zip(offsets[:needed], lengths, strict=False)):
+    else:
+        _check_lengths(offsets[:needed], lengths[:needed], end)
+
+
+def _check_lengths(offsets: tuple[int, ...], lengths: tuple[int, ...], end: int) -> None:
+    """BadImageError unless compressed strips or tiles lie in the file, of which each is read whole."""
+    if any(offset + length > end for offset, length in zip(offsets, lengths, strict=False)):
         raise BadImageError("Pixels of the TIFF lie outside the file.")
+    if sum(lengths) > 2 * end:
+        raise BadImageError("The strips or tiles of the TIFF overlap.")

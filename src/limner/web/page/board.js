@@ -23,6 +23,8 @@ const CARDS_MAX = 300; // also after "Show older"
 const FETCHES_AT_ONCE = 3;
 const MINE_REMEMBERED = 300;
 const FLUSH_MS = 40;
+const PLACES_MS = 2000; // how often queued jobs are asked for their place
+const PLACES_AT_ONCE = 5;
 
 export class Board {
   /** @type {Map<string, Record>} by job id, or by the upload's key until there is one */
@@ -46,6 +48,7 @@ export class Board {
     this.actions = { ...actions, erase: (record) => this.erase(record), cancel: (record) => this.cancel(record),
       pictureLost: (record) => this.#recheck(record) };
     byId("more").addEventListener("click", () => this.loadOlder());
+    setInterval(() => this.#askPlaces(), PLACES_MS);
     const mineOnly = byId("mine-only");
     mineOnly.addEventListener("change", () => {
       this.#list.classList.toggle("mine-only", mineOnly.checked);
@@ -314,6 +317,26 @@ export class Board {
         this.#fetchWanted();
       });
     }
+  }
+
+  /** Ask for the place of a few queued jobs, those from here first. */
+  #askPlaces() {
+    if (document.hidden) return;
+    const queued = [...this.#records.values()].filter((record) => record.job?.status === "queued");
+    queued.sort((one, other) => Number(other.mine) - Number(one.mine) || (one.order < other.order ? -1 : 1));
+    for (const record of queued.slice(0, PLACES_AT_ONCE)) this.#askPlace(record);
+  }
+
+  async #askPlace(record) {
+    let queue = null;
+    try {
+      ({ queue } = await api.job(record.job.id));
+    } catch {
+      return; // the live events say what has become of it
+    }
+    if (record.job.status !== "queued") return; // it was started meanwhile
+    record.job = { ...record.job, queue };
+    this.#touch(record);
   }
 
   async #recheck(record) {

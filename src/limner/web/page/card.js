@@ -20,6 +20,19 @@ export function timing(job) {
   };
 }
 
+const ORDINAL = new Intl.PluralRules("en", { type: "ordinal" });
+const SUFFIX = { one: "st", two: "nd", few: "rd", other: "th" };
+
+/** A job's place in the queue as text, "" if it is not known. */
+function placeOf(queue) {
+  if (!queue) return "";
+  const { position, eta_s: eta } = queue;
+  const about = eta === null ? "" : `, about ${duration(Math.max(1000, Math.round(eta) * 1000)).replace(".0 s", " s")}`;
+  if (position === null) return "Far back in the queue";
+  if (position === 0) return `Waiting for the same work, which is running${about}`;
+  return `${position === 1 ? "Next" : `${position}${SUFFIX[ORDINAL.select(position)]}`} in the queue${about}`;
+}
+
 /** A record's state as text, and its progress bar: 0..1, "endless", or none. */
 function stateOf({ job, upload }, retryWords) {
   if (!job) {
@@ -33,7 +46,7 @@ function stateOf({ job, upload }, retryWords) {
     return { words: upload.problem?.title ?? "Not accepted", detail: upload.problem?.detail, tone: "bad" };
   }
   switch (job.status) {
-    case "queued": return { words: "Queued", bar: "endless", tone: "busy" };
+    case "queued": return { words: "Queued", detail: placeOf(job.queue), bar: "endless", tone: "busy" };
     case "running": {
       const part = job.progress > 0 && job.progress < 1 ? job.progress : null;
       return { words: part ? `Running, ${Math.round(part * 100)} %` : "Running", bar: part ?? "endless", tone: "busy" };

@@ -1,0 +1,111 @@
+"""The guard of every request to a host that a client names: `image_url` and webhooks.
+
+The host name is resolved once, each address is checked, and the connection goes to a checked address. So DNS rebinding
+(a name server that changes its answer) has no effect.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import httpcore
+
+from limner.domain.errors import UrlFetchError, UrlNotAllowedError
+from limner.web.special_addresses import is_special
+
+MAX_URL = 2048
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def check_url(url: str, ports: tuple[int, ...], name: str) -> None:
+    """Check the form of the URL and its port; addresses are checked when connecting. UrlNotAllowedError.
+
+    `name` is the field that holds the URL, for the error.
+    """
+    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
+        raise UrlNotAllowedError(f"{name}: The value is not a valid URL.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise UrlNotAllowedError(f"{name}: The value is not a URL.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UrlNotAllowedError(f"{name}: The URL must begin with http:// or https:// and name a host.")
+    if parts.username or parts.password:
+        raise UrlNotAllowedError(f"{name}: The URL must not contain a user name or password.")
+    if (port if port is not None else DEFAULT_PORTS[parts.scheme]) not in ports:
+        raise UrlNotAllowedError(f"{name}: Only these ports are allowed: {', '.join(map(str, ports))}.")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is an ordinary public host according to `special_addresses`.
+
+    False for an address with a scope (`fe80::1%eth0`) and for one that contains any IPv4 address (mapped, NAT64, 6to4,
+    Teredo, ISATAP): a translator in the network decides where such a connection ends.
+    """
+    return "%" not in address and not is_special(ipaddress.ip_address(address))
+
+
+def is_own(address: str) -> bool:
+    """Whether an IP address is one of this machine's, public or not.
+
+    The kernel is asked which address it would send from: to itself, it sends from the very same one. Nothing is sent.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            source = probe.getsockname()[0]
+    except OSError:
+        return False  # no route leads there
+    return ipaddress.ip_address(source) == ipaddress.ip_address(address)
+
+
+async def allowed_addresses(host: str, port: int, private_hosts: tuple[str, ...], name: str) -> list[str]:
+    """The addresses of a host. UrlNotAllowedError unless all are public or the host is in `private_hosts`.
+
+    UrlFetchError if it has none.
+    """
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise UrlFetchError(f"{name}: The host name has no address.") from None
+    addresses = [str(entry[4][0]) for entry in found]
+    if host not in private_hosts and not all(is_public(each) and not is_own(each) for each in addresses):
+        raise UrlNotAllowedError(f"{name}: The host is not on the public internet.")
+    return addresses
+
+
+class GuardedNetwork(httpcore.AsyncNetworkBackend):
+    """Connects only to addresses that were checked."""
+
+    def __init__(self, private_hosts: tuple[str, ...], name: str) -> None:
+        self._private_hosts = private_hosts
+        self._name = name
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = await allowed_addresses(host, port, self._private_hosts, self._name)
+        return await self._network.connect_tcp(
+            addresses[0], port, timeout=timeout, local_address=local_address, socket_options=socket_options
+        )
+
+    async def connect_unix_socket(  # the interface asks for it; no URL leads to it
+        self,
+        path: str,  # noqa: ARG002
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
+    ) -> httpcore.AsyncNetworkStream:
+        raise UrlNotAllowedError(f"{self._name}: The URL does not lead to a network address.")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

@@ -1,0 +1,117 @@
+"""The commands `limner webhooks …`, on the database of a service, which may be running."""
+
+import click
+
+from limner.domain.event import EventType
+from limner.domain.webhook import ENDINGS
+
+
+@click.group()
+def webhooks() -> None:
+    """Add, list and remove receivers of the events of all jobs; send events again."""
+
+
+@webhooks.command("add")
+@click.argument("url")
+@click.option(
+    "--event",
+    "events",
+    type=click.Choice([each.value for each in EventType]),
+    multiple=True,
+    help="An event to send; may be repeated. Default: the three that end a job.",
+)
+@click.option("--base-url", help="Begins the URLs in what is sent. Default: LIMNER_PUBLIC_URL, or host and port.")
+def add(url: str, events: tuple[str, ...], base_url: str | None) -> None:
+    """Send events of all jobs, from now on, to URL. Prints the secret that signs them, once."""
+    from limner import settings
+    from limner.assembly import open_stores
+    from limner.jobs.webhooks import subscribe
+    from limner.web.outgoing import check_url
+
+    chosen = settings.load()
+    check_url(url, chosen.fetch_ports, "URL")
+    base = (base_url or chosen.public_url or f"http://{chosen.host}:{chosen.port}").rstrip("/")
+    with open_stores(chosen) as stores:
+        since = stores.events.last_id()
+        hook = stores.store.transact(lambda tx: subscribe(tx, url, events or ENDINGS, base, since))
+    click.echo(f"webhook {hook.id}")
+    click.echo(f"secret, not shown again: {hook.secret}")
+
+
+@webhooks.command("list")
+def list_webhooks() -> None:
+    """List the webhooks of all jobs, with their last delivery. Of a URL only the host is shown."""
+    from limner import settings
+    from limner.assembly import open_stores
+    from limner.jobs.webhooks import host_of
+
+    with open_stores(settings.load()) as stores:
+        for hook in stores.hooks.of_all():
+            last = stores.hooks.recent(hook.id, 1)
+            told = (
+                f"last: {last[0].state}, {last[0].tries} tries, status {last[0].last_status}" if last else "none sent"
+            )
+            click.echo(f"{hook.id}  {hook.state:8}  {host_of(hook.url)}  {hook.events}  {told}")
+            if hook.reason:
+                click.echo(f"    {hook.reason}")
+
+
+@webhooks.command("remove")
+@click.argument("webhook_id")
+def remove(webhook_id: str) -> None:
+    """Remove a webhook and what it was still to be sent."""
+    from limner import settings
+    from limner.assembly import open_stores
+    from limner.domain.errors import NotFoundError
+
+    with open_stores(settings.load()) as stores:
+        if not stores.store.transact(lambda tx: tx.hooks.remove(webhook_id)):
+            raise NotFoundError(f"There is no webhook {webhook_id}. `limner webhooks list` shows them.")
+    click.echo("removed")
+
+
+@webhooks.command("replay")
+@click.option("--job", "job_id", help="Everything that was sent, or is to be sent, about this job.")
+@click.option("--webhook", "webhook_id", help="The newest deliveries of this webhook; see --limit.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--failed", is_flag=True, help="Of --webhook, only what could not be delivered.")
+def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool) -> None:
+    """Send events again, with the ids that they had. A disabled webhook is enabled again."""
+    from limner import settings
+    from limner.assembly import open_stores
+    from limner.domain.webhook import DeliveryState
+    from limner.jobs.webhooks import replay as send_again
+    from limner.jobs.webhooks import replay_of_job
+
+    if (job_id is None) == (webhook_id is None):
+        raise click.UsageError("Give either --job or --webhook.")
+    if job_id is not None and failed:
+        raise click.UsageError("--failed belongs to --webhook.")
+    with open_stores(settings.load()) as stores:
+        if job_id is not None:
+            count = stores.store.transact(lambda tx: replay_of_job(tx, job_id, own=False))
+        else:
+            found = stores.hooks.recent(str(webhook_id), limit)
+            chosen = [each for each in found if not failed or each.state is DeliveryState.FAILED]
+            count = stores.store.transact(lambda tx: send_again(tx, chosen))
+    click.echo(f"{count} to be sent again")
+
+
+@webhooks.command("secret")
+@click.option("--new", is_flag=True, help="Make a new one. What is sent from now on is signed with it alone.")
+def secret(new: bool) -> None:
+    """Show the secret that signs the webhooks of single jobs (`webhook_url`)."""
+    from limner import settings
+    from limner.assembly import open_stores
+    from limner.jobs.webhooks import new_secret
+    from limner.ports import Transaction
+
+    def known(tx: Transaction) -> str:
+        value = None if new else tx.hooks.secret("")
+        if value is None:
+            value = new_secret()
+            tx.hooks.set_secret("", value)
+        return value
+
+    with open_stores(settings.load()) as stores:
+        click.echo(stores.store.transact(known))
