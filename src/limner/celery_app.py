@@ -20,10 +20,12 @@ from billiard import common as processes
 from celery import signals
 from celery.exceptions import Reject
 
-from limner import assembly, shared_metrics
+from limner import shared_metrics
 from limner.adapters.celery_engine import LANES, TASK
 from limner.adapters.celery_worker import Guard, has_ended, name_of, prepare
 from limner.adapters.process_worker import limit_memory, make_expendable
+from limner.assembly.engines import celery_app
+from limner.assembly.workers import build_child
 from limner.domain.errors import LimnerError, SettingsError, UnavailableError
 from limner.domain.job import Status
 from limner.settings import load
@@ -38,7 +40,7 @@ START_S = 60.0
 AGAIN_S = 1.0  # before a job that could not be started is given back: the next worker would fail alike
 
 settings = load()
-app = assembly.celery_app(settings)
+app = celery_app(settings)
 app.conf.update(
     worker_concurrency=settings.workers,
     worker_soft_shutdown_timeout=settings.drain_s,
@@ -55,7 +57,7 @@ class Child:
 
     def __init__(self) -> None:
         """Load the models. LimnerError."""
-        self._runner, self._overseer = assembly.build_child(settings, name_of(os.getpid()))
+        self._runner, self._overseer = build_child(settings, name_of(os.getpid()))
         self._guard = Guard(
             self._runner.worker, self._overseer, timeout_s=settings.job_timeout_s, deaf_s=settings.lease_s
         )

@@ -54,22 +54,33 @@ def serve(host: str | None, port: int | None) -> None:
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Worker processes (LIMNER_WORKERS, the cores).")
 def work(lanes: str, concurrency: int | None) -> None:
     """Run jobs that Celery brings: for more than one machine, with LIMNER_ENGINE_URL a broker."""
-    from limner.assembly import cluster_libraries
+    from limner.assembly.stores import cluster_libraries
 
-    with cluster_libraries():
+    with cluster_libraries("limner work"):
         from limner import celery_app
     celery_app.work([lane.strip() for lane in lanes.split(",") if lane.strip()], concurrency)
 
 
 @main.command()
 def migrate() -> None:
-    """Bring the tables of the database up to date (`serve` does this at start)."""
-    from limner import settings
-    from limner.adapters.sql.database import Database
-    from limner.adapters.sql.database import migrate as bring_up_to_date
+    """Bring the tables of the database up to date (`serve` does this at start).
 
-    changed = bring_up_to_date(Database(settings.load().database_url, durable=True))
-    click.echo("brought up to date" if changed else "up to date already")
+    Waits up to a minute for a database server that is not ready yet. Several may run at once: one does the work.
+    """
+    from limner import settings
+    from limner.adapters.sql.migrate import migrate as bring_up_to_date
+    from limner.adapters.sql.opening import open_stores
+
+    url = settings.load().database_url
+    if url == "memory:":
+        click.echo("memory: has no tables that last")
+        return
+    stores = open_stores(url, durable=True)
+    try:
+        done = bring_up_to_date(stores.database)
+    finally:
+        stores.close()
+    click.echo(f"{stores.database.name}: migrated, {done}" if done else f"{stores.database.name}: up to date already")
 
 
 @main.command()

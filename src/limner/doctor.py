@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from limner import assembly, settings
+from limner import settings
 from limner.adapters import disk_blobs
 from limner.adapters.sql import inspect as sql_inspect
+from limner.adapters.sql.opening import WEB_CONNECTIONS, WORKER_CONNECTIONS
+from limner.assembly.engines import celery_app
+from limner.assembly.stores import open_blobs
 from limner.domain.errors import LimnerError, SettingsError, UnavailableError
 from limner.jobs.pairing import DATABASE_ID
 from limner.settings import EMBEDDED, Settings
@@ -38,7 +41,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("settings", True, "valid")
     yield _finding("models", lambda: _models(chosen.models_dir))
     yield _finding("detector", lambda: _detector(chosen.models_dir))
-    yield _finding("database", lambda: _database(chosen.database_url))
+    yield _finding("database", lambda: _database(chosen))
     if chosen.database_url != "memory:":
         yield _finding("photos", lambda: _photos(chosen))
     if chosen.engine_url != EMBEDDED:
@@ -66,12 +69,18 @@ def _detector(folder: Path) -> str:
     return "runs"
 
 
-def _database(url: str) -> str:
-    state = sql_inspect.state(url)
-    file = settings.database_file(url)
+def _database(chosen: settings.Settings) -> str:
+    state = sql_inspect.state(chosen.database_url, connections=_connections(chosen))
+    file = settings.database_file(chosen.database_url)
     if file is not None:
         _check_folder(file.parent)
     return state
+
+
+def _connections(chosen: settings.Settings) -> int:
+    """How many connections to PostgreSQL the web processes and their workers may open. `limner work` has its own."""
+    workers = chosen.workers if chosen.engine_url == EMBEDDED else 0
+    return chosen.web_processes * WEB_CONNECTIONS + workers * WORKER_CONNECTIONS
 
 
 def _photos(chosen: Settings) -> str:
@@ -80,16 +89,14 @@ def _photos(chosen: Settings) -> str:
     if is_s3:
         from limner.adapters.s3_blobs import S3Blobs
 
-        place = assembly.open_blobs(chosen)
+        place = open_blobs(chosen)
         assert isinstance(place, S3Blobs)
         owner = place.look()
     else:
         _check_folder(folder)
         owner = disk_blobs.owner_of(folder)
     known = sql_inspect.fact(chosen.database_url, DATABASE_ID)
-    file = settings.database_file(chosen.database_url)
-    new = file is None or not file.exists()
-    if owner is not None and (new or known not in (None, owner)):
+    if owner is not None and (known not in (None, owner) or sql_inspect.is_new(chosen.database_url)):
         raise SettingsError(f"{url} belongs to another database, and `limner serve` would refuse it")
     if is_s3:
         return f"{url}, " + ("in use" if owner is not None else "not used yet")
@@ -97,7 +104,7 @@ def _photos(chosen: Settings) -> str:
 
 
 def _workers(chosen: Settings) -> str:
-    app = assembly.celery_app(chosen)
+    app = celery_app(chosen)
     from limner.adapters.celery_engine import broker_errors, workers_of_lanes
     from limner.operations import CATALOGUE
 

@@ -18,7 +18,7 @@ def verify_erasure(receipt: IO[bytes]) -> None:
     BAD; 2: the file is no receipt.
     """
     from limner import settings
-    from limner.assembly import open_stores
+    from limner.assembly.stores import open_stores
     from limner.jobs.receipts import Verifier, is_receipt
 
     try:

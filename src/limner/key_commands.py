@@ -113,7 +113,12 @@ def _change(named: str, *, valid: bool = False, **values: Any) -> Key:
 @contextmanager
 def _database() -> "Iterator[tuple[JobStore, KeyReader]]":
     from limner import settings
-    from limner.assembly import open_keys
+    from limner.assembly.stores import open_stores
 
-    with open_keys(settings.load()) as opened:
-        yield opened
+    chosen = settings.load()
+    if chosen.database_url == "memory:":
+        raise SettingsError(
+            "With LIMNER_DATABASE_URL=memory: the keys are gone when the service stops: set LIMNER_ADMIN_KEY instead"
+        )
+    with open_stores(chosen, create=True) as stores:
+        yield stores.store, stores.keys

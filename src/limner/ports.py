@@ -5,6 +5,7 @@ be called from any thread. Nothing here knows the web, pictures or operations.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -168,7 +169,15 @@ class JobStore(Protocol):
         """Run `work` in a transaction, commit, and return its result. If it raises, nothing is written.
 
         When this returns, the changes survive a power cut (unless durability is relaxed). Transactions of several
-        threads may share one commit. UnavailableError when the database cannot be used.
+        threads may share one commit. `work` may run again after a conflict with another transaction, of which nothing
+        is written. UnavailableError when the database cannot be used.
+        """
+        ...
+
+    def leading(self, name: str) -> AbstractContextManager[bool]:
+        """Whether this process may do what one process at a time should do; no other may, until the context ends.
+
+        It may end early, if the database loses the connection, so what is done must be safe if two do it.
         """
         ...
 

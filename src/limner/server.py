@@ -14,7 +14,7 @@ from functools import partial
 from types import FrameType
 
 from limner import shared_metrics
-from limner.assembly import build
+from limner.assembly.application import build
 from limner.domain.errors import LimnerError, SettingsError
 from limner.settings import Settings
 from limner.telemetry import set_up_log

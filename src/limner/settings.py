@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     database_url: str = Field(
-        default_factory=_database_url, description="`sqlite:///path`, or `memory:` for no database"
+        default_factory=_database_url,
+        description="`sqlite:///path`, `postgresql://user:password@host/name`, or `memory:` for no database",
     )
     blobs_url: str = Field(
         default_factory=_blobs_url,

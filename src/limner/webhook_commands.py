@@ -24,7 +24,7 @@ def webhooks() -> None:
 def add(url: str, events: tuple[str, ...], base_url: str | None) -> None:
     """Send events of all jobs, from now on, to URL. Prints the secret that signs them, once."""
     from limner import settings
-    from limner.assembly import open_stores
+    from limner.assembly.stores import open_stores
     from limner.jobs.webhooks import subscribe
     from limner.web.outgoing import check_url
 
@@ -42,7 +42,7 @@ def add(url: str, events: tuple[str, ...], base_url: str | None) -> None:
 def list_webhooks() -> None:
     """List the webhooks of all jobs, with their last delivery. Of a URL only the host is shown."""
     from limner import settings
-    from limner.assembly import open_stores
+    from limner.assembly.stores import open_stores
     from limner.jobs.webhooks import host_of
 
     with open_stores(settings.load()) as stores:
@@ -61,7 +61,7 @@ def list_webhooks() -> None:
 def remove(webhook_id: str) -> None:
     """Remove a webhook and what it was still to be sent."""
     from limner import settings
-    from limner.assembly import open_stores
+    from limner.assembly.stores import open_stores
     from limner.domain.errors import NotFoundError
 
     with open_stores(settings.load()) as stores:
@@ -78,7 +78,7 @@ def remove(webhook_id: str) -> None:
 def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool) -> None:
     """Send events again, with the ids that they had. A disabled webhook is enabled again."""
     from limner import settings
-    from limner.assembly import open_stores
+    from limner.assembly.stores import open_stores
     from limner.domain.webhook import DeliveryState
     from limner.jobs.webhooks import replay as send_again
     from limner.jobs.webhooks import replay_of_job
@@ -102,7 +102,7 @@ def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool)
 def secret(new: bool) -> None:
     """Show the secret that signs the webhooks of single jobs (`webhook_url`)."""
     from limner import settings
-    from limner.assembly import open_stores
+    from limner.assembly.stores import open_stores
     from limner.jobs.webhooks import new_secret
     from limner.ports import Transaction
 

@@ -18,7 +18,7 @@ def main() -> None:
     from dataclasses import asdict
     from typing import Any
 
-    from limner.assembly import build_runner
+    from limner.assembly.workers import build_runner
     from limner.domain.errors import LimnerError
     from limner.settings import Settings
     from limner.telemetry import set_up_log
@@ -27,9 +27,9 @@ def main() -> None:
     settings = Settings(**greeting["settings"])
     set_up_log(settings.log_level, settings.log_format)
     limit_memory(settings.worker_memory_bytes)
-    device, inode = greeting["database_file"]
+    file = greeting["database_file"]
     try:
-        runner = build_runner(settings, greeting["worker"], PipeBus(pipe), (device, inode))
+        runner = build_runner(settings, greeting["worker"], PipeBus(pipe), tuple(file) if file else None)
     except Exception as failure:
         error = MemoryError() if is_out_of_memory(failure) else failure
         log.error(  # noqa: TRY400  # the traceback is only for what is not known

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from limner.assembly import WORKER
+from limner.assembly.engines import WORKER
 from tests.conftest import MODELS
 
 Limner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -63,10 +63,11 @@ def test_a_worker_runs_no_code_from_the_folder_that_the_service_is_started_in(tm
 
 
 @pytest.mark.parametrize(
-    "start", ["assembly.build(settings.load())", "cli.main(['work'], standalone_mode=False)"], ids=["serve", "work"]
+    "start", ["application.build(settings.load())", "cli.main(['work'], standalone_mode=False)"], ids=["serve", "work"]
 )
 def test_missing_libraries_of_a_cluster_are_named(tmp_path: Path, start: str) -> None:
-    program = f"import sys; sys.modules['celery'] = None\nfrom limner import assembly, cli, settings\n{start}"
+    imports = "from limner import cli, settings\nfrom limner.assembly import application"
+    program = f"import sys; sys.modules['celery'] = None\n{imports}\n{start}"
     url = "redis://127.0.0.1:1/0"
     variables = {"LIMNER_DATABASE_URL": f"sqlite:///{tmp_path}/l.db", "LIMNER_ENGINE_URL": url, "LIMNER_BUS_URL": url}
     done = subprocess.run(

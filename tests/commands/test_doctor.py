@@ -10,8 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
-from limner.adapters.sql.database import Database, head_revision, migrate
+from limner.adapters.sql.migrate import head_revision, migrate
+from limner.adapters.sql.sqlite import SqliteDatabase
 from tests.conftest import MODELS
 from tests.journeys.server import Cluster, Server
 from tests.services.redis_server import RedisServer
@@ -59,7 +61,7 @@ def doctor(tmp_path: Path) -> Doctor:
 def database(tmp_path: Path) -> Path:
     """An empty database with the newest tables."""
     path = tmp_path / "limner.db"
-    made = Database(f"sqlite:///{path}", durable=True)
+    made = SqliteDatabase(make_url(f"sqlite:///{path}"), durable=True)
     migrate(made)
     made.close()
     return path
@@ -86,7 +88,7 @@ def test_a_database_that_is_up_to_date(doctor: Doctor, database: Path) -> None:
 
 def test_a_database_of_a_running_server(doctor: Doctor, tmp_path: Path) -> None:
     database = tmp_path / "limner.db"
-    made = Database(f"sqlite:///{database}", durable=True)
+    made = SqliteDatabase(make_url(f"sqlite:///{database}"), durable=True)
     migrate(made)  # only in the write-ahead log, while this connection is open
     with made.engine.connect():
         assert database.with_name("limner.db-wal").stat().st_size > 0

@@ -11,7 +11,8 @@ from limner.adapters.redis_bus import RedisBus
 from limner.adapters.remembered_blobs import RememberedBlobs
 from limner.adapters.s3_blobs import S3Blobs
 from limner.ports import BlobStore, Bus
-from tests.contract.machine import MACHINES, Machine
+from tests.contract.databases import Databases
+from tests.contract.machine import MACHINES, Machine, open_machine
 
 BLOB_STORES: dict[str, Callable[[Path], BlobStore]] = {
     "disk": lambda folder: DiskBlobs(folder / "blobs", durable=True),
@@ -26,10 +27,25 @@ S3_STORES: dict[str, Callable[[str], BlobStore]] = {
 BUSES = ("local", "redis")
 
 
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Gives tests their databases."""
+    made = Databases(lambda: request.getfixturevalue("postgres"))
+    yield made
+    assert not made.taken, "a test has not given back its database"
+
+
 @pytest.fixture(params=MACHINES)
-def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+def database_url(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database, of each kind."""
+    with databases.one(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def machine(database_url: str) -> Iterator[Machine]:
     """Every job store with its reader and event log, empty."""
-    made = MACHINES[request.param](tmp_path)
+    made = open_machine(database_url)
     yield made
     made.close()
 

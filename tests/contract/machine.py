@@ -1,6 +1,6 @@
 """The transitions and reads on one job store, as the suites call them: each transition in its own transaction.
 
-A new database needs only an entry in `MACHINES` to be tested by all suites.
+A new database needs only a function in `MACHINES` to be tested by all suites.
 """
 
 import threading
@@ -13,13 +13,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import make_url
 from uuid_utils import uuid7
 
-from limner.adapters.sql.database import Database, migrate
 from limner.adapters.sql.events import SqlEvents
 from limner.adapters.sql.keys import SqlKeys
+from limner.adapters.sql.migrate import migrate
+from limner.adapters.sql.opening import WEB_CONNECTIONS, open_stores
 from limner.adapters.sql.reader import SqlReader
-from limner.adapters.sql.store import SqlStore
+from limner.adapters.sql.sqlite import SqliteDatabase
+from limner.adapters.sql.sqlite_store import SqliteStore
 from limner.adapters.sql.webhooks import SqlHookReader
 from limner.domain.event import Event
 from limner.domain.job import File, Job, Outcome, Role
@@ -49,6 +52,8 @@ class Machine:
     hooks: HookReader
     again: Callable[[], "Machine"]
     held: ExitStack = field(default_factory=ExitStack)
+    writers: int = 1
+    """Transactions that the stores of one process run at the same time."""
 
     def close(self) -> None:
         self.held.close()
@@ -157,10 +162,10 @@ class Machine:
 def open_sqlite(path: Path, *, durable: bool = False, turn_s: float = 5.0) -> Machine:
     """The machine on a SQLite file with the newest tables."""
     held = ExitStack()
-    database = Database(f"sqlite:///{path}", durable=durable, turn_s=turn_s)
+    database = SqliteDatabase(make_url(f"sqlite:///{path}"), durable=durable, turn_s=turn_s)
     held.callback(database.close)
     migrate(database)
-    store = SqlStore(database)
+    store = SqliteStore(database)
     held.callback(store.close)
 
     def again() -> Machine:
@@ -173,7 +178,31 @@ def open_sqlite(path: Path, *, durable: bool = False, turn_s: float = 5.0) -> Ma
     )
 
 
-MACHINES: dict[str, Callable[[Path], Machine]] = {"sqlite": lambda folder: open_sqlite(folder / "jobs.db")}
+def open_postgres(url: str, *, connections: int = WEB_CONNECTIONS) -> Machine:
+    """The machine on a PostgreSQL database that has the newest tables."""
+    held = ExitStack()
+    opened = open_stores(url, durable=True, connections=connections)
+    held.callback(opened.close)
+
+    def again() -> Machine:
+        other = open_postgres(url)
+        held.callback(other.close)
+        return other
+
+    hooks = SqlHookReader(opened.database)
+    keys = SqlKeys(opened.database)
+    return Machine(opened.store, opened.reader, opened.events, keys, hooks, again, held, connections)
+
+
+MACHINES: dict[str, Callable[[str], Machine]] = {
+    "sqlite": lambda url: open_sqlite(Path(url.removeprefix("sqlite:///"))),
+    "postgresql": open_postgres,
+}
+
+
+def open_machine(url: str) -> Machine:
+    """The machine on the database of a URL."""
+    return MACHINES[url.partition(":")[0]](url)
 
 
 def as_listed(job: Job) -> Job:

@@ -1,6 +1,6 @@
 """A second actor on the same jobs and bytes, which stops at a named point until it is told to continue.
 
-It runs in a thread or in a process: `python -m tests.contract.rival DATABASE BLOBS`, with one JSON object per line.
+It runs in a thread or in a process: `python -m tests.contract.rival DATABASE_URL BLOBS`, with one JSON object per line.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from limner.domain.job import Job, Outcome, Role
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
 from limner.ports import BlobStore, Transaction
-from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, file_of, new_job, open_sqlite
+from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, file_of, new_job, open_machine
 
 Pause = Callable[[str], None]
 
@@ -206,9 +206,9 @@ class ThreadRival:
 class ProcessRival:
     """Runs in a separate process."""
 
-    def __init__(self, database: Path, blobs: Path) -> None:
+    def __init__(self, database_url: str, blobs: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(database), str(blobs)],
+            [sys.executable, "-m", __name__, database_url, str(blobs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -258,7 +258,7 @@ def _lines() -> Iterator[Any]:
 
 def main() -> None:
     """Answer each line with the result, or with `stopped` at the point; the next line continues."""
-    machine, blobs = open_sqlite(Path(sys.argv[1])), DiskBlobs(Path(sys.argv[2]), durable=False)
+    machine, blobs = open_machine(sys.argv[1]), DiskBlobs(Path(sys.argv[2]), durable=False)
     lines = _lines()
     tell("ready")
     for point, action, job_id, data in lines:

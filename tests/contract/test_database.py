@@ -9,22 +9,25 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import make_url
 
-from limner.adapters.sql.database import CONNECTIONS, Database, file_at, head_revision, migrate
+from limner.adapters.sql.migrate import head_revision, migrate
+from limner.adapters.sql.opening import open_stores
 from limner.adapters.sql.schema import metadata
+from limner.adapters.sql.sqlite import CONNECTIONS, SqliteDatabase, file_at
 from limner.domain.errors import SettingsError, UnavailableError
 from limner.domain.job import Job
 from tests.contract.machine import new_job, open_sqlite
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path}/jobs.db", durable=True)
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    made = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/jobs.db"), durable=True)
     yield made
     made.close()
 
 
-def test_the_newest_migration_leaves_the_tables_that_the_code_knows(database: Database) -> None:
+def test_the_newest_migration_leaves_the_tables_that_the_code_knows(database: SqliteDatabase) -> None:
     assert migrate(database)
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
@@ -32,7 +35,7 @@ def test_the_newest_migration_leaves_the_tables_that_the_code_knows(database: Da
         assert context.get_current_revision() == head_revision()
 
 
-def test_migrating_again_changes_nothing(database: Database, tmp_path: Path) -> None:
+def test_migrating_again_changes_nothing(database: SqliteDatabase, tmp_path: Path) -> None:
     machine = open_sqlite(tmp_path / "jobs.db")
     job = machine.submit(new_job())
     assert not migrate(database)
@@ -40,7 +43,7 @@ def test_migrating_again_changes_nothing(database: Database, tmp_path: Path) -> 
     machine.close()
 
 
-def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:
+def test_a_database_of_a_newer_version_is_refused(database: SqliteDatabase) -> None:
     migrate(database)
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'from the future'")
@@ -50,7 +53,7 @@ def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photo.db").write_bytes(b"this is no database, " * 100)
-    database = Database(f"sqlite:///{tmp_path}/photo.db", durable=True)
+    database = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/photo.db"), durable=True)
     with pytest.raises(SettingsError, match="LIMNER_DATABASE_URL"):
         migrate(database)
     database.close()
@@ -61,11 +64,11 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 )
 def test_a_url_that_cannot_work_is_refused_by_the_variables_name(url: str) -> None:
     with pytest.raises(SettingsError, match="LIMNER_DATABASE_URL") as refused:
-        Database(url, durable=True)
+        open_stores(url, durable=True)
     assert "secret" not in refused.value.detail
 
 
-def test_nobody_else_may_read_the_results(database: Database, tmp_path: Path) -> None:
+def test_nobody_else_may_read_the_results(database: SqliteDatabase, tmp_path: Path) -> None:
     migrate(database)
     for file in tmp_path.iterdir():
         if file.name not in ("jobs.db.turn", "jobs.db.next"):  # these are empty
@@ -74,8 +77,8 @@ def test_nobody_else_may_read_the_results(database: Database, tmp_path: Path) ->
 
 def test_the_same_file_by_another_path_has_the_same_turn(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to("jobs.db")
-    first = Database(f"sqlite:///{tmp_path}/jobs.db", durable=False)
-    second = Database(f"sqlite:///{tmp_path}/link.db", durable=False, turn_s=0.05)
+    first = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/jobs.db"), durable=False)
+    second = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/link.db"), durable=False, turn_s=0.05)
     with first.turn(), pytest.raises(UnavailableError, match="busy"), second.turn():
         pass
     for database in (first, second):
@@ -90,7 +93,7 @@ def test_a_worker_that_starts_late_takes_and_makes_no_other_file(tmp_path: Path,
     path.rename(away)
     if other:
         path.touch()
-    worker = Database(f"sqlite:///{path}", durable=False, file=file)
+    worker = SqliteDatabase(make_url(f"sqlite:///{path}"), durable=False, file=file)
     for use in (worker.reading, worker.turn):
         with pytest.raises(UnavailableError, match="deleted or replaced"), use():
             pass
@@ -136,7 +139,7 @@ def _filled(path: Path) -> list[Job]:
 def test_a_damaged_database_is_refused_at_the_start(tmp_path: Path) -> None:
     _filled(tmp_path / "jobs.db")
     _damage(tmp_path / "jobs.db")
-    database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=True)
+    database = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/jobs.db"), durable=True)
     with pytest.raises(SettingsError, match=r"LIMNER_DATABASE_URL.*jobs\.db is damaged .*restore a backup"):
         migrate(database)
     database.close()
@@ -166,7 +169,7 @@ def test_a_damaged_row_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("durable", [True, False])
 def test_an_accepted_job_survives_a_power_cut(tmp_path: Path, durable: bool) -> None:
-    database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=durable)
+    database = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/jobs.db"), durable=durable)
     with database.reading() as db:
         assert db.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         (synchronous,) = db.connection.execute("PRAGMA synchronous").fetchone()
@@ -176,7 +179,7 @@ def test_an_accepted_job_survives_a_power_cut(tmp_path: Path, durable: bool) -> 
 
 
 def test_more_readers_than_connections_wait_and_get_an_error(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=False, turn_s=0.05)
+    database = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/jobs.db"), durable=False, turn_s=0.05)
     with ExitStack() as held:
         for _ in range(CONNECTIONS):
             held.enter_context(database.reading())
@@ -189,7 +192,7 @@ def test_more_readers_than_connections_wait_and_get_an_error(tmp_path: Path) -> 
 
 def test_a_reader_sees_the_same_rows_throughout(tmp_path: Path) -> None:
     machine = open_sqlite(tmp_path / "jobs.db")
-    database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=False)
+    database = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/jobs.db"), durable=False)
     with database.reading() as db:
         assert db.connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
         machine.submit(new_job())

@@ -1,4 +1,4 @@
-"""`adapters/sql/store.py`: transactions of several threads share one commit, and several processes take turns."""
+"""`adapters/sql/sqlite_store.py`: threads share one commit, and processes take turns."""
 
 import fcntl
 import sqlite3
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from limner.adapters.sql.store import TOGETHER, SqlStore
+from limner.adapters.sql.sqlite_store import TOGETHER, SqliteStore
 from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import Job
 from limner.ports import Transaction
@@ -34,7 +34,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 def together(machine: Machine, works: list[Callable[[Transaction], Any]]) -> Iterator[list["Future[Any]"]]:
     """Run the transactions while another one holds the turn, so that all of them are one batch."""
     store = machine.store
-    assert isinstance(store, SqlStore)
+    assert isinstance(store, SqliteStore)
     begun, go = threading.Event(), threading.Event()
 
     def hold(_: Transaction) -> None:
@@ -126,7 +126,7 @@ def test_an_error_of_one_that_is_alone_writes_nothing(machine: Machine) -> None:
 def test_a_commit_that_fails_fails_them_all(machine: Machine, tmp_path: Path) -> None:
     """A foreign key that is checked only at the end makes the commit fail, like a full disk."""
     store = machine.store
-    assert isinstance(store, SqlStore)
+    assert isinstance(store, SqliteStore)
     jobs = [new_job() for _ in range(3)]
 
     def dangle(tx: Transaction) -> None:
@@ -211,7 +211,7 @@ def test_nothing_is_written_to_a_database_file_that_is_gone(machine: Machine, tm
 
 def test_a_connection_that_breaks_is_replaced(machine: Machine) -> None:
     store = machine.store
-    assert isinstance(store, SqlStore)
+    assert isinstance(store, SqliteStore)
     machine.submit(new_job())
 
     def break_it(tx: Transaction) -> None:
@@ -256,7 +256,7 @@ def test_each_of_several_processes_gets_its_turn(machine: Machine, tmp_path: Pat
 def _count(machine: Machine, wanted: str) -> list[str]:
     """A list of these statements that the store's connection has executed; it grows."""
     store = machine.store
-    assert isinstance(store, SqlStore)
+    assert isinstance(store, SqliteStore)
     assert store._held is not None
     seen: list[str] = []
     connection: Any = store._held.dbapi_connection
@@ -267,7 +267,7 @@ def _count(machine: Machine, wanted: str) -> list[str]:
 def _limit_pages(machine: Machine, more: int) -> None:
     """Let the database grow by at most this many pages; after that SQLite reports that the disk is full."""
     store = machine.store
-    assert isinstance(store, SqlStore)
+    assert isinstance(store, SqliteStore)
     assert store._held is not None
     connection: Any = store._held.dbapi_connection
     (now,) = connection.execute("PRAGMA page_count").fetchone()

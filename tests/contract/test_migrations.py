@@ -12,9 +12,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import make_url
 
-from limner.adapters.sql.database import MIGRATIONS, Database, head_revision, migrate
+from limner.adapters.sql.migrate import MIGRATIONS, head_revision, migrate
 from limner.adapters.sql.schema import metadata
+from limner.adapters.sql.sqlite import SqliteDatabase
 from limner.domain.blob import BlobState
 from limner.domain.job import File, Job, Role, Status
 from tests.contract.machine import DAY, FAR, Machine, new_job, open_sqlite
@@ -76,9 +78,9 @@ EVENTS: list[tuple[str, str, str | None]] = [
 ]
 
 
-def old_database(path: Path) -> Database:
+def old_database(path: Path) -> SqliteDatabase:
     """A database with the tables of the first version."""
-    database = Database(f"sqlite:///{path}", durable=False)
+    database = SqliteDatabase(make_url(f"sqlite:///{path}"), durable=False)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with database.engine.begin() as connection:
@@ -117,14 +119,14 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def test_the_tables_are_todays(machine: Machine, tmp_path: Path) -> None:
     machine.close()
-    database = Database(f"sqlite:///{tmp_path}/jobs.db", durable=False)
+    database = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/jobs.db"), durable=False)
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
         assert context.get_current_revision() == head_revision()
     assert not migrate(database)
     database.close()
-    new = Database(f"sqlite:///{tmp_path}/new.db", durable=False)
+    new = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/new.db"), durable=False)
     migrate(new)
     new.close()
     assert _schema(tmp_path / "jobs.db") == _schema(tmp_path / "new.db")

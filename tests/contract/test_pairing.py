@@ -1,16 +1,20 @@
 """`jobs/pairing.py`: which database may have which folder, and which is refused with nothing changed."""
 
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from limner.adapters import disk_blobs
 from limner.adapters.disk_blobs import DiskBlobs
 from limner.domain.errors import SettingsError
 from limner.jobs.pairing import DATABASE_ID, pair
-from tests.contract.machine import Machine, new_job, open_sqlite
+from tests.contract.databases import POSTGRESQL_ONLY
+from tests.contract.machine import Machine, at_once, new_job, open_machine, open_sqlite
 from tests.contract.rival import act, sha256_of
 
 
@@ -125,3 +129,66 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "database-id").mkdir()
     with pytest.raises(SettingsError, match="LIMNER_BLOBS_URL"):
         blobs.claim()
+
+
+# --- several processes on one folder ---------------------------------------------------------------------------------
+
+
+def test_processes_that_share_a_database_share_its_folder(tmp_path: Path) -> None:
+    first, second, third = (DiskBlobs(tmp_path / "blobs", durable=True, shared=True) for _ in range(3))
+    alone = DiskBlobs(tmp_path / "blobs", durable=True)
+    assert first.claim() is None
+    first.belong_to("the id")
+    assert second.claim() == "the id"
+    first.release()
+    assert third.claim() == "the id"
+    with pytest.raises(SettingsError, match="another service"):
+        alone.claim()
+    second.release()
+    third.release()
+    assert alone.claim() == "the id"
+    alone.release()
+
+
+def test_who_claims_a_shared_folder_waits_until_it_has_its_id(tmp_path: Path) -> None:
+    first, second = (DiskBlobs(tmp_path / "blobs", durable=True, shared=True) for _ in range(2))
+    assert first.claim() is None
+    with ThreadPoolExecutor(1) as pool:
+        claiming = pool.submit(second.claim)
+        time.sleep(0.1)
+        assert not claiming.done()
+        first.belong_to("the id")
+        assert claiming.result(10) == "the id"
+    first.release()
+    second.release()
+
+
+def test_a_shared_folder_that_another_keeps_for_itself_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_blobs, "MARK_S", 0.05)
+    alone, shared = (
+        DiskBlobs(tmp_path / "blobs", durable=True),
+        DiskBlobs(tmp_path / "blobs", durable=True, shared=True),
+    )
+    alone.claim()
+    alone.belong_to("the id")
+    with pytest.raises(SettingsError, match="another service"):
+        shared.claim()
+    alone.release()
+
+
+@POSTGRESQL_ONLY
+def test_many_processes_that_start_at_once_agree_on_one_id(database_url: str, tmp_path: Path) -> None:
+    machines = [open_machine(database_url) for _ in range(6)]
+    folders = [DiskBlobs(tmp_path / "blobs", durable=True, shared=True) for _ in machines]
+
+    def start(machine: Machine, blobs: DiskBlobs) -> None:
+        pair(machine.store, machine.reader, blobs, database="d", folder="f")
+
+    at_once([lambda m=m, b=b: start(m, b) for m, b in zip(machines, folders, strict=True)])  # type: ignore[misc]
+    known = {machine.store.transact(lambda tx: tx.fact(DATABASE_ID)) for machine in machines}
+    assert known == {(tmp_path / "blobs" / "database-id").read_text().strip()}
+    for machine, blobs in zip(machines, folders, strict=True):
+        machine.close()
+        blobs.release()

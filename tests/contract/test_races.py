@@ -22,9 +22,11 @@ from limner.domain.job import Job, Status
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs.sweep import Sweep
 from limner.ports import Waiting
-from tests.contract.machine import DAY, Machine, new_job, open_sqlite
+from tests.contract.databases import Databases
+from tests.contract.machine import DAY, Machine, new_job, open_machine
 from tests.contract.rival import POINTS, ProcessRival, Rival, ThreadRival, act, sha256_of
 
+ARENAS = [("sqlite", "threads"), ("sqlite", "processes"), ("postgresql", "processes")]
 BLOCKED_S = 0.015  # how long a stopped transaction may delay the other action
 FINAL = {"job.succeeded", "job.failed", "job.cancelled"}
 
@@ -98,19 +100,23 @@ def _verb(action: str) -> str:
     return action if action in POINTS else action.partition(" ")[0]
 
 
-@pytest.fixture(scope="module", params=["threads", "processes"])
-def arena(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+@pytest.fixture(scope="module", params=ARENAS, ids=" ".join)
+def arena(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Arena]:
+    kind, rivals = request.param
     folder = tmp_path_factory.mktemp("races")
-    machine = open_sqlite(folder / "jobs.db")
-    blobs = DiskBlobs(folder / "blobs", durable=False)
-    rival = (
-        ThreadRival(machine.again(), DiskBlobs(folder / "blobs", durable=False))
-        if request.param == "threads"
-        else ProcessRival(folder / "jobs.db", folder / "blobs")
-    )
-    yield Arena(machine, blobs, rival)
-    rival.close()
-    machine.close()
+    with databases.one(kind, folder) as url:
+        machine = open_machine(url)
+        blobs = DiskBlobs(folder / "blobs", durable=False)
+        rival = (
+            ThreadRival(machine.again(), DiskBlobs(folder / "blobs", durable=False))
+            if rivals == "threads"
+            else ProcessRival(url, folder / "blobs")
+        )
+        yield Arena(machine, blobs, rival)
+        rival.close()
+        machine.close()
 
 
 @pytest.fixture(autouse=True)
@@ -231,8 +237,9 @@ def test_two_submissions_of_the_same_new_work_have_one_leader(arena: Arena) -> N
 
 
 def test_a_lease_that_is_renewed_in_between_holds(arena: Arena) -> None:
+    alone = arena.machine.writers == 1  # else the expiry need not wait for the renewal, and overtakes it
     _, theirs, mine = race(arena, "inside", "renew", "expire")
-    assert (theirs, mine) == ("renew", "expire")  # a year later
+    assert (theirs, mine) == ("renew" if alone else "overtaken", "expire")  # a year later
     jobs = world(arena)
     arena.rival.begin("inside", "renew", jobs.leader.id, "")
     soon = timedelta(seconds=59.9)  # the first lease ends before, the renewed one after
@@ -240,15 +247,18 @@ def test_a_lease_that_is_renewed_in_between_holds(arena: Arena) -> None:
     with ThreadPoolExecutor(1) as pool:
         mine_expired = pool.submit(arena.machine.expire, jobs.leader.id, after=soon)
         _wait(mine_expired.done)
-        assert arena.rival.go_on() == "renew"
-        assert mine_expired.result(30) is False
-    assert arena.machine.known(jobs.leader).status is Status.RUNNING
+        renewed = arena.rival.go_on() == "renew"
+        assert mine_expired.result(30) is not renewed
+    assert renewed or not alone
+    assert arena.machine.known(jobs.leader).status is (Status.RUNNING if renewed else Status.QUEUED)
 
 
 @pytest.mark.parametrize(("action", "point"), [(action, point) for action in POINTS for point in POINTS[action]])
-def test_a_start_repairs_what_a_killed_process_has_left(tmp_path: Path, action: str, point: str) -> None:
-    machine, blobs = open_sqlite(tmp_path / "jobs.db"), DiskBlobs(tmp_path / "blobs", durable=False)
-    rival = ProcessRival(tmp_path / "jobs.db", tmp_path / "blobs")
+def test_a_start_repairs_what_a_killed_process_has_left(
+    database_url: str, tmp_path: Path, action: str, point: str
+) -> None:
+    machine, blobs = open_machine(database_url), DiskBlobs(tmp_path / "blobs", durable=False)
+    rival = ProcessRival(database_url, tmp_path / "blobs")
     jobs = world(Arena(machine, blobs, rival))
     if action == "submit":
         machine.erase(jobs.ended.id)  # so that it stores the bytes again
@@ -288,8 +298,8 @@ class _Nobody:
         raise AssertionError(timeout_s)
 
 
-def test_many_at_once_on_few_jobs_and_bytes(tmp_path: Path) -> None:
-    machine, blobs = open_sqlite(tmp_path / "jobs.db"), DiskBlobs(tmp_path / "blobs", durable=False)
+def test_many_at_once_on_few_jobs_and_bytes(database_url: str, tmp_path: Path) -> None:
+    machine, blobs = open_machine(database_url), DiskBlobs(tmp_path / "blobs", durable=False)
     stop = time.monotonic() + 3
 
     def hurry(seed: int) -> int:
@@ -347,8 +357,8 @@ def check(machine: Machine, blobs: DiskBlobs) -> None:
     sizes = {file.sha256: file.size for job in jobs for file in job.files}
     on_disk = set(blobs.written(before=datetime.now(UTC) + DAY))
     assert set(sizes) == on_disk, "bytes without a job, or a job without its bytes"
-    states = {sha256: machine.store.transact(lambda tx, sha256=sha256: tx.blob_state(sha256)) for sha256 in sizes}  # type: ignore[misc]
-    assert set(states.values()) <= {BlobState.KEPT}
+    states = machine.store.transact(lambda tx: {tx.blob_state(sha256) for sha256 in sizes})
+    assert states <= {BlobState.KEPT}
     later = datetime.now(UTC) + DAY
     assert [machine.reader.blobs_in(state, later, 9) for state in (BlobState.MARKED, BlobState.REMOVING)] == [[], []]
     results = sum(job.status is Status.SUCCEEDED and job.cached is None for job in jobs)

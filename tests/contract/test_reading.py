@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.domain.blob import BlobState
+from limner.domain.errors import NotFoundError
 from limner.domain.job import Job, Outcome, Status
 from limner.ports import LaneLoad
-from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, as_listed, at_once, new_job, open_sqlite, unsent
+from tests.contract.databases import Databases
+from tests.contract.machine import (
+    DAY,
+    FAR,
+    LEASE,
+    MACHINES,
+    SUMMARY,
+    Machine,
+    as_listed,
+    at_once,
+    new_job,
+    open_machine,
+    unsent,
+)
 
 
 def test_an_empty_store_has_nothing(machine: Machine) -> None:
@@ -246,14 +259,32 @@ def test_a_reader_that_continues_after_the_last_id_misses_no_event(machine: Mach
     assert len(seen) == writers * each
 
 
+@pytest.mark.parametrize("text", ["", "\0", "a\0b", "😀", "x" * 5000, "'; --", "%s %(id)s"])
+def test_strange_text_finds_nothing(machine: Machine, text: str) -> None:
+    job, reader = machine.done(new_job(), "a.jpg"), machine.reader
+    assert (reader.get(text), reader.file(text), reader.artifact(job.id, text)) == (None, None, None)
+    assert reader.get(job.id + text) == (None if text else reader.get(job.id))
+    assert (reader.is_current(text, 1), reader.is_running_on(text)) == (False, False)
+    assert reader.page(operation=text) == []
+    assert reader.page(before=text) == ([as_listed(machine.known(job))] if text > job.id else [])
+    assert machine.log.after(0, limit=9, job_id=text) == []
+    assert reader.without_row([text]) == [text]
+    with pytest.raises(NotFoundError):
+        machine.erase(text)
+    assert machine.try_start(text) is None
+
+
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    made = open_sqlite(Path(tmp_path_factory.mktemp("values")) / "jobs.db")
-    yield made
-    made.close()
+@pytest.fixture(scope="module", params=MACHINES)
+def lasting(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    with databases.one(request.param, tmp_path_factory.mktemp("values")) as url:
+        made = open_machine(url)
+        yield made
+        made.close()
 
 
 _json = st.recursive(

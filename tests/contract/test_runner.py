@@ -21,7 +21,8 @@ from limner.jobs.run import Runner
 from limner.operation import Context, ImageRef, Operation, Params, Result, SimilarParams, operation
 from limner.vision.image import Limits
 from limner.vision.models import Models
-from tests.contract.machine import DAY, Machine, new_job, open_sqlite
+from tests.contract.databases import SQLITE_ONLY
+from tests.contract.machine import DAY, Machine, new_job, open_postgres, open_sqlite
 from tests.contract.rival import sha256_of
 
 PHOTO = "the photo"
@@ -66,8 +67,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    machine = open_sqlite(tmp_path / "jobs.db", turn_s=0.2)
+def bench(database_url: str, tmp_path: Path) -> Iterator[Bench]:
+    is_file = database_url.startswith("sqlite:")
+    machine = open_sqlite(tmp_path / "jobs.db", turn_s=0.2) if is_file else open_postgres(database_url)
     blobs = DiskBlobs(tmp_path / "blobs", durable=False)
     blobs.put(PHOTO.encode())
     bus = LocalBus()
@@ -311,6 +313,7 @@ def lock(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield other
 
 
+@SQLITE_ONLY
 def test_a_busy_database_does_not_end_a_job_at_its_progress(bench: Bench, lock: sqlite3.Connection) -> None:
     def act(ctx: Context) -> str:
         lock.execute("BEGIN IMMEDIATE")
@@ -324,6 +327,7 @@ def test_a_busy_database_does_not_end_a_job_at_its_progress(bench: Bench, lock: 
     assert "job.progress" not in bench.machine.told(job)
 
 
+@SQLITE_ONLY
 def test_a_result_that_cannot_be_stored_yet_is_stored_later(
     bench: Bench, lock: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -343,6 +347,7 @@ def test_a_result_that_cannot_be_stored_yet_is_stored_later(
     assert "result not stored yet; trying again" in {record.message for record in caplog.records}
 
 
+@SQLITE_ONLY
 def test_a_job_that_cannot_be_started_just_now_still_waits(bench: Bench, lock: sqlite3.Connection) -> None:
     job = bench.submit()
     lock.execute("BEGIN IMMEDIATE")
@@ -355,6 +360,7 @@ def test_a_job_that_cannot_be_started_just_now_still_waits(bench: Bench, lock: s
     assert report.status == Status.SUCCEEDED
 
 
+@SQLITE_ONLY
 def test_a_result_that_can_never_be_stored_is_an_error_after_the_lease(
     bench: Bench, lock: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,8 @@ from limner.jobs.submit import Submissions
 from limner.jobs.sweep import ORPHAN_AGE, REMOVAL_AGE, Sweep
 from limner.operation import Context, ImageRef, Params, Result, operation
 from limner.ports import Waiting
-from tests.contract.machine import DAY, LEASE, Machine, new_job, open_sqlite
+from tests.contract.databases import SQLITE_ONLY
+from tests.contract.machine import DAY, LEASE, Machine, new_job, open_machine
 from tests.contract.rival import act, sha256_of
 
 
@@ -82,8 +83,8 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    machine = open_sqlite(tmp_path / "jobs.db")
+def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    machine = open_machine(database_url)
     blobs, line, bus = DiskBlobs(tmp_path / "blobs", durable=False), Line(), LocalBus()
     store, reader = machine.store, machine.reader
     wakes: list[None] = []
@@ -396,6 +397,7 @@ def test_ids_rise_whatever_the_clock_does() -> None:
 # --- what is left in the database's files ----------------------------------------------------------------------------
 
 
+@SQLITE_ONLY
 def test_nothing_of_an_erased_job_is_left_in_the_databases_files(service: Service, tmp_path: Path) -> None:
     secret, kept = "left-eye-at-1234.5678", "nose-at-8765.4321"
 
@@ -423,6 +425,7 @@ def test_nothing_of_an_erased_job_is_left_in_the_databases_files(service: Servic
     assert (tmp_path / "jobs.db-wal").stat().st_size < 100_000
 
 
+@SQLITE_ONLY
 def test_a_reader_puts_off_the_scrubbing_and_holds_up_nobody(service: Service, tmp_path: Path) -> None:
     job = service.done()
     service.sweep.once()

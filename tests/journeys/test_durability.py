@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from limner import settings
-from limner.assembly import build
+from limner.assembly.application import build
 from limner.domain.errors import SettingsError
 from tests.conftest import another, as_jpeg
 from tests.journeys.client import all_events, blobs, client, get, listening, problem, received, rows, submit

@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from websockets.exceptions import InvalidStatus
 
 from limner import settings
-from limner.assembly import build
+from limner.assembly.application import build
 from limner.domain.key import Scope, new_token
 from limner.operations import CATALOGUE
 from tests.conftest import MODELS, another

@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from limner import settings
-from limner.assembly import SECRETS
+from limner.assembly.engines import SECRETS
 from limner.domain.errors import SettingsError
 from limner.domain.key import Scope
 from limner.web.keyring import REMEMBERED_S

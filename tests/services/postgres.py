@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -75,12 +76,19 @@ class Postgres:
         """The URL of a database, as `LIMNER_DATABASE_URL` takes it."""
         return f"postgresql://limner@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """Create an empty database and return its URL."""
+    def new_database(self, template: str = "template1") -> str:
+        """Create a database, empty or with the tables of the one named `template`, and return its URL."""
         name = f"test_{secrets.token_hex(6)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
+
+    def execute(self, url: str, *statements: str) -> list[tuple[Any, ...]]:
+        """Execute statements in a database, each in its own transaction, and return the rows of the last one."""
+        with psycopg.connect(url, autocommit=True, options="-c lock_timeout=5s") as connection:
+            for statement in statements:
+                cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
 
     def _is_ready(self) -> bool:
         try:

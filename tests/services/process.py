@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 START_S = 30.0
@@ -86,11 +87,11 @@ class ServerProcess:
 
     def freeze(self) -> None:
         """Stop it and its children without ending them, so that connections stay open and nothing answers."""
-        os.killpg(self.pid, signal.SIGSTOP)
+        self._signal_all(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let it go on."""
-        os.killpg(self.pid, signal.SIGCONT)
+        self._signal_all(self.pid, signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -98,11 +99,21 @@ class ServerProcess:
             return
         if process.poll() is None:
             if number is signal.SIGKILL:
-                os.killpg(process.pid, number)
+                self._signal_all(process.pid, number)
             else:
                 process.send_signal(number)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            self._signal_all(process.pid, signal.SIGKILL)
             process.wait()
+
+    @staticmethod
+    def _signal_all(pid: int, number: signal.Signals) -> None:
+        """Signal the process, its group, and children that have made groups of their own, as PostgreSQL's do."""
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        others = children.read_text().split() if children.exists() else []
+        os.killpg(pid, number)
+        for child in others:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), number)

@@ -1,1 +1,1 @@
-"""Implementations of the ports, named `<product>_<port>`. Only `assembly.py` puts them together."""
+"""Implementations of the ports, named `<product>_<port>`. Only `assembly/` puts them together."""

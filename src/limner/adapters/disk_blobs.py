@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -18,18 +19,21 @@ log = logging.getLogger(__name__)
 _HEX = frozenset("0123456789abcdef")
 _PART = "new-"  # the prefix of files that are not yet complete
 _OWNER = "database-id"
+MARK_S = 5.0  # another process that claims the folder needs a few milliseconds to write the id
 
 
 class DiskBlobs:
     """`ports.BlobStore` and `ports.OwnedBlobs` in `folder`.
 
-    With `durable=False` it does not call fsync, so a power cut may lose blobs.
+    With `durable=False` it does not call fsync, so a power cut may lose blobs. With `shared=True`, several processes
+    may claim the folder at the same time, if all of them say so.
     """
 
-    def __init__(self, folder: Path, *, durable: bool) -> None:
+    def __init__(self, folder: Path, *, durable: bool, shared: bool = False) -> None:
         self._folder = folder
         self._root = str(folder)  # joining strings is faster than `Path`, which costs more than writing a small file
         self._durable = durable
+        self._shared = shared
         self._numbers = count()
         self._claimed: int | None = None
         try:
@@ -176,19 +180,44 @@ class DiskBlobs:
         try:
             # For reading alone: a file that is open for writing would keep its disk from being made read-only.
             self._claimed = os.open(self.owner_mark, os.O_RDONLY | os.O_CREAT, 0o600)
-            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return os.pread(self._claimed, 255, 0).decode(errors="replace").strip() or None
-        except BlockingIOError:
-            self.release()
-            raise SettingsError(f"LIMNER_BLOBS_URL: another service uses the folder {self._root} already") from None
+            alone = self._lock(fcntl.LOCK_EX)
+            together = not alone and self._shared and self._lock(fcntl.LOCK_SH, wait_s=MARK_S)
+            owner = os.pread(self._claimed, 255, 0).decode(errors="replace").strip() or None
         except OSError as error:
             raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None
+        if not alone and (not together or owner is None):
+            self.release()
+            raise SettingsError(f"LIMNER_BLOBS_URL: another service uses the folder {self._root} already")
+        if alone and self._shared and owner is not None:
+            self._let_others_share()
+        return owner
 
     def belong_to(self, database_id: str) -> None:
         """See `ports.OwnedBlobs.belong_to`."""
         with _errors_as_unavailable("written"), open(self.owner_mark, "r+b", buffering=0) as file:
             file.write(f"{database_id}\n".encode())  # in place: the lock is on this very file
             os.fsync(file.fileno())
+        if self._shared:
+            self._let_others_share()
+
+    def _let_others_share(self) -> None:
+        """Only who is alone may write the id of an owner, so that two services cannot both give the folder theirs."""
+        if not self._lock(fcntl.LOCK_SH, wait_s=MARK_S):
+            raise UnavailableError("The folder of photos is being claimed by another service. Try again.")
+
+    def _lock(self, kind: int, *, wait_s: float = 0.0) -> bool:
+        """Change the lock on the file with the id. False if another process prevents it for `wait_s`."""
+        assert self._claimed is not None
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(self._claimed, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.01)
+            else:
+                return True
 
     def sample(self, limit: int) -> list[str]:
         """See `ports.OwnedBlobs.sample`."""

@@ -44,6 +44,8 @@ class Sweep:
     keep: timedelta | None
     every_s: float
     lease: timedelta
+    alone: bool = True
+    """Whether no other web process uses the store."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     steady_clock: Callable[[], float] = time.monotonic
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -53,12 +55,15 @@ class Sweep:
     _settled_at: float = 0.0
 
     def recover(self) -> None:
-        """Requeue all running jobs, which a crash has left. Call it at start, while no other process uses the store."""
-        left = self._expire(END)
+        """Requeue the running jobs that a crash has left. Call it at start, while this process runs none.
+
+        If other processes use the store too, jobs that run may be theirs: only those whose lease has ended are left.
+        """
+        left = self._expire(END if self.alone else self.clock())
         if left:
             log.warning("jobs left by a stop or a crash were requeued", extra={"jobs": left})
         try:
-            self._remove_blobs(END)
+            self._remove_blobs(END if self.alone else self.clock() - REMOVAL_AGE)
         except UnavailableError as error:  # no reason not to start: the sweep continues the removal
             log.warning("blobs of erased jobs could not be removed yet", extra={"detail": error.detail})
 
@@ -89,16 +94,21 @@ class Sweep:
             self._stop.wait(pause_s)
 
     def once(self) -> None:
-        """Run one round."""
+        """Run one round. Of several processes, one at a time does it."""
         now = self.clock()
         settled = self._is_settled(now)
+        with self.store.leading("sweep") as leads:
+            if leads:
+                self._send_on(now, settled=settled)
+            if leads and settled:
+                self._remove_blobs(now - REMOVAL_AGE)
+
+    def _send_on(self, now: datetime, *, settled: bool) -> None:
         if (self._expire(now) if settled else 0) + self._adopt():
             self.bus.wake()
         self._resend()
         self.store.transact(lambda tx: tx.fold_totals())
         self.store.scrub()
-        if settled:
-            self._remove_blobs(now - REMOVAL_AGE)
 
     def _resend(self) -> None:
         sent = self.engine.resend(self.reader.waiting(self.max_queued))
@@ -147,7 +157,15 @@ class Sweep:
         bytes_of_jobs.finish_removal(self.store, self.blobs, removing)
 
     def tidy(self, now: datetime) -> None:
-        """Erase jobs and events past their retention, and blobs without a row (left by a crash after storing them)."""
+        """Erase jobs and events past their retention, and blobs without a row (left by a crash after storing them).
+
+        One process at a time does it; in the others this does nothing.
+        """
+        with self.store.leading("tidy") as leads:
+            if leads:
+                self._tidy(now)
+
+    def _tidy(self, now: datetime) -> None:
         if self.keep is not None:
             self.blobs.check_removable()
             before = retention.reached(self.store, self.reader, now) - self.keep

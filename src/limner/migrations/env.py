@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the migrations on the connection opened by `adapters/sql/database.py:migrate`."""
+"""Alembic's entry point: runs the migrations on the connection opened by `adapters/sql/migrate.py`."""
 
 from alembic import context
 

@@ -4,12 +4,13 @@ import os
 import sys
 from datetime import timedelta
 
-from limner import assembly, cli
+from limner import cli
+from limner.assembly import engines
 from tests.journeys.misbehaving import operation
 
 if __name__ == "__main__":
     operation.add()
-    assembly.WORKER = (sys.executable, "-m", "tests.journeys.misbehaving.worker")
+    engines.WORKER = (sys.executable, "-m", "tests.journeys.misbehaving.worker")
     if "LOST_AFTER_S" in os.environ:
         from limner.adapters.celery_engine import CeleryEngine
 

@@ -1,269 +1,37 @@
-"""A SQLite database: connections, pragmas, the lock that orders writers, and migrations."""
+"""What the SQL adapter needs of a database: `sqlite.py` and `postgres.py` implement it, `opening.py` chooses by URL."""
 
-import logging
-import os
-import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DatabaseError
-from sqlalchemy.exc import TimeoutError as NoConnectionError
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy import Connection
 
-from limner.adapters.sql.statement import Driver, UnreadableError
-from limner.adapters.sql.turn import Turn
-from limner.domain.errors import SettingsError, UnavailableError
-
-log = logging.getLogger(__name__)
-
-MIGRATIONS = Path(__file__).parent.parent.parent / "migrations"
-
-CONNECTIONS = 32
-TURN_S = 5.0
-CHECK_S = 1.0  # a start may take this much longer; it is enough for about half a gigabyte
-LOG_S = 0.1  # writers wait meanwhile
-FileId = tuple[int, int]
-"""Device and inode."""
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+from limner.adapters.sql.statement import Driver
 
 
-class Database:
-    """The database at `sqlite:///path`. SettingsError for another scheme or a folder that cannot be created.
+class Database(Protocol):
+    """A database with the tables of `schema.py`. Its methods may be called from any thread."""
 
-    It is created if there is none; with `file` (see `file_at`) only that file is used, and none is created. Waiting
-    for a connection, for the turn to write or for a lock ends after `turn_s` seconds, each with an error.
-    """
+    @property
+    def name(self) -> str:
+        """Where it is, for people: no user and no password."""
+        ...
 
-    def __init__(self, url: str, *, durable: bool, turn_s: float = TURN_S, file: FileId | None = None) -> None:
-        try:
-            parsed = make_url(url)
-        except ArgumentError:
-            raise SettingsError(f"LIMNER_DATABASE_URL is not a URL: {url.rsplit('@', maxsplit=1)[-1]!r}") from None
-        if parsed.drivername != "sqlite" or not parsed.database or parsed.database == ":memory:":
-            raise SettingsError(
-                f"LIMNER_DATABASE_URL must be 'sqlite:///path' or 'memory:', not scheme {parsed.drivername!r}"
-            )
-        try:
-            self.path = Path(parsed.database).resolve()
-            self._file = file or _created(self.path)
-            self._turn = Turn(self.path, timeout_s=turn_s)
-        except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links that lead in a circle
-            raise SettingsError(f"LIMNER_DATABASE_URL: {error}") from None
-        self._damage: str | None = None
-        self.engine = create_engine(
-            parsed.set(database=str(self.path)),
-            poolclass=QueuePool,
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=turn_s,
-            pool_reset_on_return=None,  # every transaction ends before its connection returns to the pool
-            connect_args={"check_same_thread": False},
-        )
-        _prepare_connections(self.engine, self.check_usable, durable=durable, busy_timeout_s=turn_s)
-
-    @contextmanager
-    def reading(self) -> Iterator[Driver]:
+    def reading(self) -> AbstractContextManager[Driver]:
         """A reading transaction: all its statements see the same state. UnavailableError, also for their errors."""
-        with self.errors_as_unavailable():
-            held = self.engine.raw_connection()
-            try:
-                db = self.driver(held)
-                db.connection.execute("BEGIN")
-                try:
-                    yield db
-                finally:
-                    db.connection.execute("COMMIT")
-            finally:
-                held.close()
+        ...
 
-    def driver(self, held: PoolProxiedConnection) -> Driver:
-        """The driver's own connection."""
-        return Driver(held.dbapi_connection, self.engine.dialect)
+    def prepare(self) -> None:
+        """Wait until it can be used, and look for damage, both for a bounded time. SettingsError."""
+        ...
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for the turn to write, among all processes. UnavailableError after `turn_s`, or if it is not usable."""
-        with self._turn.taken():
-            self.check_usable()
-            yield
+    def revision(self) -> str | None:
+        """The last migration applied to the tables; None for a database without tables. SettingsError."""
+        ...
 
-    def check_usable(self) -> None:
-        """UnavailableError if the file was deleted or replaced since the start, or the database was seen damaged.
-
-        SQLite continues to write to a file that was deleted, and this data would be lost. Writing into damaged tables
-        would damage them more.
-        """
-        try:
-            same = file_at(self.path) == self._file
-        except OSError:
-            same = False
-        if not same:
-            raise UnavailableError(
-                f"The database file {self.path.name} was deleted or replaced while the service is running. "
-                "Restore it or restart the service."
-            )
-        if self._damage is not None:
-            raise UnavailableError(self._damage)
-
-    @contextmanager
-    def errors_as_unavailable(self) -> Iterator[None]:
-        """Raise UnavailableError for errors of the database: locked, disk full, read-only, missing or damaged."""
-        try:
-            yield
-        except UnreadableError as error:
-            raise UnavailableError(f"A row of the database is damaged ({error}). A backup may contain it.") from error
-        except NoConnectionError as error:
-            raise UnavailableError(f"The database could not be used ({error}). Try again.") from error
-        except (sqlite3.DatabaseError, DatabaseError) as error:
-            reason = error.orig if isinstance(error, DatabaseError) else error
-            if _primary_code(reason) in DAMAGE:
-                self._damage = f"The database is damaged ({reason}). Stop the service and restore a backup."
-                raise UnavailableError(self._damage) from error
-            if not isinstance(reason, sqlite3.OperationalError):
-                raise
-            raise UnavailableError(f"The database could not be used ({reason}). Try again.") from error
+    def migrating(self) -> AbstractContextManager[Connection]:
+        """A transaction that changes tables; among all processes, one at a time. SettingsError."""
+        ...
 
     def close(self) -> None:
         """Close the connections and the lock files."""
-        self.engine.dispose()
-        self._turn.close()
-
-
-def _created(path: Path) -> FileId:
-    """Create the database file if there is none, and identify it. OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)  # results describe faces: other users may not read them
-    return file_at(path)
-
-
-def file_at(path: Path) -> FileId:
-    """Identifies the file at a path independently of its name. OSError."""
-    found = os.stat(path)  # noqa: PTH116  # `Path.stat` is slower, and every transaction calls this
-    return found.st_dev, found.st_ino
-
-
-def _primary_code(error: BaseException | None) -> int:
-    """SQLite's error code without its details; 0 for an error of another kind."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _prepare_connections(
-    engine: Engine, check_usable: Callable[[], None], *, durable: bool, busy_timeout_s: float
-) -> None:
-    @event.listens_for(engine, "do_connect")
-    def check(*_: object) -> None:  # SQLite would create a file that is not there
-        check_usable()
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions by itself
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={round(busy_timeout_s * 1000)}")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        cursor.execute("PRAGMA secure_delete=ON")  # erased results must not remain in free pages
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:  # for migrations only: other transactions are begun explicitly
-        driver: Any = connection.connection.dbapi_connection
-        driver.execute("BEGIN IMMEDIATE")
-
-
-def head_revision() -> str:
-    """The name of the newest migration."""
-    from alembic.script import ScriptDirectory  # only a database that is not up to date needs it
-
-    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-    assert head is not None
-    return head
-
-
-def migrate(database: Database) -> bool:
-    """Migrate the tables to the newest revision. Returns whether anything changed.
-
-    SettingsError for a file that is not a database, is damaged (as far as can be seen quickly), cannot be written, or
-    belongs to a newer version of the service.
-    """
-    try:
-        _check_pages(database)
-        if current_revision(database) == head_revision():
-            return False
-        _upgrade(database.engine)
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        reason = error.orig if isinstance(error, DatabaseError) else error
-        raise SettingsError(f"LIMNER_DATABASE_URL: the database cannot be opened ({reason})") from error
-    return True
-
-
-def empty_log(db: Driver) -> bool:
-    """Move the write-ahead log into the database's file, which overwrites what was erased, and empty it.
-
-    Returns False if a reader or writer prevented it for `LOG_S`. Call it outside a transaction.
-    """
-    (usual,) = db.connection.execute("PRAGMA busy_timeout").fetchone()
-    db.connection.execute(f"PRAGMA busy_timeout={round(LOG_S * 1000)}")
-    try:
-        (busy, _, _) = db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.DatabaseError as error:  # no reason for what was committed before to fail
-        log.warning("the database's log could not be emptied", extra={"detail": str(error)})
-        return False
-    finally:
-        db.connection.execute(f"PRAGMA busy_timeout={usual}")
-    return not busy
-
-
-def _check_pages(database: Database) -> None:
-    """Look for damaged pages, for a second at most. SettingsError."""
-    deadline = time.monotonic() + CHECK_S
-    held = database.engine.raw_connection()
-    try:
-        connection = database.driver(held).connection
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-        found = connection.execute("PRAGMA quick_check(1)").fetchall()
-        if found != [("ok",)]:
-            reason = str(found[0][0]).replace("\n", " ")
-            raise SettingsError(
-                f"LIMNER_DATABASE_URL: the database {database.path} is damaged ({reason}): restore a backup"
-            )
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-    finally:
-        held.invalidate()  # with its handler
-
-
-def current_revision(database: Database) -> str | None:
-    """The last migration applied to the tables; None for a database without tables."""
-    held = database.engine.raw_connection()
-    try:
-        row = database.driver(held).connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-        return None
-    finally:
-        held.close()
-    return str(row[0]) if row else None
-
-
-def _upgrade(engine: Engine) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    # Alembic reads the value as a template, so a per cent sign in the path must be escaped.
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            raise SettingsError(f"LIMNER_DATABASE_URL is of another version of Limner ({error})") from None
+        ...

@@ -1,4 +1,4 @@
-"""`ports.EventLog` in SQL."""
+"""`ports.EventLog` in SQL. PostgreSQL numbers events in `outbox.py` before they are read."""
 
 from functools import cache
 

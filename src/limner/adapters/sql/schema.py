@@ -9,8 +9,15 @@ from limner.domain.job import Role, Status
 from limner.domain.webhook import DeliveryState, HookState
 
 metadata = MetaData()
+postgres_metadata = MetaData()
+"""What only PostgreSQL has."""
 
 LEAVING = text("blobs.state <> 'kept'")
+
+
+def _key(length: int) -> String:
+    """Text that identifies something: compared byte by byte, whatever the language of the database."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
@@ -23,21 +30,21 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", String(36), primary_key=True),  # UUIDv7, which sorts by age
+    Column("id", _key(36), primary_key=True),  # UUIDv7, which sorts by age
     Column("operation", String(64), nullable=False),
     Column("lane", String(32), nullable=False),
     Column("params", Json, nullable=False),
-    Column("cache_key", String(64), nullable=False),
+    Column("cache_key", _key(64), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("status", Word(Status, 16), nullable=False),
     Column("progress", Float, nullable=False),
     Column("cached", String(16)),
     Column("cache_distance", Integer),
-    Column("similarity_key", String(64)),
+    Column("similarity_key", _key(64)),
     Column("phash", String(16)),
-    Column("idempotency_key", String(255)),
+    Column("idempotency_key", _key(255)),
     Column("attempt", Integer, nullable=False),
-    Column("leader_id", String(36)),
+    Column("leader_id", _key(36)),
     Column("worker", String(128)),
     Column("lease_until", Moment),
     Column("started_at", Moment),
@@ -65,11 +72,11 @@ jobs = Table(
 files = Table(
     "files",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("id", _key(36), primary_key=True),
+    Column("job_id", _key(36), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("role", Word(Role, 16), nullable=False),
     Column("name", String(128), nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", _key(64), nullable=False),
     Column("media_type", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("width", Integer),
@@ -82,7 +89,7 @@ files = Table(
 blobs = Table(
     "blobs",
     metadata,
-    Column("sha256", String(64), primary_key=True),
+    Column("sha256", _key(64), primary_key=True),
     Column("state", Word(BlobState, 16), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("changed_at", Moment, nullable=False),
@@ -131,7 +138,7 @@ events = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("type", Word(EventType, 32), nullable=False),
     Column("time", Moment, nullable=False),
-    Column("job_id", String(36), nullable=False),
+    Column("job_id", _key(36), nullable=False),
     Column("operation", String(64), nullable=False),
     Column("content", Json),
     Column("key_id", String(36)),
@@ -189,4 +196,17 @@ webhook_secrets = Table(
     metadata,
     Column("owner", String(36), primary_key=True),
     Column("secret", String(128), nullable=False),
+)
+
+# Events that readers have not numbered yet, see `outbox.py`. The numbers of one job's events rise.
+outbox = Table(
+    "outbox",
+    postgres_metadata,
+    Column("n", BigInteger, primary_key=True, autoincrement=True),
+    Column("type", Word(EventType, 32), nullable=False),
+    Column("time", Moment, nullable=False),
+    Column("job_id", _key(36), nullable=False),
+    Column("operation", String(64), nullable=False),
+    Column("content", Json),
+    Column("key_id", String(36)),
 )

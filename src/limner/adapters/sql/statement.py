@@ -107,5 +107,11 @@ def _run(compiled: _Compiled, db: Driver, values: Mapping[str, Any]) -> Any:  # 
         for name, fixed, convert in compiled.parameters
         for value in (values.get(name, fixed),)
     ]
-    given = [value for _, value in converted] if compiled.positional else dict(converted)
+    given = [value for _, value in converted] if compiled.positional else dict(map(_without_nul, converted))
     return db.connection.execute(compiled.text, given)
+
+
+def _without_nul(item: tuple[str, Any]) -> tuple[str, Any]:
+    """PostgreSQL refuses text with NUL. No stored text has the next character either, so that one finds as little."""
+    name, value = item
+    return (name, value.replace("\0", "\x01")) if isinstance(value, str) and "\0" in value else item

@@ -23,6 +23,7 @@ from limner.domain.key import Key
 from limner.ports import Known, Removed
 
 JOB_FIELDS = tuple(each.name for each in fields(Job) if each.name != "files")
+EVENT_FIELDS = ("type", "time", "job_id", "operation", "content", "key_id")
 FILE_FIELDS = tuple(each.name for each in fields(File))
 KEY_FIELDS = tuple(each.name for each in fields(Key))
 
@@ -84,17 +85,21 @@ _MARK_SENT = Statement(
     .values(sent_at=bindparam("new_sent_at"))
 )
 _ADD_FILE = Statement(insert(files), (*FILE_FIELDS, "position"))
-_ADD_EVENT = Statement(insert(events), ("type", "time", "job_id", "operation", "content", "key_id"))
+_ADD_EVENT = Statement(insert(events), EVENT_FIELDS)
 _ADD_AMOUNT = Statement(insert(totals), ("name", "amount"))
 _REMOVE_FILES = Statement(delete(files).where(files.c.job_id == bindparam("job_id")))
 _REMOVE_JOB = Statement(delete(jobs).where(jobs.c.id == bindparam("id")))
 _EMPTY_EVENTS = Statement(update(events).where(events.c.job_id == bindparam("of_job")).values(content=None))
 _BLOB = Statement(select(blobs.c.state).where(blobs.c.sha256 == bindparam("sha256")))
-_ADD_BLOB = Statement(insert_or_not(blobs).on_conflict_do_nothing(), ("sha256", "state", "size", "changed_at"))
+_new_blob = insert_or_not(blobs)
+# One statement: another transaction may add the row meanwhile, with another state.
 _SET_BLOB = Statement(
-    update(blobs)
-    .where(blobs.c.sha256 == bindparam("of_sha256"), blobs.c.state != bindparam("new_state"))
-    .values(state=bindparam("new_state"), size=bindparam("size"), changed_at=bindparam("changed_at"))
+    _new_blob.on_conflict_do_update(
+        index_elements=[blobs.c.sha256],
+        set_={name: _new_blob.excluded[name] for name in ("state", "size", "changed_at")},
+        where=blobs.c.state != _new_blob.excluded.state,
+    ),
+    ("sha256", "state", "size", "changed_at"),
 )
 _MARK_BLOB = Statement(
     update(blobs)
@@ -118,8 +123,11 @@ _DROP_EVENTS = Statement(
     )
 )
 _FACT = Statement(select(facts.c.value).where(facts.c.name == bindparam("name")))
-_SET_FACT = Statement(update(facts).where(facts.c.name == bindparam("of_name")).values(value=bindparam("new_value")))
-_ADD_FACT = Statement(insert(facts), ("name", "value"))
+_new_fact = insert_or_not(facts)
+_SET_FACT = Statement(
+    _new_fact.on_conflict_do_update(index_elements=[facts.c.name], set_={"value": _new_fact.excluded.value}),
+    ("name", "value"),
+)
 _ADD_KEY = Statement(insert(keys), KEY_FIELDS)
 # Writes the row of the migrations unchanged: it fails if the disk is full, like any other write.
 _PING = Statement(text("UPDATE alembic_version SET version_num = version_num"))
@@ -146,7 +154,9 @@ def _change(names: frozenset[str], same_lease: bool) -> Statement:
 
 
 class SqlTransaction:
-    """`ports.Transaction` on a connection in which a transaction has begun."""
+    """`ports.Transaction` on a connection in which a transaction has begun. `postgres_store.py` has its own."""
+
+    _add_event = _ADD_EVENT
 
     def __init__(self, db: Driver) -> None:
         self._db = db
@@ -226,13 +236,16 @@ class SqlTransaction:
         jobs = _REMOVE_JOB.run(self._db, id=job.id)
         if jobs and _is_result(job):
             self._add_up(RESULTS, -1)
-        emptied = _EMPTY_EVENTS.run(self._db, of_job=job.id)
+        emptied = self._empty_events(job.id)
         hooks, deliveries = self.hooks.remove_of_job(job.id)
         return Removed(jobs, files, emptied, hooks, deliveries)
 
+    def _empty_events(self, job_id: str) -> int:
+        return _EMPTY_EVENTS.run(self._db, of_job=job_id)
+
     def log(self, job: Job, kind: EventType | None = None) -> None:
         """See `ports.Transaction.log`."""
-        _ADD_EVENT.run(
+        self._add_event.run(
             self._db,
             type=kind or EventType.entering(job.status),
             time=datetime.now(UTC),
@@ -255,9 +268,7 @@ class SqlTransaction:
 
     def set_blob(self, sha256: str, state: BlobState, *, size: int, now: datetime) -> None:
         """See `ports.Transaction.set_blob`."""
-        changed = _SET_BLOB.run(self._db, of_sha256=sha256, new_state=state, size=size, changed_at=now)
-        if changed == 0:
-            changed = _ADD_BLOB.run(self._db, sha256=sha256, state=state, size=size, changed_at=now)
+        changed = _SET_BLOB.run(self._db, sha256=sha256, state=state, size=size, changed_at=now)
         if changed and state is BlobState.KEPT:
             self._add_up(BYTES, size)
 
@@ -301,8 +312,7 @@ class SqlTransaction:
 
     def set_fact(self, name: str, value: str) -> None:
         """See `ports.Transaction.set_fact`."""
-        if not _SET_FACT.run(self._db, of_name=name, new_value=value):
-            _ADD_FACT.run(self._db, name=name, value=value)
+        _SET_FACT.run(self._db, name=name, value=value)
 
     def add_key(self, key: Key) -> None:
         """See `ports.Transaction.add_key`."""

@@ -56,7 +56,7 @@ def upgrade() -> None:
     op.create_index("files_by_sha256", "files", ["sha256"])
     op.create_table(
         "events",
-        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
         sa.Column("type", sa.String(32), nullable=False),
         sa.Column("time", sa.BigInteger, nullable=False),
         sa.Column("job_id", sa.String(36), nullable=False),

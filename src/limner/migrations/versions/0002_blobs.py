@@ -37,7 +37,9 @@ def upgrade() -> None:
         ("jobs_by_idempotency_key", ["idempotency_key"], "idempotency_key IS NOT NULL", True),
         ("jobs_by_leader", ["leader_id", "id"], "leader_id IS NOT NULL", False),
     ):
-        op.create_index(name, "jobs", columns, unique=unique, sqlite_where=sa.text(where))
+        op.create_index(
+            name, "jobs", columns, unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where)
+        )
     _add_blobs_and_totals()
     _rename_in_events()
 
@@ -100,6 +102,9 @@ def _rebuild_jobs() -> None:
     op.drop_table("old_files")
     op.drop_table("old_jobs")
     op.create_index("files_by_sha256", "files", ["sha256"])
+    if op.get_bind().dialect.name == "postgresql":  # its indexes have kept their names when the tables were renamed
+        for table in ("jobs", "files"):
+            op.execute(f"ALTER INDEX {table}_pkey1 RENAME TO {table}_pkey")
 
 
 def _add_blobs_and_totals() -> None:
@@ -110,7 +115,8 @@ def _add_blobs_and_totals() -> None:
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("changed_at", sa.BigInteger, nullable=False),
     )
-    op.create_index("blobs_leaving", "blobs", ["state", "changed_at"], sqlite_where=sa.text("state <> 'kept'"))
+    leaving = sa.text("state <> 'kept'")
+    op.create_index("blobs_leaving", "blobs", ["state", "changed_at"], sqlite_where=leaving, postgresql_where=leaving)
     op.execute("INSERT INTO blobs SELECT sha256, 'kept', max(size), 0 FROM files GROUP BY sha256")
     op.create_table(
         "totals",

@@ -6,13 +6,14 @@ the transactions of all waiting threads, and commits them together.
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from limner.adapters.sql.database import Database, empty_log
+from limner.adapters.sql.sqlite import SqliteDatabase, empty_log
 from limner.adapters.sql.statement import Driver
 from limner.adapters.sql.transaction import SqlTransaction
 from limner.ports import Transaction
@@ -33,10 +34,10 @@ class _Request:
     woken: threading.Event = field(default_factory=threading.Event)
 
 
-class SqlStore:
+class SqliteStore:
     """`ports.JobStore`. A transaction is SQLite's only writer from its begin, so what it reads cannot change."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
         self._lock = threading.Lock()
         self._waiting: deque[_Request] = deque()
@@ -65,6 +66,12 @@ class SqlStore:
             self._scrubbing = True
             self.transact(lambda _: None)
         return not self._unscrubbed
+
+    @contextmanager
+    def leading(self, name: str) -> Iterator[bool]:
+        """See `ports.JobStore.leading`. One web process owns a SQLite database."""
+        del name
+        yield True
 
     def close(self) -> None:
         """See `ports.JobStore.close`."""

@@ -1,0 +1,79 @@
+"""`limner migrate` and `limner doctor` with a PostgreSQL database."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from limner.adapters.sql.migrate import head_revision
+from tests.conftest import MODELS
+from tests.services.postgres import Postgres
+
+Limner = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def limner(tmp_path: Path) -> Limner:
+    """Runs a command of `limner` with a database; its exit status and output."""
+
+    def run(command: str, url: str, **variables: str) -> tuple[int, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LIMNER_", "XDG_"))}
+        own = {"HOME": str(tmp_path), "LIMNER_MODELS_DIR": str(MODELS), "LIMNER_DATABASE_URL": url, **variables}
+        done = subprocess.run(
+            [sys.executable, "-m", "limner", command],
+            env=inherited | own,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        assert "secret" not in done.stdout + done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def with_password(url: str) -> str:
+    return url.replace("limner@", "limner:secret@")
+
+
+def test_migrate_says_what_it_did(limner: Limner, postgres: Postgres) -> None:
+    url = with_password(postgres.new_database())
+    name = url.partition("@")[2]
+    assert limner("migrate", url) == (0, f"{name}: migrated, no tables → {head_revision()}\n")
+    assert limner("migrate", url) == (0, f"{name}: up to date already\n")
+
+
+def test_doctor_before_and_after_the_tables_are_made(limner: Limner, postgres: Postgres) -> None:
+    url = with_password(postgres.new_database())
+    name = url.partition("@")[2]
+    status, told = limner("doctor", url, LIMNER_WORKERS="4")
+    assert f"ok   database: {name}; `limner serve` will migrate its tables from none to {head_revision()}" in told
+    assert "up to 16 of 197 connections" in told
+    assert "a power cut may lose accepted jobs" in told, "the tests' server has no fsync"
+    assert status == 0, told
+    limner("migrate", url)
+    status, told = limner("doctor", url)
+    assert (status, f"ok   database: {name}, tables up to date; PostgreSQL " in told) == (0, True), told
+
+
+def test_doctor_says_that_the_server_has_too_few_connections(limner: Limner, postgres: Postgres) -> None:
+    status, told = limner("doctor", postgres.new_database(), LIMNER_WORKERS="100")
+    assert (status, "may open 208 connections, but" in told, "raise max_connections" in told) == (1, True, True), told
+
+
+def test_doctor_with_tables_of_another_version(limner: Limner, postgres: Postgres) -> None:
+    url = postgres.new_database()
+    limner("migrate", url)
+    postgres.execute(url, "UPDATE alembic_version SET version_num = 'from the future'")
+    status, told = limner("doctor", url)
+    assert (status, "belongs to another version of Limner" in told) == (1, True), told
+
+
+def test_doctor_without_a_server(limner: Limner) -> None:
+    status, told = limner("doctor", "postgresql://limner:secret@127.0.0.1:1/faces")
+    assert (status, "BAD  database: 127.0.0.1:1/faces cannot be used" in told) == (1, True), told
