@@ -149,7 +149,11 @@ def test_a_file_that_is_no_database(doctor: Doctor, tmp_path: Path) -> None:
         ({"LIMNER_DATABASE_URL": "mysql://u:secret@host/db"}, "BAD  database: LIMNER_DATABASE_URL must be"),
         ({"LIMNER_DATABASE_URL": "no URL at all"}, "BAD  database: LIMNER_DATABASE_URL is not a URL"),
         ({"LIMNER_BLOBS_URL": "/dev/null/blobs"}, "BAD  photos: /dev/null is not a folder"),
-        ({"LIMNER_BLOBS_URL": "ftp://u:secret@host/x"}, "BAD  photos: LIMNER_BLOBS_URL must be a folder"),
+        ({"LIMNER_BLOBS_URL": "ftp://u:secret@host/x"}, "BAD  settings: LIMNER_BLOBS_URL must be a folder"),
+        (
+            {"LIMNER_BLOBS_URL": "photos", "LIMNER_ARTIFACT_URLS": "presigned"},
+            "BAD  settings: LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://",
+        ),
         ({"LIMNER_WORKERS": "0"}, "BAD  settings: LIMNER_WORKERS"),
         ({"LIMNER_WORKER": "2"}, "did you mean LIMNER_WORKERS?"),
     ],
@@ -181,7 +185,6 @@ def test_photos_in_a_bucket(doctor: Doctor, tmp_path: Path, bucket: str) -> None
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "it does not answer"),
         ({"AWS_ALLOW_HTTP": ""}, "AWS_ENDPOINT_URL is not https: set AWS_ALLOW_HTTP=true"),
         ({"LIMNER_BLOBS_URL": "s3://user:secret@host/x"}, "must be 's3://bucket/prefix'"),
-        ({"LIMNER_BLOBS_URL": "photos"}, "LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://"),
     ],
 )
 def test_a_bucket_that_cannot_be_used(doctor: Doctor, bucket: str, variables: dict[str, str], reason: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 from uuid_utils import uuid7
 
-from limner.adapters.sql.database import Database
-from limner.adapters.sql.store import SqlStore
+from limner.adapters.sql.keys import SqlKeys
+from limner.adapters.sql.opening import open_stores
 from limner.domain.key import SHOWN, Key, Scope, hash_of, joined, new_token
 from tests.journeys.server import Server
 
@@ -37,26 +37,22 @@ def revoke(server: Server, token: str) -> None:
 
 
 def _id_of(server: Server, token: str) -> str:
-    from limner.adapters.sql.keys import SqlKeys
-
-    database = Database(f"sqlite:///{server.folder}/limner.db", durable=False)
+    stores = open_stores(server.variables["LIMNER_DATABASE_URL"], durable=False)
     try:
-        key = SqlKeys(database).by_hash(hash_of(token))
+        key = SqlKeys(stores.database).by_hash(hash_of(token))
         assert key is not None
         return key.id
     finally:
-        database.close()
+        stores.close()
 
 
 def transact(server: Server, work: Any) -> Any:
     """A transaction in the server's database, from this process."""
-    database = Database(f"sqlite:///{server.folder}/limner.db", durable=False)
-    store = SqlStore(database)
+    stores = open_stores(server.variables["LIMNER_DATABASE_URL"], durable=False)
     try:
-        return store.transact(work)
+        return stores.store.transact(work)
     finally:
-        store.close()
-        database.close()
+        stores.close()
 
 
 def with_key(token: str) -> dict[str, str]:
