@@ -1,7 +1,7 @@
 """Parameters that depend on a choice, such as a painter with its own fields.
 
-Inside, such a field is one of several models, told apart by a name. Clients send it flat: the name as its value, and the
-model's own fields beside it (`painter=drawn`, `style=ink`, `detail=0.7`). An object is understood too.
+Inside, such a field is one of several models, told apart by a name. Clients send it flat: the name as its value, and
+the model's own fields beside it (`painter=drawn`, `style=ink`, `detail=0.7`). An object is understood too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -81,7 +81,7 @@ def test_what_is_sent_flat_comes_back_as_it_was_stored(values: dict[str, Any]) -
 
 @pytest.mark.parametrize("values", OBJECTS)
 def test_an_object_says_the_same(values: dict[str, Any]) -> None:
-    assert Given(**values) == Given(**{"style": "oil", "brush": 2})
+    assert Given(**values) == Given(style="oil", brush=2)
 
 
 @pytest.mark.parametrize(("values", "place"), WRONG)

@@ -77,10 +77,12 @@ class Painter(Protocol):
     licence: str
     """SPDX expression of code and weights, or whose terms of use apply to a hosted service."""
     source_type: Literal["algorithmicallyEnhanced", "trainedAlgorithmicMedia"]
-    """IPTC's DigitalSourceType of what it makes: by plain computing, or by a model trained on pictures. What such a model
-    makes from a photo is told as `compositeWithTrainedAlgorithmicMedia`."""
+    """IPTC's DigitalSourceType of what it makes: by plain computing, or by a model trained on pictures. What such a
+    model makes from a photo is told as `compositeWithTrainedAlgorithmicMedia`."""
     params: type[Any]
     """A subclass of `PainterParams`."""
+    lanes: tuple[Lane, ...]
+    """What `lane` may answer."""
 
     def lane(self, params: Any) -> Lane:
         """Where a job with these parameters runs."""
