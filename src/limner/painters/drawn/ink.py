@@ -1,0 +1,32 @@
+"""Ink: black brush lines on the edges, black in the darkest areas, paper elsewhere."""
+
+import numpy as np
+
+from limner.painters.drawn.fields import Pixels, blurred
+from limner.painters.drawn.flow import flow_of
+from limner.painters.drawn.lines import line_cover, line_strength
+from limner.painters.drawn.paper import inked
+from limner.painters.drawn.study import Study
+from limner.painters.drawn.styles import Ink
+
+_PAPER = (250, 246, 237)
+_INK = (22, 24, 32)
+
+
+def ink(study: Study, style: Ink) -> Pixels:
+    unit = study.unit
+    flow = flow_of(study.tone, 2.4 * unit)
+    fine = line_strength(blurred(study.tone, 0.3 * unit), flow, width=0.8 * unit, reach=2.6 * unit)
+    # A broad difference makes thick strokes in hair and folds; a fine one draws eyes and lips.
+    broad = line_strength(study.tone, flow, width=1.8 * unit, reach=3.0 * unit)
+    strength = np.maximum(fine, 0.62 * broad)
+    threshold = 0.042 * 0.25**style.detail
+    dark = blurred(study.tone, 0.9 * unit)
+    darkest = 0.05 + 0.42 * style.blacks
+    canvas = study.canvas
+    drawn = canvas.empty()
+    for band in canvas.bands():
+        lines = line_cover(band.of(strength), threshold=threshold, softness=0.006 / min(canvas.scale, 4.0))
+        black = line_cover(-band.of(dark), threshold=-darkest, softness=0.03 / min(canvas.scale, 4.0))
+        drawn[band.top : band.top + band.height] = inked(np.maximum(lines, black), _PAPER, _INK)
+    return drawn
