@@ -19,7 +19,8 @@ def engraving(study: Study, style: Engraving) -> Pixels:
     flow = flow_of(tone, 2.2 * unit)
     strength = line_strength(blurred(tone, 0.3 * unit), flow, width=0.8 * unit, reach=2.4 * unit)
     form = blurred(tone, 5.0 * unit)
-    soft = blurred(tone, 0.4 * unit)
+    low, high = np.percentile(tone, (2, 98))
+    soft = (blurred(tone, 0.4 * unit) - 0.8 * low) / max(float(high - 0.8 * low), 0.2)
     spacing = max(2.0 * style.spacing * unit * canvas.scale, _MIN_SPACING)
     # How far the form moves the lines, output pixels: bright parts bulge upwards.
     bulge = 20.0 * unit * canvas.scale
@@ -38,4 +39,4 @@ def engraving(study: Study, style: Engraving) -> Pixels:
 def _lines(phase: Field, share: Field, spacing: float) -> Field:
     """Ink of parallel lines, one per unit of `phase`, each `share` of the spacing wide, with smooth edges."""
     distance = np.abs(phase - np.floor(phase) - 0.5) * 2.0  # 0 in a line's middle .. 1 between two
-    return np.asarray(np.clip((share - distance) * (spacing / 2.8) + 0.5, 0.0, 1.0) * (share > 0.02), np.float32)
+    return np.asarray(np.clip((share - distance) * (spacing / 2.8) + 0.5, 0.0, 1.0) * np.clip(share * 12.0, 0.0, 1.0), np.float32)

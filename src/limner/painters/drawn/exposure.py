@@ -1,39 +1,51 @@
-"""Exposure before drawing: the faces get a lightness that lines and few colours can show, whatever skin and light."""
+"""Exposure before drawing, so that lines and few colours show a face in any light and of any skin.
+
+Tones for lines become as light as lines need. Colours go only a part of the way, so that nobody's skin is repainted.
+"""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from limner.painters.drawn.fields import Field, to_lab, to_rgb
+from limner.painters.drawn.fields import Field, smoothstep, to_lab, to_rgb
 from limner.vision.faces import Box
 
-FACE_LIGHTNESS = 0.66  # the median lightness of the faces afterwards
+FACE_LIGHTNESS = 0.66  # the median lightness of the faces that suits lines best
+_COLOUR_SHARE = 0.45  # how much of the correction (in the logarithm of the lightness) colours get
 _PICTURE_LIGHTNESS = 0.60  # of a picture without faces
 _GAMMAS = (0.45, 1.35)
+_TOE = 0.75  # of the median: what is darker is lightened less
 _LOCAL = 0.35  # share of the local contrast (CLAHE); all of it makes backgrounds noisy
+_MIN_LOCAL_SIDE = 16  # pixels; a smaller picture has no local contrast
 _INNER = 0.18  # this much of a box is left out at each side, where hair and background are
 
 
-def exposed(colour: Field, faces: Sequence[Box]) -> Field:
-    """RGB 0..1 with gamma and mild local contrast on the lightness; `faces` in its pixels."""
+def exposed(colour: Field, faces: Sequence[Box]) -> tuple[Field, Field]:
+    """RGB 0..1 → RGB for drawing in colour, and lightness 0..1, (H, W), for drawing in lines; `faces` in its pixels."""
     lab = to_lab(colour)
-    lightness = lab[..., 0] / 100.0
+    lightness = lab[..., 0] / np.float32(100.0)
     median, target = _median(lightness, faces)
     gamma = float(np.clip(np.log(target) / np.log(np.clip(median, 0.03, 0.97)), *_GAMMAS))
+    tone = _corrected(lightness, median, gamma)
+    after = _corrected(lightness, median, gamma**_COLOUR_SHARE)
+    # Colour follows the lightness, so that lightened skin does not turn grey.
+    lab[..., 1:] *= np.clip(np.sqrt(after / np.maximum(lightness, 1e-3)), 0.8, 1.35)[..., None]
+    lab[..., 0] = after * 100.0
+    return to_rgb(lab), np.clip(tone, 0.0, 1.0)
+
+
+def _corrected(lightness: Field, median: float, gamma: float) -> Field:
     lighter = np.power(np.maximum(lightness, 1e-4), gamma)
+    if gamma < 1.0:
+        # Hair and pupils, much darker than the skin, stay dark: otherwise a lightened photo has no black left.
+        lighter *= 1.0 - (1.0 - gamma) * (1.0 - smoothstep(lightness, 0.0, _TOE * median))
+    if min(lightness.shape) < _MIN_LOCAL_SIDE:
+        return lighter
     # 16 bits: 8 would leave steps in smooth skin, which the line filters find.
     clahe = cv2.createCLAHE(clipLimit=1.6, tileGridSize=(4, 4))
-    if min(lightness.shape) >= 16:
-        local = clahe.apply((np.clip(lighter, 0.0, 1.0) * 65535.0).astype(np.uint16)).astype(np.float32) / 65535.0
-        after = lighter + _LOCAL * (local - lighter)
-    else:
-        after = lighter
-    # Colour follows the lightness, so that lightened skin does not turn grey.
-    chroma = np.clip(np.sqrt(after / np.maximum(lightness, 1e-3)), 0.8, 1.35)
-    lab[..., 0] = after * 100.0
-    lab[..., 1:] *= chroma[..., None]
-    return to_rgb(lab)
+    local = clahe.apply((np.clip(lighter, 0.0, 1.0) * 65535.0).astype(np.uint16)).astype(np.float32) / 65535.0
+    return np.asarray(lighter + _LOCAL * (local - lighter), np.float32)
 
 
 def _median(lightness: Field, faces: Sequence[Box]) -> tuple[float, float]:
@@ -46,7 +58,7 @@ def _median(lightness: Field, faces: Sequence[Box]) -> tuple[float, float]:
         if part.size:
             parts.append(float(np.median(part)))
     if parts:
-        # The darkest face decides as much as the lightest, however large each is.
+        # Every face counts the same, however large it is.
         return float(np.median(parts)), FACE_LIGHTNESS
     median = float(np.median(lightness))
     return median, 0.5 * (median + _PICTURE_LIGHTNESS)

@@ -20,8 +20,8 @@ _MIN_CELL = 4.0  # output pixels: smaller dots cannot be told apart
 
 def halftone(study: Study, style: Halftone) -> Pixels:
     canvas = study.canvas
-    cell = max(2.7 * style.dot * study.unit * canvas.scale, _MIN_CELL)
-    blur = 0.25 * cell / canvas.scale
+    cell = max(2.2 * style.dot * study.unit * canvas.scale, _MIN_CELL)
+    blur = 0.2 * cell / canvas.scale
     drawn = canvas.empty()
     if style.inks == "black":
         tone, screen = blurred(study.tone, blur), dot_screen(cell, 45)
@@ -30,7 +30,8 @@ def halftone(study: Study, style: Halftone) -> Pixels:
             drawn[band.top : band.top + band.height] = inked(dots, (251, 246, 233), (26, 23, 28))
         return drawn
     lab = to_lab(study.colour)
-    lab[..., 1:] *= 1.3
+    lab[..., 0] = np.clip((lab[..., 0] - 50.0) * 1.12 + 54.0, 0.0, 100.0)
+    lab[..., 1:] *= 1.4
     shares = _separated(blurred(to_rgb(lab), blur))
     screens = [dot_screen(cell, angle) for angle, _ in _INKS]
     for band in canvas.bands():

@@ -19,10 +19,12 @@ def ink(study: Study, style: Ink) -> Pixels:
     fine = line_strength(blurred(study.tone, 0.3 * unit), flow, width=0.8 * unit, reach=2.6 * unit)
     # A broad difference makes thick strokes in hair and folds; a fine one draws eyes and lips.
     broad = line_strength(study.tone, flow, width=1.8 * unit, reach=3.0 * unit)
-    strength = np.maximum(fine, 0.62 * broad)
+    strength = np.maximum(fine, 0.75 * broad)
     threshold = 0.042 * 0.25**style.detail
+    # The darkest areas are black, as many as the style wants, but never skin; beside a lighter area they keep a rim.
     dark = blurred(study.tone, 0.9 * unit)
-    darkest = 0.05 + 0.42 * style.blacks
+    darkest = float(np.clip(np.quantile(dark, 0.6 * style.blacks), 0.5 * style.blacks, 0.4 * style.blacks + 0.2))
+    dark = dark - 3.0 * broad
     canvas = study.canvas
     drawn = canvas.empty()
     for band in canvas.bands():

@@ -12,7 +12,7 @@ _MAX_STRETCH = 1.6
 
 
 def painted(colour: Field, radius: float, flow: Flow, *, sharpness: int = 3) -> Field:
-    """RGB 0..1, filtered; `radius` of the neighbourhood in pixels; `sharpness` 1 (soft) .. 4.
+    """(H, W, 1 to 3) 0..1, filtered; `radius` of the neighbourhood in pixels; `sharpness` 1 (soft) .. 4.
 
     Eight windows round each pixel, calm ones weigh most: weight 1 / (1 + deviation)^(2^sharpness).
     Sources: Papari, Petkov and Campisi, "Artistic edge and corner enhancing smoothing", 2007 (weights); Kyprianidis,
@@ -20,17 +20,17 @@ def painted(colour: Field, radius: float, flow: Flow, *, sharpness: int = 3) -> 
     the flow). Their windows are sectors, which need eight large convolutions. Here they are equal discs round eight
     points of the ellipse: one separable convolution, sampled at eight places.
     """
-    height, width = colour.shape[:2]
-    local = np.empty((height, width, 4), np.float32)
-    local[..., :3] = blurred(colour, _SIGMA * radius)
+    height, width, channels = colour.shape
+    local = np.empty((height, width, channels + 1), np.float32)
+    local[..., :channels] = blurred(colour, _SIGMA * radius).reshape(colour.shape)
     squares = blurred(np.asarray(np.einsum("hwc,hwc->hw", colour, colour), np.float32), _SIGMA * radius)
-    squares -= np.einsum("hwc,hwc->hw", local[..., :3], local[..., :3])
-    local[..., 3] = np.sqrt(np.maximum(squares, 0.0))
+    squares -= np.einsum("hwc,hwc->hw", local[..., :channels], local[..., :channels])
+    local[..., channels] = np.sqrt(np.maximum(squares, 0.0))
     x, y = grid(height, width)
     stretch = 1.0 + (_MAX_STRETCH - 1.0) * np.clip(flow.anisotropy, 0.0, 1.0)
     along = flow.tangent * (stretch * np.float32(_OFFSET * radius))[..., None]
     across = flow.tangent * (np.float32(_OFFSET * radius) / stretch)[..., None]
-    total = np.zeros((height, width, 3), np.float32)
+    total = np.zeros((height, width, channels), np.float32)
     weights = np.zeros((height, width), np.float32)
     for window in range(_WINDOWS):
         angle = 2 * np.pi * (window + 0.5) / _WINDOWS
@@ -40,11 +40,11 @@ def painted(colour: Field, radius: float, flow: Flow, *, sharpness: int = 3) -> 
             x + cos * along[..., 0] - sin * across[..., 1],
             y + cos * along[..., 1] + sin * across[..., 0],
         )
-        weight = 1.0 + 200.0 * there[..., 3]
+        weight = 1.0 + 200.0 * there[..., channels]
         for _ in range(sharpness):
             weight *= weight
         weight = 1.0 / weight
-        total += there[..., :3] * weight[..., None]
+        total += there[..., :channels] * weight[..., None]
         weights += weight
     total /= weights[..., None]
     return total

@@ -74,7 +74,7 @@ def corners(study: Study, count: int) -> Points:
     wanted = len(found) + count
     for place in np.minimum(tries, height * width - 1).tolist():
         y, x = divmod(place, width)
-        add(x, y, float(np.clip(3.2 * unit / (edges[y, x] + 0.14), 2.4 * unit, 16 * unit)))
+        add(x, y, float(np.clip(3.2 * unit / (edges[y, x] + 0.11), 2.4 * unit, 26 * unit)))
         if len(found) >= wanted:
             break
     border = [(x, y) for x in np.linspace(0, width - 1, 14) for y in (0, height - 1)]

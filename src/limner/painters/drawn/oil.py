@@ -11,16 +11,17 @@ from limner.painters.drawn.study import Study
 from limner.painters.drawn.styles import Oil
 
 _SATURATION = 1.18
-_RELIEF = 3.0  # lightness, 0..100, that the relief adds or takes at most about
+_RELIEF = 2.0  # lightness, 0..100, that the relief adds or takes at most about
 
 
 def oil(study: Study, style: Oil) -> Pixels:
     brush = study.unit * style.brush
     flow = flow_of(study.colour, 2.2 * brush)
-    colour = painted(study.colour, 4.2 * brush, flow)
+    colour = painted(study.colour, 3.0 * brush, flow)
     flow = flow_of(colour, 2.5 * brush)
-    colour = painted(smoothed_along(colour, flow, 2.0 * brush), 2.4 * brush, flow)
-    bristles = smoothed_along(soft_noise(study.rng(), study.height, study.width, 1.2 * brush, 1), flow, 6.0 * brush)
+    colour = painted(smoothed_along(colour, flow, 1.2 * brush), 1.8 * brush, flow)
+    strokes = flow_of(colour, 6.0 * brush)
+    bristles = smoothed_along(soft_noise(study.rng(), study.height, study.width, 1.1 * brush, 1), strokes, 5.0 * brush)
     # Light from the upper left on the bristles' marks.
     slope = np.asarray(cv2.Sobel(bristles, cv2.CV_32F, 1, 0, ksize=3) + cv2.Sobel(bristles, cv2.CV_32F, 0, 1, ksize=3))
     slope *= _RELIEF / max(2.0 * float(slope.std()), 1e-6)

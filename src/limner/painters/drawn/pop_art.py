@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from limner.painters.drawn.fields import Pixels, blurred
+from limner.painters.drawn.fields import Pixels, blurred, to_pixels
 from limner.painters.drawn.flow import flow_of
 from limner.painters.drawn.kuwahara import painted
 from limner.painters.drawn.lines import line_cover, line_strength
 from limner.painters.drawn.screens import dot_screen, tiled
 from limner.painters.drawn.study import Study
 from limner.painters.drawn.styles import PopArt
-from limner.painters.drawn.fields import to_lab, to_pixels
 
 _PALETTES = {  # from dark to light
     "sunset": ("#3D1552", "#E6288C", "#FF8C3F", "#FFE68C"),
@@ -23,8 +22,8 @@ _MIN_CELL = 4.0  # output pixels
 def pop_art(study: Study, style: PopArt) -> Pixels:
     unit, canvas = study.unit, study.canvas
     inks = np.array([_rgb(colour) for colour in _PALETTES[style.palette]], np.float32)
-    flow = flow_of(study.colour, 2.2 * unit)
-    tone = np.ascontiguousarray(to_lab(painted(study.colour, 3.0 * unit, flow))[..., 0]) / np.float32(100.0)
+    flow = flow_of(study.tone, 2.2 * unit)
+    tone = painted(study.tone[..., None], 3.0 * unit, flow)[..., 0]
     low, high = np.percentile(tone, (3, 97))
     tone = (tone - low) / max(float(high - low), 0.15)
     strength = line_strength(blurred(study.tone, 0.3 * unit), flow, width=0.95 * unit, reach=2.4 * unit)

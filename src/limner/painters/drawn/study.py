@@ -3,13 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import cv2
 import numpy as np
 
 from limner.painters.drawn.exposure import exposed
-from limner.painters.drawn.fields import Field, Pixels, to_lab
+from limner.painters.drawn.fields import Field, Pixels
 from limner.painters.drawn.scale import Scale, scale_of
 from limner.vision.faces import Box
 
@@ -92,7 +91,9 @@ class Study:
         worked = cv2.resize(
             photo, (self.width, self.height), interpolation=cv2.INTER_AREA if small else cv2.INTER_CUBIC
         )
-        self.colour: Field = exposed(np.asarray(worked, np.float32) / np.float32(255.0), self.faces)
+        self.colour: Field  # (H, W, 3) RGB
+        self.tone: Field  # (H, W) lightness
+        self.colour, self.tone = exposed(np.asarray(worked, np.float32) / np.float32(255.0), self.faces)
         # A small output is drawn at the worked size and reduced at the end, so that lines stay smooth.
         enlarged = max(size[0] / self.width, size[1] / self.height)
         self.canvas = (
@@ -101,11 +102,6 @@ class Study:
             else Canvas(self.width, self.height, 1.0)
         )
         self._seed = seed
-
-    @cached_property
-    def tone(self) -> Field:
-        """Lightness, (H, W)."""
-        return np.ascontiguousarray(to_lab(self.colour)[..., 0] / np.float32(100.0))
 
     def rng(self) -> np.random.Generator:
         """A generator that gives the same numbers for the same seed."""
