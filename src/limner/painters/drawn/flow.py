@@ -10,10 +10,11 @@ from limner.painters.drawn.fields import Field, blurred, grid, sampled
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`tangent`: (H, W, 2) unit vectors (x, y) along the edge; their sign means nothing. `anisotropy`: (H, W), 0 where no
-    direction prevails .. 1 on a straight edge."""
+    """`x`, `y`: (H, W), unit vectors along the edge; their sign means nothing. `anisotropy`: (H, W), 0 where no direction
+    prevails .. 1 on a straight edge."""
 
-    tangent: Field
+    x: Field
+    y: Field
     anisotropy: Field
 
 
@@ -26,23 +27,19 @@ def flow_of(picture: Field, sigma: float) -> Flow:
     smooth = blurred(picture, 1.0)
     dx = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3), np.float32)
     dy = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3), np.float32)
-    products = [dx * dx, dx * dy, dy * dy]
     if picture.ndim == 3:
-        products = [product.sum(axis=2) for product in products]
-    xx, xy, yy = (blurred(product, sigma) for product in products)
+        products = [np.einsum("hwc,hwc->hw", one, other) for one, other in ((dx, dx), (dx, dy), (dy, dy))]
+    else:
+        products = [dx * dx, dx * dy, dy * dy]
+    xx, xy, yy = (blurred(np.asarray(product, np.float32), sigma) for product in products)
     half = (xx - yy) / 2
     root = np.sqrt(half * half + xy * xy)
-    angle = 0.5 * np.arctan2(xy, half) + np.float32(np.pi / 2)  # the gradient's direction, turned by a right angle
-    tangent = np.stack([np.cos(angle), np.sin(angle)], axis=2)
-    anisotropy = 2 * root / (xx + yy + 1e-6)
-    return Flow(np.asarray(tangent, np.float32), np.asarray(anisotropy, np.float32))
-
-
-def straight_flow(height: int, width: int, angle: float) -> Flow:
-    """The same direction everywhere; `angle` in radians, 0 = along x, clockwise as seen."""
-    tangent = np.empty((height, width, 2), np.float32)
-    tangent[:] = (np.cos(angle), np.sin(angle))
-    return Flow(tangent, np.ones((height, width), np.float32))
+    # The eigenvector across the edge, (half + root, xy) or (xy, root - half): the one without cancellation.
+    far = np.abs(half) + root + np.float32(1e-12)
+    across_x, across_y = np.where(half >= 0, far, xy), np.where(half >= 0, xy, far)
+    length = np.sqrt(across_x * across_x + across_y * across_y)
+    anisotropy = 2 * root / (xx + yy + np.float32(1e-6))
+    return Flow(-across_y / length, across_x / length, np.clip(anisotropy, 0.0, 1.0))
 
 
 def smoothed_along(field: Field, flow: Flow, sigma: float) -> Field:
@@ -52,22 +49,25 @@ def smoothed_along(field: Field, flow: Flow, sigma: float) -> Field:
     """
     reach = 2.0 * sigma
     steps = int(np.clip(np.ceil(reach), 1, 7))
-    step = reach / steps
+    step = np.float32(reach / steps)
     start_x, start_y = grid(*field.shape[:2])
     total = field.copy()
     weights = 1.0
     for sign in (1.0, -1.0):
-        x, y, direction = start_x, start_y, flow.tangent * np.float32(sign * step)
+        x, y = start_x, start_y
+        dx, dy = flow.x * (np.float32(sign) * step), flow.y * (np.float32(sign) * step)
         for index in range(1, steps + 1):
-            x, y = x + direction[..., 0], y + direction[..., 1]
-            weight = float(np.exp(-0.5 * (index * step / max(sigma, 1e-3)) ** 2))
-            total += weight * sampled(field, x, y)
+            x, y = x + dx, y + dy
+            weight = float(np.exp(-0.5 * (index * reach / steps / max(sigma, 1e-3)) ** 2))
+            there = sampled(field, x, y)
+            there *= np.float32(weight)
+            total += there
             weights += weight
             if index == steps:
                 break
-            there = sampled(flow.tangent, x, y, nearest=True)
             # A tangent has no sign: take the one that goes on.
-            onward = (there * direction).sum(axis=2)
-            direction = there * np.where(onward < 0, np.float32(-step), np.float32(step))[..., None]
+            to_x, to_y = sampled(flow.x, x, y, nearest=True), sampled(flow.y, x, y, nearest=True)
+            onward = np.copysign(step, to_x * dx + to_y * dy)
+            dx, dy = to_x * onward, to_y * onward
     total /= np.float32(weights)
     return total

@@ -1,8 +1,9 @@
 """Ink: black brush lines on the edges, black in the darkest areas, paper elsewhere."""
 
+import cv2
 import numpy as np
 
-from limner.painters.drawn.fields import Pixels, blurred
+from limner.painters.drawn.fields import Field, Pixels, blurred
 from limner.painters.drawn.flow import flow_of
 from limner.painters.drawn.lines import line_cover, line_strength
 from limner.painters.drawn.paper import inked
@@ -11,6 +12,7 @@ from limner.painters.drawn.styles import Ink
 
 _PAPER = (250, 246, 237)
 _INK = (22, 24, 32)
+_BLACKS = (0.18, 0.42)  # the lightness up to which an area may be black: skin is at 0.66
 
 
 def ink(study: Study, style: Ink) -> Pixels:
@@ -22,8 +24,8 @@ def ink(study: Study, style: Ink) -> Pixels:
     strength = np.maximum(fine, 0.75 * broad)
     threshold = 0.042 * 0.25**style.detail
     # The darkest areas are black, as many as the style wants, but never skin; beside a lighter area they keep a rim.
-    dark = blurred(study.tone, 0.9 * unit)
-    darkest = float(np.clip(np.quantile(dark, 0.6 * style.blacks), 0.5 * style.blacks, 0.4 * style.blacks + 0.2))
+    dark = blurred(study.tone, 1.2 * unit)
+    darkest = (0.4 + 1.2 * style.blacks) * float(np.clip(_valley(dark), *_BLACKS))
     dark = dark - 3.0 * broad
     canvas = study.canvas
     drawn = canvas.empty()
@@ -32,3 +34,11 @@ def ink(study: Study, style: Ink) -> Pixels:
         black = line_cover(-band.of(dark), threshold=-darkest, softness=0.03 / min(canvas.scale, 4.0))
         drawn[band.top : band.top + band.height] = inked(np.maximum(lines, black), _PAPER, _INK)
     return drawn
+
+
+def _valley(tone: Field) -> float:
+    """The lightness that divides dark and light areas best (Otsu, 1979): in a gap between tones, so that no even area
+    is torn into spots."""
+    eight_bit = (np.clip(tone, 0.0, 1.0) * 255.0).astype(np.uint8)
+    threshold, _ = cv2.threshold(eight_bit, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return float(threshold) / 255.0

@@ -27,19 +27,16 @@ def painted(colour: Field, radius: float, flow: Flow, *, sharpness: int = 3) -> 
     squares -= np.einsum("hwc,hwc->hw", local[..., :channels], local[..., :channels])
     local[..., channels] = np.sqrt(np.maximum(squares, 0.0))
     x, y = grid(height, width)
-    stretch = 1.0 + (_MAX_STRETCH - 1.0) * np.clip(flow.anisotropy, 0.0, 1.0)
-    along = flow.tangent * (stretch * np.float32(_OFFSET * radius))[..., None]
-    across = flow.tangent * (np.float32(_OFFSET * radius) / stretch)[..., None]
+    stretch = np.float32(1.0) + np.float32(_MAX_STRETCH - 1.0) * flow.anisotropy
+    longer, shorter = np.float32(_OFFSET * radius) * stretch, np.float32(_OFFSET * radius) / stretch
+    along_x, along_y = flow.x * longer, flow.y * longer
+    across_x, across_y = -flow.y * shorter, flow.x * shorter
     total = np.zeros((height, width, channels), np.float32)
     weights = np.zeros((height, width), np.float32)
     for window in range(_WINDOWS):
         angle = 2 * np.pi * (window + 0.5) / _WINDOWS
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-        there = sampled(
-            local,
-            x + cos * along[..., 0] - sin * across[..., 1],
-            y + cos * along[..., 1] + sin * across[..., 0],
-        )
+        there = sampled(local, x + cos * along_x + sin * across_x, y + cos * along_y + sin * across_y)
         weight = 1.0 + 200.0 * there[..., channels]
         for _ in range(sharpness):
             weight *= weight

@@ -16,6 +16,7 @@ _PALETTES = {  # from dark to light
     "candy": ("#4A1060", "#E0218A", "#5CC8F2", "#FFF2B8"),
     "forest": ("#12302B", "#1F8A5B", "#F2B134", "#FFF3D0"),
 }
+_LIFT = 0.78  # puts faces between the two lightest inks
 _MIN_CELL = 4.0  # output pixels
 
 
@@ -25,7 +26,7 @@ def pop_art(study: Study, style: PopArt) -> Pixels:
     flow = flow_of(study.tone, 2.2 * unit)
     tone = painted(study.tone[..., None], 3.0 * unit, flow)[..., 0]
     low, high = np.percentile(tone, (3, 97))
-    tone = (tone - low) / max(float(high - low), 0.15)
+    tone = np.clip((tone - low) / max(float(high - low), 0.15), 0.0, 1.0) ** _LIFT
     strength = line_strength(blurred(study.tone, 0.3 * unit), flow, width=0.95 * unit, reach=2.4 * unit)
     cell = max(2.4 * unit * canvas.scale, _MIN_CELL)
     screen = dot_screen(cell, 45)
