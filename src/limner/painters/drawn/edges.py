@@ -12,4 +12,4 @@ def edge_share(colour: Field, unit: float) -> Field:
     dx = np.asarray(cv2.Sobel(lab, cv2.CV_32F, 1, 0, ksize=3), np.float32)
     dy = np.asarray(cv2.Sobel(lab, cv2.CV_32F, 0, 1, ksize=3), np.float32)
     strength = blurred(np.asarray(np.sqrt((dx * dx + dy * dy).sum(axis=2)), np.float32), 1.5 * unit)
-    return np.clip(strength / max(float(np.percentile(strength, 92)), 4.0), 0.0, 1.0)
+    return np.asarray(np.clip(strength / max(float(np.percentile(strength, 92)), 4.0), 0.0, 1.0), np.float32)

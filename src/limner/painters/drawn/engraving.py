@@ -29,7 +29,9 @@ def engraving(study: Study, style: Engraving) -> Pixels:
         x, y = band.grid()
         raised, dark = band.of(form), 1.0 - band.of(soft)
         cover = _lines((y + 0.25 * x - bulge * raised) / spacing, np.clip(1.12 * dark - 0.10, 0.0, 0.92), spacing)
-        crossed = _lines((y - 0.9 * x + 0.7 * bulge * raised) / spacing, np.clip(1.6 * (dark - 0.56), 0.0, 0.8), spacing)
+        crossed = _lines(
+            (y - 0.9 * x + 0.7 * bulge * raised) / spacing, np.clip(1.6 * (dark - 0.56), 0.0, 0.8), spacing
+        )
         outline = line_cover(band.of(strength), threshold=0.022, softness=0.008 / min(canvas.scale, 3.0))
         cover = np.maximum(np.maximum(cover, crossed), outline)
         drawn[band.top : band.top + band.height] = inked(cover, _PAPER, _INK)
@@ -39,4 +41,6 @@ def engraving(study: Study, style: Engraving) -> Pixels:
 def _lines(phase: Field, share: Field, spacing: float) -> Field:
     """Ink of parallel lines, one per unit of `phase`, each `share` of the spacing wide, with smooth edges."""
     distance = np.abs(phase - np.floor(phase) - 0.5) * 2.0  # 0 in a line's middle .. 1 between two
-    return np.asarray(np.clip((share - distance) * (spacing / 2.8) + 0.5, 0.0, 1.0) * np.clip(share * 12.0, 0.0, 1.0), np.float32)
+    return np.asarray(
+        np.clip((share - distance) * (spacing / 2.8) + 0.5, 0.0, 1.0) * np.clip(share * 12.0, 0.0, 1.0), np.float32
+    )

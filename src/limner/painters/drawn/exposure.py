@@ -26,7 +26,7 @@ def exposed(colour: Field, faces: Sequence[Box]) -> tuple[Field, Field]:
     lab = to_lab(colour)
     lightness = lab[..., 0] / np.float32(100.0)
     median, target = _median(lightness, faces)
-    gamma = float(np.clip(np.log(target) / np.log(np.clip(median, 0.03, 0.97)), *_GAMMAS))
+    gamma = float(np.clip(np.log(target) / np.log(median), *_GAMMAS))
     tone = _corrected(lightness, median, gamma)
     after = _corrected(lightness, median, gamma**_COLOUR_SHARE)
     # Colour follows the lightness, so that lightened skin does not turn grey.
@@ -49,7 +49,7 @@ def _corrected(lightness: Field, median: float, gamma: float) -> Field:
 
 
 def _median(lightness: Field, faces: Sequence[Box]) -> tuple[float, float]:
-    """The median lightness of the faces, or of the picture if there is none, and what it should be."""
+    """The median lightness of the faces, or of the picture if there is none, and what it should be; 0.03..0.97."""
     parts = []
     for box in faces:
         left, right = int(box.x + _INNER * box.width), int(box.x + (1 - _INNER) * box.width)
@@ -57,8 +57,6 @@ def _median(lightness: Field, faces: Sequence[Box]) -> tuple[float, float]:
         part = lightness[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
         if part.size:
             parts.append(float(np.median(part)))
-    if parts:
-        # Every face counts the same, however large it is.
-        return float(np.median(parts)), FACE_LIGHTNESS
-    median = float(np.median(lightness))
-    return median, 0.5 * (median + _PICTURE_LIGHTNESS)
+    # Every face counts the same, however large it is.
+    median = float(np.clip(np.median(parts) if parts else np.median(lightness), 0.03, 0.97))
+    return median, FACE_LIGHTNESS if parts else 0.5 * (median + _PICTURE_LIGHTNESS)

@@ -10,8 +10,8 @@ from limner.painters.drawn.fields import Field, blurred, grid, sampled
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`x`, `y`: (H, W), unit vectors along the edge; their sign means nothing. `anisotropy`: (H, W), 0 where no direction
-    prevails .. 1 on a straight edge."""
+    """`x`, `y`: (H, W), unit vectors along the edge; their sign means nothing. `anisotropy`: (H, W), 0 where no
+    direction prevails .. 1 on a straight edge."""
 
     x: Field
     y: Field

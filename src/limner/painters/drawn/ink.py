@@ -1,6 +1,5 @@
 """Ink: black brush lines on the edges, black in the darkest areas, paper elsewhere."""
 
-import cv2
 import numpy as np
 
 from limner.painters.drawn.fields import Field, Pixels, blurred
@@ -12,7 +11,6 @@ from limner.painters.drawn.styles import Ink
 
 _PAPER = (250, 246, 237)
 _INK = (22, 24, 32)
-_BLACKS = (0.18, 0.42)  # the lightness up to which an area may be black: skin is at 0.66
 
 
 def ink(study: Study, style: Ink) -> Pixels:
@@ -22,10 +20,10 @@ def ink(study: Study, style: Ink) -> Pixels:
     # A broad difference makes thick strokes in hair and folds; a fine one draws eyes and lips.
     broad = line_strength(study.tone, flow, width=1.8 * unit, reach=3.0 * unit)
     strength = np.maximum(fine, 0.75 * broad)
-    threshold = 0.042 * 0.25**style.detail
+    threshold = 0.034 * 0.25**style.detail
     # The darkest areas are black, as many as the style wants, but never skin; beside a lighter area they keep a rim.
     dark = blurred(study.tone, 1.2 * unit)
-    darkest = (0.4 + 1.2 * style.blacks) * float(np.clip(_valley(dark), *_BLACKS))
+    darkest = _gap(dark, 0.36 * style.blacks, 1.04 * style.blacks)
     dark = dark - 3.0 * broad
     canvas = study.canvas
     drawn = canvas.empty()
@@ -36,9 +34,14 @@ def ink(study: Study, style: Ink) -> Pixels:
     return drawn
 
 
-def _valley(tone: Field) -> float:
-    """The lightness that divides dark and light areas best (Otsu, 1979): in a gap between tones, so that no even area
-    is torn into spots."""
-    eight_bit = (np.clip(tone, 0.0, 1.0) * 255.0).astype(np.uint8)
-    threshold, _ = cv2.threshold(eight_bit, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    return float(threshold) / 255.0
+def _gap(tone: Field, low: float, high: float) -> float:
+    """The lightness from `low` to `high` that fewest pixels have, so that no even area is torn into spots."""
+    counts, borders = np.histogram(tone, bins=64, range=(0.0, 1.0))
+    rare = np.convolve(counts, (1, 3, 4, 3, 1), mode="same")
+    middles = (borders[:-1] + borders[1:]) / 2
+    inside = (middles >= low) & (middles <= high)
+    if not inside.any():
+        return -1.0
+    # Of equally rare ones a high one: with dark skin, hair is only a little darker.
+    cost = rare / max(1, rare.sum()) + 0.05 * np.abs(middles - 0.2 * low - 0.8 * high)
+    return float(middles[inside][cost[inside].argmin()])

@@ -1,4 +1,6 @@
-"""The generalised anisotropic Kuwahara filter: flat, sharply bordered areas that follow the forms, as a brush paints."""
+"""The generalised anisotropic Kuwahara filter: flat areas with sharp borders that follow the forms, as painted."""
+
+import math
 
 import numpy as np
 
@@ -34,9 +36,10 @@ def painted(colour: Field, radius: float, flow: Flow, *, sharpness: int = 3) -> 
     total = np.zeros((height, width, channels), np.float32)
     weights = np.zeros((height, width), np.float32)
     for window in range(_WINDOWS):
-        angle = 2 * np.pi * (window + 0.5) / _WINDOWS
-        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-        there = sampled(local, x + cos * along_x + sin * across_x, y + cos * along_y + sin * across_y)
+        angle = 2 * math.pi * (window + 0.5) / _WINDOWS
+        cos, sin = math.cos(angle), math.sin(angle)
+        at_x, at_y = x + cos * along_x + sin * across_x, y + cos * along_y + sin * across_y
+        there = sampled(local, np.asarray(at_x, np.float32), np.asarray(at_y, np.float32))
         weight = 1.0 + 200.0 * there[..., channels]
         for _ in range(sharpness):
             weight *= weight

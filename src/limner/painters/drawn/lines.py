@@ -21,4 +21,4 @@ def line_strength(lightness: Field, flow: Flow, *, width: float, reach: float) -
 
 def line_cover(strength: Field, *, threshold: float, softness: float) -> Field:
     """Share of ink, 0..1: 0 below `threshold` - `softness`, 1 above `threshold` + `softness`."""
-    return np.clip((strength - threshold) / (2 * softness) + 0.5, 0.0, 1.0)
+    return np.asarray(np.clip((strength - threshold) / (2 * softness) + 0.5, 0.0, 1.0), np.float32)

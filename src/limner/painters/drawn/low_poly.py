@@ -11,18 +11,16 @@ from limner.painters.drawn.styles import LowPoly
 
 Points = NDArray[np.float32]  # (N, 2), worked pixels
 
-_FEATURES = tuple(
-    int(number)
-    for number in (
-        # eyes: outline and iris; brows; lips outside and inside; nose; oval of the face
-        "33 133 159 145 158 153 160 144 468 263 362 386 374 385 380 387 373 473 "
-        "70 63 105 66 107 46 53 52 65 55 300 293 334 296 336 276 283 282 295 285 "
-        "61 291 0 17 37 267 39 269 40 270 84 314 91 321 78 308 13 14 81 311 178 402 "
-        "1 4 5 6 168 197 195 98 327 2 129 358 94 "
-        "10 109 338 67 297 54 284 21 251 162 389 127 356 234 454 93 323 132 361 58 288 172 397 136 365 150 379 149 378 "
-        "176 400 148 377 152"
-    ).split()
-)
+# Numbers of the mesh's points, in the order in which they get their place.
+# fmt: off
+_EYES = (33, 133, 159, 145, 158, 153, 160, 144, 468, 263, 362, 386, 374, 385, 380, 387, 373, 473)
+_BROWS = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55, 300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
+_LIPS = (61, 291, 0, 17, 37, 267, 39, 269, 40, 270, 84, 314, 91, 321, 78, 308, 13, 14, 81, 311, 178, 402)
+_NOSE = (1, 4, 5, 6, 168, 197, 195, 98, 327, 2, 129, 358, 94)
+_OVAL = (10, 109, 338, 67, 297, 54, 284, 21, 251, 162, 389, 127, 356, 234, 454, 93, 323, 132, 361, 58, 288, 172, 397,
+         136, 365, 150, 379, 149, 378, 176, 400, 148, 377, 152)
+# fmt: on
+_FEATURES = (*_EYES, *_BROWS, *_LIPS, *_NOSE, *_OVAL)
 _FEATURE_DISTANCE, _MESH_DISTANCE = 1.6, 5.0  # between corners in a face, units
 _SATURATION, _CONTRAST = 1.2, 1.12
 _SHIFT = 4

@@ -49,9 +49,9 @@ def paint(
 ) -> Pixels:
     """The photo, drawn: RGB uint8 of `size` (width, height), or of `natural_size`.
 
-    photo: upright RGB (H, W, 3) uint8 of at least one pixel. faces and meshes (points of `vision.mesh`, (N, 2 or more)):
-    its pixels; strokes follow the largest face, low-poly uses the meshes. A `size` of another shape than the photo's
-    stretches it. The same arguments give the same pixels. It takes 0 to 2 s, and up to about 300 MB beside its input.
+    photo: upright RGB (H, W, 3) uint8 of at least one pixel. faces, and meshes (points of `vision.mesh`, (N, 2 or
+    more)), in its pixels: strokes follow the largest face, low-poly uses the meshes. A `size` of another shape than the
+    photo's stretches it. The same arguments give the same pixels.
     """
     size = size or natural_size(photo.shape[1], photo.shape[0], faces)
     drawn = _EFFECTS[type(style)](Study(photo, faces, meshes, seed, size), style)

@@ -14,7 +14,7 @@ from limner.painters.drawn.styles import Pencil
 _PAPER = (249, 248, 244)
 _GRAPHITE = (46, 46, 50)
 _ANGLES = (-0.9, -0.4)  # radians: the strokes of a right hand
-_TILE = 1024  # pixels
+_MAX_TILE = 1024  # pixels; on larger pictures the noise repeats, which nobody sees
 
 
 def pencil(study: Study, style: Pencil) -> Pixels:
@@ -28,15 +28,17 @@ def pencil(study: Study, style: Pencil) -> Pixels:
     canvas = study.canvas
     stroke = max(0.75 * unit * canvas.scale, 0.7)
     rng = study.rng()
-    layers = [streaks(rng, _TILE, 14 * stroke, 0.9 * stroke, angle) for angle in _ANGLES]
-    grain = streaks(rng, _TILE, 0.7, 0.7, 0.0)
+    side = min(1 << max(6, (max(canvas.width, canvas.height) - 1).bit_length()), _MAX_TILE)
+    layers = [streaks(rng, side, 14 * stroke, 0.9 * stroke, angle) for angle in _ANGLES]
+    grain = streaks(rng, side, 0.7, 0.7, 0.0)
     drawn = canvas.empty()
     for band in canvas.bands():
         first, second, paper = (tiled(tile, band.top, band.height, band.width) for tile in (*layers, grain))
-        cover = _hatched(band.of(soft), first, second, style.hatching)
-        cover = 1.0 - (1.0 - cover) * (1.0 - 0.85 * np.clip(band.of(shading), 0.0, 1.0))
         line = line_cover(band.of(strength), threshold=0.020, softness=0.016)
-        cover = 1.0 - (1.0 - cover) * (1.0 - 0.85 * line)
+        bare = 1.0 - _hatched(band.of(soft), first, second, style.hatching)
+        bare *= 1.0 - 0.85 * np.clip(band.of(shading), 0.0, 1.0)
+        bare *= 1.0 - 0.85 * line
+        cover = 1.0 - bare
         # The paper's grain catches graphite: it shows where there is some.
         cover += paper * (0.010 + 0.10 * cover * (1.0 - cover))
         drawn[band.top : band.top + band.height] = inked(cover, _PAPER, _GRAPHITE)
@@ -47,4 +49,5 @@ def _hatched(tone: Field, first: Field, second: Field, strength: float) -> Field
     """Share of graphite of both layers: the second one only in the darker half."""
     light = np.clip((0.70 - tone) * 1.5, 0.0, 1.0) * np.clip(0.55 + 0.30 * first, 0.05, 1.0)
     dark = np.clip((0.38 - tone) * 2.2, 0.0, 1.0) * np.clip(0.60 + 0.30 * second, 0.05, 1.0)
-    return np.asarray(1.0 - (1.0 - 1.4 * strength * light.clip(max=0.7)) * (1.0 - 1.3 * strength * dark.clip(max=0.75)))
+    bare = (1.0 - 1.4 * strength * light.clip(max=0.7)) * (1.0 - 1.3 * strength * dark.clip(max=0.75))
+    return np.asarray(1.0 - bare, np.float32)

@@ -68,4 +68,4 @@ def _few_colours(lab: Field, important: NDArray[np.bool_], count: int) -> Field:
     _, _, centres = cv2.kmeans(sample, count, labels[:, None], criteria, 1, cv2.KMEANS_USE_INITIAL_LABELS)
     colours = np.asarray(centres, np.float32)
     distance = (colours**2).sum(axis=1) - 2.0 * pixels @ colours.T
-    return (colours[distance.argmin(axis=1)] / _HUE_WEIGHT).reshape(lab.shape)
+    return np.asarray(colours[distance.argmin(axis=1)] / _HUE_WEIGHT, np.float32).reshape(lab.shape)

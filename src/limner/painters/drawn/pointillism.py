@@ -24,7 +24,8 @@ def pointillism(study: Study, style: Pointillism) -> Pixels:
     ground = lab.copy()
     ground[..., 0] = 0.72 * ground[..., 0] + 20.0
     drawn = np.asarray(
-        cv2.resize(to_pixels(blurred(to_rgb(ground), 4 * unit)), (canvas.width * twice, canvas.height * twice)), np.uint8
+        cv2.resize(to_pixels(blurred(to_rgb(ground), 4 * unit)), (canvas.width * twice, canvas.height * twice)),
+        np.uint8,
     )
     for radius, least in _LAYERS:
         _dab(drawn, lab, edges, rng, radius * unit, least, factor)

@@ -14,8 +14,8 @@ algorithm for halftone generation", 1980)."""
 def dot_screen(cell: float, degrees: float) -> Field:
     """(side, side) thresholds, evenly distributed in 0..1: ink where the wanted share of ink is larger.
 
-    cell: distance of the dots, pixels; rounded so that the tile repeats. degrees: 0..90, rounded to 0, 18, 27, 45, 63 or
-    72. Light tones are round dots of ink, dark ones round holes.
+    cell: distance of the dots, pixels; rounded so that the tile repeats. degrees: 0..90, rounded to 0, 18, 27, 45, 63
+    or 72. Light tones are round dots of ink, dark ones round holes.
     """
     rise, run = min(_TANGENTS, key=lambda t: abs(math.degrees(math.atan2(t[0], t[1])) - degrees % 90))
     length = math.hypot(rise, run)
@@ -33,4 +33,5 @@ def tiled(tile: Field, top: int, height: int, width: int) -> Field:
     """Rows `top` to `top + height` of the plane covered with the tile, `width` pixels wide."""
     side = tile.shape[0]
     rows = np.arange(top, top + height) % side
-    return np.take(np.take(tile, rows, axis=0), np.arange(width) % side, axis=1)
+    covered: Field = np.take(np.take(tile, rows, axis=0), np.arange(width) % side, axis=1)
+    return covered

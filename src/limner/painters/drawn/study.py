@@ -1,4 +1,4 @@
-"""What an effect draws from (`Study`), and what it draws on (`Canvas`): tones at the worked size, lines at the output's."""
+"""What an effect draws from (`Study`) and on (`Canvas`): tones at the worked size, lines at the output's."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -84,9 +84,7 @@ class Study:
         self.faces = [
             Box(box.x * factor_x, box.y * factor_y, box.width * factor_x, box.height * factor_y) for box in faces
         ]
-        self.meshes = [
-            np.asarray((mesh[:, :2] + 0.5) * (factor_x, factor_y) - 0.5, np.float32) for mesh in meshes
-        ]
+        self.meshes = [np.asarray((mesh[:, :2] + 0.5) * (factor_x, factor_y) - 0.5, np.float32) for mesh in meshes]
         small = self.width * self.height < width * height
         worked = cv2.resize(
             photo, (self.width, self.height), interpolation=cv2.INTER_AREA if small else cv2.INTER_CUBIC

@@ -92,17 +92,7 @@ class LowPoly(_Style):
 
 
 DrawnStyle: TypeAlias = Annotated[
-    Cartoon
-    | Ink
-    | Pencil
-    | Engraving
-    | PopArt
-    | Oil
-    | Watercolour
-    | Halftone
-    | Pointillism
-    | Pixel
-    | LowPoly,
+    Cartoon | Ink | Pencil | Engraving | PopArt | Oil | Watercolour | Halftone | Pointillism | Pixel | LowPoly,
     Field(discriminator="style"),
 ]
 
