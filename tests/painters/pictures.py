@@ -10,7 +10,7 @@ Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float32]
 
 WIDTH, HEIGHT = 120, 150  # the portrait is described in these units,
-SCALE = 0.6  # and is this much smaller, so that it is drawn quickly
+SCALE = 0.5  # and is this much smaller, so that it is drawn quickly
 FACE = Box(35 * SCALE, 40 * SCALE, 50 * SCALE, 65 * SCALE)
 EYES = ((48.0, 65.0), (72.0, 65.0))
 EYE_CORNERS = {33: (43.0, 65.0), 133: (53.0, 65.0), 362: (67.0, 65.0), 263: (77.0, 65.0)}

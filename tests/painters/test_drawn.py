@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def drawn(style: Any, photo: Pixels | None = None, **options: Any) -> Pixels:
     return paint(portrait() if photo is None else photo, style, **options)
 
 
-@pytest.mark.parametrize("style", DRAWN_STYLES)
+@pytest.mark.parametrize("style", DRAWN_STYLES.values())
 def test_the_same_seed_gives_the_same_pixels_and_another_seed_others_where_chance_plays(style: Any) -> None:
     first, second, other = (drawn(style(), meshes=[mesh()], seed=seed) for seed in (1, 1, 2))
     assert first.shape == (SIZE[1], SIZE[0], 3)
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_pixels_and_another_seed_others_where_chanc
     assert np.array_equal(first, other) == (style not in BY_CHANCE)
 
 
-@pytest.mark.parametrize("style", DRAWN_STYLES)
+@pytest.mark.parametrize("style", DRAWN_STYLES.values())
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 1), (1, 300), (301, 3), (31, 29)])
 def test_any_shape_is_drawn(style: Any, width: int, height: int) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -47,7 +47,7 @@ def test_any_shape_is_drawn(style: Any, width: int, height: int) -> None:
     assert drawn(style(), photo, size=(17, 9)).shape == (9, 17, 3)
 
 
-@pytest.mark.parametrize("style", DRAWN_STYLES)
+@pytest.mark.parametrize("style", DRAWN_STYLES.values())
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_an_even_picture_stays_even(style: Any, level: int) -> None:
     result = drawn(style(), np.full((40, 50, 3), level, np.uint8))
@@ -58,7 +58,7 @@ def test_an_even_picture_stays_even(style: Any, level: int) -> None:
         assert result.mean() >= darker.mean() - 1
 
 
-@pytest.mark.parametrize("style", DRAWN_STYLES)
+@pytest.mark.parametrize("style", DRAWN_STYLES.values())
 def test_the_face_is_still_there(style: Any) -> None:
     """Eyes and mouth are darker than the cheeks beside them, at an eighth of the size, as one sees it from afar."""
     result = drawn(style(), meshes=[mesh()])
@@ -68,11 +68,25 @@ def test_the_face_is_still_there(style: Any) -> None:
     assert eyes.mean() < cheeks.mean() - 15
 
 
+@pytest.mark.parametrize("style", DRAWN_STYLES.values())
+def test_every_parameter_does_something_at_both_of_its_bounds(style: Any) -> None:
+    usual = drawn(style(), meshes=[mesh()])
+    for name, field in style.model_fields.items():
+        if name == "style":
+            continue
+        choices = [m.ge for m in field.metadata if hasattr(m, "ge")] + [
+            m.le for m in field.metadata if hasattr(m, "le")
+        ]
+        choices = choices or [other for other in get_args(field.annotation) or (True, False) if other != field.default]
+        assert choices
+        for choice in choices:
+            assert not np.array_equal(drawn(style(**{name: choice}), meshes=[mesh()]), usual), (name, choice)
+
+
 def test_every_style_has_its_effect_and_its_place_in_the_union() -> None:
-    assert set(paint_module._EFFECTS) == set(DRAWN_STYLES)
+    assert set(paint_module._EFFECTS) == set(DRAWN_STYLES.values())
     union: TypeAdapter[Any] = TypeAdapter(DrawnStyle)
-    for style in DRAWN_STYLES:
-        name = style.model_fields["style"].default
+    for name, style in DRAWN_STYLES.items():
         assert type(union.validate_python({"style": name})) is style
     with pytest.raises(ValidationError):
         union.validate_python({"style": "ink", "tones": 3})
@@ -87,12 +101,12 @@ def test_the_styles_load_nothing_that_works_on_pixels() -> None:
 def test_cartoon_has_as_few_tones_as_asked_for() -> None:
     def tones(picture: Pixels) -> float:
         """How many tones would be as varied, if each had the same area: the exponential of the entropy."""
-        share = np.bincount(picture[..., 1].ravel(), minlength=256) / picture[..., 1].size
+        share = np.bincount(picture[..., 1].ravel() // 4) / picture[..., 1].size
         return float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
 
     few, many = (tones(drawn(styles.Cartoon(tones=n, outlines=0), ramp(), size=(640, 320))) for n in (4, 12))
-    assert few < 0.6 * many
-    assert few < 0.3 * tones(ramp())
+    assert few < 0.8 * many
+    assert few < 0.6 * tones(ramp())
 
 
 def test_cartoon_has_outlines_that_can_be_left_out() -> None:
@@ -168,7 +182,7 @@ def test_low_poly_has_corners_at_the_eyes() -> None:
     study = Study(portrait(), [FACE], [mesh()], 0, SIZE)
     points = corners(study, 200)
     for x, y in EYE_CORNERS.values():
-        wanted = np.array([x * SCALE + 0.5, y * SCALE + 0.5]) * (study.width / 72, study.height / 90) - 0.5
+        wanted = np.array([x * SCALE + 0.5, y * SCALE + 0.5]) * (study.width / 60, study.height / 75) - 0.5
         assert np.hypot(*(points - wanted).T).min() < 0.01
     assert 200 < len(points) < 900
 

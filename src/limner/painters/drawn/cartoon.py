@@ -24,7 +24,7 @@ def cartoon(study: Study, style: Cartoon) -> Pixels:
     drawn = canvas.empty()
     for band in canvas.bands():
         part = band.of(lab)
-        part[..., 0] = stepped(part[..., 0], style.tones, 2.5 * min(canvas.scale + 1.0, 4.0))
+        part[..., 0] = stepped(part[..., 0], style.tones, 4.0 * min(canvas.scale + 1.0, 4.0))
         part[..., 1:] *= _SATURATION
         colour = to_rgb(part)
         if style.outlines > 0:

@@ -21,7 +21,7 @@ def engraving(study: Study, style: Engraving) -> Pixels:
     form = blurred(tone, 5.0 * unit)
     low, high = np.percentile(tone, (2, 98))
     soft = (blurred(tone, 0.4 * unit) - 0.8 * low) / max(float(high - 0.8 * low), 0.2)
-    spacing = max(2.0 * style.spacing * unit * canvas.scale, _MIN_SPACING)
+    spacing = style.spacing * max(2.0 * unit * canvas.scale, _MIN_SPACING)
     # How far the form moves the lines, output pixels: bright parts bulge upwards.
     bulge = 20.0 * unit * canvas.scale
     drawn = canvas.empty()

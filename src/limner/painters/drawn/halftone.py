@@ -20,7 +20,7 @@ _MIN_CELL = 4.0  # output pixels: smaller dots cannot be told apart
 
 def halftone(study: Study, style: Halftone) -> Pixels:
     canvas = study.canvas
-    cell = max(2.2 * style.dot * study.unit * canvas.scale, _MIN_CELL)
+    cell = style.dot * max(2.2 * study.unit * canvas.scale, _MIN_CELL)
     blur = 0.2 * cell / canvas.scale
     drawn = canvas.empty()
     if style.inks == "black":

@@ -40,7 +40,7 @@ _EFFECTS: dict[type, Callable[[Study, Any], Pixels]] = {
 
 def paint(
     photo: Pixels,
-    style: styles.DrawnStyle,
+    style: styles.AnyStyle,
     *,
     faces: Sequence[Box] = (),
     meshes: Sequence[Field] = (),

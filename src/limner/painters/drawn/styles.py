@@ -1,6 +1,7 @@
 """The drawn styles and their parameters. Imports neither NumPy nor OpenCV."""
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,7 +37,7 @@ class Engraving(_Style):
     """Lines that swell with the tone, as on a banknote."""
 
     style: Literal["engraving"] = "engraving"
-    spacing: float = Field(1.0, ge=0.6, le=2.5, description="Distance of the lines; 1 = a fiftieth of a face's width.")
+    spacing: float = Field(1.0, ge=0.6, le=2.5, description="Distance of the lines; 1 suits a portrait.")
 
 
 class PopArt(_Style):
@@ -91,21 +92,13 @@ class LowPoly(_Style):
     points: int = Field(1800, ge=100, le=6000, description="How many corners there are outside the faces.")
 
 
-DrawnStyle: TypeAlias = Annotated[
-    Cartoon | Ink | Pencil | Engraving | PopArt | Oil | Watercolour | Halftone | Pointillism | Pixel | LowPoly,
-    Field(discriminator="style"),
-]
-
-DRAWN_STYLES: tuple[type[_Style], ...] = (
-    Cartoon,
-    Ink,
-    Pencil,
-    Engraving,
-    PopArt,
-    Oil,
-    Watercolour,
-    Halftone,
-    Pointillism,
-    Pixel,
-    LowPoly,
+AnyStyle: TypeAlias = (
+    Cartoon | Ink | Pencil | Engraving | PopArt | Oil | Watercolour | Halftone | Pointillism | Pixel | LowPoly
 )
+DrawnStyle: TypeAlias = Annotated[AnyStyle, Field(discriminator="style")]
+"""For parameters: `style` decides which other fields there are."""
+
+DRAWN_STYLES: Mapping[str, type[AnyStyle]] = {
+    style.model_fields["style"].default: style for style in get_args(AnyStyle)
+}
+"""By name, in the order of the union."""
