@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from limner.painters.drawn.exposure import FACE_LIGHTNESS, exposed
-from limner.painters.drawn.fields import Field, blurred, to_lab
+from limner.painters.drawn.fields import Field, to_lab
 from limner.painters.drawn.flow import flow_of, smoothed_along
 from limner.painters.drawn.kuwahara import painted
 from limner.painters.drawn.noise import soft_noise, streaks
@@ -84,12 +84,13 @@ def test_the_flow_runs_along_the_stripes(degrees: float) -> None:
     assert np.allclose(flow.x**2 + flow.y**2, 1.0, atol=1e-3)
 
 
-def test_smoothing_along_the_flow_keeps_stripes_and_removes_noise() -> None:
-    clean = stripes(30)
+@pytest.mark.parametrize("degrees", [30, 45, 135])  # at 45 or 135 the tangents' signs change from pixel to pixel
+def test_smoothing_along_the_flow_keeps_stripes_and_removes_noise(degrees: float) -> None:
+    clean = stripes(degrees)
     noisy = clean + np.random.default_rng(0).normal(0, 0.1, clean.shape).astype(np.float32)
     smooth = smoothed_along(noisy, flow_of(noisy, 5.0), 5.0)
     inner = (slice(20, -20), slice(20, -20))
-    assert np.std((smooth - clean)[inner]) < 0.5 * np.std((noisy - clean)[inner])
+    assert np.std((smooth - clean)[inner]) < 0.30 * np.std((noisy - clean)[inner])
     assert np.ptp(smooth[inner]) > 0.8 * np.ptp(clean[inner])
 
 
@@ -109,9 +110,8 @@ def test_the_kuwahara_filter_flattens_areas_and_keeps_their_border_sharp() -> No
     smooth = painted(noisy, 6.0, flow_of(noisy, 4.0))
     assert smooth[20:60, 5:30].std() < 0.3 * noisy[20:60, 5:30].std()
     row = smooth[20:60, :, 0].mean(axis=0)
-    assert row[36] < 0.36
-    assert row[43] > 0.64  # a Gaussian of the same size is at 0.52 there
-    assert blurred(noisy, 0.4 * 6.0)[20:60, 41, 0].mean() < 0.64
+    assert row[38] < 0.36  # the same windows with equal weights give 0.42,
+    assert row[41] > 0.64  # and 0.58
 
 
 @pytest.mark.parametrize("degrees", [0, 18, 27, 45, 63, 72])

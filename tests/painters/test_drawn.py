@@ -201,6 +201,14 @@ def test_pop_art_prints_few_inks(palette: Any) -> None:
     assert len(colours) > 4
 
 
+def test_pop_art_puts_dots_of_a_lighter_ink_where_the_photo_is_lighter() -> None:
+    result = drawn(styles.PopArt(palette="ocean"), ramp(), size=(960, 480))
+    tones = blocks(result, 16, 1).mean(axis=2)[0]
+    assert np.all(np.diff(tones) > -6)
+    assert len(np.unique(np.round(tones / 6))) > 7  # dots make more tones than there are inks
+    assert np.abs(result[:, -30:].astype(int) - (247, 243, 200)).mean() < 10
+
+
 def test_watercolour_has_a_margin_that_can_be_left_out() -> None:
     paper = np.array([0.985, 0.975, 0.95]) * 255
     with_margin, without = (drawn(styles.Watercolour(margin=margin))[:2, :2] for margin in (True, False))
