@@ -221,6 +221,7 @@ def test_pencil_is_grey_and_hatching_darkens_only_the_dark() -> None:
     assert np.ptp(hatched, axis=2).max() <= 8
     tone = [blocks(picture, 12, 15).mean(axis=2) for picture in (bare, hatched)]
     assert tone[1][3, 6] < tone[0][3, 6] - 25  # hair
+    assert tone[1][13, 6] < tone[0][13, 6] - 12  # the shirt, not as dark
     assert abs(tone[1][8, 5] - tone[0][8, 5]) < 15  # a cheek
 
 

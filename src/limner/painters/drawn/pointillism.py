@@ -18,7 +18,7 @@ _SUPERSAMPLED_AREA = 3.0e6  # canvases up to this size are drawn twice as large 
 def pointillism(study: Study, style: Pointillism) -> Pixels:
     unit, canvas, rng = study.unit * style.dot, study.canvas, study.rng()
     lab = to_lab(blurred(study.colour, 0.6 * unit))
-    edges = np.maximum(edge_share(study.colour, study.unit), 0.8 * _faces(study))
+    edges = np.maximum(edge_share(study.colour, study.unit), 0.8 * study.in_faces())
     twice = 2 if canvas.width * canvas.height <= _SUPERSAMPLED_AREA else 1
     factor = canvas.scale * twice
     ground = lab.copy()
@@ -32,15 +32,6 @@ def pointillism(study: Study, style: Pointillism) -> Pixels:
     if twice > 1:
         drawn = np.asarray(cv2.resize(drawn, (canvas.width, canvas.height), interpolation=cv2.INTER_AREA), np.uint8)
     return drawn
-
-
-def _faces(study: Study) -> Field:
-    """(H, W): 1 in the faces, decreasing to 0 round them."""
-    inside = np.zeros((study.height, study.width), np.float32)
-    for box in study.faces:
-        centre, axes = (box.x + box.width / 2, box.y + box.height / 2), (1.1 * box.width, 1.1 * box.height)
-        cv2.ellipse(inside, (centre, axes, 0.0), 1.0, -1)
-    return blurred(inside, 5.0 * study.unit)
 
 
 def _dab(

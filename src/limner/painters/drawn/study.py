@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from limner.painters.drawn.exposure import exposed
-from limner.painters.drawn.fields import Field, Pixels
+from limner.painters.drawn.fields import Field, Pixels, blurred
 from limner.painters.drawn.scale import Scale, scale_of
 from limner.vision.faces import Box
 
@@ -100,6 +100,14 @@ class Study:
             else Canvas(self.width, self.height, 1.0)
         )
         self._seed = seed
+
+    def in_faces(self) -> Field:
+        """(H, W): 1 in the faces and the hair round them, decreasing to 0 beside them."""
+        inside = np.zeros((self.height, self.width), np.float32)
+        for box in self.faces:
+            centre = (box.x + box.width / 2, box.y + 0.45 * box.height)
+            cv2.ellipse(inside, (centre, (1.25 * box.width, 1.25 * box.height), 0.0), 1.0, -1)
+        return blurred(inside, 5.0 * self.unit)
 
     def rng(self) -> np.random.Generator:
         """A generator that gives the same numbers for the same seed."""

@@ -2,7 +2,18 @@
 
 import numpy as np
 
-from limner.painters.drawn.fields import Pixels, blurred, grid, sampled, smoothstep, stepped, to_lab, to_pixels, to_rgb
+from limner.painters.drawn.fields import (
+    Field,
+    Pixels,
+    blurred,
+    grid,
+    sampled,
+    smoothstep,
+    stepped,
+    to_lab,
+    to_pixels,
+    to_rgb,
+)
 from limner.painters.drawn.flow import flow_of
 from limner.painters.drawn.kuwahara import painted
 from limner.painters.drawn.lines import line_cover, line_strength
@@ -40,13 +51,12 @@ def watercolour(study: Study, style: Watercolour) -> Pixels:
     density = 1.0 + 0.75 * border + 0.13 * soft_noise(rng, height, width, 24 * unit, 4)
     density += 0.05 * soft_noise(rng, height, width, 1.4 * unit, 2)
     wash = np.power(np.maximum(wash, 1e-3), np.maximum(density, 0.3)[..., None])
-    if style.margin:
-        wash = _PAPER + _covered(study, rng)[..., None] * (wash - _PAPER)
+    covered = _covered(study, rng) if style.margin else np.ones((height, width), np.float32)
+    wash = _PAPER + covered[..., None] * (wash - _PAPER)
     strength = line_strength(
         blurred(study.tone, 0.3 * unit), flow_of(study.tone, 2.2 * unit), width=0.75 * unit, reach=2.2 * unit
     )
-    if style.margin:
-        strength *= _covered(study, study.rng())
+    strength *= covered
     drawn = study.canvas.empty()
     for band in study.canvas.bands():
         colour = band.of(np.asarray(wash, np.float32))
@@ -56,10 +66,12 @@ def watercolour(study: Study, style: Watercolour) -> Pixels:
     return drawn
 
 
-def _covered(study: Study, rng: np.random.Generator) -> np.ndarray:
+def _covered(study: Study, rng: np.random.Generator) -> Field:
+    """(H, W): where there is paint, 1, and where the paper shows, 0. The margin spares the faces."""
     height, width = study.height, study.width
     x, y = grid(height, width)
     margin = _MARGIN * min(height, width)
     inside = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
     inside = inside + 0.35 * margin * soft_noise(rng, height, width, 26 * study.unit, 4)
-    return smoothstep(np.asarray(inside, np.float32), 0.65 * margin, 1.1 * margin + 0.5)
+    painted_here = smoothstep(np.asarray(inside, np.float32), 0.65 * margin, 1.1 * margin + 0.5)
+    return np.maximum(painted_here, smoothstep(study.in_faces(), 0.3, 0.9))
