@@ -25,7 +25,7 @@ from limner.vision.header import Limits
 from limner.vision.structure import look
 
 if TYPE_CHECKING:  # not at run time: the web process loads no models
-    from limner.vision.image import Pixels as RGB
+    from limner.vision.image import Pixels
     from limner.vision.models import Models
 
 
@@ -140,7 +140,7 @@ class Context:
         read: Callable[[str], bytes],
         attach: Callable[[str, bytes, str, int | None, int | None], None],
         check: Callable[[], None] = lambda: None,
-        tell: "Callable[[float, RGB | None], None]" = lambda _fraction, _preview: None,
+        tell: "Callable[[float, Pixels | None], None]" = lambda _fraction, _preview: None,
         recognise: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`read` returns a blob by its SHA-256; `check` raises when the job must stop; `tell` tells the clients."""
@@ -166,7 +166,7 @@ class Context:
         with self.stage("store"):
             self._attach(name, data, media_type, width, height)
 
-    def step(self, number: int, steps: int, preview: "RGB | None" = None) -> None:
+    def step(self, number: int, steps: int, preview: "Pixels | None" = None) -> None:
         """Tell that so many of the steps are done, and what the result looks like so far.
 
         What comes too soon after the last time is dropped. Raises if the job must stop.

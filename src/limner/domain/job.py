@@ -31,7 +31,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A job's reference to a blob. `id` is its own UUID; `name` is the parameter (input), or the artifact's or preview's name."""
+    """A job's reference to a blob. `id` is its own UUID; `name`: the parameter of an input, else a file's."""
 
     id: str
     job_id: str
