@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from uuid_utils import uuid7
 
 from limner.domain.errors import ModelError
 from limner.operation import Context, Operation, Result
@@ -33,7 +34,7 @@ def run(
     limits: Limits,
 ) -> Made:
     """Run `operation` on parameters as a client would send them. Raises the errors of the operation."""
-    params = operation.parse(values, pictures, limits)
+    params = operation.settled(operation.parse(values, pictures, limits), str(uuid7()))
     blobs = {getattr(params, name).sha256: data for name, data in pictures.items()}
     artifacts: dict[str, bytes] = {}
 

@@ -101,8 +101,12 @@ class Transaction(Protocol):
         """
         ...
 
-    def add_artifacts(self, job: Job, files: Collection[File]) -> None:
+    def add_files(self, job: Job, files: Collection[File]) -> None:
         """Append files that the job produced to its list of files."""
+        ...
+
+    def drop_file(self, file: File) -> bool:
+        """Remove one file of a job. False if there is no such file."""
         ...
 
     def remove(self, job: Job) -> Removed:

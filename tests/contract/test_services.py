@@ -23,15 +23,15 @@ from limner.jobs.ids import JobIds
 from limner.jobs.oversee import JobOverseer
 from limner.jobs.submit import Submissions
 from limner.jobs.sweep import ORPHAN_AGE, REMOVAL_AGE, Sweep
-from limner.operation import Context, ImageRef, Params, Result, operation
+from limner.operation import Context, ImageRef, PhotoParams, Result, operation
 from limner.ports import Waiting
 from tests.contract.databases import SQLITE_ONLY
 from tests.contract.machine import DAY, LEASE, Machine, new_job, open_machine
 from tests.contract.rival import act, sha256_of
 
 
-@operation(version=1, lane="gpu")
-def plain(params: Params, ctx: Context) -> Result:
+@operation(version=1, lanes=("gpu",))
+def plain(params: PhotoParams, ctx: Context) -> Result:
     """Nothing."""
     return Result()
 
@@ -73,7 +73,7 @@ class Service:
         ref = ImageRef(
             sha256=hashlib.sha256(data).hexdigest(), media_type="image/png", size=len(data), width=1, height=1
         )
-        return self.submissions.submit(plain, Params(image=ref), {"image": data}, idempotency_key=key)
+        return self.submissions.submit(plain, PhotoParams(image=ref), {"image": data}, idempotency_key=key)
 
     def done(self, photo: str = "photo") -> Job:
         job = self.submit(photo)

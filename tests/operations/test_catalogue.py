@@ -97,7 +97,7 @@ def test_it_is_described(operation: Operation[Any, Any]) -> None:
     assert operation.name.isidentifier()
     assert operation.summary.endswith(".")
     assert operation.version >= 1
-    assert operation.lane
+    assert operation.lanes
     assert operation.image_fields[0] == "image"
 
 

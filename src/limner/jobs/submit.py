@@ -66,12 +66,14 @@ class Submissions:
         if not self.open:
             raise UnavailableError("The service is stopping. Try again later.")
         job_id = job_id or self.ids.new()
-        fingerprint = self.fingerprint(operation.models)
+        request = idempotency_key or job_id
+        params = operation.settled(params, request)
+        fingerprint = operation.fingerprint(params, self.fingerprint, request)
         similarity_key = operation.similarity_key(params, fingerprint)
         job = Job(
             id=job_id,
             operation=operation.name,
-            lane=operation.lane,
+            lane=operation.lane(params),
             params=params.model_dump(mode="json"),
             cache_key=owned(operation.cache_key(params, fingerprint), key_id),
             similarity_key=None if similarity_key is None else owned(similarity_key, key_id),

@@ -106,6 +106,16 @@ def encode(
     return out.getvalue()
 
 
+def within(image: Pixels, side: int) -> Pixels:
+    """The picture, made smaller if its longer side has more than `side` pixels."""
+    height, width = image.shape[:2]
+    factor = side / max(height, width)
+    if factor >= 1:
+        return image
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 _PILLOW = {
     "image/jpeg": "JPEG",
     "image/png": "PNG",

@@ -88,6 +88,7 @@ _ADD_FILE = Statement(insert(files), (*FILE_FIELDS, "position"))
 _ADD_EVENT = Statement(insert(events), EVENT_FIELDS)
 _ADD_AMOUNT = Statement(insert(totals), ("name", "amount"))
 _REMOVE_FILES = Statement(delete(files).where(files.c.job_id == bindparam("job_id")))
+_DROP_FILE = Statement(delete(files).where(files.c.id == bindparam("id")))
 _REMOVE_JOB = Statement(delete(jobs).where(jobs.c.id == bindparam("id")))
 _EMPTY_EVENTS = Statement(update(events).where(events.c.job_id == bindparam("of_job")).values(content=None))
 _BLOB = Statement(select(blobs.c.state).where(blobs.c.sha256 == bindparam("sha256")))
@@ -221,13 +222,17 @@ class SqlTransaction:
             self._add_up(RESULTS, 1)
         return after
 
-    def add_artifacts(self, job: Job, files: Collection[File]) -> None:
-        """See `ports.Transaction.add_artifacts`."""
+    def add_files(self, job: Job, files: Collection[File]) -> None:
+        """See `ports.Transaction.add_files`."""
         self._add_files(files, len(job.inputs))
 
     def _add_files(self, added: Collection[File], first: int) -> None:
         for position, file in enumerate(added, first):
             _ADD_FILE.run(self._db, position=position, **{name: getattr(file, name) for name in FILE_FIELDS})
+
+    def drop_file(self, file: File) -> bool:
+        """See `ports.Transaction.drop_file`."""
+        return _DROP_FILE.run(self._db, id=file.id) > 0
 
     def remove(self, job: Job) -> Removed:
         """See `ports.Transaction.remove`."""
