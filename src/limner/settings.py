@@ -50,6 +50,10 @@ def _lease_s(earlier: dict[str, Any]) -> float:
     return 60 if earlier.get("engine_url") == EMBEDDED else 20
 
 
+def _painters_dir() -> Path:
+    return _data_folder() / "painters"
+
+
 def _models_dir() -> Path:
     """`models` in the data folder. A cache folder may be emptied, and a server without network could not refill it."""
     return _data_folder() / "models"
@@ -96,6 +100,9 @@ class Settings(BaseSettings):
     )
     models_dir: Path = Field(
         default_factory=_models_dir, description="Folder of the model files (`limner models fetch` fills it)"
+    )
+    painters_dir: Path = Field(
+        default_factory=_painters_dir, description="Folder of your own painters: networks, servers, workflows"
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on")

@@ -1,7 +1,14 @@
 """The painters of the operation `generate`, one file or folder each. Read `painter.py` first. `PAINTERS` lists them."""
 
+from limner.painters.onnx import Onnx
 from limner.painters.painter import Painter
+from limner.painters.stability import Stability
+from limner.painters.styles import Styles
 
-_LISTED: tuple[Painter, ...] = ()
+_LISTED: tuple[Painter, ...] = (
+    Styles(),
+    Onnx(),
+    Stability(),
+)
 
 PAINTERS = {each.name: each for each in _LISTED}

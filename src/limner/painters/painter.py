@@ -55,6 +55,8 @@ class Canvas:
     come too soon are dropped."""
     find_faces: "Callable[[RGB], Sequence[Face]]"
     fit_meshes: "Callable[[RGB, Sequence[Face]], Sequence[Mesh]]"
+    style_photo: "RGB | None" = None
+    """The picture whose style is asked for, if one was sent; not to be changed."""
 
     @cached_property
     def faces(self) -> "Sequence[Face]":
