@@ -253,6 +253,14 @@ class ModelError(LimnerError):
     status = 503
 
 
+class PainterNotReadyError(LimnerError):
+    """This painter cannot paint now."""
+
+    slug = "painter-not-ready"
+    title = "Painter not ready"
+    status = 503
+
+
 class SettingsError(LimnerError):
     """These settings cannot be used together."""
 
