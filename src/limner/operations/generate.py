@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from limner import __version__
 from limner.choices import Choice, WithChoices
-from limner.domain.errors import FaceNotFoundError, InvalidRequestError, JobMemoryError, PainterNotReadyError
+from limner.domain.errors import FaceNotFoundError, JobMemoryError, PainterNotReadyError
 from limner.geometry import SizeShape
-from limner.operation import Choices, Context, ImageRef, Params, Result, operation
+from limner.operation import Choices, Context, ImageRef, Params, Result, invalid_fields, operation
 from limner.painters import PAINTERS
 from limner.painters.painter import Canvas, Painter, PainterParams
 from limner.vision.faces import DEFAULT_MIN_SCORE, Face
@@ -54,7 +54,9 @@ class GenerateParams(Params, WithChoices):
     ] = None
     seed: Annotated[
         int | None,
-        Field(ge=0, lt=_SEEDS, title="Seed", description="The same seed gives the same picture; default: a new one"),
+        Field(
+            ge=0, le=_SEEDS - 1, title="Seed", description="The same seed gives the same picture; default: a new one"
+        ),
     ] = None
     count: Annotated[int, Field(ge=1, le=8, title="Pictures", description="How many, each with the next seed")] = 1
     area: Annotated[
@@ -120,10 +122,10 @@ def check(params: GenerateParams) -> None:
         raise PainterNotReadyError(f"{painter.name}: {reason}")
     if params.image is None:
         if painter.needs(params.painter) == "photo":
-            raise InvalidRequestError(f"image: The painter {painter.name} needs a photo.", field="image")
+            raise invalid_fields([{"loc": ("image",), "msg": f"The painter {painter.name} needs a photo"}])
         if params.area != "all" or params.keep_colour:
             field = "area" if params.area != "all" else "keep_colour"
-            raise InvalidRequestError(f"{field}: Without a photo there is nothing to keep.", field=field)
+            raise invalid_fields([{"loc": (field,), "msg": "Without a photo there is nothing to keep"}])
 
 
 def _painter(params: GenerateParams) -> Painter:
