@@ -80,9 +80,10 @@ def _flat(model: type[BaseModel], described: Schema, handler: GetJsonSchemaHandl
 
 def _flatten(described: Schema, field: str, tag: str, default: str, models: Mapping[str, Schema]) -> None:
     """Change the JSON Schema of a model in place: `field`, one of `models`, becomes the fields of all of them."""
-    held = described["properties"].pop(field)
+    properties = described["properties"]
+    held = properties[field]
     shown = {key: held[key] for key in ("title", "description") if key in held}
-    outer = list(described["properties"])
+    outer = [each for each in properties if each != field]
     leaves: list[Schema] = []
     inner: list[tuple[str, Schema]] = []
     for name, model in models.items():
@@ -101,25 +102,32 @@ def _flatten(described: Schema, field: str, tag: str, default: str, models: Mapp
                 }
             )
     choice = {**shown, "type": "string", "enum": list(models), "default": default}
-    described["properties"] = {**described["properties"], field: choice, **_merged(inner)}
+    before = list(properties)[: list(properties).index(field)]
+    described["properties"] = {
+        **{each: properties[each] for each in before},
+        field: choice,
+        **_merged(inner),
+        **{each: properties[each] for each in outer if each not in before},
+    }
     described["required"] = [name for name in described.get("required", ()) if name != field]
     described["oneOf"] = leaves
 
 
 def _merged(fields: Sequence[tuple[str, Schema]]) -> Schema:
-    """The fields by name. What several models have under one name is any of theirs."""
+    """The fields by name. What several models have under one name is any of theirs, or the range of all of theirs."""
     found: dict[str, list[Schema]] = {}
     for name, schema in fields:
         if schema not in found.setdefault(name, []):
             found[name].append(schema)
-    return {
-        name: several[0] if len(several) == 1 else {**_label(several[0]), "anyOf": several}
-        for name, several in found.items()
-    }
+    return {name: several[0] if len(several) == 1 else _any_of(several) for name, several in found.items()}
 
 
-def _label(schema: Schema) -> Schema:
-    return {key: schema[key] for key in ("title", "description", "default") if key in schema}
+def _any_of(several: Sequence[Schema]) -> Schema:
+    first = several[0]
+    if all(set(each) == set(first) >= {"minimum", "maximum"} and each["type"] == first["type"] for each in several):
+        low, high = min(each["minimum"] for each in several), max(each["maximum"] for each in several)
+        return {**first, "minimum": low, "maximum": high}
+    return {**{key: first[key] for key in ("title", "description", "default") if key in first}, "anyOf": list(several)}
 
 
 def choices(model: type[BaseModel]) -> dict[str, Choice]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from limner import settings
-from limner.domain.errors import PainterSetupError
+from limner.domain.errors import PainterNotReadyError
 from limner.painters import configuration
 from limner.painters.configuration import Entry
 
@@ -38,5 +38,5 @@ def test_entries_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert configuration.read_entry("x", "a", One).number == 5
     (tmp_path / "x" / "a.toml").unlink()
     (tmp_path / "x" / "a.toml").mkdir()
-    with pytest.raises(PainterSetupError, match=r"x/a\.toml"):
+    with pytest.raises(PainterNotReadyError, match=r"x/a\.toml"):
         configuration.read_entry("x", "a", One)

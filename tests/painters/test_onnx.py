@@ -132,7 +132,7 @@ def test_strength_mixes_with_the_photo(write: Write) -> None:
 )
 def test_an_entry_that_is_wrong_says_what_is(write: Write, toml: str, told: str) -> None:
     params = write(negative(side=32), toml)
-    with pytest.raises(errors.PainterSetupError, match=told) as error:
+    with pytest.raises(errors.PainterNotReadyError, match=told) as error:
         Onnx().paint(canvas(PHOTO), params)
     assert error.value.detail.startswith("onnx/mine.toml: ")
 
@@ -144,13 +144,13 @@ def test_files_that_are_missing_or_no_networks(write: Write, tmp_path: Path) -> 
     for broken in (b"", b"\xff" * 100, b"not a network" * 1000):
         write(broken)
         assert Onnx().ready() is None  # only workers open it
-        with pytest.raises(errors.PainterSetupError, match="cannot be loaded"):
+        with pytest.raises(errors.PainterNotReadyError, match="cannot be loaded"):
             Onnx().paint(canvas(PHOTO), params)
     (tmp_path / "onnx" / "mine.toml").write_bytes(b"x" * 2_000_000)
-    with pytest.raises(errors.PainterSetupError, match="larger than"):
+    with pytest.raises(errors.PainterNotReadyError, match="larger than"):
         Onnx().paint(canvas(PHOTO), params)
     (tmp_path / "onnx" / "mine.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(errors.PainterSetupError):
+    with pytest.raises(errors.PainterNotReadyError):
         Onnx().fingerprint(params)
 
 
@@ -205,10 +205,10 @@ def test_a_network_that_gives_no_picture(write: Write) -> None:
     graph.input("in", [1, 3, 0, 0])
     graph.output(graph.node("GlobalAveragePool", ["in"], "out"), [1, 3, 1, 1])
     params = write(free(graph.to_bytes()))
-    with pytest.raises(errors.PainterSetupError, match="1×1"):
+    with pytest.raises(errors.PainterNotReadyError, match="1×1"):
         Onnx().paint(canvas(PHOTO), params)
     graph = GraphWriter()
     graph.input("in", [1, 3, 0, 0])
     graph.output(graph.node("Flatten", ["in"], "out"), [1, 0])
-    with pytest.raises(errors.PainterSetupError, match="no NCHW picture"):
+    with pytest.raises(errors.PainterNotReadyError, match="no NCHW picture"):
         Onnx().paint(canvas(PHOTO), write(free(graph.to_bytes())))

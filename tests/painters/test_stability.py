@@ -170,7 +170,7 @@ def test_without_key_photo_or_sound_url_nothing_is_sent(monkeypatch: pytest.Monk
             painter.paint(canvas(), StabilityParams(prompt="x"))
         monkeypatch.delenv("STABILITY_API_KEY")
         assert "STABILITY_API_KEY" in str(painter.ready())
-        with pytest.raises(errors.PainterSetupError, match="STABILITY_API_KEY"):
+        with pytest.raises(errors.PainterNotReadyError, match="STABILITY_API_KEY"):
             painter.paint(canvas(PHOTO), StabilityParams(prompt="x"))
     assert server.requests == []
     monkeypatch.setenv("STABILITY_BASE_URL", "file:///etc/passwd")

@@ -253,14 +253,6 @@ class ModelError(LimnerError):
     status = 503
 
 
-class PainterSetupError(LimnerError):
-    """This painter is not set up on this server."""
-
-    slug = "painter-unavailable"
-    title = "Painter unavailable"
-    status = 503
-
-
 class PainterServerError(LimnerError):
     """The painter's server could not be reached, failed, or gave an answer that is not valid."""
 
@@ -317,6 +309,14 @@ class PainterRequestError(LimnerError):
     slug = "painter-request-refused"
     title = "Parameters refused by the painter's server"
     status = 422
+
+
+class PainterNotReadyError(LimnerError):
+    """This painter cannot paint now."""
+
+    slug = "painter-not-ready"
+    title = "Painter not ready"
+    status = 503
 
 
 class SettingsError(LimnerError):

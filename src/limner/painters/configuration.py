@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from limner.domain.errors import InvalidRequestError, PainterSetupError
+from limner.domain.errors import InvalidRequestError, PainterNotReadyError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", max_length=64)]
@@ -54,7 +54,7 @@ def entry_names(painter: str) -> list[str]:
 
 
 def read_entry(painter: str, name: str, kind: type[E]) -> E:
-    """The entry from its file. InvalidRequestError if there is none, PainterSetupError if the file is not valid."""
+    """The entry from its file. InvalidRequestError if there is none, PainterNotReadyError if the file is not valid."""
     if name not in entry_names(painter):
         known = ", ".join(entry_names(painter)) or "none"
         raise InvalidRequestError(f"{painter} has no entry named {name!r}; there are: {known}.")
@@ -62,7 +62,7 @@ def read_entry(painter: str, name: str, kind: type[E]) -> E:
     try:
         return kind.model_validate(tomllib.loads(read_small(file).decode()))
     except (ValueError, OSError) as error:  # ValidationError, TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise PainterSetupError(f"{painter}/{file.name}: {_in_words(error)}") from None
+        raise PainterNotReadyError(f"{painter}/{file.name}: {_in_words(error)}") from None
 
 
 def read_small(file: Path) -> bytes:

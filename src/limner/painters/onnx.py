@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from limner.domain.errors import InvalidRequestError, LimnerError, PainterSetupError
+from limner.domain.errors import InvalidRequestError, LimnerError, PainterNotReadyError
 from limner.painters import configuration
 from limner.painters.configuration import Entry, EntryName
 from limner.painters.painter import Canvas, Lane, PainterParams
@@ -87,6 +87,7 @@ class Onnx:
     licence = "LicenseRef-see-entry"
     source_type: Literal["trainedAlgorithmicMedia"] = "trainedAlgorithmicMedia"
     params = OnnxParams
+    lanes: tuple[Lane, ...] = ("cpu",)
 
     def lane(self, params: OnnxParams) -> Lane:
         del params
@@ -149,10 +150,10 @@ class Onnx:
 
 
 def _file(name: str, entry: Network) -> "Path":
-    """The ONNX file of an entry. PainterSetupError if it is not there."""
+    """The ONNX file of an entry. PainterNotReadyError if it is not there."""
     file = configuration.beside("onnx", entry.file)
     if not file.is_file():
-        raise PainterSetupError(f"onnx/{name}.toml: the file {entry.file} is not there.")
+        raise PainterNotReadyError(f"onnx/{name}.toml: the file {entry.file} is not there.")
     return file
 
 
@@ -160,7 +161,7 @@ def _file(name: str, entry: Network) -> "Path":
 
 
 def _run(session: "ort.InferenceSession", name: str, entry: Network, work: "RGB") -> "RGB":
-    """What the network makes of the picture; it may be larger, by a whole factor. PainterSetupError."""
+    """What the network makes of the picture; it may be larger, by a whole factor. PainterNotReadyError."""
     import numpy as np
 
     from limner.vision.memory import is_out_of_memory
@@ -181,12 +182,14 @@ def _run(session: "ort.InferenceSession", name: str, entry: Network, work: "RGB"
         if is_out_of_memory(error):
             raise MemoryError from error
         first = str(error).partition("\n")[0][:200]
-        raise PainterSetupError(f"onnx/{name}.toml: the network failed at {padded.shape[:2]}: {first}") from None
+        raise PainterNotReadyError(f"onnx/{name}.toml: the network failed at {padded.shape[:2]}: {first}") from None
     picture = _taken(np.asarray(made), name, entry)
     factor = picture.shape[0] / target_height
     if factor < 1 or factor != int(factor) or picture.shape[1] != target_width * factor:
         got = f"{picture.shape[1]}×{picture.shape[0]}"
-        raise PainterSetupError(f"onnx/{name}.toml: the network made {got} of {target_width}×{target_height} pixels.")
+        raise PainterNotReadyError(
+            f"onnx/{name}.toml: the network made {got} of {target_width}×{target_height} pixels."
+        )
     return np.ascontiguousarray(picture[: int(height * factor), : int(width * factor)])
 
 
@@ -204,12 +207,14 @@ def _given(picture: "RGB", entry: Network, kind: str) -> "NDArray[np.generic]":
 
 
 def _taken(made: "NDArray[np.generic]", name: str, entry: Network) -> "RGB":
-    """RGB from what the network gave. PainterSetupError if it is no picture."""
+    """RGB from what the network gave. PainterNotReadyError if it is no picture."""
     import numpy as np
 
     channels = made.shape[1 if entry.layout == "NCHW" else 3] if made.ndim == 4 else 0
     if made.ndim != 4 or made.shape[0] != 1 or channels != 3:
-        raise PainterSetupError(f"onnx/{name}.toml: the network gave {made.shape}, which is no {entry.layout} picture.")
+        raise PainterNotReadyError(
+            f"onnx/{name}.toml: the network gave {made.shape}, which is no {entry.layout} picture."
+        )
     picture = made[0] if entry.layout == "NHWC" else made[0].transpose(1, 2, 0)
     if picture.dtype != np.uint8:
         low, high = entry.output_range or entry.range
@@ -223,7 +228,7 @@ _sessions: "dict[tuple[str, int, int], ort.InferenceSession]" = {}
 
 
 def _session(name: str, entry: Network) -> "ort.InferenceSession":
-    """The network, loaded once in a process for as long as its file stays the same. PainterSetupError, MemoryError."""
+    """The network, loaded once in a process while its file stays the same. PainterNotReadyError, MemoryError."""
     from limner.domain.errors import ModelError
     from limner.vision import runtime
     from limner.vision.memory import is_out_of_memory
@@ -239,7 +244,7 @@ def _session(name: str, entry: Network) -> "ort.InferenceSession":
             except ModelError as error:
                 if error.__cause__ is not None and is_out_of_memory(error.__cause__):
                     raise MemoryError from error
-                raise PainterSetupError(f"onnx/{name}.toml: {error.detail[:300]}") from None
+                raise PainterNotReadyError(f"onnx/{name}.toml: {error.detail[:300]}") from None
             _check_shape(session, name, entry)
             while len(_sessions) >= _KEPT:
                 del _sessions[next(iter(_sessions))]
@@ -253,19 +258,19 @@ def _check_sum(file: "Path", name: str, entry: Network) -> None:
     with file.open("rb") as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != entry.sha256:
-        raise PainterSetupError(f"onnx/{name}.toml: {entry.file} has the SHA-256 {found}, not {entry.sha256}.")
+        raise PainterNotReadyError(f"onnx/{name}.toml: {entry.file} has the SHA-256 {found}, not {entry.sha256}.")
 
 
 def _check_shape(session: "ort.InferenceSession", name: str, entry: Network) -> None:
-    """PainterSetupError unless the network takes and gives one picture in the layout of the entry."""
+    """PainterNotReadyError unless the network takes and gives one picture in the layout of the entry."""
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _FLOATS:
         told = ", ".join(f"{each.name} {each.shape} {each.type}" for each in inputs)[:300]
-        raise PainterSetupError(f"onnx/{name}.toml: a network with one picture as input is needed; it has {told}.")
+        raise PainterNotReadyError(f"onnx/{name}.toml: a network with one picture as input is needed; it has {told}.")
     shape = inputs[0].shape
     channels, sides = (shape[1], shape[2:]) if entry.layout == "NCHW" else (shape[3], shape[1:3])
     if isinstance(channels, int) and channels != 3:
-        raise PainterSetupError(f"onnx/{name}.toml: the input {shape} is not {entry.layout} with three channels.")
+        raise PainterNotReadyError(f"onnx/{name}.toml: the input {shape} is not {entry.layout} with three channels.")
     fixed = [side for side in sides if isinstance(side, int) and side > 0]
     if fixed and (entry.size is None or any(side != entry.size for side in fixed)):
-        raise PainterSetupError(f"onnx/{name}.toml: the network takes {shape} alone; write size = {fixed[0]}.")
+        raise PainterNotReadyError(f"onnx/{name}.toml: the network takes {shape} alone; write size = {fixed[0]}.")

@@ -72,19 +72,38 @@ class Canvas:
 class Painter(Protocol):
     """Paints. One instance serves all threads of a process."""
 
-    name: str
-    """As clients write it: small letters, digits and `-`."""
-    summary: str
-    """One sentence for people."""
-    licence: str
-    """SPDX expression of code and weights, or whose terms of use apply to a hosted service."""
-    source_type: Literal["algorithmicallyEnhanced", "trainedAlgorithmicMedia"]
-    """IPTC's DigitalSourceType of what it makes: by plain computing, or by a model trained on pictures. What such a
-    model makes from a photo is told as `compositeWithTrainedAlgorithmicMedia`."""
-    params: type[Any]
-    """A subclass of `PainterParams`."""
-    lanes: tuple[Lane, ...]
-    """What `lane` may answer."""
+    @property
+    def name(self) -> str:
+        """As clients write it: small letters, digits and `-`."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One sentence for people."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """SPDX expression of code and weights, or whose terms of use apply to a hosted service."""
+        ...
+
+    @property
+    def source_type(self) -> Literal["algorithmicallyEnhanced", "trainedAlgorithmicMedia"]:
+        """IPTC's DigitalSourceType of what it makes: by plain computing, or by a model trained on pictures.
+
+        What such a model makes from a photo is told as `compositeWithTrainedAlgorithmicMedia`.
+        """
+        ...
+
+    @property
+    def params(self) -> type[PainterParams]:
+        """Its parameters."""
+        ...
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """What `lane` may answer."""
+        ...
 
     def lane(self, params: Any) -> Lane:
         """Where a job with these parameters runs."""

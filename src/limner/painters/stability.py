@@ -12,8 +12,8 @@ from limner.domain.errors import (
     ContentRefusedError,
     InvalidRequestError,
     LimnerError,
+    PainterNotReadyError,
     PainterServerError,
-    PainterSetupError,
 )
 from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.painters.remote import (
@@ -128,6 +128,7 @@ class Stability:
     licence = "LicenseRef-Stability-AI-terms"
     source_type: Literal["trainedAlgorithmicMedia"] = "trainedAlgorithmicMedia"
     params = StabilityParams
+    lanes: tuple[Lane, ...] = ("remote",)
 
     def lane(self, params: StabilityParams) -> Lane:
         del params
@@ -160,7 +161,7 @@ class Stability:
         """One request, which is never repeated: it may be charged for as soon as it is sent."""
         reason = self.ready()
         if reason is not None:
-            raise PainterSetupError(reason)
+            raise PainterNotReadyError(reason)
         base = base_url("STABILITY_BASE_URL", DEFAULT_URL)
         key = key_from("STABILITY_API_KEY")
         assert base is not None and key is not None  # noqa: PT018

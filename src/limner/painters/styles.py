@@ -87,6 +87,7 @@ class Styles:
     licence = "MIT AND Apache-2.0"
     source_type: Literal["trainedAlgorithmicMedia"] = "trainedAlgorithmicMedia"
     params = StylesParams
+    lanes: tuple[Lane, ...] = ("cpu",)
 
     def lane(self, params: StylesParams) -> Lane:
         del params
