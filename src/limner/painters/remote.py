@@ -91,10 +91,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file in a form."""
+    """A file in a form; its name gets the suffix of its type."""
 
     data: bytes
     media_type: str
+    name: str = "photo"
 
 
 class RemoteServer:
@@ -194,7 +195,7 @@ class RemoteServer:
 
     def problem(self, answer: Answer) -> LimnerError:
         """The error that an answer without success stands for, with the server's own words where they help."""
-        told = self._clean(_message(answer.body))
+        told = self.clean(_message(answer.body))
         says = f": {told}" if told else "."
         known: dict[int, LimnerError] = {
             # The message of 401 may hold a part of the key.
@@ -210,7 +211,8 @@ class RemoteServer:
             return PainterRequestError(f"{self.host} did not accept the request ({answer.status}){says}")
         return PainterServerError(f"{self.host} failed with status {answer.status}.")
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
+        """What a server says, in one short line, without what must stay hidden."""
         for each in self._hidden:
             text = text.replace(each, "…")
         text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
@@ -231,7 +233,11 @@ def form(fields: Sequence[tuple[str, str | FilePart]]) -> tuple[dict[str, str], 
             file, kind, data = "", "", value.encode()
         else:
             suffix = value.media_type.rpartition("/")[2]
-            file, kind, data = f'; filename="photo.{suffix}"', f"Content-Type: {value.media_type}\r\n", value.data
+            file, kind, data = (
+                f'; filename="{value.name}.{suffix}"',
+                f"Content-Type: {value.media_type}\r\n",
+                value.data,
+            )
         parts += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n{kind}\r\n'.encode()
         parts += data + b"\r\n"
     parts += f"--{boundary}--\r\n".encode()
@@ -244,6 +250,13 @@ def read_json(data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         raise PainterServerError("The painter's server sent JSON that is not valid.") from None
+
+
+def as_png(photo: "RGB", name: str = "photo") -> FilePart:
+    """The photo as a file of a form."""
+    from limner.vision import image
+
+    return FilePart(image.encode(photo, "png"), "image/png", name)
 
 
 def from_base64(text: object) -> bytes:
