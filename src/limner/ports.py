@@ -76,7 +76,7 @@ class Transaction(Protocol):
         ...
 
     def known(self, job: Job, *, computed_since: datetime, max_queued: int) -> Known:
-        """Jobs with the job's idempotency key or cache key, and whether at least `max_queued` jobs are queued.
+        """Jobs with the job's idempotency key or cache key, and whether `max_queued` jobs are queued in its lane.
 
         A result counts as cached if it was computed at or after `computed_since`.
         """
@@ -278,6 +278,10 @@ class JobReader(Protocol):
 
     def count(self, status: Status) -> int:
         """How many jobs have a status. Use it for queued and running only: it reads an index entry for each job."""
+        ...
+
+    def is_full(self, lane: str, max_queued: int) -> bool:
+        """Whether at least that many jobs are queued in the lane."""
         ...
 
     def lanes(self) -> list[LaneLoad]:

@@ -10,6 +10,7 @@ import pytest
 from limner.domain.blob import BlobState
 from limner.domain.errors import BadImageError
 from limner.domain.job import File, Job, Role, Status
+from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import run as run_module
 from limner.jobs import transitions
@@ -110,7 +111,7 @@ def test_nothing_is_left_when_the_job(end: str, bench: Bench) -> None:
 
 
 def test_a_job_stops_within_the_step_when_its_time_is_over(bench: Bench) -> None:
-    bench.runner.timeout_s = 0.05
+    bench.runner.lanes = {"cpu": Lane(1, 9, 0.05)}
     steps: list[int] = []
 
     def act(ctx: Context) -> str:

@@ -16,6 +16,7 @@ from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
 from limner.domain.errors import BadImageError, NotFoundError, UnavailableError
 from limner.domain.job import Job, Status
+from limner.domain.lane import Lane
 from limner.jobs import run as run_module
 from limner.jobs.run import Runner
 from limner.operation import Context, ImageRef, Operation, PhotoParams, Result, SimilarParams, operation
@@ -83,7 +84,7 @@ def bench(database_url: str, tmp_path: Path) -> Iterator[Bench]:
         models=Models(tmp_path),
         limits=Limits(),
         lease=timedelta(seconds=30),
-        timeout_s=30,
+        lanes={"cpu": Lane(1, 9, 30)},
         cache_for=DAY,
     )
     made = Bench(machine, blobs, bus, runner)
@@ -209,7 +210,7 @@ def test_progress_is_stored_at_most_twice_a_second(bench: Bench) -> None:
 
 
 def test_a_job_that_takes_too_long_ends_between_two_steps(bench: Bench) -> None:
-    bench.runner.timeout_s = 0.05
+    bench.runner.lanes = {"cpu": Lane(1, 9, 0.05)}
 
     def act(ctx: Context) -> str:
         for number in range(1000):

@@ -64,7 +64,7 @@ OTHER: dict[str, dict[str, dict[str, Any]]] = {
         "size": {"size": 256},
     },
     "generate": {
-        "painter": {"painter": {"name": "drawn", "style": "oil"}},
+        "painter": {"painter": "drawn", "style": "oil"},
         "style": {"style": "halftone"},
         "colours": {"colours": 8},
         "size": {"size": "200x100"},

@@ -26,6 +26,7 @@ from limner.domain.errors import (
     UnknownWorkError,
 )
 from limner.domain.job import File, Job, Outcome, Role
+from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
 from limner.operation import CancelledError, Context, Operation
@@ -69,7 +70,7 @@ class Runner:
     models: Models
     limits: Limits
     lease: timedelta
-    timeout_s: float
+    lanes: Mapping[str, Lane]
     cache_for: timedelta
     _renewal: "_Renewal" = field(init=False)
 
@@ -354,8 +355,9 @@ class _Attempt:
 
     def check(self) -> None:
         now = time.monotonic()
-        if now - self.started > self.runner.timeout_s:
-            raise JobTimeoutError(f"The job ran longer than {self.runner.timeout_s:g} s.")
+        lane = self.runner.lanes.get(self.job.lane)
+        if lane is not None and now - self.started > lane.timeout_s:
+            raise JobTimeoutError(f"The job ran longer than {lane.timeout_s:g} s.")
         if now - self.checked < CHECK_EVERY_S:
             return
         self.checked = now

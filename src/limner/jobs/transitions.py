@@ -81,7 +81,7 @@ def submit(
         its idempotency key is known → the earlier job, unchanged (InvalidRequestError if the cache keys differ);
     a job with this cache key succeeded within `cache_for`, and its artifacts are intact → stored as succeeded, with
     that result and its artifacts;
-    `max_queued` jobs are queued → QueueFullError, nothing is stored;
+    `max_queued` jobs are queued in its lane → QueueFullError, nothing is stored;
     a job with this cache key is queued or running → stored as queued, as its follower (`leader_id`);
     otherwise → stored as queued.
     """

@@ -15,8 +15,8 @@ from limner.geometry import SizeShape
 from limner.operation import Choices, Context, ImageRef, Params, Result, invalid_fields, operation
 from limner.painters import PAINTERS
 from limner.painters.painter import Canvas, Painter, PainterParams
+from limner.vision import memory
 from limner.vision.faces import DEFAULT_MIN_SCORE, Face
-from limner.vision.memory import free_address_space
 
 if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
     import numpy as np
@@ -299,7 +299,7 @@ def _resized(pixels: "Pixels", size: tuple[int, int]) -> "Pixels":
 
 
 def _check_memory(painter: Painter, params: PainterParams, size: tuple[int, int]) -> None:
-    needed, free = painter.estimate(params, size), free_address_space()
+    needed, free = painter.estimate(params, size), memory.free_address_space()
     if free is not None and needed > free:
         raise JobMemoryError(
             f"The painter {painter.name} needs about {needed / 1e6:,.0f} MB of memory for this; this worker may take "

@@ -66,9 +66,12 @@ _LEADER = (
     )
     .limit(1)
 )
-# Whether there is a job at this position of the queue. Counting would read all queued jobs.
+# Whether there is a job at this position of the lane's queue. Counting would read all that are queued there.
 _FULL: Select[tuple[int]] = (
-    select(literal_column("1")).where(jobs.c.status == Status.QUEUED).limit(1).offset(bindparam("last_place"))
+    select(literal_column("1"))
+    .where(text("jobs.status = 'queued'"), jobs.c.lane == bindparam("lane"))
+    .limit(1)
+    .offset(bindparam("last_place"))
 )
 _KNOWN = Statement(
     select(
@@ -180,6 +183,7 @@ class SqlTransaction:
             idempotency_key=job.idempotency_key,
             cache_key=job.cache_key,
             since=computed_since,
+            lane=job.lane,
             last_place=max_queued - 1,
         )
         assert found is not None  # a SELECT of subqueries has always one row
