@@ -1,5 +1,5 @@
-"""Makes `docs/drawn.jpg`, NASA's portrait of Eileen Collins (public domain, from scikit-image) in every drawn style, and
-the page's examples of the styles.
+"""Makes `docs/drawn.jpg`, NASA's portrait of Eileen Collins (public domain, from scikit-image) in each drawn style,
+and the page's examples of the styles.
 
 Needs the development packages and the detector's and the mesh's models (`limner models`).
 """
@@ -32,11 +32,11 @@ def main() -> None:
     photo: Pixels = np.ascontiguousarray(skimage.data.astronaut()[:370, 30:400])  # type: ignore[no-untyped-call]
     faces = Detector(folder).detect(photo)
     meshes = [result.points for result in FaceMesh(folder).fit(photo, faces)]
-    tiles = [_tile(photo, "photo")]
+    tiles = [as_tile(photo, "photo")]
     for name, style in DRAWN_STYLES.items():
         size = (2 * SIDE, 2 * SIDE)
         drawn = paint(photo, style(), faces=[face.box for face in faces], meshes=meshes, size=size)
-        tiles.append(_tile(drawn, name))
+        tiles.append(as_tile(drawn, name))
         example = encode(within(drawn, EXAMPLE_SIDE), "jpeg", quality=EXAMPLE_QUALITY, subsampling="420")
         (EXAMPLES / f"drawn-{name}.jpg").write_bytes(example)
         if name == DrawnParams().style.style:
@@ -52,7 +52,7 @@ def main() -> None:
     sys.exit(f"The sheet is larger than {MAX_BYTES} bytes at any acceptable quality.")
 
 
-def _tile(picture: Pixels, name: str) -> Pixels:
+def as_tile(picture: Pixels, name: str) -> Pixels:
     tile = np.full((SIDE + STRIP, SIDE, 3), 255, np.uint8)
     smaller = picture.shape[0] > SIDE
     tile[:SIDE] = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)

@@ -114,7 +114,7 @@ def _flatten(described: Schema, field: str, tag: str, default: str, models: Mapp
 
 
 def _merged(fields: Sequence[tuple[str, Schema]]) -> Schema:
-    """The fields by name. What several models have under one name is any of theirs, or the range of all of theirs."""
+    """The fields by name. What several models have under one name is any of theirs, or all their values or ranges."""
     found: dict[str, list[Schema]] = {}
     for name, schema in fields:
         if schema not in found.setdefault(name, []):
@@ -127,7 +127,11 @@ def _any_of(several: Sequence[Schema]) -> Schema:
     if all(set(each) == set(first) >= {"minimum", "maximum"} and each["type"] == first["type"] for each in several):
         low, high = min(each["minimum"] for each in several), max(each["maximum"] for each in several)
         return {**first, "minimum": low, "maximum": high}
-    return {**{key: first[key] for key in ("title", "description", "default") if key in first}, "anyOf": list(several)}
+    if all("enum" in each for each in several):
+        return {**first, "enum": list(dict.fromkeys(value for each in several for value in each["enum"]))}
+    options = [option for each in several for option in each.get("anyOf", [each])]
+    distinct = [option for number, option in enumerate(options) if option not in options[:number]]
+    return {**{key: first[key] for key in ("title", "description", "default") if key in first}, "anyOf": distinct}
 
 
 def choices(model: type[BaseModel]) -> dict[str, Choice]:

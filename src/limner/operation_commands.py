@@ -118,8 +118,8 @@ def _option(name: str, field: "FieldInfo", shown: Mapping[str, Any], *, is_pictu
     """
     flag = f"--{name.replace('_', '-')}"
     described = field.description or field.title or ""
-    default = shown.get("default", field.default)
-    if default is not None and not isinstance(default, bool):
+    default = shown.get("default", None if field.is_required() else field.default)
+    if default not in (None, "") and not isinstance(default, bool):
         described += f" ({default})"
     plain, limits = _unwrapped(field.annotation, list(field.metadata))
     limits = (shown.get("minimum", limits[0]), shown.get("maximum", limits[1]))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
 _FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 _SEEDS = 2**32
 _SIDE = "([1-9][0-9]{1,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"  # 10 to 4096
+_STYLE_SIDE = 1024  # pixels that a style picture keeps at least
 _DEFAULT_SIDE = 1024  # of a picture without photo and size
 
 
@@ -37,6 +38,7 @@ class GenerateParams(Params, WithChoices):
     not_in_cache_key: ClassVar[frozenset[str]] = frozenset({"cache"})
 
     image: ImageRef | None = Field(None, title="Photo")
+    style_image: ImageRef | None = Field(None, title="Style picture")
     painter: Annotated[
         PainterParams,
         Choice("name", {name: each.params for name, each in PAINTERS.items()}),
@@ -127,6 +129,12 @@ def check(params: GenerateParams) -> None:
             field = "area" if params.area != "all" else "keep_colour"
             raise invalid_fields([{"loc": (field,), "msg": "Without a photo there is nothing to keep"}])
 
+    use = painter.style_picture(params.painter)
+    if use == "needed" and params.style_image is None:
+        raise invalid_fields([{"loc": ("style_image",), "msg": "A picture is needed whose style is to be taken"}])
+    if use == "unused" and params.style_image is not None:
+        raise invalid_fields([{"loc": ("style_image",), "msg": f"The painter {painter.name} takes no style here"}])
+
 
 def _painter(params: GenerateParams) -> Painter:
     return PAINTERS[params.painter.name]
@@ -163,10 +171,11 @@ def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
     assert params.seed is not None  # drawn at submission
     picture = _decoded(params, ctx)
     subject = None if picture is None else _Subject(picture.on_white(), ctx)
+    style = _style_picture(params, ctx)
     made: list[PictureShape] = []
     for number in range(params.count):
         seed = (params.seed + number) % _SEEDS
-        painted = _painted(params, ctx, subject, seed, number)
+        painted = _painted(params, ctx, subject, style, seed, number)
         made.append(_attached(params, ctx, painted, picture, seed, number))
     size = None if params.image is None else SizeShape(width=params.image.width, height=params.image.height)
     return GenerateResult(image=size, painter=params.painter.name, pictures=made)
@@ -200,7 +209,18 @@ def _decoded(params: GenerateParams, ctx: Context) -> "Picture | None":
         return image.decode_picture(ctx.data(params.image), ctx.limits)
 
 
-def _painted(params: GenerateParams, ctx: Context, subject: _Subject | None, seed: int, number: int) -> "Pixels":
+def _style_picture(params: GenerateParams, ctx: Context) -> "Pixels | None":
+    if params.style_image is None:
+        return None
+    from limner.vision import image
+
+    with ctx.stage("decode"):
+        return image.decode(ctx.data(params.style_image), ctx.limits, at_least=_STYLE_SIDE)
+
+
+def _painted(
+    params: GenerateParams, ctx: Context, subject: _Subject | None, style: "Pixels | None", seed: int, number: int
+) -> "Pixels":
     """One picture, of the size asked for, painted only where it is wanted. JobMemoryError, FaceNotFoundError."""
     painter = _painter(params)
     photo = None if subject is None else subject.photo
@@ -215,6 +235,7 @@ def _painted(params: GenerateParams, ctx: Context, subject: _Subject | None, see
         step=lambda done, steps, preview: ctx.step(number * steps + done, params.count * steps, preview),
         find_faces=lambda _: subject.faces if subject is not None else [],
         fit_meshes=lambda _photo, _faces: subject.meshes if subject is not None else [],
+        style_photo=style,
     )
     with ctx.stage("paint"):
         painted = painter.paint(canvas, params.painter)

@@ -25,7 +25,7 @@ from limner.domain.errors import (
 from limner.painters import configuration
 from limner.painters.comfyui_socket import Progress, listening
 from limner.painters.configuration import Entry, EntryName
-from limner.painters.painter import Canvas, Lane, PainterParams
+from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
 from limner.painters.remote import (
     BaseUrl,
     RemoteServer,
@@ -142,6 +142,11 @@ class Comfyui:
         """Whether the workflow has a place for the photo."""
         entry = configuration.read_entry("comfyui", params.workflow, Workflow)
         return "photo" if "photo" in _placeholders(_graph(params.workflow, entry)) else "nothing"
+
+    def style_picture(self, params: ComfyuiParams) -> StylePicture:
+        """See `Painter.style_picture`."""
+        entry = configuration.read_entry("comfyui", params.workflow, Workflow)
+        return "needed" if "style_photo" in _placeholders(_graph(params.workflow, entry)) else "unused"
 
     def paint(self, canvas: Canvas, params: ComfyuiParams) -> "RGB":
         """Upload the photo, queue the workflow, follow it, fetch its picture. A stopped job is stopped there, too."""

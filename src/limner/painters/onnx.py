@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from limner.domain.errors import InvalidRequestError, LimnerError, PainterNotReadyError
 from limner.painters import configuration
 from limner.painters.configuration import Entry, EntryName
-from limner.painters.painter import Canvas, Lane, PainterParams
+from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +90,7 @@ class Onnx:
     lanes: tuple[Lane, ...] = ("cpu",)
 
     def lane(self, params: OnnxParams) -> Lane:
+        """See `Painter.lane`."""
         del params
         return "cpu"
 
@@ -116,13 +117,20 @@ class Onnx:
         return hashlib.sha256(f"{VERSION} {entry.model_dump_json()} {which}".encode()).hexdigest()[:16]
 
     def estimate(self, params: OnnxParams, size: tuple[int, int]) -> int:
+        """See `Painter.estimate`."""
         entry = configuration.read_entry("onnx", params.network, Network)
         pixels = entry.size**2 if entry.size else min(size[0] * size[1], entry.max_pixels)
         return 2 * _file(params.network, entry).stat().st_size + pixels * entry.bytes_per_pixel + size[0] * size[1] * 3
 
     def needs(self, params: OnnxParams) -> Literal["photo"]:
+        """See `Painter.needs`."""
         del params
         return "photo"
+
+    def style_picture(self, params: OnnxParams) -> StylePicture:
+        """See `Painter.style_picture`."""
+        del params
+        return "unused"
 
     def paint(self, canvas: Canvas, params: OnnxParams) -> "RGB":
         import cv2

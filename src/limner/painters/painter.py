@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Lane: TypeAlias = Literal["cpu", "gpu", "remote"]
 """`cpu`: on a worker's core; `gpu`: one at a time on a device; `remote`: another server works, this one waits."""
 
+StylePicture: TypeAlias = Literal["unused", "optional", "needed"]
+"""What a painter does with a second picture."""
+
 
 class PainterParams(WithChoices):
     """Base class of a painter's parameters. Each declares `name: Literal["its-name"] = "its-name"`.
@@ -123,6 +126,10 @@ class Painter(Protocol):
 
     def needs(self, params: Any) -> Literal["photo", "nothing"]:
         """Whether it cannot paint without a photo."""
+        ...
+
+    def style_picture(self, params: Any) -> "StylePicture":
+        """Whether it uses a second picture, whose style is asked for."""
         ...
 
     def paint(self, canvas: Canvas, params: Any) -> "RGB":

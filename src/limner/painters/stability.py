@@ -15,7 +15,7 @@ from limner.domain.errors import (
     PainterNotReadyError,
     PainterServerError,
 )
-from limner.painters.painter import Canvas, Lane, PainterParams
+from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
 from limner.painters.remote import (
     Answer,
     FilePart,
@@ -131,10 +131,12 @@ class Stability:
     lanes: tuple[Lane, ...] = ("remote",)
 
     def lane(self, params: StabilityParams) -> Lane:
+        """See `Painter.lane`."""
         del params
         return "remote"
 
     def ready(self) -> str | None:
+        """See `Painter.ready`."""
         try:
             base_url("STABILITY_BASE_URL", DEFAULT_URL)
             key = key_from("STABILITY_API_KEY")
@@ -143,6 +145,7 @@ class Stability:
         return None if key else "Set STABILITY_API_KEY to a key of Stability AI."
 
     def fingerprint(self, params: StabilityParams) -> str:
+        """See `Painter.fingerprint`."""
         del params
         try:
             base = base_url("STABILITY_BASE_URL", DEFAULT_URL) or ""
@@ -151,11 +154,17 @@ class Stability:
         return f"{VERSION} {hashlib.sha256(base.encode()).hexdigest()[:16]}"
 
     def estimate(self, params: StabilityParams, size: tuple[int, int]) -> int:
+        """See `Painter.estimate`."""
         del params, size
         return 250_000_000  # an answer of the largest size, its base64 and its pixels
 
     def needs(self, params: StabilityParams) -> Literal["photo", "nothing"]:
+        """See `Painter.needs`."""
         return "nothing" if params.service == "core" else "photo"
+
+    def style_picture(self, params: StabilityParams) -> StylePicture:
+        """See `Painter.style_picture`."""
+        return "optional" if params.service == "style" else "unused"
 
     def paint(self, canvas: Canvas, params: StabilityParams) -> "RGB":
         """One request, which is never repeated: it may be charged for as soon as it is sent."""

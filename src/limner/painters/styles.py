@@ -9,7 +9,7 @@ from pydantic import Field
 
 from limner.domain.errors import InvalidRequestError
 from limner.painters.configuration import models_dir
-from limner.painters.painter import Canvas, Lane, PainterParams
+from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
 from limner.vision import weights
 
 if TYPE_CHECKING:
@@ -90,25 +90,34 @@ class Styles:
     lanes: tuple[Lane, ...] = ("cpu",)
 
     def lane(self, params: StylesParams) -> Lane:
+        """See `Painter.lane`."""
         del params
         return "cpu"
 
     def ready(self) -> str | None:
+        """See `Painter.ready`."""
         folder = models_dir()
         if all(weights.is_here(folder, name) for name in (*_NETWORK, *_PAIR)):
             return None
         return "The models of this painter are not here; run `limner models fetch styles`."
 
     def fingerprint(self, params: StylesParams) -> str:
+        """See `Painter.fingerprint`."""
         return f"{VERSION} {weights.fingerprint_of(_PAIR if params.style == 'picture' else _NETWORK)}"
 
     def estimate(self, params: StylesParams, size: tuple[int, int]) -> int:
+        """See `Painter.estimate`."""
         del params
         return MAX_WORK_PIXELS * _BYTES_PER_PIXEL + size[0] * size[1] * 3
 
     def needs(self, params: StylesParams) -> Literal["photo"]:
+        """See `Painter.needs`."""
         del params
         return "photo"
+
+    def style_picture(self, params: StylesParams) -> StylePicture:
+        """See `Painter.style_picture`."""
+        return "needed" if params.style == "picture" else "unused"
 
     def paint(self, canvas: Canvas, params: StylesParams) -> "RGB":
         """Painted at a size that suits the main face, then enlarged to the photo's size if that is larger."""
