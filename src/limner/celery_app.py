@@ -20,7 +20,7 @@ from billiard import common as processes
 from celery import signals
 from celery.exceptions import Reject
 
-from limner import shared_metrics
+from limner import shared_metrics, tracing
 from limner.adapters.celery_engine import LANES, TASK
 from limner.adapters.celery_worker import Guard, has_ended, name_of, prepare
 from limner.adapters.process_worker import limit_memory, make_expendable
@@ -121,10 +121,17 @@ def _begin_child(**_: object) -> None:
     make_expendable()
     limit_memory(settings.worker_memory_bytes)
     os.nice(NICENESS)
+    tracing.start("worker")
     try:
         _child = Child()
     except LimnerError as error:
         log.warning("a worker is not ready yet", extra={"detail": error.detail})
+
+
+@signals.worker_process_shutdown.connect
+def _end_child(**_: object) -> None:
+    """A child that ends by itself."""
+    tracing.stop()
 
 
 # --- the main process ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from limner.domain.errors import SettingsError
 from limner.settings import EMBEDDED, Settings
+from limner.tracing import check as check_tracing
 
 LOCAL = "local:"
 MEMORY = "memory:"
@@ -15,6 +16,7 @@ def check_together(settings: Settings) -> None:
     _check_urls(settings)
     _check_processes(settings)
     _check_blobs(settings)
+    check_tracing()
     if settings.keys_required() and settings.admin_key is None and settings.database_url == MEMORY:
         raise SettingsError(
             f"API keys are required, because LIMNER_HOST is {settings.host}, and with LIMNER_DATABASE_URL=memory: "

@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limner import tracing
 from limner.assembly.engines import open_bus, open_engine
-from limner.assembly.stores import claim, open_paired
+from limner.assembly.stores import claim, open_paired, traced
 from limner.assembly.workers import lease
 from limner.domain.errors import SettingsError, UnavailableError
 from limner.ports import BlobStore, JobStore, Overseer
@@ -49,7 +50,6 @@ def build(settings: Settings) -> Application:
     SettingsError for settings that cannot be used together, UnavailableError if the database is locked for long.
     """
     check_together(settings)
-    check_together(settings)
     held = ExitStack()
     try:
         return _build(_with_private_folder(settings, held), held)
@@ -60,6 +60,8 @@ def build(settings: Settings) -> Application:
 
 def _build(settings: Settings, held: ExitStack) -> Application:
     file = claim(settings, held)
+    tracing.start("web")
+    held.callback(tracing.stop)
     bus = open_bus(settings, held)
     ready = _Ready()
     overseer: Future[Overseer] = Future()
@@ -83,7 +85,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.web.webhook_sender import WebhookSender
 
     stores, disk = open_paired(settings, held, file)
-    store, reader, blobs = stores.store, stores.reader, RememberedBlobs(disk)
+    store, reader, blobs = stores.store, stores.reader, RememberedBlobs(traced(disk))
     overseer.set_result(JobOverseer(store, reader, bus, settings.max_attempts))
     sweep = Sweep(
         store=store,

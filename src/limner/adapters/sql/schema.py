@@ -55,6 +55,7 @@ jobs = Table(
     Column("summary", Json),
     Column("key_id", String(36)),
     Column("sent_at", Moment),
+    Column("traceparent", String(55)),
     Index("jobs_by_age", "created_at"),
     Index("jobs_by_status", "status", "id"),
     Index("jobs_by_operation", "operation", "id"),
