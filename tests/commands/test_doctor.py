@@ -152,6 +152,14 @@ def test_a_file_that_is_no_database(doctor: Doctor, tmp_path: Path) -> None:
         ({"LIMNER_BLOBS_URL": "/dev/null/blobs"}, "BAD  photos: /dev/null is not a folder"),
         ({"LIMNER_BLOBS_URL": "ftp://u:secret@host/x"}, "BAD  settings: LIMNER_BLOBS_URL must be a folder"),
         (
+            {"LIMNER_S3_PUBLIC_URL": "https://s3.example"},
+            "BAD  settings: LIMNER_S3_PUBLIC_URL needs LIMNER_ARTIFACT_URLS=presigned",
+        ),
+        (
+            {"LIMNER_S3_PUBLIC_URL": "https://s3.example/path?query"},
+            "BAD  settings: LIMNER_S3_PUBLIC_URL: String should match",
+        ),
+        (
             {"LIMNER_BLOBS_URL": "photos", "LIMNER_ARTIFACT_URLS": "presigned"},
             "BAD  settings: LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://",
         ),

@@ -116,7 +116,9 @@ def open_blobs(settings: Settings, *, shared: bool = False) -> "DiskBlobs | S3Bl
         return DiskBlobs(folder, durable=settings.durability == "full", shared=shared)
     with cluster_libraries("LIMNER_BLOBS_URL"):
         from limner.adapters.s3_blobs import S3Blobs
-    return S3Blobs(settings.blobs_url, presigned=settings.artifact_urls == "presigned")
+    return S3Blobs(
+        settings.blobs_url, presigned=settings.artifact_urls == "presigned", public_url=settings.s3_public_url
+    )
 
 
 def traced(blobs: BlobStore) -> BlobStore:
