@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from limner import tracing
 from limner.assembly.engines import open_bus, open_engine
-from limner.assembly.stores import claim, open_paired, traced
+from limner.assembly.stores import claim, cluster_libraries, open_paired, traced
 from limner.assembly.workers import lease
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import BlobStore, JobStore, Overseer
+from limner.ports import BlobStore, Counters, JobStore, Overseer
 from limner.settings import EMBEDDED, Settings, is_loopback
 from limner.together import check_together
 
@@ -184,11 +184,14 @@ def _admission(settings: Settings, stores: "Opened") -> "Admission":
             extra={"host": settings.host},
         )
     secrets = [secret.get_secret_value() for secret in settings.url_secrets] or [url_secret(stores.store)]
-    shared = settings.bus_url.startswith(("redis:", "rediss:"))
+    counters: Counters = LocalCounters()
+    if settings.bus_url.startswith(("redis:", "rediss:")):
+        with cluster_libraries("LIMNER_BUS_URL"):
+            counters = RedisCounters(settings.bus_url)
     return Admission(
         keyring=Keyring(keys, stores.store, admin_key),
         seal=Seal(secrets),
-        counters=RedisCounters(settings.bus_url) if shared else LocalCounters(),
+        counters=counters,
         lifetime_s=settings.url_lifetime_s,
         open_metrics=settings.open_metrics,
         proxies=settings.proxy_addresses,
