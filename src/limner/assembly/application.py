@@ -125,7 +125,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         ),
         streams=Streams(stores.events, bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
         limits=settings.limits(),
-        memory=UploadMemory(settings.upload_memory_bytes),
+        memory=UploadMemory(settings.upload_memory_bytes, settings.proxy_addresses),
         check_ready=partial(_check_ready, settings, store, blobs, ready),
         admission=admission,
     )
