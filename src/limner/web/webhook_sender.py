@@ -238,11 +238,12 @@ class WebhookSender:
         found = self.events.after(delivery.event_id - 1, limit=1, job_id=delivery.job_id)
         if hook is None or not found or found[0].id != delivery.event_id or found[0].content is None:
             return None
-        secret = hook.secret or self.hooks.secret(hook.key_id or "")
-        if secret is None:
+        now = datetime.now(UTC)
+        secrets = [hook.secret] if hook.secret else self.hooks.secrets(hook.key_id or "", now)
+        if not secrets:
             return None
         body = to_json(shapes.event(found[0], Links(hook.base_url or "", self.pictures)))
-        now = datetime.now(UTC)
+        signatures = [Webhook(secret).sign(delivery.id, now, body.decode()) for secret in secrets]
         headers = [
             ("Host", urlsplit(hook.url).netloc),
             ("User-Agent", "limner"),
@@ -252,7 +253,7 @@ class WebhookSender:
             ("Connection", "close"),
             ("webhook-id", delivery.id),
             ("webhook-timestamp", str(int(now.timestamp()))),
-            ("webhook-signature", Webhook(secret).sign(delivery.id, now, body.decode())),
+            ("webhook-signature", " ".join(signatures)),
         ]
         return hook.url, headers, body
 
