@@ -1,7 +1,10 @@
 """The commands `limner webhooks …`, on the database of a service, which may be running."""
 
+from datetime import UTC, datetime, timedelta
+
 import click
 
+from limner.command_types import Duration
 from limner.domain.event import EventType
 from limner.domain.webhook import ENDINGS
 
@@ -98,9 +101,17 @@ def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool)
 
 
 @webhooks.command("secret")
-@click.option("--new", is_flag=True, help="Make a new one. What is sent from now on is signed with it alone.")
-def secret(new: bool) -> None:
+@click.option("--new", is_flag=True, help="Make a new one.")
+@click.option(
+    "--overlap",
+    type=Duration(),
+    default="0s",
+    help="How long the one before signs too, e.g. 1d; with --new.",
+)
+def secret(new: bool, overlap: timedelta) -> None:
     """Show the secret that signs the webhooks of single jobs (`webhook_url`)."""
+    if overlap and not new:
+        raise click.UsageError("--overlap belongs to --new.")
     from limner import settings
     from limner.assembly.stores import open_stores
     from limner.jobs.webhooks import new_secret
@@ -110,7 +121,7 @@ def secret(new: bool) -> None:
         value = None if new else tx.hooks.secret("")
         if value is None:
             value = new_secret()
-            tx.hooks.set_secret("", value)
+            tx.hooks.set_secret("", value, old_until=datetime.now(UTC) + overlap if overlap else None)
         return value
 
     with open_stores(settings.load()) as stores:

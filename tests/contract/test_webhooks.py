@@ -241,10 +241,15 @@ def test_replay(machine: Machine) -> None:
 
 def test_secrets(machine: Machine) -> None:
     with_hook(machine, new_job())
-    first = machine.hooks.secret("")
+    first = machine.hooks.secrets("", datetime.now(UTC))
     with_hook(machine, new_job())
-    assert machine.hooks.secret("") == first
-    assert str(first).startswith("whsec_")
+    assert machine.hooks.secrets("", datetime.now(UTC)) == first
+    assert [each[:6] for each in first] == ["whsec_"]
     machine.store.transact(lambda tx: tx.hooks.set_secret("", "whsec_other"))
-    assert machine.hooks.secret("") == "whsec_other"
-    assert machine.hooks.secret("a key") is None
+    now = datetime.now(UTC)
+    assert machine.hooks.secrets("", now) == ["whsec_other"]
+    until = now + timedelta(hours=1)
+    machine.store.transact(lambda tx: tx.hooks.set_secret("", "whsec_third", old_until=until))
+    assert machine.hooks.secrets("", now) == ["whsec_third", "whsec_other"]
+    assert machine.hooks.secrets("", until) == ["whsec_third"]
+    assert machine.hooks.secrets("a key", now) == []

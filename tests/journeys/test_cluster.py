@@ -355,6 +355,31 @@ def test_a_worker_serves_the_metrics_of_its_children(patient: Cluster, small_jpe
     assert get(patient, "/readyz").status_code == 200
 
 
+def test_metrics_of_a_killed_worker_are_removed_at_the_next_start(tmp_path: Path, redis_server: RedisServer) -> None:
+    files = tmp_path / "temporary"
+    files.mkdir()
+    variables = {"LIMNER_WORKER_METRICS_PORT": str(free_port()), "TMPDIR": str(files), "LIMNER_WORKERS": "1"}
+    cluster = Cluster(tmp_path, redis_server.new_database(), **variables)
+    try:
+        cluster.worker.start()
+        (first,) = files.glob("limner-*")
+        cluster.worker.kill()
+        assert first.exists()
+        until(lambda: _starts_anew(cluster.worker, files, first))
+        cluster.worker.stop()
+    finally:
+        cluster.worker.kill()
+    assert not list(files.glob("limner-*"))
+
+
+def _starts_anew(worker: Worker, files: Path, before: Path) -> bool:
+    """Whether a start removed the earlier folder; not while a child of the killed worker has it open."""
+    if worker.process is not None:
+        worker.stop()
+    worker.start()
+    return not before.exists() and len(list(files.glob("limner-*"))) == 1
+
+
 def test_a_worker_may_start_before_there_is_a_database(
     tmp_path: Path, redis_server: RedisServer, small_jpeg: bytes
 ) -> None:

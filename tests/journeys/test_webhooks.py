@@ -103,6 +103,23 @@ def test_a_jobs_end_is_sent_and_signed(sending: Server, receiver: Receiver, astr
         verified(received, "whsec_" + "A" * 44)
 
 
+def test_a_secret_can_be_replaced_with_both_signing_for_a_while(
+    sending: Server, receiver: Receiver, astronaut_jpeg: bytes
+) -> None:
+    old = secret(sending)
+    new = limner(sending, "webhooks", "secret", "--new", "--overlap", "1h").split()[-1]
+    submit(sending, another(astronaut_jpeg, 71), webhook_url=f"{receiver.url}/fine/both")
+    (received,) = receiver.wait("/fine/both")
+    assert verified(received, new) == verified(received, old)
+    newest = limner(sending, "webhooks", "secret", "--new").split()[-1]
+    submit(sending, another(astronaut_jpeg, 72), webhook_url=f"{receiver.url}/fine/newest")
+    (received,) = receiver.wait("/fine/newest")
+    verified(received, newest)
+    for each in (old, new):
+        with pytest.raises(Exception, match="signature"):
+            verified(received, each)
+
+
 def test_a_cached_result_is_sent_too(sending: Server, receiver: Receiver, astronaut_jpeg: bytes) -> None:
     photo = another(astronaut_jpeg, 2)
     submit(sending, photo, wait=True)

@@ -1,6 +1,7 @@
 """API keys: what a key may do, how it is made and recognised, and who a request comes from."""
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Scope(StrEnum):
 class Key:
     """An API key as stored: its SHA-256, never the key itself. `scopes` are separated by spaces.
 
-    `rate_per_minute` and `daily_quota` are unlimited when None. `last_used_at` is right to the hour.
+    `rate_per_minute` and `daily_quota` are unlimited when None. `last_used_at` is right to the hour. After a rotation,
+    the SHA-256 of the earlier key is accepted until `old_until`.
     """
 
     id: str
@@ -40,6 +42,19 @@ class Key:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    old_hash: str | None = None
+    old_until: datetime | None = None
+
+    def accepts(self, digest: str, now: datetime) -> bool:
+        """Whether the SHA-256 is that of the key, or of the one before its rotation while that is still accepted."""
+        if hmac.compare_digest(self.hash, digest):
+            return True
+        return (
+            self.old_hash is not None
+            and self.old_until is not None
+            and now < self.old_until
+            and hmac.compare_digest(self.old_hash, digest)
+        )
 
     def state(self, now: datetime) -> str:
         """`valid`, `revoked` or `expired`."""
