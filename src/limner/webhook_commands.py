@@ -3,6 +3,7 @@
 import click
 
 from limner.domain.event import EventType
+from limner.domain.key import ADMIN_ID, find_key
 from limner.domain.webhook import ENDINGS
 
 
@@ -98,20 +99,14 @@ def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool)
 
 
 @webhooks.command("secret")
+@click.option("--key", help="Of the jobs of this API key, or of `admin`. Default: of jobs of no key.")
 @click.option("--new", is_flag=True, help="Make a new one. What is sent from now on is signed with it alone.")
-def secret(new: bool) -> None:
+def secret(key: str | None, new: bool) -> None:
     """Show the secret that signs the webhooks of single jobs (`webhook_url`)."""
     from limner import settings
     from limner.assembly.stores import open_stores
-    from limner.jobs.webhooks import new_secret
-    from limner.ports import Transaction
-
-    def known(tx: Transaction) -> str:
-        value = None if new else tx.hooks.secret("")
-        if value is None:
-            value = new_secret()
-            tx.hooks.set_secret("", value)
-        return value
+    from limner.jobs.webhooks import signing_secret
 
     with open_stores(settings.load()) as stores:
-        click.echo(stores.store.transact(known))
+        owner = "" if key is None else key if key == ADMIN_ID else find_key(stores.keys.all(), key).id
+        click.echo(stores.store.transact(lambda tx: signing_secret(tx, owner, new=new)))
