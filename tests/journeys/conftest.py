@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.server import Cluster, Server
+from tests.services.postgres import Postgres
+from tests.services.redis_server import RedisServer
 
 BOTH = ["embedded", "distributed"]
-"""For tests that are run on one process with its workers, and on a web process and a worker of their own."""
+"""For tests that run on one process with SQLite and its own workers, and on a web process and a worker of their own,
+with PostgreSQL and Redis."""
 
 
 @pytest.fixture
@@ -25,7 +28,14 @@ def make_server(folder: Path, request: pytest.FixtureRequest, **variables: str) 
     """A server as the fixture's parameter says, not started."""
     if getattr(request, "param", "embedded") == "embedded":
         return Server(folder, **variables)
-    return Cluster(folder, request.getfixturevalue("redis_server").new_database(), **variables)
+    return make_cluster(folder, request, **variables)
+
+
+def make_cluster(folder: Path, request: pytest.FixtureRequest, **variables: str) -> Cluster:
+    """A web process and a worker with a new database of PostgreSQL and one of Redis, not started."""
+    database: Postgres = request.getfixturevalue("postgres")
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    return Cluster(folder, redis.new_database(), LIMNER_DATABASE_URL=database.new_service_database(), **variables)
 
 
 StartServer = Callable[..., Server]
