@@ -133,6 +133,17 @@ def measure_contours(photo: Path | None, landmarks: Path | None, label_map: Path
     )
 
 
+@bench.command("drawn")
+@click.option("--photo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A portrait.")
+@click.option("--full-size", is_flag=True, help="Results of 12 megapixels too.")
+def measure_drawn(photo: Path | None, full_size: bool) -> None:
+    """CPU time and peak memory of each drawn style on a portrait of 12 megapixels."""
+    from limner import settings
+    from limner.bench import drawn as measure
+
+    measure.run(settings.load().models_dir, _bench_photo(photo), full_size=full_size)
+
+
 @bench.command("load")
 @_photo
 @_clients

@@ -1,0 +1,1 @@
+"""Painters: each makes a new picture from a photo."""
