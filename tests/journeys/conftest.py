@@ -13,15 +13,14 @@ BOTH = ["embedded", "distributed"]
 """For tests that run on one process with SQLite and its own workers, and on a web process and a worker of their own,
 with PostgreSQL and Redis."""
 
+BOTH_IF_SLOW = ["embedded", pytest.param("distributed", marks=pytest.mark.slow)]
+"""The same for whole files: distributed, they belong to the slow tests, because the central ones have `BOTH`."""
+
 
 @pytest.fixture
 def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A started server with an empty database, for one test. Its parameter (see `BOTH`) is what it consists of."""
-    process = make_server(tmp_path, request)
-    process.start()
-    yield process
-    process.stop()
-    process.check_log()
+    yield from served(make_server(tmp_path, request))
 
 
 def make_server(folder: Path, request: pytest.FixtureRequest, **variables: str) -> Server:
@@ -61,7 +60,11 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests of a file, which must not disturb each other."""
-    process = Server(tmp_path_factory.mktemp("server"))
+    yield from served(Server(tmp_path_factory.mktemp("server")))
+
+
+def served(process: Server) -> Iterator[Server]:
+    """It, running. At the end its log is checked."""
     process.start()
     yield process
     process.stop()

@@ -26,10 +26,16 @@ from tests.journeys.client import (
     submit,
     until,
 )
-from tests.journeys.conftest import BOTH, StartServer
+from tests.journeys.conftest import BOTH, BOTH_IF_SLOW, StartServer, make_server, served
 from tests.journeys.server import Server
 
 STORY = ["job.queued", "job.running", "job.succeeded"]
+
+
+@pytest.fixture(scope="module", params=BOTH_IF_SLOW)
+def shared_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server for all tests of this file, which must not disturb each other."""
+    yield from served(make_server(tmp_path_factory.mktemp("server"), request))
 
 
 @pytest.fixture(scope="module")

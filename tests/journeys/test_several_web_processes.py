@@ -21,7 +21,7 @@ from limner.domain.key import SHOWN
 from tests.conftest import another, as_jpeg
 from tests.journeys.client import FINAL, PATIENCE_S, Json, metric, problem, rows, server_sent
 from tests.journeys.conftest import make_cluster
-from tests.journeys.keys import ADMIN, new_key, revoke, with_key
+from tests.journeys.keys import ASKS_FOR_KEYS, new_key, revoke, with_key
 from tests.journeys.processes import client_at, connection_to, two
 from tests.journeys.receiver import Receiver, receiving
 from tests.journeys.server import Cluster
@@ -55,8 +55,7 @@ def cluster(
         work="tests.journeys.misbehaving.work",
         LIMNER_WEB_PROCESSES="2",
         LIMNER_WORKERS="1",
-        LIMNER_REQUIRE_KEYS="on",
-        LIMNER_ADMIN_KEY=ADMIN,
+        **ASKS_FOR_KEYS,
         LIMNER_OPEN_METRICS="true",
         LIMNER_FETCH_PRIVATE_HOSTS="127.0.0.1",
         LIMNER_FETCH_PORTS=str(receiver.port),
