@@ -14,7 +14,7 @@ BOTH = ["embedded", "distributed"]
 with PostgreSQL and Redis."""
 
 BOTH_IF_SLOW = ["embedded", pytest.param("distributed", marks=pytest.mark.slow)]
-"""The same for whole files: distributed, they belong to the slow tests, because the central ones have `BOTH`."""
+"""The same where the distributed variant belongs to the slow tests, because others test its parts."""
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tests.journeys.client import (
     submit,
     until,
 )
-from tests.journeys.conftest import BOTH, BOTH_IF_SLOW, StartServer, make_server, served
+from tests.journeys.conftest import BOTH_IF_SLOW, StartServer, make_server, served
 from tests.journeys.server import Server
 
 STORY = ["job.queued", "job.running", "job.succeeded"]
@@ -253,7 +253,7 @@ def test_open_streams_are_counted_and_bounded(start_server: StartServer) -> None
 # --- many clients ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("server", BOTH, indirect=True)
+@pytest.mark.parametrize("server", BOTH_IF_SLOW, indirect=True)
 def test_a_hundred_sockets_all_get_the_url_that_serves_the_picture(server: Server, astronaut_jpeg: bytes) -> None:
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(20) as pool:
         sockets = list(pool.map(lambda _: stack.enter_context(listening(server, "/faces")), range(100)))

@@ -82,7 +82,7 @@ def running(server: Server) -> str:
 # --- submit ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("server", BOTH, indirect=True)
+@pytest.mark.parametrize("server", BOTH_IF_SLOW, indirect=True)
 def test_a_photo_becomes_a_job_and_the_job_a_marked_picture(server: Server, astronaut_jpeg: bytes) -> None:
     answer = httpx.post(f"{server.url}/v1/detect", files={"image": astronaut_jpeg})
     assert answer.status_code == 202
