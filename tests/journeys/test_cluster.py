@@ -256,13 +256,14 @@ def test_a_job_that_lets_no_thread_run_is_ended_by_the_kernel_with_its_lease(has
     assert submit(hasty, small_jpeg, wait=True)["status"] == "succeeded"
 
 
-@pytest.mark.parametrize("how", ["abort", "exit"])
+@pytest.mark.parametrize("how", ["abort", pytest.param("exit", marks=pytest.mark.slow)])
 def test_a_crash_ends_one_job_after_its_attempts(patient: Cluster, small_jpeg: bytes, how: str) -> None:
     job = misbehave(patient, small_jpeg, how)
     assert finished(patient, job)["error"]["type"] == "urn:limner:problem:job-crashed"
     assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
 
 
+@pytest.mark.slow  # as in test_workers.py
 def test_a_job_out_of_memory_affects_no_other(patient: Cluster, small_jpeg: bytes) -> None:
     job = misbehave(patient, small_jpeg, "hoard")
     assert finished(patient, job)["error"]["type"] == "urn:limner:problem:job-out-of-memory"

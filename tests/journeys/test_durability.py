@@ -108,7 +108,7 @@ def test_a_kill_during_uploads_loses_nothing_that_was_accepted(start_server: Sta
     assert once[0][0] == once[0][1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stop_ends_what_runs_and_hands_back_what_waits(
     start_server: StartServer, heavy_jpeg: bytes, number: signal.Signals
 ) -> None:
@@ -219,7 +219,7 @@ def test_a_second_server_on_the_same_database_is_refused_with_the_reason(server:
     second.stop()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_without_a_database_nothing_is_left_behind(
     tmp_path: Path, astronaut_jpeg: bytes, request: pytest.FixtureRequest, number: signal.Signals
 ) -> None:
