@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from limner.command_types import Duration
-from limner.domain.errors import NotFoundError, SettingsError
-from limner.domain.key import SHOWN, Key, Scope, hash_of, joined, new_token
+from limner.domain.errors import SettingsError
+from limner.domain.key import SHOWN, Key, Scope, find_key, hash_of, joined, new_token
 
 if TYPE_CHECKING:
     from limner.ports import JobStore, KeyReader
@@ -114,15 +114,12 @@ def _change(named: str, change: Callable[[Key], dict[str, Any]], *, valid: bool 
     """Set fields of the key that is named. NotFoundError; SettingsError if `valid` is wanted and it is not."""
     now = datetime.now(UTC)
     with _database() as (store, reader):
-        shown = named.removesuffix("…")
-        found = [key for key in reader.all() if key.id == named or (len(shown) >= SHOWN and key.prefix == shown)]
-        if len(found) != 1:
-            raise NotFoundError(f"{len(found) or 'No'} keys are named {named!r}. `limner keys list` shows their ids.")
-        if valid and found[0].state(now) != "valid":
-            raise SettingsError(f"The key is {found[0].state(now)}. Create another.")
-        values = change(found[0])
-        store.transact(lambda tx: tx.change_key(found[0].id, **values))
-    return replace(found[0], **values)
+        key = find_key(reader.all(), named)
+        if valid and key.state(now) != "valid":
+            raise SettingsError(f"The key is {key.state(now)}. Create another.")
+        values = change(key)
+        store.transact(lambda tx: tx.change_key(key.id, **values))
+    return replace(key, **values)
 
 
 @contextmanager

@@ -150,3 +150,19 @@ def test_an_overlap_that_is_no_time_is_refused(database: Path, overlap: str) -> 
     done = keys("rotate", "lim_abcdef", "--overlap", overlap)
     assert done.exit_code == 2
     assert "--overlap" in done.stderr
+
+
+def test_each_key_has_a_secret_for_its_webhooks(database: Path) -> None:
+    def secret(*options: str) -> str:
+        done = CliRunner().invoke(main, ["webhooks", "secret", *options])
+        assert done.exit_code == 0, done.output
+        return done.output.strip()
+
+    token = keys("create", "a photo booth").stdout.strip()
+    of_key = secret("--key", token[:10])
+    assert len({of_key, secret(), secret("--key", "admin")}) == 3
+    assert secret("--key", str(_row(database)["id"])) == of_key
+    assert secret("--key", token[:10], "--new") != of_key
+    unknown = CliRunner().invoke(main, ["webhooks", "secret", "--key", "lim_nobody"])
+    assert unknown.exit_code != 0
+    assert "No keys are named 'lim_nobody'" in unknown.output

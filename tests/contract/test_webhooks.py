@@ -1,6 +1,7 @@
 """Webhooks in the store: queuing, claiming, trying again, giving up, replay, erasure."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -10,6 +11,7 @@ from limner.domain.job import Job
 from limner.domain.webhook import ENDINGS, Delivery, DeliveryState, Hook, HookState
 from limner.jobs import webhooks
 from limner.jobs.webhooks import Result, Webhook
+from limner.ports import Transaction
 from tests.contract.machine import Machine, at_once, new_job
 
 LEASE = timedelta(seconds=15)
@@ -253,3 +255,20 @@ def test_secrets(machine: Machine) -> None:
     assert machine.hooks.secrets("", now) == ["whsec_third", "whsec_other"]
     assert machine.hooks.secrets("", until) == ["whsec_third"]
     assert machine.hooks.secrets("a key", now) == []
+
+
+def test_the_first_webhooks_of_a_key_share_one_secret_also_when_they_come_at_once(machine: Machine) -> None:
+    for number in range(5):
+        key, jobs = f"key {number}", [new_job() for _ in range(4)]
+        for job in jobs:
+            machine.submit(job)
+
+        def attach(job: Job, key: str = key) -> str | None:
+            def work(tx: Transaction) -> str | None:
+                webhooks.attach(tx, job.id, Webhook(URL, "http://here"), 0, key)
+                return tx.hooks.secret(key)
+
+            return machine.store.transact(work)
+
+        seen = at_once([partial(attach, job) for job in jobs])
+        assert set(seen) == {machine.hooks.secrets(key, datetime.now(UTC))[0]}

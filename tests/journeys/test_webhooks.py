@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 from limner.cli import main
 from tests.conftest import another
 from tests.journeys.client import all_events, finished, get, metric, problem, submit
+from tests.journeys.conftest import BOTH_IF_SLOW, make_server, served
 from tests.journeys.receiver import Received, Receiver, receiving
 from tests.journeys.server import Server
 
@@ -31,14 +32,12 @@ def other() -> Iterator[Receiver]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def sending(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, other: Receiver) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=BOTH_IF_SLOW)
+def sending(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, receiver: Receiver, other: Receiver
+) -> Iterator[Server]:
     """A server with 127.0.0.1 as its only allowed private host, and short pauses."""
-    process = Server(tmp_path_factory.mktemp("sending"), **settings_for(receiver, other))
-    process.start()
-    yield process
-    process.stop()
-    process.check_log()
+    yield from served(make_server(tmp_path_factory.mktemp("sending"), request, **settings_for(receiver, other)))
 
 
 def settings_for(*receivers: Receiver) -> dict[str, str]:

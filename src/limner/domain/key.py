@@ -3,10 +3,12 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from limner.domain.errors import NotFoundError
 
 TOKEN_PREFIX = "lim_"  # noqa: S105  # lets people and secret scanners recognise a leaked key
 SHOWN = len(TOKEN_PREFIX) + 6
@@ -91,6 +93,15 @@ ANYONE = Caller(None, frozenset(Scope))
 
 ADMIN_ID = "admin"
 """The owner of the jobs that are submitted with `LIMNER_ADMIN_KEY`, which has no row."""
+
+
+def find_key(keys: Iterable[Key], named: str) -> Key:
+    """The key that is named by its id, or by its first characters as they are shown. NotFoundError unless it is one."""
+    shown = named.removesuffix("…")
+    found = [key for key in keys if key.id == named or (len(shown) >= SHOWN and key.prefix == shown)]
+    if len(found) != 1:
+        raise NotFoundError(f"{len(found) or 'No'} keys are named {named!r}. `limner keys list` shows their ids.")
+    return found[0]
 
 
 def caller_of(key: Key) -> Caller:
