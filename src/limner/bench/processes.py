@@ -87,12 +87,18 @@ def server(settings: Settings, folder: Path | None = None, **variables: str) -> 
 
 def until_workers(running: Server, count: int) -> None:
     """Wait until all workers have their models: ready means that one has. SettingsError."""
-    client, deadline = running.client(), time.monotonic() + READY_TIMEOUT_S
-    while f"\nlimner_workers {count}.0\n".encode() not in client.get("/metrics")[1]:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while f"\nlimner_workers {count}.0\n".encode() not in _metrics(running):
         if time.monotonic() > deadline:
             raise SettingsError(f"not all of {count} workers started")
         time.sleep(0.05)
+
+
+def _metrics(running: Server) -> bytes:
+    client = running.client()  # a new one: the workers' port answers one request on a connection
+    _, body = client.get("/metrics")
     client.close()
+    return body
 
 
 def environment_of(settings: Settings, folder: Path) -> dict[str, str]:
