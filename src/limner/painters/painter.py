@@ -39,6 +39,10 @@ class PainterParams(WithChoices):
 
     name: str
 
+    def takes_style_photo(self) -> bool:
+        """Whether a picture may be sent whose style is asked for (`Canvas.style_photo`)."""
+        return False
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -55,6 +59,8 @@ class Canvas:
     come too soon are dropped."""
     find_faces: "Callable[[RGB], Sequence[Face]]"
     fit_meshes: "Callable[[RGB, Sequence[Face]], Sequence[Mesh]]"
+    style_photo: "RGB | None" = None
+    """The picture whose style is asked for, if one was sent."""
 
     @cached_property
     def faces(self) -> "Sequence[Face]":
