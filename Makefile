@@ -23,6 +23,12 @@ demo: install ## Send a real photo to a server in the background; print its face
 stop: ## Stop the demo's server and remove its data
 	@if [ -x $(PY) ]; then $(PY) scripts/demo.py --stop; fi
 
+stack: ## Build and start the stack for one server in containers: nginx, web, workers, PostgreSQL, Redis, Prometheus, Grafana
+	@scripts/stack.sh up $(ARGS)
+
+stack-stop: ## Stop it, and keep its data (ARGS=--volumes: remove them)
+	@scripts/stack.sh down $(ARGS)
+
 ##@ Develop
 
 test: install-services ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
@@ -33,6 +39,9 @@ test-slow: install-services ## Run the slow tests: soak, load, container, fuzzin
 
 test-container: install-tests ## Build the container image and try it (needs docker or podman)
 	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy $(ARGS)
+
+test-stack: install-tests ## Build and try the stack of containers: lose workers, web processes, PostgreSQL (needs docker or podman)
+	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy/test_stack.py $(ARGS)
 
 check: check-style check-types check-layers check-locks test ## Run all checks of CI
 
@@ -72,5 +81,5 @@ install-tests:
 install-services: install-tests
 	@scripts/install.sh --services
 
-.PHONY: help install install-tests install-services run demo stop test test-slow test-container check check-style check-types \
-	check-layers check-locks check-docs format lock image clean
+.PHONY: help install install-tests install-services run demo stop stack stack-stop test test-slow test-container test-stack \
+	check check-style check-types check-layers check-locks check-docs format lock image clean

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limner import settings
+from limner import settings, tracing
 from limner.adapters import disk_blobs
 from limner.adapters.sql import inspect as sql_inspect
 from limner.adapters.sql.opening import WEB_CONNECTIONS, WORKER_CONNECTIONS
@@ -19,6 +19,8 @@ from limner.settings import EMBEDDED, Settings
 from limner.together import LOCAL, S3, check_together
 from limner.vision import weights
 from limner.vision.models import Models
+
+TRACES_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ def examine() -> Iterator[Finding]:
         yield _finding("workers", lambda: _workers(chosen))
     if chosen.bus_url != LOCAL:
         yield _finding("bus", lambda: _bus(chosen.bus_url))
+    if tracing.wanted():
+        yield _finding("traces", _traces)
 
 
 def _finding(part: str, look: Callable[[], str]) -> Finding:
@@ -139,6 +143,18 @@ def _bus(url: str) -> str:
             f"Redis at {place} does not answer ({type(error).__name__}): start it, or set LIMNER_BUS_URL. Events come "
             "a second late meanwhile"
         ) from None
+    return place
+
+
+def _traces() -> str:
+    from limner.otel import collector_takes
+
+    place = tracing.collector()
+    if not collector_takes(timeout_s=TRACES_S):
+        raise UnavailableError(
+            f"the collector {place} does not take traces: start it, or check OTEL_EXPORTER_OTLP_ENDPOINT and "
+            "OTEL_EXPORTER_OTLP_HEADERS. The service works without it"
+        )
     return place
 
 

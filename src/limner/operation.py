@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema
 
 from limner.choices import flat_fields, flat_place
 from limner.domain.errors import InvalidRequestError
+from limner.tracing import step
 from limner.vision.header import Limits
 from limner.vision.structure import look
 
@@ -180,7 +181,8 @@ class Context:
         self._check()
         start = time.perf_counter()
         try:
-            yield
+            with step(name):
+                yield
         finally:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
 

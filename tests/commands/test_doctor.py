@@ -16,6 +16,7 @@ from limner.adapters.sql.migrate import head_revision, migrate
 from limner.adapters.sql.sqlite import SqliteDatabase
 from tests.conftest import MODELS
 from tests.journeys.server import Cluster, Server
+from tests.services.otlp import Collector
 from tests.services.redis_server import RedisServer
 
 Doctor = Callable[..., tuple[int, str]]
@@ -151,6 +152,14 @@ def test_a_file_that_is_no_database(doctor: Doctor, tmp_path: Path) -> None:
         ({"LIMNER_BLOBS_URL": "/dev/null/blobs"}, "BAD  photos: /dev/null is not a folder"),
         ({"LIMNER_BLOBS_URL": "ftp://u:secret@host/x"}, "BAD  settings: LIMNER_BLOBS_URL must be a folder"),
         (
+            {"LIMNER_S3_PUBLIC_URL": "https://s3.example"},
+            "BAD  settings: LIMNER_S3_PUBLIC_URL needs LIMNER_ARTIFACT_URLS=presigned",
+        ),
+        (
+            {"LIMNER_S3_PUBLIC_URL": "https://s3.example/path?query"},
+            "BAD  settings: LIMNER_S3_PUBLIC_URL: String should match",
+        ),
+        (
             {"LIMNER_BLOBS_URL": "photos", "LIMNER_ARTIFACT_URLS": "presigned"},
             "BAD  settings: LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://",
         ),
@@ -233,3 +242,20 @@ def test_broker_bus_and_workers_are_asked(doctor: Doctor, tmp_path: Path, redis_
         cluster.kill()
     assert status == 0, output
     assert "cpu: 1" in output
+
+
+def test_it_asks_the_collector_of_traces(doctor: Doctor) -> None:
+    collector = Collector()
+    status, output = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    assert status == 0, output
+    assert f"ok   traces: {collector.url.removeprefix('http://')}" in output
+    collector.stop()
+    status, output = doctor(
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://user:hidden@127.0.0.1:{collector.url.rpartition(':')[2]}"
+    )
+    assert status == 1
+    assert "does not take traces" in output
+    assert "hidden" not in output
+    status, output = doctor(OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318")
+    assert status == 1
+    assert "must begin with http" in output

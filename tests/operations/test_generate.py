@@ -181,6 +181,24 @@ def test_without_a_photo_the_size_is_exact(monkeypatch: pytest.MonkeyPatch, mode
     assert (opened(made).size, opened(made).format) == ((120, 80), "PNG")
 
 
+def test_a_picture_for_the_style_reaches_the_painter_that_takes_one_and_is_else_refused(
+    monkeypatch: pytest.MonkeyPatch, models: Models, astronaut_jpeg: bytes
+) -> None:
+    pictures = {"image": astronaut_jpeg, "style_image": as_jpeg(np.full((1600, 2400, 3), 90, np.uint8))}
+    with pytest.raises(InvalidRequestError, match="style_image"):
+        generate.parse({}, pictures, Limits())
+    sizes: list[tuple[int, ...]] = []
+
+    def styled(_: object, canvas: Any, __: object) -> Pixels:
+        sizes.append(canvas.style_photo.shape)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(PAINTERS["drawn"].params, "takes_style_photo", lambda _: True)
+    monkeypatch.setattr(type(PAINTERS["drawn"]), "paint", styled)
+    local.run(generate, {"count": 2}, pictures, models=models, limits=Limits())
+    assert sizes == [(683, 1024, 3)] * 2
+
+
 def test_a_painter_that_is_not_ready_says_why(monkeypatch: pytest.MonkeyPatch, astronaut_jpeg: bytes) -> None:
     monkeypatch.setattr(type(PAINTERS["drawn"]), "ready", lambda _: "Buy paint.")
     with pytest.raises(PainterNotReadyError, match=r"drawn: Buy paint\."):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
 _FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 _SEEDS = 2**32
 _SIDE = "([1-9][0-9]{1,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"  # 10 to 4096
-_STYLE_SIDE = 1024  # pixels that a style picture keeps at least
+_STYLE_SIDE = 1024  # of a picture whose style is wanted: more tells no more of it
 _DEFAULT_SIDE = 1024  # of a picture without photo and size
 
 
@@ -38,7 +38,9 @@ class GenerateParams(Params, WithChoices):
     not_in_cache_key: ClassVar[frozenset[str]] = frozenset({"cache"})
 
     image: ImageRef | None = Field(None, title="Photo")
-    style_image: ImageRef | None = Field(None, title="Style picture")
+    style_image: ImageRef | None = Field(
+        None, title="Style picture", description="A picture whose style is wanted, for painters that can"
+    )
     painter: Annotated[
         PainterParams,
         Choice("name", {name: each.params for name, each in PAINTERS.items()}),
@@ -122,18 +124,16 @@ def check(params: GenerateParams) -> None:
     reason = painter.ready()
     if reason is not None:
         raise PainterNotReadyError(f"{painter.name}: {reason}")
+    if params.style_image is not None and not params.painter.takes_style_photo():
+        raise invalid_fields([{"loc": ("style_image",), "msg": f"{painter.name} takes no picture for its style"}])
+    if params.style_image is None and params.painter.needs_style_photo():
+        raise invalid_fields([{"loc": ("style_image",), "msg": "A picture is needed whose style is to be taken"}])
     if params.image is None:
         if painter.needs(params.painter) == "photo":
             raise invalid_fields([{"loc": ("image",), "msg": f"The painter {painter.name} needs a photo"}])
         if params.area != "all" or params.keep_colour:
             field = "area" if params.area != "all" else "keep_colour"
             raise invalid_fields([{"loc": (field,), "msg": "Without a photo there is nothing to keep"}])
-
-    use = painter.style_picture(params.painter)
-    if use == "needed" and params.style_image is None:
-        raise invalid_fields([{"loc": ("style_image",), "msg": "A picture is needed whose style is to be taken"}])
-    if use == "unused" and params.style_image is not None:
-        raise invalid_fields([{"loc": ("style_image",), "msg": f"The painter {painter.name} takes no style here"}])
 
 
 def _painter(params: GenerateParams) -> Painter:
@@ -171,7 +171,7 @@ def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
     assert params.seed is not None  # drawn at submission
     picture = _decoded(params, ctx)
     subject = None if picture is None else _Subject(picture.on_white(), ctx)
-    style = _style_picture(params, ctx)
+    style = _style_photo(params, ctx)
     made: list[PictureShape] = []
     for number in range(params.count):
         seed = (params.seed + number) % _SEEDS
@@ -209,17 +209,23 @@ def _decoded(params: GenerateParams, ctx: Context) -> "Picture | None":
         return image.decode_picture(ctx.data(params.image), ctx.limits)
 
 
-def _style_picture(params: GenerateParams, ctx: Context) -> "Pixels | None":
+def _style_photo(params: GenerateParams, ctx: Context) -> "Pixels | None":
     if params.style_image is None:
         return None
     from limner.vision import image
 
     with ctx.stage("decode"):
-        return image.decode(ctx.data(params.style_image), ctx.limits, at_least=_STYLE_SIDE)
+        decoded = image.decode(ctx.data(params.style_image), ctx.limits, at_least=_STYLE_SIDE)
+        return image.within(decoded, _STYLE_SIDE)
 
 
 def _painted(
-    params: GenerateParams, ctx: Context, subject: _Subject | None, style: "Pixels | None", seed: int, number: int
+    params: GenerateParams,
+    ctx: Context,
+    subject: _Subject | None,
+    style_photo: "Pixels | None",
+    seed: int,
+    number: int,
 ) -> "Pixels":
     """One picture, of the size asked for, painted only where it is wanted. JobMemoryError, FaceNotFoundError."""
     painter = _painter(params)
@@ -235,7 +241,7 @@ def _painted(
         step=lambda done, steps, preview: ctx.step(number * steps + done, params.count * steps, preview),
         find_faces=lambda _: subject.faces if subject is not None else [],
         fit_meshes=lambda _photo, _faces: subject.meshes if subject is not None else [],
-        style_photo=style,
+        style_photo=style_photo,
     )
     with ctx.stage("paint"):
         painted = painter.paint(canvas, params.painter)

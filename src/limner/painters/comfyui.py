@@ -25,7 +25,7 @@ from limner.domain.errors import (
 from limner.painters import configuration
 from limner.painters.comfyui_socket import Progress, listening
 from limner.painters.configuration import Entry, EntryName
-from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
+from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.painters.remote import (
     BaseUrl,
     RemoteServer,
@@ -95,6 +95,15 @@ class ComfyuiParams(PainterParams):
     ] = None
     steps: Annotated[int | None, Field(ge=1, le=150, title="Steps", description="Of denoising")] = None
 
+    def takes_style_photo(self) -> bool:
+        """See `PainterParams.takes_style_photo`."""
+        entry = configuration.read_entry("comfyui", self.workflow, Workflow)
+        return "style_photo" in _placeholders(_graph(self.workflow, entry))
+
+    def needs_style_photo(self) -> bool:
+        """See `PainterParams.needs_style_photo`."""
+        return self.takes_style_photo()
+
 
 class Comfyui:
     """The painter `comfyui`."""
@@ -142,11 +151,6 @@ class Comfyui:
         """Whether the workflow has a place for the photo."""
         entry = configuration.read_entry("comfyui", params.workflow, Workflow)
         return "photo" if "photo" in _placeholders(_graph(params.workflow, entry)) else "nothing"
-
-    def style_picture(self, params: ComfyuiParams) -> StylePicture:
-        """See `Painter.style_picture`."""
-        entry = configuration.read_entry("comfyui", params.workflow, Workflow)
-        return "needed" if "style_photo" in _placeholders(_graph(params.workflow, entry)) else "unused"
 
     def paint(self, canvas: Canvas, params: ComfyuiParams) -> "RGB":
         """Upload the photo, queue the workflow, follow it, fetch its picture. A stopped job is stopped there, too."""

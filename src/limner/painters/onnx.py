@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from limner.domain.errors import InvalidRequestError, LimnerError, PainterNotReadyError
 from limner.painters import configuration
 from limner.painters.configuration import Entry, EntryName
-from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
+from limner.painters.painter import Canvas, Lane, PainterParams
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,11 +126,6 @@ class Onnx:
         """See `Painter.needs`."""
         del params
         return "photo"
-
-    def style_picture(self, params: OnnxParams) -> StylePicture:
-        """See `Painter.style_picture`."""
-        del params
-        return "unused"
 
     def paint(self, canvas: Canvas, params: OnnxParams) -> "RGB":
         import cv2

@@ -23,7 +23,7 @@ from limner.domain.errors import (
 from limner.painters import configuration
 from limner.painters.configuration import EntryName
 from limner.painters.openai_dialects import DIALECTS, Server, Wish
-from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
+from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.painters.remote import (
     MAX_ANSWER_BYTES,
     Answer,
@@ -127,11 +127,6 @@ class Openai:
         """See `Painter.needs`."""
         del params
         return "nothing"
-
-    def style_picture(self, params: OpenaiParams) -> StylePicture:
-        """See `Painter.style_picture`."""
-        del params
-        return "unused"
 
     def paint(self, canvas: Canvas, params: OpenaiParams) -> "RGB":
         """One request, which is never repeated: it may be charged for as soon as it is sent."""

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 Lane: TypeAlias = Literal["cpu", "gpu", "remote"]
 """`cpu`: on a worker's core; `gpu`: one at a time on a device; `remote`: another server works, this one waits."""
 
-StylePicture: TypeAlias = Literal["unused", "optional", "needed"]
-"""What a painter does with a second picture."""
-
 
 class PainterParams(WithChoices):
     """Base class of a painter's parameters. Each declares `name: Literal["its-name"] = "its-name"`.
@@ -41,6 +38,14 @@ class PainterParams(WithChoices):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+
+    def takes_style_photo(self) -> bool:
+        """Whether a picture may be sent whose style is asked for (`Canvas.style_photo`)."""
+        return False
+
+    def needs_style_photo(self) -> bool:
+        """Whether it cannot paint without `Canvas.style_photo`."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Canvas:
     find_faces: "Callable[[RGB], Sequence[Face]]"
     fit_meshes: "Callable[[RGB, Sequence[Face]], Sequence[Mesh]]"
     style_photo: "RGB | None" = None
-    """The picture whose style is asked for, if one was sent; not to be changed."""
+    """The picture whose style is asked for, if one was sent."""
 
     @cached_property
     def faces(self) -> "Sequence[Face]":
@@ -126,10 +131,6 @@ class Painter(Protocol):
 
     def needs(self, params: Any) -> Literal["photo", "nothing"]:
         """Whether it cannot paint without a photo."""
-        ...
-
-    def style_picture(self, params: Any) -> "StylePicture":
-        """Whether it uses a second picture, whose style is asked for."""
         ...
 
     def paint(self, canvas: Canvas, params: Any) -> "RGB":

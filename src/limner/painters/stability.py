@@ -15,7 +15,7 @@ from limner.domain.errors import (
     PainterNotReadyError,
     PainterServerError,
 )
-from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
+from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.painters.remote import (
     Answer,
     FilePart,
@@ -119,6 +119,10 @@ class StabilityParams(PainterParams):
         Field(title="Look", description="A look that all services but `style` offer"),
     ] = None
 
+    def takes_style_photo(self) -> bool:
+        """See `PainterParams.takes_style_photo`."""
+        return self.service == "style"
+
 
 class Stability:
     """The painter `stability`."""
@@ -161,10 +165,6 @@ class Stability:
     def needs(self, params: StabilityParams) -> Literal["photo", "nothing"]:
         """See `Painter.needs`."""
         return "nothing" if params.service == "core" else "photo"
-
-    def style_picture(self, params: StabilityParams) -> StylePicture:
-        """See `Painter.style_picture`."""
-        return "optional" if params.service == "style" else "unused"
 
     def paint(self, canvas: Canvas, params: StabilityParams) -> "RGB":
         """One request, which is never repeated: it may be charged for as soon as it is sent."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from limner.domain.errors import InvalidRequestError
 from limner.painters.configuration import models_dir
-from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
+from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.vision import weights
 
 if TYPE_CHECKING:
@@ -78,6 +78,14 @@ class StylesParams(PainterParams):
         float, Field(ge=0.5, le=2, title="Strokes", description="Size of the strokes relative to the main face")
     ] = 1
 
+    def takes_style_photo(self) -> bool:
+        """See `PainterParams.takes_style_photo`."""
+        return self.style == "picture"
+
+    def needs_style_photo(self) -> bool:
+        """See `PainterParams.needs_style_photo`."""
+        return self.style == "picture"
+
 
 class Styles:
     """The painter `styles`."""
@@ -114,10 +122,6 @@ class Styles:
         """See `Painter.needs`."""
         del params
         return "photo"
-
-    def style_picture(self, params: StylesParams) -> StylePicture:
-        """See `Painter.style_picture`."""
-        return "needed" if params.style == "picture" else "unused"
 
     def paint(self, canvas: Canvas, params: StylesParams) -> "RGB":
         """Painted at a size that suits the main face, then enlarged to the photo's size if that is larger."""

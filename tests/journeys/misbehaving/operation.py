@@ -44,7 +44,7 @@ def misbehave(params: MisbehaveParams, ctx: Context) -> MisbehaveResult:
             while time.monotonic() < end:
                 with ctx.stage("step"):
                     time.sleep(0.02)
-                ctx.step(1, 2)
+                ctx.step(1, 2, np.full((8, 8, 3), 200, np.uint8))
         case "key_error":
             return MisbehaveResult(pid=int({"a": "b"}["c"]))
     return MisbehaveResult(pid=os.getpid())

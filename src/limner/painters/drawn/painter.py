@@ -6,7 +6,7 @@ from pydantic import Field
 
 from limner.choices import Choice
 from limner.painters.drawn.styles import DRAWN_STYLES, AnyStyle, Cartoon
-from limner.painters.painter import Canvas, Lane, PainterParams, StylePicture
+from limner.painters.painter import Canvas, Lane, PainterParams
 
 if TYPE_CHECKING:
     from limner.painters.painter import RGB
@@ -58,11 +58,6 @@ class Drawn:
         """See `Painter.needs`."""
         del params
         return "photo"
-
-    def style_picture(self, params: DrawnParams) -> StylePicture:
-        """See `Painter.style_picture`."""
-        del params
-        return "unused"
 
     def paint(self, canvas: Canvas, params: DrawnParams) -> "RGB":
         """See `Painter.paint`."""
