@@ -2,11 +2,13 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +21,23 @@ from tests.chaos.stack import LINK, Service, Stack, below, run
 LEFT_FREE = 64 * 1024  # of a full disk, so that its file system can still be worked with
 FIND_LEADER_S = 5.0
 FIND_BUSY_S = 2.0
+JOINED = 0.25
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the plan. `share` 0 to 1 chooses among several processes."""
+    """One fault of the plan. `share` 0 to 1 chooses among several processes; `joined`: the next one comes with it."""
 
     kind: str
     seconds: float
     share: float
     pause_s: float
+    joined: bool
+
+    @property
+    def part(self) -> str:
+        """The part of the deployment that fails. Two faults at the same time are in different parts."""
+        return re.split(r"[' ]", self.kind)[0]
 
 
 def plan(random_: random.Random, count: int) -> list[Fault]:
@@ -40,14 +49,30 @@ def plan(random_: random.Random, count: int) -> list[Fault]:
         for kind in kinds:
             shortest, longest = KINDS[kind][1:]
             made.append(
-                Fault(kind, random_.uniform(shortest, longest), random_.random(), random_.choice((0.1, 0.5, 1.0, 2.5)))
+                Fault(
+                    kind,
+                    random_.uniform(shortest, longest),
+                    random_.random(),
+                    random_.choice((0.1, 0.5, 1.0, 2.5)),
+                    random_.random() < JOINED,
+                )
             )
     return made[:count]
 
 
-def inject(stack: Stack, fault: Fault) -> None:
-    """Make the fault, and end it again. What has ended is started again by the stack."""
-    KINDS[fault.kind][0](stack, fault)
+def together(faults: list[Fault]) -> Iterator[list[Fault]]:
+    """The faults in their order: one alone, or two at the same time."""
+    left = list(faults)
+    while left:
+        first = left.pop(0)
+        yield [first, left.pop(0)] if first.joined and left and left[0].part != first.part else [first]
+
+
+def inject(stack: Stack, faults: list[Fault]) -> None:
+    """Make these faults at the same time, and end them again. What has ended is started again by the stack."""
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(KINDS[each.kind][0], stack, each) for each in faults]:
+            done.result()
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -146,7 +171,7 @@ def _owner_of_port(port: int, among: list[int]) -> int | None:
                 with suppress(OSError):
                     for handle in Path(f"/proc/{pid}/fd").iterdir():
                         with suppress(OSError):
-                            if os.readlink(handle) == wanted:
+                            if str(handle.readlink()) == wanted:
                                 return pid
     return None
 
@@ -195,7 +220,8 @@ def _cut_off_second_machine(_stack: Stack, fault: Fault) -> None:
 def _make_read_only(stack: Stack, fault: Fault) -> None:
     """The kernel refuses it while a file is open for writing."""
     deadline = time.monotonic() + 5
-    while subprocess.run(["mount", "-o", "remount,ro", str(stack.photos)], capture_output=True, timeout=20).returncode:
+    command = ["mount", "-o", "remount,ro", str(stack.photos)]
+    while subprocess.run(command, capture_output=True, timeout=20, check=False).returncode:
         if time.monotonic() > deadline:
             return
         time.sleep(0.005)
@@ -224,9 +250,9 @@ Act = Callable[[Stack, Fault], None]
 KINDS: dict[str, tuple[Act, float, float]] = {
     "web process killed": (lambda s, f: _kill_child(s.web, f), 0, 0),
     "web process frozen": (lambda s, f: _freeze_child(s.web, f), 1, 6),
-    "web supervisor killed": (lambda s, f: s.web.send(signal.SIGKILL), 0, 0),
-    "web rolling restart": (lambda s, f: s.web.send(signal.SIGHUP), 0, 0),
-    "web stopped": (lambda s, f: s.web.send(signal.SIGTERM), 0, 0),
+    "web supervisor killed": (lambda s, _: s.web.send(signal.SIGKILL), 0, 0),
+    "web rolling restart": (lambda s, _: s.web.send(signal.SIGHUP), 0, 0),
+    "web stopped": (lambda s, _: s.web.send(signal.SIGTERM), 0, 0),
     "sweep's leader killed": (_kill_sweep_leader, 0, 0),
     "worker child killed": (_kill_busy, 0, 0),
     "worker child frozen": (_freeze_busy, 2, 10),

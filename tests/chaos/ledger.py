@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -72,5 +73,4 @@ class Ledger:
 
     def longest_gap(self, times: list[float]) -> float:
         """The longest time between two of these."""
-        ordered = sorted(times)
-        return max((later - earlier for earlier, later in zip(ordered, ordered[1:], strict=False)), default=0.0)
+        return max((later - earlier for earlier, later in pairwise(sorted(times))), default=0.0)

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos.clients import Clients
-from tests.chaos.faults import inject, plan
+from tests.chaos.faults import inject, plan, together
 from tests.chaos.ledger import Ledger
 from tests.chaos.stack import Stack
 from tests.chaos.verdict import Verdict
@@ -36,14 +36,16 @@ def main(folder: Path) -> int:
         began = time.monotonic()
         time.sleep(CALM_S)
         done: Counter[str] = Counter()
-        for number, fault in enumerate(faults, 1):
-            if time.monotonic() - began > seconds:
-                verdict.wrong["time"].append(f"only {number - 1} of {count} faults in {seconds:g} s")
+        for each in together(faults):
+            now = time.monotonic() - began
+            if now > seconds:
+                verdict.wrong["time"].append(f"only {done.total()} of {count} faults in {seconds:g} s")
                 break
-            print(f"{time.monotonic() - began:7.1f} s  {number:3}  {fault.kind}  {fault.seconds:.1f} s", flush=True)
-            inject(stack, fault)
-            done[fault.kind] += 1
-            time.sleep(fault.pause_s)
+            names = " + ".join(f"{fault.kind} ({fault.seconds:.1f} s)" for fault in each)
+            print(f"{now:7.1f} s  {done.total() + 1:3}  {names}", flush=True)
+            inject(stack, each)
+            done.update(fault.kind for fault in each)
+            time.sleep(each[-1].pause_s)
         chaos_s = time.monotonic() - began
         clients.stop_sending()
         verdict.find()

@@ -1,6 +1,6 @@
 """The deployment under test: PostgreSQL, Redis, two web processes, workers on two machines, disks of their own.
 
-Everything runs in the namespaces that `test_chaos.py` makes, so a disk may be filled and a network be cut here. The second
+Everything runs in the namespaces that `test_chaos.py` makes, so a disk may be filled and a network be cut. The second
 machine is a network namespace with a host name of its own.
 """
 

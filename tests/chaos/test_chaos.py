@@ -1,4 +1,4 @@
-"""`make test-chaos`: CHAOS_FAULTS faults (200) within CHAOS_SECONDS (1500). CHAOS_SEED repeats the faults of another run."""
+"""`make test-chaos`: CHAOS_FAULTS faults (200) in CHAOS_SECONDS (1500). CHAOS_SEED repeats those of another run."""
 
 import os
 import shutil
