@@ -36,7 +36,7 @@ EXPECTED_ERRORS = re.compile(
     "|Couldn't (ack|reject) |Worker exited prematurely: signal (9|14) "
     "|was not ready in time; keeping worker"  # uvicorn's rolling restart, while the database was away
 )
-"""Log lines of level ERROR that say what was done to the service, and no more."""
+"""Log lines of level ERROR, and Celery's tracebacks, that say what was done to the service, and no more."""
 
 
 class Verdict:
@@ -307,8 +307,8 @@ class Verdict:
                         errors[f"{log}, no log line: {line[:200]}"] += 1
                     continue
                 told = json.loads(line)
-                if told.get("level") in ("ERROR", "CRITICAL") and not EXPECTED_ERRORS.search(told["message"]):
-                    errors[f"{log}: {told['message'][:300]}"] += 1
-                elif "Traceback" in line:
-                    errors[f"{log}, traceback: {told['message'][:300]}"] += 1
+                if EXPECTED_ERRORS.search(told["message"]):
+                    continue
+                if told.get("level") in ("ERROR", "CRITICAL") or "Traceback" in line:
+                    errors[f"{log}: {told['message'][:300].strip()}"] += 1
         self.wrong["errors in the logs"] += [f"{count} × {text}" for text, count in errors.most_common(40)]
