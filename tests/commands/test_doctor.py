@@ -212,7 +212,7 @@ def test_a_bucket_that_cannot_be_used(doctor: Doctor, bucket: str, variables: di
 
 def test_without_a_database(doctor: Doctor) -> None:
     status, told = doctor(LIMNER_DATABASE_URL="memory:")
-    assert (status, "database: none" in told, "photos" in told) == (0, True, False), told
+    assert (status, "database: none" in told, "photos:" in told) == (0, True, False), told
 
 
 def test_settings_that_do_not_work_together(doctor: Doctor) -> None:
