@@ -251,7 +251,7 @@ def test_a_lease_that_is_renewed_in_between_holds(arena: Arena) -> None:
         _wait(mine_expired.done)
         renewed = arena.rival.go_on() == "renew"
         assert mine_expired.result(30) is not renewed
-    assert renewed or not alone
+    assert renewed or arena.machine.writers > 1
     assert arena.machine.known(jobs.leader).status is (Status.RUNNING if renewed else Status.QUEUED)
 
 
