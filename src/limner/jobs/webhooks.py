@@ -63,8 +63,11 @@ def new_secret() -> str:
 
 def attach(tx: Transaction, job_id: str, webhook: Webhook, since: int, key_id: str | None = None) -> None:
     """Have the job's end sent to a webhook. `since` is the last event's id before the job's first event."""
-    if tx.hooks.secret(key_id or "") is None:
-        tx.hooks.set_secret(key_id or "", new_secret())
+    owner = key_id or ""
+    if tx.hooks.secret(owner) is None:
+        tx.lock([f"webhook secret {owner}"])  # another submission may be the owner's first too
+        if tx.hooks.secret(owner) is None:
+            tx.hooks.set_secret(owner, new_secret())
     tx.hooks.add(
         Hook(
             id=str(uuid7()),
