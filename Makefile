@@ -32,7 +32,7 @@ stack-stop: ## Stop it, and keep its data (ARGS=--volumes: remove them)
 ##@ Develop
 
 test: install-services ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
-	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest $(ARGS)
+	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && scripts/test.sh $(ARGS)
 
 test-slow: install-services ## Run the slow tests: soak, load, container, fuzzing (FUZZ_SECONDS=60 for each target)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest -m slow --timeout 1800 $(ARGS)

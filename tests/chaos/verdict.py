@@ -34,6 +34,7 @@ EXPECTED_ERRORS = re.compile(
     # Celery ends a worker whose Redis refuses commands (its disk is full), or goes away while it connects.
     "|Unrecoverable error: server:ResponseError|object has no attribute 'hostname'|Error on (terminating|stopping) Hub"
     "|Couldn't (ack|reject) |Worker exited prematurely: signal (9|14) "
+    r"|No such file or directory: '/tmp/limner-\w+/\w+\.db'"  # a web process that starts while its supervisor is killed
     "|was not ready in time; keeping worker"  # uvicorn's rolling restart, while the database was away
 )
 """Log lines of level ERROR, and Celery's tracebacks, that say what was done to the service, and no more."""
@@ -303,7 +304,7 @@ class Verdict:
             text = (self._stack.logs / f"{log}.log").read_text(errors="replace")
             for line in text.splitlines():
                 if not line.startswith("{"):
-                    if "Traceback" in line or re.match(r"[\w.]*(Error|Exception)\b", line):
+                    if re.match(r"[\w.]*(Error|Exception)\b", line) and not EXPECTED_ERRORS.search(line):
                         errors[f"{log}, no log line: {line[:200]}"] += 1
                     continue
                 told = json.loads(line)
