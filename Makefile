@@ -32,10 +32,13 @@ stack-stop: ## Stop it, and keep its data (ARGS=--volumes: remove them)
 ##@ Develop
 
 test: install-services ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
-	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest $(ARGS)
+	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && scripts/test.sh $(ARGS)
 
 test-slow: install-services ## Run the slow tests: soak, load, container, fuzzing (FUZZ_SECONDS=60 for each target)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest -m slow --timeout 1800 $(ARGS)
+
+test-chaos: install-services ## Kill, freeze, cut off and fill up every part under load (root; CHAOS_FAULTS=200, CHAOS_SECONDS=1500)
+	@$(PY) -m pytest -m chaos -s tests/chaos $(ARGS)
 
 test-container: install-tests ## Build the container image and try it (needs docker or podman)
 	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy $(ARGS)
@@ -81,5 +84,5 @@ install-tests:
 install-services: install-tests
 	@scripts/install.sh --services
 
-.PHONY: help install install-tests install-services run demo stop stack stack-stop test test-slow test-container test-stack \
-	check check-style check-types check-layers check-locks check-docs format lock image clean
+.PHONY: help install install-tests install-services run demo stop stack stack-stop test test-slow test-chaos test-container \
+	test-stack check check-style check-types check-layers check-locks check-docs format lock image clean

@@ -157,6 +157,7 @@ def _set_up_log(**_: object) -> None:
     set_up_log(settings.log_level, settings.log_format)
     for name in ("celery", "kombu"):  # they log each job twice
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # `run` tells why a message was given back
 
 
 @signals.worker_ready.connect

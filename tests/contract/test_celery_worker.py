@@ -31,3 +31,30 @@ def test_of_processes_elsewhere_and_of_other_names_nothing_is_known() -> None:
     assert not has_ended(f"{host}x/{space}/999999999/{started}")
     assert not has_ended(f"{host}/{space}/no number/{started}")
     assert not has_ended("cpu-1234-1")
+
+
+def test_a_message_that_is_given_back_makes_one_line() -> None:
+    """Celery would add another with a traceback for each job, as long as the database is away."""
+    code = """
+from limner import celery_app
+from limner.domain.errors import UnavailableError
+
+class Away:
+    def run(self, job_id):
+        raise UnavailableError("The database is away.")
+
+celery_app._set_up_log()
+celery_app.AGAIN_S = 0
+celery_app._child = Away()
+celery_app.run.apply(("a job",))
+"""
+    url = "redis://127.0.0.1:1/0"
+    settings = {"LIMNER_ENGINE_URL": url, "LIMNER_BUS_URL": url, "LIMNER_LOG_FORMAT": "json"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LIMNER_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=inherited | settings, capture_output=True, text=True, check=True
+    )
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    assert len(lines) == 1, lines
+    assert "The database is away." in lines[0]
+    assert "Traceback" not in lines[0]

@@ -302,6 +302,7 @@ def test_a_renewal_that_fails_is_logged_and_tried_again(bench: Bench, caplog: py
     bench.act = lambda _: str(store.renewed.wait(10))
     assert bench.run().result == {"words": "True"}
     assert [record.message for record in caplog.records] == ["lease not renewed"] * 2
+    assert [record.exc_info is not None for record in caplog.records] == [False, True]  # what was expected is one line
 
 
 # --- a database that cannot be used for a while ----------------------------------------------------------------------

@@ -19,17 +19,26 @@ from tests.services.process import ServerProcess, find_program, free_port
 class Postgres:
     """PostgreSQL with its data in `folder`. `new_database` gives each test an empty database of its own."""
 
-    def __init__(self, folder: Path, *, max_connections: int = 200, durable: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_connections: int = 200,
+        durable: bool = False,
+        network: str | None = None,
+        **settings: str,
+    ) -> None:
+        """`network`, as in `10.0.0.0/24`, may connect too; `settings` are further ones of the server."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        self._data = folder / "data"
+        self.data = folder / "data"
         self._with_tables: str | None = None
         user = None
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             user = "postgres"
             pwd.getpwnam(user)
-            self._data.mkdir()
-            shutil.chown(self._data, user, user)
+            self.data.mkdir()
+            shutil.chown(self.data, user, user)
             for each in (folder, *folder.parents):  # pytest's folders are closed to other users
                 if each.stat().st_uid == 0 and not each.stat().st_mode & 0o001:
                     each.chmod(each.stat().st_mode | 0o011)
@@ -37,7 +46,7 @@ class Postgres:
             [
                 find_program("initdb"),
                 "-D",
-                self._data,
+                self.data,
                 "-U",
                 "limner",
                 "--auth=trust",
@@ -52,18 +61,22 @@ class Postgres:
             group=user,
             cwd="/",
         )
+        if network is not None:
+            with (self.data / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {network} trust\n")
         options = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": "127.0.0.1" if network is None else "*",
             "port": str(self.port),
             "unix_socket_directories": "",
             "max_connections": str(max_connections),
             "fsync": "on" if durable else "off",
             "synchronous_commit": "on" if durable else "off",
             "full_page_writes": "on" if durable else "off",
+            **settings,
         }
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         self.process = ServerProcess(
-            [find_program("postgres"), "-D", str(self._data), *arguments],
+            [find_program("postgres"), "-D", str(self.data), *arguments],
             self._is_ready,
             folder / "postgres.log",
             user=user,
@@ -72,7 +85,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start, also after `stop` or `kill`."""
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
         self.process.start()
 
     def url(self, database: str) -> str:

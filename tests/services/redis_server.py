@@ -14,7 +14,8 @@ class RedisServer:
     With `tls`, it has a certificate for its address, signed by itself, and its URL begins with `rediss:`.
     """
 
-    def __init__(self, folder: Path, *, persistent: bool = False, tls: bool = False) -> None:
+    def __init__(self, folder: Path, *, persistent: bool = False, tls: bool = False, address: str = "") -> None:
+        """It listens on `address` too."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self._used = -1
@@ -26,6 +27,7 @@ class RedisServer:
                 find_program("redis-server"),
                 "--bind",
                 "127.0.0.1",
+                *([address, "--protected-mode", "no"] if address else []),
                 *(self._with_tls(folder) if tls else ["--port", str(self.port)]),
                 "--dir",
                 str(folder),

@@ -56,6 +56,9 @@ def make_app(settings: Settings, folder: Path) -> Starlette:
     async def greet(socket: WebSocket) -> None:
         await socket.accept()
         await socket.send_text(str(os.getpid()))
+        if "reason" in socket.query_params:
+            await socket.close(1013, socket.query_params["reason"])
+            return
         await stopping.wait()
         with suppress(WebSocketDisconnect, RuntimeError):  # the server may have closed it already
             await socket.close(1012)

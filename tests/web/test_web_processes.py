@@ -140,6 +140,19 @@ def test_a_rolling_restart_answers_every_request(service: Service) -> None:
     assert float(counted.rpartition(" ")[2]) >= sum(answered.values()), "replaced processes have counted too"
 
 
+def test_a_socket_is_closed_with_as_much_of_the_reason_as_fits(service: Service) -> None:
+    """A reason longer than a frame was an error of the application, and the client got no code."""
+    url = f"{service.url.replace('http', 'ws')}/socket?reason={'%C3%A9' * 100}"
+    with connect(url, proxy=None) as connection:
+        connection.recv(timeout=10)
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(timeout=10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1013
+    assert closed.value.rcvd.reason == "é" * 61
+    assert "Traceback" not in service.log.read_text()
+
+
 def test_a_process_that_dies_is_replaced(service: Service) -> None:
     one = min(service.children())
     os.kill(one, signal.SIGKILL)

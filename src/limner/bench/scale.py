@@ -251,7 +251,7 @@ def _compared(title: str, probe: _Probe, full: _Filled, small: _Filled, rounds: 
     spent: dict[int, list[float]] = {id(full): [], id(small): []}
     try:
         for number in range(rounds + 1):
-            for each in (full, small):
+            for each in (full, small) if number % 2 else (small, full):
                 client = each.server.client()  # a new one: the other's turn may outlast the server's patience
                 seconds = probe(client, each)
                 client.close()

@@ -181,8 +181,10 @@ class _Renewal:
     def _renew(self, job: Job) -> None:
         try:
             self._store.transact(lambda tx: transitions.renew(tx, job.id, job.attempt, lease=self._lease))
-        except Exception:  # the thread must go on: the lease allows two failures before it expires
-            log.warning("lease not renewed", extra={"job": job.id}, exc_info=True)
+        except UnavailableError as error:  # the lease allows two failures before it expires
+            log.warning("lease not renewed", extra={"job": job.id, "detail": error.detail})
+        except Exception:  # the thread must go on
+            log.exception("lease not renewed", extra={"job": job.id})
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The routes of jobs, their artifacts and their events."""
 
+import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from limner.domain.errors import InvalidRequestError, NotFoundError
+from limner.domain.errors import InvalidRequestError, NotFoundError, UnavailableError
 from limner.domain.event import Event
 from limner.domain.job import File, Status
 from limner.domain.key import Scope as KeyScope
@@ -22,6 +23,8 @@ from limner.web.links import Links
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import CallerDep, Services, ServicesDep
 from limner.web.stored_file import ReadPart, StoredFile, StoredParts
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["jobs"])
 
@@ -240,6 +243,8 @@ async def stream_events(
                 sent.inc(len(batch))
         except TooSlowError:
             SOCKETS_SLOW.labels("sse").inc()  # the client reconnects with Last-Event-ID
+        except UnavailableError as error:  # the same; too late for an answer 503
+            log.warning("an event stream ends early", extra={"detail": error.detail})
         except RefusedError:
             return  # the client reconnects, and is answered 401
 

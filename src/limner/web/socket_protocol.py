@@ -23,6 +23,7 @@ EXTENSION = "limner.write_frames"
 FRAMES_AT_ONCE = 100
 FRAMES_A_SECOND = 10.0
 SLICE_BYTES = 512  # parsed before the frames are counted: 85 at most
+REASON_BYTES = 123  # a close frame holds no more
 
 
 log = logging.getLogger("limner.sockets")
@@ -105,7 +106,12 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
         super().handle_bytes(event)
 
     async def send(self, message: Any) -> None:
-        """See ASGI. A response in place of the handshake completes it, which uvicorn 0.54 forgets: it logs an error."""
+        """See ASGI. The reason of a close is cut to what a frame holds.
+
+        A response in place of the handshake completes it, which uvicorn 0.54 forgets: it logs an error.
+        """
+        if message["type"] == "websocket.close" and message.get("reason"):
+            message = {**message, "reason": message["reason"].encode()[:REASON_BYTES].decode(errors="ignore")}
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True
