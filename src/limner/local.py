@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from uuid_utils import uuid7
 
 from limner.domain.errors import ModelError
 from limner.operation import Context, Operation, Result
@@ -33,7 +34,7 @@ def run(
     limits: Limits,
 ) -> Made:
     """Run `operation` on parameters as a client would send them. Raises the errors of the operation."""
-    params = operation.parse(values, pictures, limits)
+    params = operation.settled(operation.parse(values, pictures, limits), str(uuid7()))
     blobs = {getattr(params, name).sha256: data for name, data in pictures.items()}
     artifacts: dict[str, bytes] = {}
 
@@ -47,13 +48,17 @@ def run(
 
 
 def fetch_missing(folder: Path, names: Iterable[str], console: Console) -> None:
-    """Fetch the models that are missing in `folder`; ModelError names the command that tries again.
+    """Fetch the models that are missing in `folder`; ModelError names the command that tries again, or that fetches
+    an optional model.
 
     Shows a progress bar on a terminal, otherwise a line for each step.
     """
-    missing = [weights.weight(name) for name in names if not _is_here(folder, name)]
+    missing = [weights.weight(name) for name in names if not weights.is_here(folder, name)]
     if not missing:
         return
+    for entry in missing:
+        if entry.bundle:  # its licence must be accepted first
+            weights.path(folder, entry.name)
     console.print(
         f"Fetching {len(missing)} model{'s' * (len(missing) > 1)} into {folder}, once", soft_wrap=True, highlight=False
     )
@@ -79,14 +84,6 @@ def fetch_missing(folder: Path, names: Iterable[str], console: Console) -> None:
             except (ModelError, OSError) as error:
                 raise ModelError(f"{str(error).rstrip('.')}. `limner models fetch` tries again.") from error
             progress.advance(task, sum(entry.size for entry in entries))
-
-
-def _is_here(folder: Path, name: str) -> bool:
-    try:
-        weights.path(folder, name)
-    except ModelError:
-        return False
-    return True
 
 
 def pictures_in(paths: tuple[Path, ...]) -> list[Path]:

@@ -19,13 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from limner.choices import flat_fields, flat_place
 from limner.domain.errors import InvalidRequestError
 from limner.tracing import step
 from limner.vision.header import Limits
 from limner.vision.structure import look
 
-if TYPE_CHECKING:
-    from limner.vision.models import Models  # not at run time: the web process loads no models
+if TYPE_CHECKING:  # not at run time: the web process loads no models
+    from limner.vision.image import Pixels
+    from limner.vision.models import Models
 
 
 class ImageRef(BaseModel):
@@ -79,8 +81,6 @@ class Params(BaseModel):
     not_in_cache_key: ClassVar[frozenset[str]] = frozenset()
     """Fields that do not change the result and are therefore left out of the cache key."""
 
-    image: ImageRef = Field(title="Photo")
-
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
         """Adapt the values given on the command line; `output` is the path for artifacts, None without one."""
@@ -88,7 +88,13 @@ class Params(BaseModel):
         return dict(given)
 
 
-class SimilarParams(Params):
+class PhotoParams(Params):
+    """Base class of the parameters of an operation that needs a photo."""
+
+    image: ImageRef = Field(title="Photo")
+
+
+class SimilarParams(PhotoParams):
     """Base class of the parameters of an operation that declares `similar_within`."""
 
     not_in_cache_key: ClassVar[frozenset[str]] = frozenset({"cache"})
@@ -134,15 +140,15 @@ class Context:
         limits: Limits,
         read: Callable[[str], bytes],
         attach: Callable[[str, bytes, str, int | None, int | None], None],
-        progress: Callable[[float], None] = lambda _: None,
         check: Callable[[], None] = lambda: None,
+        tell: "Callable[[float, Pixels | None], None]" = lambda _fraction, _preview: None,
         recognise: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`read` returns a blob by its SHA-256; `check` raises when the job must stop."""
+        """`read` returns a blob by its SHA-256; `check` raises when the job must stop; `tell` tells the clients."""
         self.models = models
         self.limits = limits
-        self.progress = progress
-        self.check_cancelled = check
+        self._tell = tell
+        self._check = check
         self.stages: dict[str, float] = {}
         self.recognise = recognise
         """An operation with `similar_within` calls this with the photo's perceptual hash as soon as it is computed.
@@ -161,10 +167,18 @@ class Context:
         with self.stage("store"):
             self._attach(name, data, media_type, width, height)
 
+    def step(self, number: int, steps: int, preview: "Pixels | None" = None) -> None:
+        """Tell that so many of the steps are done, and what the result looks like so far.
+
+        What comes too soon after the last time is dropped. Raises if the job must stop.
+        """
+        self._check()
+        self._tell(number / steps, preview)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure a part of the work: its seconds are added to `stages[name]`. Raises if the job must stop."""
-        self.check_cancelled()
+        self._check()
         start = time.perf_counter()
         try:
             with step(name):
@@ -174,19 +188,51 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Choices(Generic[P]):
+    """What the parameters of an operation decide, beside its result."""
+
+    lane: Callable[[P], str] = lambda _: ""
+    """Where it runs; empty: in the operation's first lane."""
+    fingerprint: Callable[[P], str] = lambda _: ""
+    """What decides the result, such as weights that only these parameters use."""
+    settle: Callable[[P, str], P] = lambda params, _: params
+    """See `Operation.settled`; called once, before the job is stored."""
+    fresh: Callable[[P], bool] = lambda _: False
+    """Whether the work is done anew for each request, whatever results there are."""
+
+
+@dataclass(frozen=True)
 class Operation(Generic[P, R]):
     """An operation as it stands in the catalogue; `operation` makes it."""
 
     name: str
     summary: str
     version: int
-    lane: str
+    lanes: tuple[str, ...]
     params: type[P]
     result: type[R]
     run: Callable[[P, Context], R]
     models: tuple[str, ...]
     check: Callable[[P], None] | None
     similar_within: int | None
+    choices: "Choices[P]"
+
+    def lane(self, params: P) -> str:
+        """Where a job with these parameters runs."""
+        return self.choices.lane(params) or self.lanes[0]
+
+    def settled(self, params: P, request: str) -> P:
+        """The parameters with nothing left to chance, so that their results can be told apart.
+
+        `request` identifies the request: the same parameters are settled in the same way for the same request.
+        """
+        return self.choices.settle(params, request)
+
+    def fingerprint(self, params: P, of_models: Callable[[tuple[str, ...]], str], request: str) -> str:
+        """What beside the parameters decides the result. A result that must not answer other requests has its own."""
+        own = self.choices.fingerprint(params)
+        alone = f" {request}" if self.choices.fresh(params) else ""
+        return f"{of_models(self.models)}{' ' if own else ''}{own}{alone}"
 
     @cached_property
     def image_fields(self) -> tuple[str, ...]:
@@ -203,16 +249,27 @@ class Operation(Generic[P, R]):
         InvalidRequestError lists the wrong fields; TooLargeError, UnsupportedMediaError, BadImageError for a picture.
         """
         given = {**values, **{name: reference(data, limits) for name, data in pictures.items()}}
-        if "image" not in given:
+        if "image" not in given and self.params.model_fields["image"].is_required():
             raise InvalidRequestError("image: A picture is required: a file part, base64 or image_url.", field="image")
         self._refuse_long(values)
         try:
             params = self.params.model_validate(given)
         except ValidationError as error:
-            raise invalid_fields(error.errors(include_input=False, include_url=False, include_context=False)) from None
+            found = error.errors(include_input=False, include_url=False, include_context=False)
+            raise invalid_fields([{**each, "loc": flat_place(self.params, each["loc"])} for each in found]) from None
         if self.check is not None:
             self.check(params)
         return params
+
+    @cached_property
+    def _longest(self) -> dict[str, int]:
+        """The `max_length` of each field that has one; where several models have the field, the largest."""
+        found: dict[str, int] = {}
+        for name, field in flat_fields(self.params):
+            for each in field.metadata:
+                if isinstance(each, MaxLen):
+                    found[name] = max(each.max_length, found.get(name, 0))
+        return found
 
     def _refuse_long(self, values: Mapping[str, Any]) -> None:
         """InvalidRequestError for a value longer than its `max_length`, before each of its members is validated.
@@ -220,9 +277,7 @@ class Operation(Generic[P, R]):
         pydantic looks at the members of an object first, and makes an error of each that is wrong.
         """
         for name, value in values.items():
-            field = self.params.model_fields.get(name)
-            bounds = field.metadata if field is not None else []
-            most = next((each.max_length for each in bounds if isinstance(each, MaxLen)), None)
+            most = self._longest.get(name)
             if most is not None and isinstance(value, str | list | dict) and len(value) > most:
                 message = f"At most {most} are allowed, not {len(value)}."
                 raise invalid_fields([{"loc": (name,), "msg": message}])
@@ -235,7 +290,8 @@ class Operation(Generic[P, R]):
         """The same hash without the photo: equal for jobs whose photos only need to look the same."""
         if self.similar_within is None:
             return None
-        return self._key(params, fingerprint, [params.image.width, params.image.height])
+        photo: ImageRef = params.image  # type: ignore[attr-defined]  # they are `SimilarParams`
+        return self._key(params, fingerprint, [photo.width, photo.height])
 
     def _key(self, params: P, fingerprint: str, size: list[int]) -> str:
         left_out = set(self.params.not_in_cache_key) | ({"image"} if size else set())
@@ -246,10 +302,11 @@ class Operation(Generic[P, R]):
 def operation(
     *,
     version: int,
-    lane: str = "cpu",
+    lanes: tuple[str, ...] = ("cpu",),
     models: tuple[str, ...] = (),
     check: Callable[[P], None] | None = None,
     similar_within: int | None = None,
+    choices: Choices[P] | None = None,
 ) -> Callable[[Callable[[P, Context], R]], Operation[P, R]]:
     """Make a function `(params, ctx) -> result` an operation. The first line of its docstring is the summary.
 
@@ -257,6 +314,7 @@ def operation(
     is called at submission and raises for parameters that would make the job fail, so that the client learns it at
     once. `similar_within` is the largest difference, in bits, of perceptual hashes for which a request may accept the
     result of another photo; the parameters are then `SimilarParams`, and the function calls `Context.recognise`.
+    `lanes` are all that `choices` may decide for.
     """
 
     def declare(run: Callable[[P, Context], R]) -> Operation[P, R]:
@@ -265,13 +323,14 @@ def operation(
             name=run.__name__,
             summary=(run.__doc__ or "").strip().splitlines()[0],
             version=version,
-            lane=lane,
+            lanes=lanes,
             params=hints["params"],
             result=hints["return"],
             run=run,
             models=models,
             check=check,
             similar_within=similar_within,
+            choices=choices or Choices(),
         )
 
     return declare

@@ -49,7 +49,10 @@ class _OperationCommand(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         if not self.params:
-            self.params = [*_ALWAYS, *_options(self._operation)]
+            needed = self._operation.params.model_fields["image"].is_required()
+            path: click.ParamType[Any] = click.Path(exists=True, path_type=Path)
+            photos = click.Argument(["photos"], nargs=-1, required=needed, type=path)
+            self.params = [photos, *_ALWAYS, *_options(self._operation)]
         return super().get_params(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -70,7 +73,6 @@ class _OperationCommand(click.Command):
 # --- options from parameters ----------------------------------------------------------------------------------------
 
 _ALWAYS: tuple[click.Parameter, ...] = (
-    click.Argument(["photos"], nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)),
     click.Option(
         ["-o", "--output"],
         type=click.Path(path_type=Path),
@@ -99,19 +101,30 @@ class _Json(click.ParamType[Any]):
 
 def _options(operation: "Operation[Any, Any]") -> Iterator[click.Option]:
     """An option for each parameter, except the photo and parameters that only the service uses."""
+    from limner.choices import flat_fields
+
     shown = operation.params.model_json_schema()["properties"]
-    for name, field in operation.params.model_fields.items():
-        if name in shown and name != "image" and name not in operation.params.not_in_cache_key:
-            yield _option(name, field, is_picture=name in operation.image_fields)
+    made: set[str] = set()
+    for name, field in flat_fields(operation.params):
+        if name in shown and name not in {"image", *operation.params.not_in_cache_key, *made}:
+            made.add(name)
+            yield _option(name, field, shown[name], is_picture=name in operation.image_fields)
 
 
-def _option(name: str, field: "FieldInfo", *, is_picture: bool) -> click.Option:
-    """The option of a parameter: Literal → choice, bool → pair of flags, number → range, picture → file, else JSON."""
+def _option(name: str, field: "FieldInfo", shown: Mapping[str, Any], *, is_picture: bool) -> click.Option:
+    """The option of a parameter: Literal → choice, bool → pair of flags, number → range, picture → file, else JSON.
+
+    `shown` is its JSON Schema, which has the names and the widest range where several models have the parameter.
+    """
     flag = f"--{name.replace('_', '-')}"
     described = field.description or field.title or ""
-    if field.default is not None and not isinstance(field.default, bool):
-        described += f" ({field.default})"
+    default = shown.get("default", None if field.is_required() else field.default)
+    if default not in (None, "") and not isinstance(default, bool):
+        described += f" ({default})"
     plain, limits = _unwrapped(field.annotation, list(field.metadata))
+    limits = (shown.get("minimum", limits[0]), shown.get("maximum", limits[1]))
+    if "enum" in shown:
+        return click.Option([flag, name], type=click.Choice([str(each) for each in shown["enum"]]), help=described)
     if plain is bool:
         on = f"{described} (on)" if field.default else described
         return click.Option([f"{flag}/--no-{flag.removeprefix('--')}", name], default=None, help=on)
@@ -140,7 +153,10 @@ def _unwrapped(annotation: Any, metadata: list[Any]) -> tuple[Any, tuple[Any, An
             for each in more:
                 metadata.extend(getattr(each, "metadata", [each]))
         elif get_origin(annotation) in (Union, types.UnionType):
-            (annotation,) = (each for each in get_args(annotation) if each is not types.NoneType)
+            real = [each for each in get_args(annotation) if each is not types.NoneType]
+            if len(real) > 1:
+                break
+            annotation = real[0]
         else:
             break
     least = next((each.ge for each in metadata if isinstance(each, annotated_types.Ge)), None)
@@ -174,14 +190,15 @@ def _on_files(
     local.fetch_missing(chosen.models_dir, operation.models, console)
     loaded = Models(chosen.models_dir)
     limits = chosen.limits()
-    files = local.pictures_in(photos)
+    files: list[Path | None] = [*local.pictures_in(photos)] if photos else [None]
     several = len(files) > 1 or any(photo.is_dir() for photo in photos)
     if output is not None and several:
         output.mkdir(parents=True, exist_ok=True)
 
-    def one(path: Path) -> "tuple[Path, Made | LimnerError]":
+    def one(path: Path | None) -> "tuple[Path | None, Made | LimnerError]":
+        photo = {} if path is None else {"image": path.read_bytes()}
         try:
-            made = local.run(operation, values, {"image": path.read_bytes(), **pictures}, models=loaded, limits=limits)
+            made = local.run(operation, values, {**photo, **pictures}, models=loaded, limits=limits)
         except LimnerError as error:
             return path, error
         return path, made
@@ -195,14 +212,18 @@ def _on_files(
                 continue  # a folder may hold other files too
             if isinstance(made, LimnerError):
                 failed += 1
-                click.echo(f"{path}: {made.title}: {made.detail}", err=True)
+                click.echo(f"{path or name}: {made.title}: {made.detail}", err=True)
                 continue
-            written = _write(made.artifacts, path, output, several=several)
+            written = _write(made.artifacts, path or Path(name), output, several=several)
             if as_json:
                 result = made.result.model_dump(mode="json", exclude_none=True)
-                click.echo(json.dumps({"file": str(path), **result, "written": [str(each) for each in written]}))
+                click.echo(
+                    json.dumps(
+                        {"file": str(path) if path else None, **result, "written": [str(each) for each in written]}
+                    )
+                )
             else:
-                click.echo(f"{path}: {made.result.in_words()}" + "".join(f" → {each}" for each in written))
+                click.echo(f"{path or name}: {made.result.in_words()}" + "".join(f" → {each}" for each in written))
     sys.exit(1 if failed else 0)
 
 
@@ -211,9 +232,10 @@ def _write(artifacts: Mapping[str, bytes], photo: Path, output: Path | None, *, 
     if output is None:
         return []
     written = []
-    for name, data in artifacts.items():
+    for number, (name, data) in enumerate(artifacts.items(), 1):
         into_folder = several or output.is_dir()
-        target = output / f"{photo.stem}.{name}" if into_folder else output
+        alone = output if len(artifacts) == 1 else output.with_stem(f"{output.stem}-{number}")
+        target = output / f"{photo.stem}.{name}" if into_folder else alone
         target.write_bytes(data)
         written.append(target)
     return written

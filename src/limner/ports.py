@@ -76,7 +76,7 @@ class Transaction(Protocol):
         ...
 
     def known(self, job: Job, *, computed_since: datetime, max_queued: int) -> Known:
-        """Jobs with the job's idempotency key or cache key, and whether at least `max_queued` jobs are queued.
+        """Jobs with the job's idempotency key or cache key, and whether `max_queued` jobs are queued in its lane.
 
         A result counts as cached if it was computed at or after `computed_since`.
         """
@@ -101,8 +101,12 @@ class Transaction(Protocol):
         """
         ...
 
-    def add_artifacts(self, job: Job, files: Collection[File]) -> None:
+    def add_files(self, job: Job, files: Collection[File]) -> None:
         """Append files that the job produced to its list of files."""
+        ...
+
+    def drop_file(self, file: File) -> bool:
+        """Remove one file of a job. False if there is no such file."""
         ...
 
     def remove(self, job: Job) -> Removed:
@@ -274,6 +278,10 @@ class JobReader(Protocol):
 
     def count(self, status: Status) -> int:
         """How many jobs have a status. Use it for queued and running only: it reads an index entry for each job."""
+        ...
+
+    def is_full(self, lane: str, max_queued: int) -> bool:
+        """Whether at least that many jobs are queued in the lane."""
         ...
 
     def lanes(self) -> list[LaneLoad]:

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from limner.domain.errors import SettingsError
+from limner.domain.lane import CPU, GPU, REMOTE, Lane
 from limner.vision.header import Limits
 
 PREFIX = "LIMNER_"
@@ -47,6 +48,10 @@ def _blobs_url(earlier: dict[str, Any]) -> str:
 def _lease_s(earlier: dict[str, Any]) -> float:
     """Without a supervisor beside the worker, only the end of the lease tells that it is gone."""
     return 60 if earlier.get("engine_url") == EMBEDDED else 20
+
+
+def _painters_dir() -> Path:
+    return _data_folder() / "painters"
 
 
 def _models_dir() -> Path:
@@ -101,6 +106,9 @@ class Settings(BaseSettings):
     models_dir: Path = Field(
         default_factory=_models_dir, description="Folder of the model files (`limner models fetch` fills it)"
     )
+    painters_dir: Path = Field(
+        default_factory=_painters_dir, description="Folder of your own painters: networks, servers, workflows"
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8282, ge=0, le=65535, description="Port to listen on")
@@ -147,6 +155,12 @@ class Settings(BaseSettings):
         le=256,
         description="Worker processes (of each `limner work` with Celery); default: the cores",
     )
+    gpu_workers: int = Field(
+        0, ge=0, le=64, description="Worker processes for jobs on a GPU, one for each device; each has the device alone"
+    )
+    remote_workers: int = Field(
+        4, ge=0, le=256, description="Worker processes, started when needed, for jobs that another server does"
+    )
     worker_metrics_port: int = Field(
         0, ge=0, le=65535, description="Port on which `limner work` serves the metrics of its processes; 0: none"
     )
@@ -155,12 +169,16 @@ class Settings(BaseSettings):
     )
     worker_jobs: int = Field(1000, ge=0, description="Jobs after which a worker process is replaced; 0: never")
     max_queued: int = Field(1000, ge=1, description="Queued jobs before new ones are answered 429")
+    gpu_max_queued: int = Field(100, ge=1, description="The same for jobs on a GPU")
+    remote_max_queued: int = Field(1000, ge=1, description="The same for jobs that another server does")
     max_attempts: int = Field(5, ge=1, description="Starts of one job before it counts as crashed")
     lease_s: float = Field(
         default_factory=_lease_s, gt=0, description="Seconds after which the job of a silent worker is given to another"
     )
     sweep_s: float = Field(5, gt=0, description="Seconds between two sweeps for jobs that were left lying")
     job_timeout_s: float = Field(120, gt=0, description="Longest time one job may run")
+    gpu_job_timeout_s: float = Field(600, gt=0, description="The same for a job on a GPU")
+    remote_job_timeout_s: float = Field(300, gt=0, description="The same for a job that another server does")
     drain_s: float = Field(20, ge=0, description="Seconds that running jobs and open requests get at a stop")
     durability: Literal["full", "relaxed"] = Field(
         "full",
@@ -227,6 +245,17 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("LOAD_TEST_MODE", "load_test_mode"),
         description="`LOAD_TEST_MODE`: no simulated delay for anyone, and one log line a request less",
     )
+
+    def lanes(self) -> dict[str, Lane]:
+        """The lanes of jobs, by name. With a broker, how many workers serve each is decided where they are started."""
+        broker = self.engine_url != EMBEDDED
+        gpu_workers = max(self.gpu_workers, 1) if broker else self.gpu_workers
+        remote_workers = max(self.remote_workers, 1) if broker else self.remote_workers
+        return {
+            CPU: Lane(self.workers, self.max_queued, self.job_timeout_s),
+            GPU: Lane(gpu_workers, self.gpu_max_queued, self.gpu_job_timeout_s),
+            REMOTE: Lane(remote_workers, self.remote_max_queued, self.remote_job_timeout_s, on_demand=True),
+        }
 
     def limits(self) -> Limits:
         """The size limits of an accepted picture."""

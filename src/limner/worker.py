@@ -31,7 +31,9 @@ def main() -> None:
     tracing.start("worker")
     file = greeting["database_file"]
     try:
-        runner = build_runner(settings, greeting["worker"], PipeBus(pipe), tuple(file) if file else None)
+        runner = build_runner(
+            settings, greeting["worker"], PipeBus(pipe), tuple(file) if file else None, lane=greeting["lane"]
+        )
     except Exception as failure:
         error = MemoryError() if is_out_of_memory(failure) else failure
         log.error(  # noqa: TRY400  # the traceback is only for what is not known

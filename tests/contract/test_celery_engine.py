@@ -1,5 +1,6 @@
 """The web process's side of Celery on a real Redis: what is sent, what is sent again, and that no caller waits."""
 
+import ast
 import contextlib
 import json
 import logging
@@ -43,7 +44,9 @@ def queued(url: str, lane: str = "cpu") -> list[str]:
     """The ids in a lane's queue, oldest first, as another program would read them."""
     with redis.Redis.from_url(url) as client:
         messages = [json.loads(text) for text in client.lrange(lane, 0, -1)]  # type: ignore[union-attr]
-    return [message["headers"]["argsrepr"].strip("(',)") for message in reversed(messages)]
+    found = [ast.literal_eval(message["headers"]["argsrepr"]) for message in reversed(messages)]
+    assert {of_lane for _, of_lane in found} <= {lane}
+    return [job_id for job_id, _ in found]
 
 
 def until(what: Callable[[], object]) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from limner.adapters.process_engine import ProcessEngine
 from limner.adapters.process_worker import Pipe, PipeBus
+from limner.domain.lane import Lane
 from limner.ports import LossReason
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,7 @@ class Service:
         command: list[str] = WORKER,
         capacity: int = 1000,
         timeout_s: float = 30,
+        on_demand: tuple[str, ...] = (),
         jobs_per_worker: int = 0,
         ready_within_s: float = 30,
         **greeting: object,
@@ -78,9 +80,7 @@ class Service:
         self.engine = ProcessEngine(
             command,
             {"folder": str(self.folder), **greeting},
-            lanes=lanes,
-            capacity=capacity,
-            timeout_s=timeout_s,
+            lanes={name: Lane(size, capacity, timeout_s, on_demand=name in on_demand) for name, size in lanes.items()},
             jobs_per_worker=jobs_per_worker,
             overseer=self.rows,
             on_wake=self.wake,
@@ -93,7 +93,8 @@ class Service:
     def start(self, lanes: dict[str, int], **more: Any) -> ProcessEngine:
         engine = self.make(lanes, **more)
         engine.start()
-        until(lambda: self.ready[-1:] == [sum(lanes.values())])
+        always = sum(size for name, size in lanes.items() if name not in more.get("on_demand", ()))
+        until(lambda: self.ready[-1:] == [always])
         return engine
 
     def wake(self) -> None:
@@ -192,6 +193,37 @@ def test_a_slow_lane_does_not_hold_up_another(service: Service) -> None:
     for number in range(3, 10):
         engine.send(f"{number} quick 0", "cpu")
     assert until(lambda: len(service.reports) == 7) < 0.9
+
+
+def test_workers_on_demand_are_started_by_their_jobs_and_are_no_more_than_these(service: Service) -> None:
+    engine = service.start({"cpu": 1, "remote": 3}, on_demand=("remote",))
+    assert [line.split("-")[0] for line in service.lines("processes")] == ["cpu"]
+    engine.send("1 sleep 1", "remote")
+    engine.send("2 sleep 1", "remote")
+    engine.send("3 quick 0", "cpu")
+    until(lambda: sorted(service.done()) == ["1 sleep 1", "2 sleep 1", "3 quick 0"])
+    engine.send("4 quick 0", "remote")
+    until(lambda: len(service.reports) == 4)
+    assert sorted(line.split("-")[0] for line in service.lines("processes")) == ["cpu", "remote", "remote"]
+    assert service.ready == [1], "only what is always there counts as ready"
+
+
+def test_a_worker_on_demand_ends_after_its_jobs_without_a_successor(service: Service) -> None:
+    engine = service.start({"cpu": 1, "remote": 1}, on_demand=("remote",), jobs_per_worker=1)
+    for number in (1, 2):
+        engine.send(f"{number} quick 0", "remote")
+        until(lambda number=number: len(service.reports) == number)  # type: ignore[misc]
+        until(lambda: not alive(service.pids()[-1]))
+    assert [line.split("-")[0] for line in service.lines("processes")] == ["cpu", "remote", "remote"]
+
+
+def test_each_lane_has_its_own_bound(service: Service) -> None:
+    engine = service.start({"cpu": 1, "gpu": 1}, capacity=1)
+    engine.send("1 sleep 0.5", "gpu")
+    engine.send("2 quick 0", "gpu")
+    engine.send("3 quick 0", "gpu")  # dropped: the sweep sends it again
+    engine.send("4 quick 0", "cpu")
+    until(lambda: sorted(service.done()) == ["1 sleep 0.5", "2 quick 0", "4 quick 0"])
 
 
 def test_a_job_reaches_an_idle_worker_within_a_millisecond(service: Service) -> None:
@@ -546,13 +578,14 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from limner.adapters.process_engine import ProcessEngine
+from limner.domain.lane import Lane
 
 class Rows:
     lost = staticmethod(lambda worker, reason: [])
     wanted = staticmethod(lambda worker: True)
 
 engine = ProcessEngine([sys.executable, "-m", "tests.contract.engine_worker"], {"folder": sys.argv[1]},
-    lanes={"cpu": 2}, capacity=9, timeout_s=60, jobs_per_worker=0, overseer=Rows(),
+    lanes={"cpu": Lane(2, 9, 60)}, jobs_per_worker=0, overseer=Rows(),
     on_wake=lambda: None, on_report=lambda report: None, on_ready=lambda number: None)
 engine.send("1 hold 60", "cpu")
 engine.start()

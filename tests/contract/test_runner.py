@@ -16,9 +16,10 @@ from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
 from limner.domain.errors import BadImageError, NotFoundError, UnavailableError
 from limner.domain.job import Job, Status
+from limner.domain.lane import Lane
 from limner.jobs import run as run_module
 from limner.jobs.run import Runner
-from limner.operation import Context, ImageRef, Operation, Params, Result, SimilarParams, operation
+from limner.operation import Context, ImageRef, Operation, PhotoParams, Result, SimilarParams, operation
 from limner.vision.image import Limits
 from limner.vision.models import Models
 from tests.contract.databases import SQLITE_ONLY
@@ -83,7 +84,7 @@ def bench(database_url: str, tmp_path: Path) -> Iterator[Bench]:
         models=Models(tmp_path),
         limits=Limits(),
         lease=timedelta(seconds=30),
-        timeout_s=30,
+        lanes={"cpu": Lane(1, 9, 30)},
         cache_for=DAY,
     )
     made = Bench(machine, blobs, bus, runner)
@@ -94,7 +95,7 @@ def bench(database_url: str, tmp_path: Path) -> Iterator[Bench]:
 
 def _catalogue(bench: Bench) -> Mapping[str, Operation[Any, Any]]:
     @operation(version=1)
-    def plain(params: Params, ctx: Context) -> Told:
+    def plain(params: PhotoParams, ctx: Context) -> Told:
         """Call the test's function."""
         assert ctx.data(params.image) == PHOTO.encode()
         return Told(words=bench.act(ctx))
@@ -199,7 +200,7 @@ def test_artifacts_of_a_run_that_fails_are_removed(bench: Bench) -> None:
 
 
 def test_progress_is_stored_at_most_twice_a_second(bench: Bench) -> None:
-    bench.act = lambda ctx: str([ctx.progress(number / 100) for number in range(100)])
+    bench.act = lambda ctx: str([ctx.step(number, 100) for number in range(100)])
     wakes: list[None] = []
     bench.bus.subscribe(lambda: wakes.append(None))
     job = bench.run()
@@ -209,7 +210,7 @@ def test_progress_is_stored_at_most_twice_a_second(bench: Bench) -> None:
 
 
 def test_a_job_that_takes_too_long_ends_between_two_steps(bench: Bench) -> None:
-    bench.runner.timeout_s = 0.05
+    bench.runner.lanes = {"cpu": Lane(1, 9, 0.05)}
 
     def act(ctx: Context) -> str:
         for number in range(1000):
@@ -239,9 +240,9 @@ def test_a_job_that_is_no_longer_wanted_ends_at_its_next_step_and_leaves_nothing
         else:
             bench.machine.expire(job.id)
         if noticed_by == "check":
-            ctx.check_cancelled()
+            ctx.step(0, 1)
         elif noticed_by == "progress":
-            ctx.progress(0.5)
+            ctx.step(1, 2)
         on.append("went on")
         return "done"
 
@@ -318,7 +319,7 @@ def lock(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def test_a_busy_database_does_not_end_a_job_at_its_progress(bench: Bench, lock: sqlite3.Connection) -> None:
     def act(ctx: Context) -> str:
         lock.execute("BEGIN IMMEDIATE")
-        ctx.progress(0.5)
+        ctx.step(1, 2)
         lock.execute("ROLLBACK")
         return "done"
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import RFC_4122, UUID
 
 import pytest
@@ -19,19 +20,22 @@ from limner.adapters.local_bus import LocalBus
 from limner.domain.blob import BlobState
 from limner.domain.errors import InvalidRequestError, JobFinishedError, NotFoundError, QueueFullError, UnavailableError
 from limner.domain.job import Job, Outcome, Status
+from limner.domain.lane import Lane
 from limner.jobs.ids import JobIds
 from limner.jobs.oversee import JobOverseer
 from limner.jobs.submit import Submissions
 from limner.jobs.sweep import ORPHAN_AGE, REMOVAL_AGE, Sweep
-from limner.operation import Context, ImageRef, Params, Result, operation
+from limner.operation import Choices, Context, ImageRef, PhotoParams, Result, operation
 from limner.ports import Waiting
 from tests.contract.databases import SQLITE_ONLY
 from tests.contract.machine import DAY, LEASE, Machine, new_job, open_machine
 from tests.contract.rival import act, sha256_of
 
+LANES = {"cpu": Lane(1, 4, 30), "gpu": Lane(1, 4, 30), "remote": Lane(0, 4, 30)}
 
-@operation(version=1, lane="gpu")
-def plain(params: Params, ctx: Context) -> Result:
+
+@operation(version=1, lanes=("gpu",))
+def plain(params: PhotoParams, ctx: Context) -> Result:
     """Nothing."""
     return Result()
 
@@ -73,7 +77,14 @@ class Service:
         ref = ImageRef(
             sha256=hashlib.sha256(data).hexdigest(), media_type="image/png", size=len(data), width=1, height=1
         )
-        return self.submissions.submit(plain, Params(image=ref), {"image": data}, idempotency_key=key)
+        return self.submissions.submit(plain, PhotoParams(image=ref), {"image": data}, idempotency_key=key)
+
+    def lucky(self, photo: str = "photo", key: str | None = None, **values: Any) -> Job:
+        data = photo.encode()
+        sha256 = hashlib.sha256(data).hexdigest()
+        ref = ImageRef(sha256=sha256, media_type="image/png", size=len(data), width=1, height=1)
+        params = LuckyParams(image=ref, **values)
+        return self.submissions.submit(lucky, params, {"image": data}, idempotency_key=key)
 
     def done(self, photo: str = "photo") -> Job:
         job = self.submit(photo)
@@ -93,7 +104,7 @@ def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
         machine,
         blobs,
         line,
-        Submissions(store, reader, blobs, line, bus, fingerprint=lambda _: "models", max_queued=4, cache_for=DAY),
+        Submissions(store, reader, blobs, line, bus, fingerprint=lambda _: "models", lanes=LANES, cache_for=DAY),
         Sweep(store, reader, blobs, line, bus, max_attempts=2, max_queued=4, keep=DAY, every_s=1, lease=LEASE),
         JobOverseer(store, reader, bus, max_attempts=2),
         wakes,
@@ -111,6 +122,76 @@ def test_new_work_is_stored_and_sent(service: Service) -> None:
     assert [service.blobs.get(file.sha256) for file in job.files] == [b"photo"]
     assert service.line.sent == [(job.id, "gpu")]
     assert len(service.wakes) == 1
+
+
+class LuckyParams(PhotoParams):
+    seed: int | None = None
+    lane: str = "cpu"
+    fresh: bool = False
+
+
+@operation(
+    version=1,
+    lanes=("cpu", "gpu", "remote"),
+    choices=Choices(
+        lane=lambda params: params.lane,
+        settle=lambda params, request: params.model_copy(update={"seed": params.seed or sum(request.encode())}),
+        fresh=lambda params: params.fresh,
+    ),
+)
+def lucky(params: LuckyParams, ctx: Context) -> Result:
+    """What it does depends on its parameters."""
+    return Result()
+
+
+def test_a_drawn_seed_is_stored_and_is_not_answered_from_the_cache(service: Service) -> None:
+    first = service.lucky()
+    assert first.params["seed"] > 0
+    service.machine.finish(service.machine.start(first))
+    second = service.lucky()
+    assert (second.cached, second.leader_id) == (None, None)
+    assert second.params["seed"] != first.params["seed"]
+    assert service.lucky(seed=first.params["seed"]).cached == "exact"
+    assert service.lucky(seed=second.params["seed"]).leader_id == second.id
+
+
+def test_a_repeat_with_the_same_idempotency_key_draws_the_same_seed(service: Service) -> None:
+    first, second = service.lucky(key="k"), service.lucky(key="k")
+    assert second.id == first.id
+    assert service.lucky(key="other").params["seed"] != first.params["seed"]
+
+
+def test_what_is_to_be_done_anew_neither_uses_nor_fills_the_cache(service: Service) -> None:
+    first = service.lucky(seed=5, fresh=True)
+    second = service.lucky(seed=5, fresh=True)
+    assert second.leader_id is None
+    service.machine.finish(service.machine.start(first))
+    assert service.lucky(seed=5, fresh=True).cached is None
+    repeat = service.lucky(seed=5, fresh=True, key="k")
+    assert service.lucky(seed=5, fresh=True, key="k").id == repeat.id
+
+
+def test_a_full_lane_refuses_its_own_jobs_only(service: Service) -> None:
+    for number in range(4):
+        service.lucky(f"photo {number}", lane="gpu")
+    for photo in ("photo 9", "photo 1"):  # new bytes, and known ones
+        with pytest.raises(QueueFullError):
+            service.lucky(photo, lane="gpu")
+    assert service.lucky(lane="cpu").lane == "cpu"
+    assert [lane for _, lane in service.line.sent] == ["gpu"] * 4 + ["cpu"]
+
+
+def test_followers_count_in_their_lane(service: Service) -> None:
+    for _ in range(4):
+        service.lucky(seed=5, lane="gpu")
+    with pytest.raises(QueueFullError):
+        service.lucky(seed=5, lane="gpu")
+
+
+def test_a_lane_without_workers_takes_no_job(service: Service) -> None:
+    with pytest.raises(UnavailableError, match="remote"):
+        service.lucky(lane="remote")
+    assert service.machine.reader.page(limit=5) == []
 
 
 def test_only_new_work_is_sent_and_a_repeat_wakes_nobody(service: Service) -> None:

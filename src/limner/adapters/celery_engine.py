@@ -15,12 +15,12 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
 
+from limner.domain.lane import LANES
 from limner.ports import Waiting
 
 log = logging.getLogger(__name__)
 
 TASK = "limner.run"
-LANES = ("cpu", "gpu", "remote")
 
 REST_S = 2.0  # after an error, so that a broker that is down costs one attempt in this time
 SEND_S = 5.0  # a broker that does not answer is given up after this time
@@ -34,7 +34,7 @@ AGAIN_AFTER = timedelta(minutes=10)
 
 
 def broker_app(url: str) -> Celery:
-    """Celery with one queue for each lane. Only the ids of jobs travel, as JSON; no result is kept by Celery."""
+    """Celery with one queue for each lane. Only ids and lanes of jobs travel, as JSON; Celery keeps no result."""
     app = Celery("limner", broker=_verifying(url), set_as_current=False)
     app.conf.update(
         result_backend=None,
@@ -176,7 +176,7 @@ class CeleryEngine:
     def _sent(self, job_id: str, lane: str) -> bool:
         """Send one id. False if the broker is away, so that another attempt makes sense."""
         try:
-            self._app.send_task(TASK, (job_id,), queue=lane, retry=False, ignore_result=True)
+            self._app.send_task(TASK, (job_id, lane), queue=lane, retry=False, ignore_result=True)
         except self._errors as error:
             if not self._away:
                 log.warning("the broker is away; accepted jobs wait for it", extra={"reason": _words(error)})

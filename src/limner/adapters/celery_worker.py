@@ -28,7 +28,7 @@ END = signal.SIGQUIT  # Celery sends it to its children with REMAP_SIGTERM=SIGQU
 class Guard:
     """Watches the job of this process from two threads.
 
-    A job past `timeout_s` is ended as such, one that is no longer wanted is given up, and with either the process ends,
+    A job past its time is ended as such, one that is no longer wanted is given up, and with either the process ends,
     unless the job ends first. When the process is told to end, its job is requeued. If no thread can run for
     `deaf_s`, because the job holds the interpreter's lock, the kernel ends the process.
     """
@@ -38,16 +38,15 @@ class Guard:
         name: str,
         overseer: Overseer,
         *,
-        timeout_s: float,
         deaf_s: float,
     ) -> None:
         self._name = name
         self._overseer = overseer
-        self._timeout_s = timeout_s
         self._deaf_s = deaf_s
         self._changed = threading.Condition()
         self._job: str | None = None
         self._since = 0.0
+        self._timeout_s = 0.0
 
     def start(self) -> None:
         """Begin to watch, after `prepare`."""
@@ -55,18 +54,18 @@ class Guard:
         threading.Thread(target=self._watch, name="guard", daemon=True).start()
 
     @contextmanager
-    def of(self, job_id: str) -> Iterator[None]:
-        """Watch this job meanwhile."""
-        self._set(job_id)
+    def of(self, job_id: str, timeout_s: float) -> Iterator[None]:
+        """Watch this job meanwhile, which may run so long."""
+        self._set(job_id, timeout_s)
         try:
             yield
         finally:
             self._set(None)
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _set(self, job_id: str | None) -> None:
+    def _set(self, job_id: str | None, timeout_s: float = 0.0) -> None:
         with self._changed:
-            self._job, self._since = job_id, time.monotonic()
+            self._job, self._since, self._timeout_s = job_id, time.monotonic(), timeout_s
             if job_id is not None:
                 signal.setitimer(signal.ITIMER_REAL, self._deaf_s)
             self._changed.notify()
@@ -89,12 +88,12 @@ class Guard:
         while True:
             with self._changed:
                 self._changed.wait(None if self._job is None else TICK_S)
-                job, since, now = self._job, self._since, time.monotonic()
+                job, since, now, timeout_s = self._job, self._since, time.monotonic(), self._timeout_s
                 if job is None:
                     continue
                 signal.setitimer(signal.ITIMER_REAL, self._deaf_s)
             reason: LossReason | None = None
-            if now > since + self._timeout_s + OWN_CHECK_S:
+            if now > since + timeout_s + OWN_CHECK_S:
                 reason = "timeout"
             elif self._is_wanted(job):
                 unwanted_since = None

@@ -24,6 +24,7 @@ from itertools import count
 from typing import Any
 
 from limner.domain.errors import UnavailableError
+from limner.domain.lane import Lane
 from limner.ports import LossReason, Overseer, Waiting
 
 log = logging.getLogger(__name__)
@@ -42,12 +43,19 @@ MAX_LINE = 1 << 20
 @dataclass(eq=False)
 class _Lane:
     name: str
-    size: int
+    plan: Lane
     line: deque[str] = field(default_factory=deque)
     workers: list["_Worker"] = field(default_factory=list)
     idle: list["_Worker"] = field(default_factory=list)
     failures: int = 0  # workers in a row that died before their first job
     not_before: float = 0.0  # when the next worker may be started
+
+    @property
+    def size(self) -> int:
+        """How many workers it has; one that has them on demand gets no more than it has jobs."""
+        if not self.plan.on_demand:
+            return self.plan.workers
+        return min(self.plan.workers, len(self.line) + sum(worker.job is not None for worker in self.workers))
 
 
 @dataclass(eq=False)
@@ -73,10 +81,10 @@ class ProcessEngine:
     """`ports.Engine` on worker processes.
 
     A worker runs `command` with the pipe as its standard input. The first line is `greeting`, with `worker` (a unique
-    name) and `parent` (this process's id) added. `lanes` gives the number of workers of each lane, `capacity` the
-    length of each lane's queue, `jobs_per_worker` the jobs after which a worker is replaced (0: never), `start_s` the
-    time in which it must become ready. `on_wake`, `on_report` and `on_ready` (with the number of ready workers) are
-    called from the supervisor's thread.
+    name), `lane` and `parent` (this process's id) added. `lanes` are those that have workers, `jobs_per_worker` the
+    jobs after which a worker is replaced (0: never), `start_s` the time in which it must become ready. `on_wake`,
+    `on_report` and `on_ready` (with the number of ready workers of the lanes that always have them) are called from the
+    supervisor's thread.
     """
 
     def __init__(
@@ -84,9 +92,7 @@ class ProcessEngine:
         command: Sequence[str],
         greeting: Mapping[str, Any],
         *,
-        lanes: Mapping[str, int],
-        capacity: int,
-        timeout_s: float,
+        lanes: Mapping[str, Lane],
         jobs_per_worker: int,
         overseer: Overseer,
         on_wake: Callable[[], None],
@@ -98,9 +104,7 @@ class ProcessEngine:
         self._command = list(command)
         self._environment = environment  # None: that of this process
         self._greeting = dict(greeting)
-        self._lanes = {name: _Lane(name, size) for name, size in lanes.items()}
-        self._capacity = capacity
-        self._timeout_s = timeout_s
+        self._lanes = {name: _Lane(name, plan) for name, plan in lanes.items()}
         self._jobs_per_worker = jobs_per_worker
         self._start_s = start_s
         self._overseer = overseer
@@ -120,6 +124,7 @@ class ProcessEngine:
         self._ready_reported = 0
         self._selector = selectors.DefaultSelector()
         self._alarm, self._alarm_end = socket.socketpair()
+        self._alarm.setblocking(False)
         self._selector.register(self._alarm_end, selectors.EVENT_READ, None)
         # Daemon threads, so that a process that ends without `stop` does not hang. Its workers are ended by the kernel.
         self._supervisor = threading.Thread(target=self._supervise, name="engine", daemon=True)
@@ -138,11 +143,18 @@ class ProcessEngine:
         with self._lock:
             if self._stopping.is_set() or job_id in self._known:
                 return
-            if len(place.line) >= self._capacity and not place.idle:
+            if len(place.line) >= place.plan.max_queued and not place.idle:
                 return  # the sweep sends it again
             self._known.add(job_id)
             place.line.append(job_id)
             self._hand_out(place)
+            if place.line and place.plan.on_demand:
+                self._ring()
+
+    def _ring(self) -> None:
+        """Have the supervisor look after its workers now."""
+        with suppress(BlockingIOError):  # it has not heard the last ones yet
+            self._alarm.send(b"!")
 
     def resend(self, waiting: Sequence[Waiting]) -> list[str]:
         """See `ports.Engine.resend`. The engine knows which ids it has, so nothing need be remembered."""
@@ -162,7 +174,7 @@ class ProcessEngine:
             if first:
                 self._stop_at = time.monotonic() + timeout_s
                 self._stopping.set()
-                self._alarm.send(b"!")
+                self._ring()
         if self._supervisor.ident is not None:
             self._supervisor.join()
             self._questions.put(None)
@@ -203,7 +215,7 @@ class ProcessEngine:
             self._tell_to_end(now)
         for worker in self._workers():
             self._check(worker, now)
-        ready = sum(worker.ready for worker in self._workers())
+        ready = sum(worker.ready for worker in self._workers() if not worker.lane.plan.on_demand)
         if ready != self._ready_reported:
             self._ready_reported = ready
             self._call(self._on_ready, ready)
@@ -261,7 +273,7 @@ class ProcessEngine:
         worker = _Worker(name, lane, process, ours, kill_at=time.monotonic() + self._start_s)
         lane.workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
-        self._write(worker, {**self._greeting, "worker": name, "parent": os.getpid()})
+        self._write(worker, {**self._greeting, "worker": name, "lane": lane.name, "parent": os.getpid()})
 
     def _failed(self, lane: _Lane) -> None:
         """A worker ended before its first job: wait before starting the next one, longer each time."""
@@ -272,6 +284,12 @@ class ProcessEngine:
     def _retire(self, lane: _Lane, now: float) -> None:
         """Mark a worker that has run enough jobs, one at a time, and end it when its successor is ready."""
         serving = [worker for worker in lane.workers if worker.ready and not worker.ending and not worker.killed]
+        if lane.plan.on_demand:
+            with self._lock:
+                for worker in serving:
+                    if self._jobs_per_worker and worker.jobs >= self._jobs_per_worker:
+                        self._end(worker, now + RETIRE_S)  # its successor is started when a job needs it
+            return
         marked = next((worker for worker in serving if worker.retiring), None)
         if marked is not None and len(serving) > lane.size:
             with self._lock:
@@ -399,7 +417,7 @@ class ProcessEngine:
             worker.job = lane.line.popleft()
             worker.jobs += 1
             worker.ask_at = now + ASK_S
-            worker.kill_at, worker.kill_reason = now + self._timeout_s + OWN_CHECK_S, "timeout"
+            worker.kill_at, worker.kill_reason = now + lane.plan.timeout_s + OWN_CHECK_S, "timeout"
             self._write(worker, {"job": worker.job})
 
     def _write(self, worker: _Worker, message: Mapping[str, Any]) -> None:

@@ -44,14 +44,12 @@ def open_engine(
         app = celery_app(settings)
         from limner.adapters.celery_engine import CeleryEngine
 
-        return CeleryEngine(app, capacity=settings.max_queued)
+        return CeleryEngine(app, capacity=sum(lane.max_queued for lane in settings.lanes().values()))
     hidden = {variable(name) for name in SECRETS}
     return ProcessEngine(
         WORKER,
         {"settings": settings.model_dump(mode="json", exclude=SECRETS), "database_file": file},
-        lanes={"cpu": settings.workers},
-        capacity=settings.max_queued,
-        timeout_s=settings.job_timeout_s,
+        lanes={name: lane for name, lane in settings.lanes().items() if lane.workers},
         jobs_per_worker=settings.worker_jobs,
         overseer=_Deferred(overseer),
         on_wake=bus.wake,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from limner.assembly.engines import open_bus
 from limner.assembly.stores import FileId, existing_file, open_pair, traced
+from limner.domain.lane import REMOTE
 from limner.ports import Bus
 from limner.settings import EMBEDDED, Settings
 
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 LEASE_MARGIN_S = 10.0
 
 
-def build_runner(settings: Settings, worker: str, bus: Bus, file: FileId | None) -> "Runner":
+def build_runner(
+    settings: Settings, worker: str, bus: Bus, file: FileId | None, *, lane: str | None = None
+) -> "Runner":
     """The runner of the worker process `worker`, with its models loaded. ModelError.
 
-    `file` is the SQLite file that the web process uses: a worker that starts later must not use another one.
+    A worker of the lane `remote` loads no model before it needs one. `file` is the SQLite file that the web process
+    uses: a worker that starts later must not use another one.
     """
     from limner.adapters.sql.opening import WORKER_CONNECTIONS
     from limner.jobs.run import Runner
@@ -27,8 +31,9 @@ def build_runner(settings: Settings, worker: str, bus: Bus, file: FileId | None)
     from limner.vision.models import Models
 
     models = Models(settings.models_dir)
-    models.detector()
-    models.mesh()
+    if lane != REMOTE:
+        models.detector()
+        models.mesh()
     stores, blobs = open_pair(settings, ExitStack(), file, WORKER_CONNECTIONS)  # until this process ends
     return Runner(
         worker=worker,
@@ -39,8 +44,8 @@ def build_runner(settings: Settings, worker: str, bus: Bus, file: FileId | None)
         bus=bus,
         models=models,
         limits=settings.limits(),
-        lease=lease(settings),
-        timeout_s=settings.job_timeout_s,
+        lease=lease(settings, lane),
+        lanes=settings.lanes(),
         cache_for=timedelta(hours=settings.cache_hours),
     )
 
@@ -57,8 +62,10 @@ def build_child(settings: Settings, worker: str) -> "tuple[Runner, JobOverseer]"
     return runner, JobOverseer(runner.store, runner.reader, bus, settings.max_attempts)
 
 
-def lease(settings: Settings) -> timedelta:
-    """Embedded, the lease must only be longer than the time in which it may not be renewed, because the supervisor
+def lease(settings: Settings, lane: str | None = None) -> timedelta:
+    """The lease of a job in this lane, or the longest one.
+
+    Embedded, the lease must only be longer than the time in which it may not be renewed, because the supervisor
     notices at once that a worker has ended. A job can hold the interpreter's lock, and so prevent renewals, until its
     timeout.
 
@@ -67,4 +74,5 @@ def lease(settings: Settings) -> timedelta:
     """
     if settings.engine_url != EMBEDDED:
         return timedelta(seconds=settings.lease_s)
-    return timedelta(seconds=max(settings.lease_s, settings.job_timeout_s + LEASE_MARGIN_S))
+    longest_s = max(each.timeout_s for name, each in settings.lanes().items() if lane in (None, name))
+    return timedelta(seconds=max(settings.lease_s, longest_s + LEASE_MARGIN_S))

@@ -253,6 +253,72 @@ class ModelError(LimnerError):
     status = 503
 
 
+class PainterServerError(LimnerError):
+    """The painter's server could not be reached, failed, or gave an answer that is not valid."""
+
+    slug = "painter-server-failed"
+    title = "Painter's server failed"
+    status = 502
+    retryable = True
+
+
+class PainterTimeoutError(LimnerError):
+    """The painter's server did not answer in time. It may have painted, and charged for it."""
+
+    slug = "painter-server-timeout"
+    title = "Painter's server took too long"
+    status = 504
+
+
+class PainterBusyError(LimnerError):
+    """The painter's server has too many requests. Try again later."""
+
+    slug = "painter-server-busy"
+    title = "Painter's server is busy"
+    status = 429
+    retryable = True
+
+
+class PainterCreditError(LimnerError):
+    """The account at the painter's server has no credit."""
+
+    slug = "painter-credit-exhausted"
+    title = "No credit at the painter's server"
+    status = 402
+
+
+class PainterKeyError(LimnerError):
+    """The painter's server does not accept the key that it was sent."""
+
+    slug = "painter-key-rejected"
+    title = "Key rejected by the painter's server"
+    status = 503
+
+
+class ContentRefusedError(LimnerError):
+    """The painter's server refused the photo or the words, or filtered the picture that it made."""
+
+    slug = "content-refused"
+    title = "Refused by a content filter"
+    status = 403
+
+
+class PainterRequestError(LimnerError):
+    """The painter's server did not accept these parameters."""
+
+    slug = "painter-request-refused"
+    title = "Parameters refused by the painter's server"
+    status = 422
+
+
+class PainterNotReadyError(LimnerError):
+    """This painter cannot paint now."""
+
+    slug = "painter-not-ready"
+    title = "Painter not ready"
+    status = 503
+
+
 class SettingsError(LimnerError):
     """These settings cannot be used together."""
 

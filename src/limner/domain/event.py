@@ -50,6 +50,7 @@ def content_of(job: Job) -> dict[str, Any]:
         "created_at": job.created_at.isoformat(),
         "finished_at": job.finished_at.isoformat() if job.finished_at else None,
         "error": job.error,
+        "preview": bool(job.previews),
         "artifacts": [
             {
                 "id": file.id,

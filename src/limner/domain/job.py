@@ -22,15 +22,16 @@ class Status(StrEnum):
 
 
 class Role(StrEnum):
-    """Whether a file was uploaded or produced by the job."""
+    """Whether a file was uploaded or produced by the job, or shows what a running job has produced so far."""
 
     INPUT = "input"
     ARTIFACT = "artifact"
+    PREVIEW = "preview"
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A job's reference to a blob. `id` is its own UUID; `name` is the parameter (input) or the artifact's name."""
+    """A job's reference to a blob. `id` is its own UUID; `name`: the parameter of an input, else a file's."""
 
     id: str
     job_id: str
@@ -90,6 +91,11 @@ class Job:
     def artifacts(self) -> tuple[File, ...]:
         """The files that the job produced, in this order."""
         return tuple(file for file in self.files if file.role is Role.ARTIFACT)
+
+    @property
+    def previews(self) -> tuple[File, ...]:
+        """What the result looks like so far; at most one, and none unless the job is running."""
+        return tuple(file for file in self.files if file.role is Role.PREVIEW)
 
     @property
     def inputs(self) -> tuple[File, ...]:

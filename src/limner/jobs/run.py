@@ -4,6 +4,7 @@ Starting a job increases its attempt number and takes a lease, which the runner 
 attempt exists. So a job that is sent twice, or whose worker was killed, is neither lost nor finished twice.
 """
 
+import hashlib
 import logging
 import threading
 import time
@@ -25,13 +26,15 @@ from limner.domain.errors import (
     UnknownWorkError,
 )
 from limner.domain.job import File, Job, Outcome, Role
+from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
 from limner.operation import CancelledError, Context, Operation
-from limner.ports import BlobStore, Bus, JobReader, JobStore
+from limner.ports import BlobStore, Bus, JobReader, JobStore, Transaction
 from limner.telemetry import JobReport
 from limner.tracing import Attributes, Span, record, span, step
 from limner.vision.header import Limits
+from limner.vision.image import Pixels, encode, within
 from limner.vision.memory import is_out_of_memory
 from limner.vision.models import Models
 
@@ -40,6 +43,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.5
+PREVIEW_SIDE, PREVIEW_QUALITY = 768, 80  # the longer side at most, pixels
 CHECK_EVERY_S = 0.2  # each check is a query, which is too slow to repeat after every short step
 RETRY_S = 1.0
 MOST_SIMILAR = 2000  # a perceptual hash is compared with at most this many of the newest results
@@ -67,7 +71,7 @@ class Runner:
     models: Models
     limits: Limits
     lease: timedelta
-    timeout_s: float
+    lanes: Mapping[str, Lane]
     cache_for: timedelta
     _renewal: "_Renewal" = field(init=False)
 
@@ -102,21 +106,21 @@ class Runner:
                 finished = outcome is not None and self._finish(job, outcome, attempt.data)
         if outcome is None or not finished:
             made.set({"limner.status": "overtaken"})
-            self._remove(job, attempt.data)
+            self.remove(job, attempt.stored())
             log.info("job overtaken", extra={"job": job.id, "operation": job.operation, "attempt": job.attempt})
             return None
         made.set({"limner.status": outcome.status, **({"limner.cached": outcome.cached} if outcome.cached else {})})
         if outcome.error is not None:
             made.failed(outcome.error["type"])
-        self._remove(job, attempt.data.keys() - {file.sha256 for file in outcome.artifacts})
+        self.remove(job, attempt.stored() - {file.sha256 for file in outcome.artifacts})
         return attempt.report(outcome)
 
-    def _remove(self, job: Job, sha256s: Collection[str]) -> None:
-        """Remove the bytes of artifacts that the job does not keep, unless another job refers to them."""
+    def remove(self, job: Job, sha256s: Collection[str]) -> None:
+        """Remove the bytes of artifacts and previews that no job refers to."""
         try:
             bytes_of_jobs.remove(self.store, self.blobs, sha256s)
         except UnavailableError as error:
-            log.warning("artifacts not removed; the sweep tries again", extra={"job": job.id, "detail": error.detail})
+            log.warning("pictures not removed; the sweep tries again", extra={"job": job.id, "detail": error.detail})
 
     def _finish(self, job: Job, outcome: Outcome, data: Mapping[str, bytes]) -> bool:
         """Store the outcome. If the database cannot be used, try again for the length of a lease."""
@@ -196,6 +200,7 @@ class _Attempt:
     checked: float = field(default_factory=time.monotonic)
     stages: dict[str, float] = field(default_factory=dict)
     phash: str | None = None
+    shown: str | None = None  # the blob of the last preview
 
     def outcome(self) -> Outcome | None:
         """Run the operation and return its outcome; None if the attempt was overtaken."""
@@ -206,7 +211,7 @@ class _Attempt:
                 limits=self.runner.limits,
                 read=lambda sha256: self._patiently(lambda: self.runner.blobs.get(sha256)),
                 attach=self.attach,
-                progress=self.progress,
+                tell=self.tell,
                 check=self.check,
                 recognise=lambda phash: self.recognise(phash, operation, params),
             )
@@ -230,6 +235,10 @@ class _Attempt:
                 return self._failed(JobMemoryError())
             log.exception("unexpected error in a job", extra={"job": self.job.id, "operation": self.job.operation})
             return self._failed(LimnerError("An unexpected error occurred. Search the log for the job's id."))
+
+    def stored(self) -> set[str]:
+        """The blobs that this attempt has stored."""
+        return {*self.data, *([] if self.shown is None else [self.shown])}
 
     def _work(self) -> tuple[Operation[Any, Any], Any]:
         """The operation and its parameters. UnknownWorkError if this version does not know them."""
@@ -309,14 +318,13 @@ class _Attempt:
                 self.check()
                 time.sleep(RETRY_S)
 
-    def progress(self, fraction: float) -> None:
+    def tell(self, fraction: float, preview: Pixels | None) -> None:
+        """Tell the clients how far the job is, at most twice a second."""
         if time.monotonic() - self.progressed < PROGRESS_EVERY_S:
             return
         self.progressed = time.monotonic()
         try:
-            counts = self.runner.store.transact(
-                lambda tx: transitions.progress(tx, self.job.id, self.job.attempt, fraction)
-            )
+            counts = self._progress(fraction) if preview is None else self._show(fraction, preview)
         except UnavailableError as error:  # the job can go on without it
             log.warning("progress not stored", extra={"job": self.job.id, "detail": error.detail})
             return
@@ -324,10 +332,51 @@ class _Attempt:
             raise CancelledError
         self.runner.bus.wake()
 
+    def _progress(self, fraction: float) -> bool:
+        return self.runner.store.transact(lambda tx: transitions.progress(tx, self.job.id, self.job.attempt, fraction))
+
+    def _show(self, fraction: float, preview: Pixels) -> bool:
+        """Store the preview in place of the last one. False if the attempt was overtaken."""
+        small = within(preview, PREVIEW_SIDE)
+        data = encode(small, "jpeg", quality=PREVIEW_QUALITY, subsampling="420")
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 == self.shown:
+            return self._progress(fraction)
+        file = File(
+            id=str(uuid7()),
+            job_id=self.job.id,
+            role=Role.PREVIEW,
+            name="preview.jpg",
+            sha256=sha256,
+            media_type="image/jpeg",
+            size=len(data),
+            width=small.shape[1],
+            height=small.shape[0],
+        )
+
+        def show(tx: Transaction, is_stored: transitions.IsStored) -> list[str] | transitions.Missing | None:
+            return transitions.show(tx, self.job, fraction, file, is_stored=is_stored)
+
+        marked: list[str] | None = bytes_of_jobs.transact_with_bytes(
+            self.runner.store,
+            self.runner.blobs,
+            {sha256: data},
+            show,
+            media_types={sha256: file.media_type},
+            unseen=[sha256],
+        )
+        if marked is None:
+            self.runner.remove(self.job, [sha256])
+            return False
+        self.shown = sha256
+        self.runner.remove(self.job, marked)
+        return True
+
     def check(self) -> None:
         now = time.monotonic()
-        if now - self.started > self.runner.timeout_s:
-            raise JobTimeoutError(f"The job ran longer than {self.runner.timeout_s:g} s.")
+        lane = self.runner.lanes.get(self.job.lane)
+        if lane is not None and now - self.started > lane.timeout_s:
+            raise JobTimeoutError(f"The job ran longer than {lane.timeout_s:g} s.")
         if now - self.checked < CHECK_EVERY_S:
             return
         self.checked = now

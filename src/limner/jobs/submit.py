@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from uuid_utils import uuid7
 
 from limner.domain.errors import QueueFullError, UnavailableError
-from limner.domain.job import File, Job, Role, Status
+from limner.domain.job import File, Job, Role
 from limner.domain.key import owned
+from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import receipts, transitions, webhooks
 from limner.jobs.ids import JobIds
@@ -38,7 +39,7 @@ class Submissions:
     engine: Engine
     bus: Bus
     fingerprint: Callable[[tuple[str, ...]], str]
-    max_queued: int
+    lanes: Mapping[str, Lane]
     cache_for: timedelta
     ids: JobIds = field(default_factory=JobIds)
     open: bool = True
@@ -82,12 +83,16 @@ class Submissions:
         webhook: Webhook | None,
         made: Span,
     ) -> Job:
-        fingerprint = self.fingerprint(operation.models)
+        request = idempotency_key or job_id
+        params = operation.settled(params, request)
+        fingerprint = operation.fingerprint(params, self.fingerprint, request)
+        lane = operation.lane(params)
+        max_queued = self._max_queued(lane)
         similarity_key = operation.similarity_key(params, fingerprint)
         job = Job(
             id=job_id,
             operation=operation.name,
-            lane=operation.lane,
+            lane=lane,
             params=params.model_dump(mode="json"),
             cache_key=owned(operation.cache_key(params, fingerprint), key_id),
             similarity_key=None if similarity_key is None else owned(similarity_key, key_id),
@@ -101,13 +106,13 @@ class Submissions:
         # Bytes that are not stored belong to no job, so no cached result can exist, but the queue may be full. (After
         # a restored backup, bytes of known jobs may be missing: then they are stored again.)
         unseen = [sha256 for sha256 in data if not self.blobs.has(sha256, size=len(data[sha256]))]
-        if unseen and self.reader.count(Status.QUEUED) >= self.max_queued:
+        if unseen and self.reader.is_full(lane, max_queued):
             raise QueueFullError
         submitted = bytes_of_jobs.transact_with_bytes(
             self.store,
             self.blobs,
             data,
-            lambda tx, is_stored: self._submit(tx, job, webhook, is_stored),
+            lambda tx, is_stored: self._submit(tx, job, max_queued, webhook, is_stored),
             media_types={file.sha256: file.media_type for file in job.files},
             unseen=unseen,
         )
@@ -124,13 +129,22 @@ class Submissions:
         )
         return stored
 
-    def _submit(self, tx: Transaction, job: Job, webhook: Webhook | None, is_stored: IsStored) -> Submitted | Missing:
+    def _max_queued(self, lane: str) -> int:
+        """How many jobs may wait in a lane. UnavailableError if nobody serves it."""
+        found = self.lanes.get(lane)
+        if found is None or not found.workers:
+            raise UnavailableError(f"No worker of this service runs jobs of this kind (lane {lane}).")
+        return found.max_queued
+
+    def _submit(
+        self, tx: Transaction, job: Job, max_queued: int, webhook: Webhook | None, is_stored: IsStored
+    ) -> Submitted | Missing:
         since = tx.hooks.last_event_id() if webhook is not None else 0
         with step("transaction"):
             submitted = transitions.submit(
                 tx,
                 job,
-                max_queued=self.max_queued,
+                max_queued=max_queued,
                 cache_for=self.cache_for,
                 is_stored=is_stored,
                 is_intact=self._is_intact,

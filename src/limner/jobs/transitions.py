@@ -81,7 +81,7 @@ def submit(
         its idempotency key is known → the earlier job, unchanged (InvalidRequestError if the cache keys differ);
     a job with this cache key succeeded within `cache_for`, and its artifacts are intact → stored as succeeded, with
     that result and its artifacts;
-    `max_queued` jobs are queued → QueueFullError, nothing is stored;
+    `max_queued` jobs are queued in its lane → QueueFullError, nothing is stored;
     a job with this cache key is queued or running → stored as queued, as its follower (`leader_id`);
     otherwise → stored as queued.
     """
@@ -147,6 +147,31 @@ def progress(tx: Transaction, job_id: str, attempt: int, fraction: float) -> boo
         return False
     tx.log(changed, EventType.PROGRESS)
     return True
+
+
+def show(
+    tx: Transaction, job: Job, fraction: float, preview: File, *, is_stored: IsStored
+) -> list[str] | Missing | None:
+    """Record progress with a preview, which replaces an earlier one of this attempt at the job.
+
+    Returns the marked blobs, whose bytes are to be removed; None if the attempt was overtaken.
+    """
+    tx.lock(_work(job))  # an erasure must see the new file
+    current = _attempt(tx, job.id, job.attempt)
+    if current is None:
+        return None
+    now = _now()
+    missing = _keep(tx, [preview], is_stored, now)
+    if missing is not None:
+        return missing
+    changed = tx.change(current, progress=fraction)
+    if changed is None:
+        tx.mark_unnamed({preview.sha256}, now)
+        return None
+    tx.add_files(changed, [preview])
+    marked = _drop_previews(tx, current, now)
+    tx.log(replace(changed, files=(*current.inputs, preview)), EventType.PROGRESS)
+    return marked
 
 
 def finish(tx: Transaction, job: Job, outcome: Outcome, *, is_stored: IsStored) -> bool | Missing:
@@ -223,6 +248,7 @@ def cancel(tx: Transaction, job_id: str) -> tuple[Job, Sent | None]:
             job, status=Status.CANCELLED, finished_at=_now(), leader_id=None, worker=None, lease_until=None
         )
         if cancelled is not None:
+            cancelled = _without_previews(tx, cancelled)
             tx.log(cancelled)
             return cancelled, _promote(tx, job_id)
         job = _known(tx, job_id)  # it was started meanwhile: `start` takes no lock
@@ -369,8 +395,9 @@ def _end(tx: Transaction, job: Job, outcome: Outcome, *, same_lease: bool = Fals
     )
     if done is None:
         return False
+    _drop_previews(tx, job, now)
     done = replace(done, files=(*job.inputs, *outcome.artifacts))
-    tx.add_artifacts(done, outcome.artifacts)
+    tx.add_files(done, outcome.artifacts)
     tx.log(done)
     for follower in tx.followers(job.id):
         if succeeded:
@@ -397,7 +424,7 @@ def _answer_follower(tx: Transaction, follower: Job, leader: Job, now: datetime)
         summary=answered.summary,
     )
     if changed is not None:
-        tx.add_artifacts(changed, answered.artifacts)
+        tx.add_files(changed, answered.artifacts)
         tx.log(answered)
 
 
@@ -414,8 +441,23 @@ def _requeue(tx: Transaction, job: Job, *, same_lease: bool = False) -> bool:
     )
     if queued is None:
         return False
-    tx.log(queued)
+    tx.log(_without_previews(tx, queued))
     return True
+
+
+def _without_previews(tx: Transaction, job: Job) -> Job:
+    """The job after its previews were dropped."""
+    _drop_previews(tx, job, _now())
+    return replace(job, files=tuple(file for file in job.files if file not in job.previews))
+
+
+def _drop_previews(tx: Transaction, job: Job, now: datetime) -> list[str]:
+    """Remove the previews of a job. Returns the marked blobs; the sweep removes those that nobody else does."""
+    sha256s = {file.sha256 for file in job.previews if tx.drop_file(file)}
+    if not sha256s:
+        return []
+    tx.lock(_bytes(sha256s))
+    return tx.mark_unnamed(sha256s, now)
 
 
 def _promote(tx: Transaction, leader_id: str) -> Sent | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from limner.geometry import BoxShape, PointShape, SizeShape
-from limner.operation import Context, ImageRef, Params, Result, operation
+from limner.operation import Context, ImageRef, PhotoParams, Result, operation
 from limner.vision import faces
 from limner.vision.faces import DEFAULT_MIN_SCORE
 
@@ -20,7 +20,7 @@ _SCORES_IN_WORDS = 8
 _FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
-class DetectParams(Params):
+class DetectParams(PhotoParams):
     """Parameters of `detect`."""
 
     mark: Annotated[

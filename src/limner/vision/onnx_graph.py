@@ -64,10 +64,11 @@ def _classes() -> dict[str, Any]:
     }
 
 
-def free_input_size(published: bytes) -> bytes:
+def free_input_size(published: bytes, *, channels_last: bool = False) -> bytes:
     """The same graph with free height and width, one picture a batch, and only true inputs listed.
 
-    For fully convolutional networks: what fixes their size is only what the file says of its input and outputs.
+    With `channels_last`, pictures are (1, H, W, 3), and an input that is no picture stays as it is. For fully
+    convolutional networks: what fixes their size is only what the file says of its input and outputs.
     ModelError when the bytes are no ONNX model.
     """
     model = _classes()["Model"]()
@@ -82,7 +83,11 @@ def free_input_size(published: bytes) -> bytes:
     graph.input.extend(inputs)
     del graph.value_info[:]
     for entry in graph.input:
-        batch, _, height, width = entry.type.tensor_type.shape.dim
+        batch, *others = entry.type.tensor_type.shape.dim
+        *size, last = others if channels_last else (*others[1:], others[0])
+        if channels_last and last.dim_value != 3:
+            continue
+        height, width = size
         batch.dim_value = 1
         height.dim_param, width.dim_param = "height", "width"
     for entry in graph.output:

@@ -15,7 +15,7 @@ from limner.vision.landmarks import MOUTH_CORNERS, Points
 # Clockwise as seen, from the top of the forehead.
 _RIGHT_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377)
 _LEFT_OVAL = (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
-_OVAL = (*_RIGHT_OVAL, *_LEFT_OVAL)
+FACE_OVAL = (*_RIGHT_OVAL, *_LEFT_OVAL)
 _UPPER_OVAL = (21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251)  # temple to temple
 _ABOVE_BROWS = (251, 301, 300, 293, 334, 296, 336, 9, 107, 66, 105, 63, 70, 71, 21)
 _BETWEEN_BROWS = 9
@@ -82,7 +82,7 @@ def _of_mesh(mesh: Points, forehead_reach: float) -> Outlines:
 
     root = (mesh[_NOSE_ROOT] + mesh[list(_INNER_BROW_ENDS)]) / 2
     parts = {
-        "face": drawn(_OVAL),
+        "face": drawn(FACE_OVAL),
         "forehead": np.concatenate(
             [_raised(drawn(_UPPER_OVAL), mesh[_BETWEEN_BROWS], forehead_reach), drawn(_ABOVE_BROWS)]
         ),

@@ -15,16 +15,18 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from limner.domain.errors import ModelError
 
 
-def session(file: Path) -> ort.InferenceSession:
+def session(file: Path, *, arena: bool = True) -> ort.InferenceSession:
     """A session on the CPU: one thread, no spinning, operators one after the other. ModelError when it cannot load.
 
-    The memory arena is never given back, so callers pad their inputs to a few fixed shapes.
+    The memory arena is never given back, so callers pad their inputs to a few fixed shapes, or do without it.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = arena
+    options.enable_mem_pattern = arena
     options.log_severity_level = 3  # errors only; the converters' leftovers are not news
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

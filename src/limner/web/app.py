@@ -18,6 +18,7 @@ from limner.web import (
     health_routes,
     job_routes,
     operation_routes,
+    painter_routes,
     problems,
     shapes,
     ticket_routes,
@@ -82,6 +83,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
     routers = (
         operations,
         operation_routes.router,
+        painter_routes.router,
         job_routes.router,
         webhook_routes.router,
         ticket_routes.router,

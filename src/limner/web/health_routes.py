@@ -67,7 +67,11 @@ def _measure(services: Services) -> None:
     CACHE_RESULTS.set(results)
     STORED_BYTES.set(size)
     now = datetime.now(UTC)
-    for lane in {*_seen_lanes, *loads, *(operation.lane for operation in services.catalogue.values())}:
+    for lane in {
+        *_seen_lanes,
+        *loads,
+        *(lane for operation in services.catalogue.values() for lane in operation.lanes),
+    }:
         _seen_lanes.add(lane)
         load = loads.get(lane, LaneLoad(lane))
         QUEUE_DEPTH.labels(lane).set(load.queued)

@@ -113,6 +113,22 @@ async def erase_job(job_id: str, request: Request, services: ServicesDep, caller
     return Response(to_json(receipt), media_type="application/json", headers=headers)
 
 
+@router.get(
+    "/v1/jobs/{job_id}/preview",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}, 404: problem_response("No such job, or it has no preview now")},
+)
+@needs(KeyScope.READ, signed=True)
+async def get_preview(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
+    """What the result of a running job looks like so far. It changes, and is gone when the job has ended."""
+    job = await services.job(job_id, caller)
+    if not job.previews:
+        raise NotFoundError("The job has no preview now.")
+    data = await services.read(services.blobs.get, job.previews[0].sha256)
+    headers = {"Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "cross-origin"}
+    return Response(data, media_type=job.previews[0].media_type, headers=headers)
+
+
 @router.head("/v1/jobs/{job_id}/artifacts/{name}", include_in_schema=False)
 @router.get(
     "/v1/jobs/{job_id}/artifacts/{name}",

@@ -76,6 +76,10 @@ class Links:
         """The URL of an artifact."""
         return self.picture(f"/v1/jobs/{job_id}/artifacts/{name}")
 
+    def preview(self, job_id: str) -> str:
+        """The URL of a running job's preview."""
+        return self.picture(f"/v1/jobs/{job_id}/preview")
+
     def picture(self, path: str) -> str:
         """The URL of a path that serves a picture."""
         return self.base + path + (self.seal.query(path) if self.seal is not None else "")

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -201,6 +202,11 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
+def _allowing(schema: dict[str, Any], names: AbstractSet[str]) -> dict[str, Any]:
+    """The schema of an object with further properties of any kind."""
+    return {**schema, "properties": {**schema["properties"], **dict.fromkeys(sorted(names), True)}}
+
+
 def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
     """The description of the request body in OpenAPI: a form, or JSON with base64 or URLs."""
     form = operation.params.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")
@@ -219,7 +225,10 @@ def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
             json_fields[name] = schema
     form["properties"] = {**fields, WEBHOOK: _WEBHOOK}
     json_fields[WEBHOOK] = _WEBHOOK
-    as_json = {"type": "object", "properties": json_fields, "additionalProperties": False}
+    as_json: dict[str, Any] = {"type": "object", "properties": json_fields, "additionalProperties": False}
+    if "oneOf" in form:  # what the body has beside the parameters goes with all of them
+        as_json["oneOf"] = [_allowing(each, json_fields.keys() - fields.keys()) for each in form["oneOf"]]
+        form["oneOf"] = [_allowing(each, {WEBHOOK}) for each in form["oneOf"]]
     return {
         "requestBody": {
             "required": True,

@@ -63,6 +63,7 @@ class JobShape(BaseModel):
     finished_at: Moment | None
     queue: QueueShape | None = Field(description="Only in `GET /v1/jobs/{id}` of a queued job")
     url: str
+    preview: str | None = Field(description="URL of what the result looks like so far; only while the job runs")
     result: dict[str, Any] | None
     error: ProblemShape | None
     artifacts: list[ArtifactShape]
@@ -86,6 +87,7 @@ class EventJobShape(BaseModel):
     faces_count: int | None = Field(None, description="The entry of `summary`, if the result has faces")
     summary: dict[str, int] | None = Field(None, description="A few numbers about the result, null before its end")
     url: str | None = None
+    preview: str | None = Field(None, description="URL of what the result looks like so far")
     error: ProblemShape | None = None
     artifacts: list[ArtifactShape] = []
 
@@ -203,6 +205,7 @@ def job(value: Job, links: Links, place: Place | None = None) -> dict[str, Any]:
         "finished_at": moment(value.finished_at),
         "queue": None if place is None else _place(place),
         "url": links.job(value.id),
+        "preview": links.preview(value.id) if value.previews else None,
         "result": value.result,
         "error": value.error,
         "artifacts": [_artifact(file, links) for file in value.artifacts],
@@ -245,6 +248,7 @@ def event(value: Event, links: Links) -> dict[str, Any]:
             "faces_count": faces_count(value),
             "summary": value.content["summary"],
             "url": links.job(value.job_id),
+            "preview": links.preview(value.job_id) if value.content.get("preview") else None,
             "error": value.content["error"],
             "artifacts": [
                 {key: each[key] for key in ("name", "media_type", "size", "width", "height")}

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from limner.operation import Context, Params, Result, operation
+from limner.operation import Context, PhotoParams, Result, operation
 from limner.operations import CATALOGUE
 
 
-class MisbehaveParams(Params):
+class MisbehaveParams(PhotoParams):
     """How to misbehave, and for how long."""
 
     how: Literal["abort", "exit", "hang_with_lock", "hang_without_lock", "hoard", "steps", "key_error"]
@@ -44,7 +44,7 @@ def misbehave(params: MisbehaveParams, ctx: Context) -> MisbehaveResult:
             while time.monotonic() < end:
                 with ctx.stage("step"):
                     time.sleep(0.02)
-                ctx.progress(0.5)
+                ctx.step(1, 2, np.full((8, 8, 3), 200, np.uint8))
         case "key_error":
             return MisbehaveResult(pid=int({"a": "b"}["c"]))
     return MisbehaveResult(pid=os.getpid())

@@ -102,6 +102,13 @@ _OUTDATED = Statement(
     .order_by(jobs.c.created_at)
     .limit(bindparam("most"))
 )
+_FULL = Statement(
+    select(literal_column("1"))
+    .select_from(jobs)
+    .where(text("jobs.status = 'queued'"), jobs.c.lane == bindparam("lane"))
+    .limit(1)
+    .offset(bindparam("last_place"))
+)
 _COUNT = Statement(select(func.count()).select_from(jobs).where(jobs.c.status == bindparam("status")))
 _LANES = Statement(
     select(jobs.c.lane, jobs.c.status, func.count(), func.min(jobs.c.created_at))
@@ -261,6 +268,11 @@ class SqlReader:
         """See `ports.JobReader.count`."""
         with self._database.reading() as db:
             return int(_COUNT.value(db, status=status))
+
+    def is_full(self, lane: str, max_queued: int) -> bool:
+        """See `ports.JobReader.is_full`."""
+        with self._database.reading() as db:
+            return _FULL.value(db, lane=lane, last_place=max_queued - 1) is not None
 
     def lanes(self) -> list[LaneLoad]:
         """See `ports.JobReader.lanes`."""

@@ -64,7 +64,7 @@ jobs = Table(
     _partial("jobs_by_similarity_key", "similarity_key", "status", "id", where="similarity_key IS NOT NULL"),
     _partial("jobs_by_idempotency_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
     _partial("jobs_by_leader", "leader_id", "id", where="leader_id IS NOT NULL"),
-    _partial("jobs_in_lane", "lane", "id", where="status = 'queued' AND leader_id IS NULL"),
+    _partial("jobs_queued", "lane", "leader_id", "id", where="status = 'queued'"),
     _partial("jobs_by_key", "key_id", "id", where="key_id IS NOT NULL"),
     _partial("jobs_by_key_and_operation", "key_id", "operation", "id", where="key_id IS NOT NULL"),
     _partial("jobs_by_key_and_status", "key_id", "status", "id", where="key_id IS NOT NULL"),

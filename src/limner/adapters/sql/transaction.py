@@ -66,9 +66,12 @@ _LEADER = (
     )
     .limit(1)
 )
-# Whether there is a job at this position of the queue. Counting would read all queued jobs.
+# Whether there is a job at this position of the lane's queue. Counting would read all that are queued there.
 _FULL: Select[tuple[int]] = (
-    select(literal_column("1")).where(jobs.c.status == Status.QUEUED).limit(1).offset(bindparam("last_place"))
+    select(literal_column("1"))
+    .where(text("jobs.status = 'queued'"), jobs.c.lane == bindparam("lane"))
+    .limit(1)
+    .offset(bindparam("last_place"))
 )
 _KNOWN = Statement(
     select(
@@ -88,6 +91,7 @@ _ADD_FILE = Statement(insert(files), (*FILE_FIELDS, "position"))
 _ADD_EVENT = Statement(insert(events), EVENT_FIELDS)
 _ADD_AMOUNT = Statement(insert(totals), ("name", "amount"))
 _REMOVE_FILES = Statement(delete(files).where(files.c.job_id == bindparam("job_id")))
+_DROP_FILE = Statement(delete(files).where(files.c.id == bindparam("id")))
 _REMOVE_JOB = Statement(delete(jobs).where(jobs.c.id == bindparam("id")))
 _EMPTY_EVENTS = Statement(update(events).where(events.c.job_id == bindparam("of_job")).values(content=None))
 _BLOB = Statement(select(blobs.c.state).where(blobs.c.sha256 == bindparam("sha256")))
@@ -179,6 +183,7 @@ class SqlTransaction:
             idempotency_key=job.idempotency_key,
             cache_key=job.cache_key,
             since=computed_since,
+            lane=job.lane,
             last_place=max_queued - 1,
         )
         assert found is not None  # a SELECT of subqueries has always one row
@@ -221,13 +226,17 @@ class SqlTransaction:
             self._add_up(RESULTS, 1)
         return after
 
-    def add_artifacts(self, job: Job, files: Collection[File]) -> None:
-        """See `ports.Transaction.add_artifacts`."""
+    def add_files(self, job: Job, files: Collection[File]) -> None:
+        """See `ports.Transaction.add_files`."""
         self._add_files(files, len(job.inputs))
 
     def _add_files(self, added: Collection[File], first: int) -> None:
         for position, file in enumerate(added, first):
             _ADD_FILE.run(self._db, position=position, **{name: getattr(file, name) for name in FILE_FIELDS})
+
+    def drop_file(self, file: File) -> bool:
+        """See `ports.Transaction.drop_file`."""
+        return _DROP_FILE.run(self._db, id=file.id) > 0
 
     def remove(self, job: Job) -> Removed:
         """See `ports.Transaction.remove`."""

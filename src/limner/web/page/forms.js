@@ -208,6 +208,7 @@ export class OptionsForm {
     }
     this.element = el("form", { class: "options", novalidate: true });
     this.element.addEventListener("submit", (event) => event.preventDefault());
+    this.element.addEventListener("change", () => this.suit());
     this.element.append(...this.controls.filter((each) => each.front).map((each) => each.element));
     const rest = this.controls.filter((each) => !each.front);
     if (rest.length) {
@@ -215,11 +216,23 @@ export class OptionsForm {
         ...rest.map((each) => each.element));
       this.element.append(this.more);
     }
+    this.suit();
+  }
+
+  /** Show only the fields that go with what is chosen: `oneOf` of the schema says which do. */
+  suit() {
+    const { properties, oneOf } = this.operation.parameters ?? {};
+    if (!oneOf) return;
+    const chosen = new Map(this.controls.map(({ name, value }) => [name, value() ?? properties[name].default]));
+    const fits = ([name, field]) => field.const === undefined || field.const === chosen.get(name);
+    const leaf = oneOf.find((each) => Object.entries(each.properties).every(fits)) ?? { properties };
+    for (const each of this.controls) each.element.hidden = !(each.name in leaf.properties);
   }
 
   /** Show the first invalid field; true if all are valid. */
   check() {
-    const wrong = this.element.querySelector(":invalid:not(fieldset)");
+    const wrong = this.controls.filter((each) => !each.element.hidden)
+      .map((each) => each.element.querySelector(":invalid:not(fieldset)")).find((input) => input);
     if (!wrong) return true;
     if (this.more?.contains(wrong)) this.more.open = true;
     wrong.reportValidity();
@@ -228,7 +241,8 @@ export class OptionsForm {
 
   /** @returns {[string, string|File][]} the values that differ from their defaults */
   fields() {
-    return this.controls.map(({ name, value }) => [name, value()]).filter(([, value]) => value !== null);
+    return this.controls.filter((each) => !each.element.hidden)
+      .map(({ name, value }) => [name, value()]).filter(([, value]) => value !== null);
   }
 }
 

@@ -1,0 +1,19 @@
+"""A lane: jobs that wait for the same workers. A lane that is full or slow holds up no other."""
+
+from dataclasses import dataclass
+
+CPU, GPU, REMOTE = LANES = ("cpu", "gpu", "remote")
+"""On a core; on a device, one at a time; on another server, while a worker waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """How many workers serve it, how many jobs may wait for them, and how long one may run.
+
+    Workers of a lane `on_demand` are started when a job needs them. Without workers, no job is accepted.
+    """
+
+    workers: int
+    max_queued: int
+    timeout_s: float
+    on_demand: bool = False

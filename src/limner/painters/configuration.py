@@ -1,0 +1,89 @@
+"""What painters read from the environment and the operator's files, at each call, because they get no settings.
+
+A painter with entries has a folder of its own in `LIMNER_PAINTERS_DIR`, with one TOML file an entry: `onnx/anime.toml`.
+"""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from limner.domain.errors import InvalidRequestError, PainterNotReadyError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+EntryName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", max_length=64)]
+MAX_ENTRIES = 100
+MAX_FILE_BYTES = 1_000_000
+
+
+class Entry(BaseModel):
+    """Base class of what a TOML file says. Unknown keys are an error, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+E = TypeVar("E", bound=Entry)
+
+
+def models_dir() -> Path:
+    """The folder of the model files; the same as the setting `models_dir`."""
+    return _folder("LIMNER_MODELS_DIR", "models")
+
+
+def painters_dir() -> Path:
+    """The folder of the operator's painters; the same as the setting `painters_dir`."""
+    return _folder("LIMNER_PAINTERS_DIR", "painters")
+
+
+def _folder(variable: str, name: str) -> Path:
+    given = os.environ.get(variable)
+    return Path(given) if given else platformdirs.user_data_path("limner", appauthor=False) / name
+
+
+def entry_names(painter: str) -> list[str]:
+    """The names of a painter's entries, sorted; no file is opened. Files with other names are no entries."""
+    try:
+        files = sorted((painters_dir() / painter).glob("*.toml"))
+    except OSError:
+        return []
+    return [file.stem for file in files if NAME.fullmatch(file.stem)][:MAX_ENTRIES]
+
+
+def read_entry(painter: str, name: str, kind: type[E]) -> E:
+    """The entry from its file. InvalidRequestError if there is none, PainterNotReadyError if the file is not valid."""
+    if name not in entry_names(painter):
+        known = ", ".join(entry_names(painter)) or "none"
+        raise InvalidRequestError(f"{painter} has no entry named {name!r}; there are: {known}.")
+    file = painters_dir() / painter / f"{name}.toml"
+    try:
+        return kind.model_validate(tomllib.loads(read_small(file).decode()))
+    except (ValueError, OSError) as error:  # ValidationError, TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise PainterNotReadyError(f"{painter}/{file.name}: {_in_words(error)}") from None
+
+
+def read_small(file: Path) -> bytes:
+    """The bytes of a file of the operator. ValueError if it is larger than such a file can be; OSError."""
+    with file.open("rb") as opened:
+        data = opened.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"the file is larger than {MAX_FILE_BYTES:,} bytes")
+    return data
+
+
+def beside(painter: str, name: str) -> Path:
+    """The file that an entry names: relative to the entry's own folder, or absolute."""
+    return painters_dir() / painter / name
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        told = [
+            f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']}"
+            for each in error.errors(include_input=False, include_url=False, include_context=False)
+        ]
+        return "; ".join(told)
+    return error.strerror or "cannot be read" if isinstance(error, OSError) else str(error)

@@ -1,0 +1,92 @@
+"""`generate` and its painters over HTTP."""
+
+import base64
+import json
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from tests.journeys.client import finished, get, problem
+from tests.journeys.server import Server
+
+QUICK = {"style": "pixel", "size": "96"}
+
+
+@pytest.fixture(name="server")
+def _server(shared_server: Server) -> Server:
+    return shared_server
+
+
+def submit(server: Server, photo: bytes | None, /, **fields: str) -> httpx.Response:
+    files = {} if photo is None else {"image": photo}
+    parts = {name: (None, value) for name, value in {**QUICK, **fields}.items()}
+    return httpx.post(f"{server.url}/v1/generate", files={**files, **parts}, timeout=30)
+
+
+def test_a_photo_becomes_a_picture(server: Server, astronaut_jpeg: bytes) -> None:
+    sent = submit(server, astronaut_jpeg, count="2")
+    assert sent.status_code == 202
+    job = finished(server, sent.json()["id"])
+    assert job["status"] == "succeeded"
+    assert [each["name"] for each in job["artifacts"]] == ["image-1.jpg", "image-2.jpg"]
+    assert [each["seed"] for each in job["result"]["pictures"]][1] > 0
+    picture = httpx.get(job["artifacts"][0]["url"])
+    assert picture.headers["content-type"] == "image/jpeg"
+    assert b"DigitalSourceType" in picture.content
+
+
+def test_a_form_an_object_and_json_are_the_same_work(server: Server, astronaut_jpeg: bytes) -> None:
+    first = finished(server, submit(server, astronaut_jpeg, seed="5").json()["id"])
+    painter = {"name": "drawn", "style": "pixel"}
+    as_object = httpx.post(
+        f"{server.url}/v1/generate",
+        files={
+            "image": astronaut_jpeg,
+            "painter": (None, json.dumps(painter)),
+            "size": (None, "96"),
+            "seed": (None, "5"),
+        },
+    )
+    as_json = httpx.post(
+        f"{server.url}/v1/generate",
+        json={"image": base64.b64encode(astronaut_jpeg).decode(), "painter": painter, "size": 96, "seed": 5},
+    )
+    for answer in (as_object, as_json):
+        assert (answer.status_code, answer.json()["cached"]) == (200, "exact")
+        assert answer.json()["result"] == first["result"]
+
+
+def test_without_a_seed_the_picture_is_new_and_a_repeat_is_the_same_job(server: Server, astronaut_jpeg: bytes) -> None:
+    one, two = (finished(server, submit(server, astronaut_jpeg).json()["id"]) for _ in range(2))
+    assert two["cached"] is None
+    assert one["result"]["pictures"][0]["seed"] != two["result"]["pictures"][0]["seed"]
+    body = {"image": base64.b64encode(astronaut_jpeg).decode(), **QUICK}
+    headers = {"Idempotency-Key": "once"}
+    sent = [httpx.post(f"{server.url}/v1/generate", json=body, headers=headers).json()["id"] for _ in range(2)]
+    assert sent[0] == sent[1]
+
+
+def test_a_photo_is_needed_and_a_wrong_field_is_named(server: Server, astronaut_jpeg: bytes) -> None:
+    assert problem(submit(server, None), 422, "invalid-request")["errors"][0]["field"] == "image"
+    wrong = problem(submit(server, astronaut_jpeg, dot="1"), 422, "invalid-request")
+    assert wrong["errors"][0]["field"] == "dot"
+
+
+def test_painters_are_listed_with_examples(server: Server) -> None:
+    drawn, *others = get(server, "/v1/painters").json()["painters"]
+    assert all(each["ready"] == (each["reason"] is None) for each in others)
+    assert (drawn["name"], drawn["ready"], drawn["reason"], drawn["lanes"]) == ("drawn", True, None, ["cpu"])
+    assert len(drawn["styles"]) == 11
+    for url in (drawn["preview"], *drawn["styles"].values()):
+        assert httpx.get(url).headers["content-type"] == "image/jpeg"
+
+
+def test_openapi_tells_which_fields_go_together(server: Server) -> None:
+    described = get(server, "/openapi.json").json()
+    body = described["paths"]["/v1/generate"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    schema = jsonschema_rs.validator_for({**body, "components": described["components"]})
+    for right in ({"style": "ink", "detail": 0.5, "image": "aGk="}, {"image_url": "https://a.b/c", "painter": "drawn"}):
+        assert schema.is_valid(right), right
+    for wrong in ({"style": "ink", "dot": 1}, {"style": "none"}, {"painter": "none"}, {"other": 1}):
+        assert not schema.is_valid(wrong), wrong
