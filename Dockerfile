@@ -1,5 +1,6 @@
 # Limner in a container: built in one stage, run in another that holds no compiler, no pip and no cache.
-# The models are inside; only /data is written to. See docs/deploy.md.
+# The same image is the web process, a worker and `limner migrate`. The models are inside; only /data is written to. See
+# docs/deploy.md.
 ARG PYTHON=3.12-slim-bookworm
 
 FROM python:${PYTHON} AS build
@@ -9,8 +10,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PYTHONDONT
 WORKDIR /src
 RUN python -m venv /opt/limner
 # Libraries first: they change seldom, so their layer is kept.
-COPY requirements.lock requirements-build.lock ./
-RUN /opt/limner/bin/python -m pip install --quiet --require-hashes -r requirements.lock \
+COPY requirements-cluster.lock requirements-build.lock ./
+RUN /opt/limner/bin/python -m pip install --quiet --require-hashes -r requirements-cluster.lock \
     && python -m venv /opt/build \
     && /opt/build/bin/python -m pip install --quiet --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE THIRD_PARTY.md ./

@@ -23,10 +23,16 @@ demo: install ## Send a real photo to a server in the background; print its face
 stop: ## Stop the demo's server and remove its data
 	@if [ -x $(PY) ]; then $(PY) scripts/demo.py --stop; fi
 
+stack: ## Build and start the stack for one server in containers: nginx, web, workers, PostgreSQL, Redis, Prometheus, Grafana
+	@scripts/stack.sh up $(ARGS)
+
+stack-stop: ## Stop it, and keep its data (ARGS=--volumes: remove them)
+	@scripts/stack.sh down $(ARGS)
+
 ##@ Develop
 
 test: install-services ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
-	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest $(ARGS)
+	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && scripts/test.sh $(ARGS)
 
 test-slow: install-services ## Run the slow tests: soak, load, container, fuzzing (FUZZ_SECONDS=60 for each target)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest -m slow --timeout 1800 $(ARGS)
@@ -36,6 +42,9 @@ test-chaos: install-services ## Kill, freeze, cut off and fill up every part und
 
 test-container: install-tests ## Build the container image and try it (needs docker or podman)
 	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy $(ARGS)
+
+test-stack: install-tests ## Build and try the stack of containers: lose workers, web processes, PostgreSQL (needs docker or podman)
+	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy/test_stack.py $(ARGS)
 
 check: check-style check-types check-layers check-locks test ## Run all checks of CI
 
@@ -75,5 +84,5 @@ install-tests:
 install-services: install-tests
 	@scripts/install.sh --services
 
-.PHONY: help install install-tests install-services run demo stop test test-slow test-chaos test-container check check-style check-types \
-	check-layers check-locks check-docs format lock image clean
+.PHONY: help install install-tests install-services run demo stop stack stack-stop test test-slow test-chaos test-container \
+	test-stack check check-style check-types check-layers check-locks check-docs format lock image clean

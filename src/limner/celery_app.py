@@ -6,12 +6,10 @@ Read `Child`. The main process of a worker opens no database and loads no model;
 import atexit
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # a stop waits for running jobs, but not longer than `drain_s`
@@ -20,7 +18,7 @@ from billiard import common as processes
 from celery import signals
 from celery.exceptions import Reject
 
-from limner import shared_metrics
+from limner import private_folder, shared_metrics, tracing
 from limner.adapters.celery_engine import LANES, TASK
 from limner.adapters.celery_worker import Guard, has_ended, name_of, prepare
 from limner.adapters.process_worker import limit_memory, make_expendable
@@ -121,10 +119,17 @@ def _begin_child(**_: object) -> None:
     make_expendable()
     limit_memory(settings.worker_memory_bytes)
     os.nice(NICENESS)
+    tracing.start("worker")
     try:
         _child = Child()
     except LimnerError as error:
         log.warning("a worker is not ready yet", extra={"detail": error.detail})
+
+
+@signals.worker_process_shutdown.connect
+def _end_child(**_: object) -> None:
+    """A child that ends by itself."""
+    tracing.stop()
 
 
 # --- the main process ------------------------------------------------------------------------------------------------
@@ -136,9 +141,9 @@ def _begin(**_: object) -> None:
     if processes.REMAP_SIGTERM != "SIGQUIT":  # `celery -A …` has read it before this module: begin again
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     if settings.worker_metrics_port:
-        folder = Path(tempfile.mkdtemp(prefix="limner-metrics-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        shared_metrics.use_folder(folder)
+        held = ExitStack()
+        atexit.register(held.close)
+        shared_metrics.use_folder(private_folder.make(None, held, watched=False))
     try:
         for entry in weights.MANIFEST:
             weights.path(settings.models_dir, entry.name)

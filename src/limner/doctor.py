@@ -1,13 +1,15 @@
 """Checks, part by part, whether a service could start here. It creates, changes and repairs nothing."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from limner import settings
+from limner import settings, tracing
 from limner.adapters import disk_blobs
 from limner.adapters.sql import inspect as sql_inspect
 from limner.adapters.sql.opening import WEB_CONNECTIONS, WORKER_CONNECTIONS
@@ -15,10 +17,12 @@ from limner.assembly.engines import celery_app
 from limner.assembly.stores import open_blobs
 from limner.domain.errors import LimnerError, SettingsError, UnavailableError
 from limner.jobs.pairing import DATABASE_ID
-from limner.settings import EMBEDDED, Settings
-from limner.together import LOCAL, S3, check_together
+from limner.settings import EMBEDDED, LOOPBACK, Settings, is_loopback
+from limner.together import LOCAL, MEMORY, S3, check_together
 from limner.vision import weights
 from limner.vision.models import Models
+
+TRACES_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,21 @@ def examine() -> Iterator[Finding]:
     yield Finding("settings", True, "valid")
     yield _finding("models", lambda: _models(chosen.models_dir))
     yield _finding("detector", lambda: _detector(chosen.models_dir))
-    yield _finding("database", lambda: _database(chosen))
-    if chosen.database_url != "memory:":
+    database = _finding("database", lambda: _database(chosen))
+    yield database
+    if chosen.database_url != MEMORY:
         yield _finding("photos", lambda: _photos(chosen))
+    yield _finding("address", lambda: _address(chosen))
+    if database.well:
+        yield _finding("keys", lambda: _keys(chosen))
+    if database.well and chosen.database_url != MEMORY:
+        yield _finding("webhooks", lambda: _webhooks(chosen.database_url))
     if chosen.engine_url != EMBEDDED:
         yield _finding("workers", lambda: _workers(chosen))
     if chosen.bus_url != LOCAL:
         yield _finding("bus", lambda: _bus(chosen.bus_url))
+    if tracing.wanted():
+        yield _finding("traces", _traces)
 
 
 def _finding(part: str, look: Callable[[], str]) -> Finding:
@@ -103,6 +115,56 @@ def _photos(chosen: Settings) -> str:
     return str(folder) if folder.exists() else f"`limner serve` will create {folder}"
 
 
+def _address(chosen: Settings) -> str:
+    """Where the service listens, and the names and URLs by which others know it."""
+    told = f"{chosen.host}:{chosen.port}"
+    if chosen.public_url is None:
+        told += "; URLs in answers are those that clients call"
+        if not is_loopback(chosen.host) or chosen.accel_prefix is not None:
+            told += (
+                "; behind a proxy with a name, set LIMNER_PUBLIC_URL: other names than "
+                f"{', '.join(('localhost', *chosen.allowed_hosts))} are answered 421"
+            )
+        return told
+    public = urlsplit(chosen.public_url)
+    if public.scheme not in ("http", "https") or not public.hostname:
+        raise SettingsError("LIMNER_PUBLIC_URL must begin with http:// or https:// and name a host")
+    if not is_loopback(chosen.host) and chosen.proxy_addresses == LOOPBACK:
+        told += "; a proxy on another machine must be in LIMNER_PROXY_ADDRESSES, or all its clients count as one"
+    return f"{told}; known as {public.scheme}://{public.netloc.rpartition('@')[2]}"
+
+
+def _keys(chosen: Settings) -> str:
+    if not chosen.keys_required():
+        who = "this machine" if is_loopback(chosen.host) else f"everyone who can connect to {chosen.host}"
+        return f"not required: {who} sees, sends and erases all photos"
+    found = None
+    if chosen.database_url != MEMORY:
+        found = sql_inspect.rows(chosen.database_url, "SELECT scopes, expires_at FROM keys WHERE revoked_at IS NULL")
+    now_us = time.time() * 1e6
+    valid = [scopes.split() for scopes, ends in found or () if ends is None or ends > now_us]
+    admins = sum("admin" in scopes for scopes in valid)
+    told = f"required; {len(valid)} valid, {admins} of them with the scope admin"
+    if chosen.admin_key is not None:
+        return f"{told}; LIMNER_ADMIN_KEY is set"
+    return told if valid else f"{told}: run `limner keys create`, or every request is answered 401"
+
+
+def _webhooks(url: str) -> str:
+    disabled = sql_inspect.rows(url, "SELECT count(*) FROM hooks WHERE state = 'disabled'")
+    failed = sql_inspect.rows(
+        url,
+        "SELECT host, last_status, last_error FROM deliveries WHERE state = 'failed' ORDER BY ended_at DESC LIMIT 3",
+    )
+    if disabled is None or failed is None:
+        return "none yet"
+    told = f"{disabled[0][0]} disabled; " if disabled[0][0] else ""
+    if not failed:
+        return f"{told}no failed delivery"
+    last = ", ".join(f"{host} ({status or error})" for host, status, error in failed)
+    return f"{told}last failed deliveries: {last}; `limner webhooks list` and `replay --failed` go on from here"
+
+
 def _workers(chosen: Settings) -> str:
     app = celery_app(chosen)
     from limner.adapters.celery_engine import broker_errors, workers_of_lanes
@@ -139,6 +201,18 @@ def _bus(url: str) -> str:
             f"Redis at {place} does not answer ({type(error).__name__}): start it, or set LIMNER_BUS_URL. Events come "
             "a second late meanwhile"
         ) from None
+    return place
+
+
+def _traces() -> str:
+    from limner.otel import collector_takes
+
+    place = tracing.collector()
+    if not collector_takes(timeout_s=TRACES_S):
+        raise UnavailableError(
+            f"the collector {place} does not take traces: start it, or check OTEL_EXPORTER_OTLP_ENDPOINT and "
+            "OTEL_EXPORTER_OTLP_HEADERS. The service works without it"
+        )
     return place
 
 

@@ -1,6 +1,6 @@
 """`limner keys`: creates, lists, revokes and rotates API keys in the database that the settings name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limner.domain.errors import NotFoundError, SettingsError
-from limner.domain.key import SHOWN, Key, Scope, hash_of, joined, new_token
+from limner.command_types import Duration
+from limner.domain.errors import SettingsError
+from limner.domain.key import SHOWN, Key, Scope, find_key, hash_of, joined, new_token
 
 if TYPE_CHECKING:
     from limner.ports import JobStore, KeyReader
@@ -67,6 +68,8 @@ def list_keys() -> None:
         limits = [f"{most}/{unit}" for most, unit in ((key.rate_per_minute, "min"), (key.daily_quota, "day")) if most]
         used = f"used {key.last_used_at:%Y-%m-%d %H:00}" if key.last_used_at else "never used"
         expires = [f"expires {key.expires_at:%Y-%m-%d %H:%M}"] if key.expires_at else []
+        if key.old_until is not None and key.old_until > now:
+            expires.append(f"the one before works until {key.old_until:%Y-%m-%d %H:%M}")
         facts = [f"{key.prefix}…", key.state(now), key.scopes, *limits, used, *expires]
         click.echo(f"{key.id}  {key.name}: {', '.join(facts)}")
     if not known:
@@ -77,16 +80,27 @@ def list_keys() -> None:
 @click.argument("key")
 def revoke(key: str) -> None:
     """Revoke KEY, named by its id or by its first characters as `list` shows them. Its jobs stay."""
-    changed = _change(key, revoked_at=datetime.now(UTC))
+    changed = _change(key, lambda _: {"revoked_at": datetime.now(UTC)})
     click.echo(f"{changed.name} is revoked. Running services refuse it within 5 s, and end its streams within 10 s.")
 
 
 @keys.command()
 @click.argument("key")
-def rotate(key: str) -> None:
-    """Give KEY a new secret and print it. The old one is refused within 5 s; owner, scopes and limits stay."""
+@click.option("--overlap", type=Duration(), default="0s", help="How long the old one works too, e.g. 1h, at most 30d.")
+def rotate(key: str, overlap: timedelta) -> None:
+    """Give KEY a new secret and print it; owner, scopes and limits stay.
+
+    Without --overlap the old one is refused within 5 s. One from an earlier rotation is refused in any case.
+    """
     token = new_token()
-    changed = _change(key, valid=True, prefix=token[:SHOWN], hash=hash_of(token))
+
+    def values(before: Key) -> dict[str, Any]:
+        old: dict[str, Any] = {"old_hash": None, "old_until": None}
+        if overlap:
+            old = {"old_hash": before.hash, "old_until": datetime.now(UTC) + overlap}
+        return {"prefix": token[:SHOWN], "hash": hash_of(token), **old}
+
+    changed = _change(key, values, valid=True)
     _show(changed, token)
 
 
@@ -96,18 +110,16 @@ def _show(key: Key, token: str) -> None:
     click.echo(token)
 
 
-def _change(named: str, *, valid: bool = False, **values: Any) -> Key:
+def _change(named: str, change: Callable[[Key], dict[str, Any]], *, valid: bool = False) -> Key:
     """Set fields of the key that is named. NotFoundError; SettingsError if `valid` is wanted and it is not."""
     now = datetime.now(UTC)
     with _database() as (store, reader):
-        shown = named.removesuffix("…")
-        found = [key for key in reader.all() if key.id == named or (len(shown) >= SHOWN and key.prefix == shown)]
-        if len(found) != 1:
-            raise NotFoundError(f"{len(found) or 'No'} keys are named {named!r}. `limner keys list` shows their ids.")
-        if valid and found[0].state(now) != "valid":
-            raise SettingsError(f"The key is {found[0].state(now)}. Create another.")
-        store.transact(lambda tx: tx.change_key(found[0].id, **values))
-    return replace(found[0], **values)
+        key = find_key(reader.all(), named)
+        if valid and key.state(now) != "valid":
+            raise SettingsError(f"The key is {key.state(now)}. Create another.")
+        values = change(key)
+        store.transact(lambda tx: tx.change_key(key.id, **values))
+    return replace(key, **values)
 
 
 @contextmanager

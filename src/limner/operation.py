@@ -20,6 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from limner.domain.errors import InvalidRequestError
+from limner.tracing import step
 from limner.vision.header import Limits
 from limner.vision.structure import look
 
@@ -166,7 +167,8 @@ class Context:
         self.check_cancelled()
         start = time.perf_counter()
         try:
-            yield
+            with step(name):
+                yield
         finally:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
 

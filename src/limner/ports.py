@@ -329,7 +329,7 @@ class KeyReader(Protocol):
     """Reads API keys. They are written by `Transaction`. UnavailableError when the database cannot be used."""
 
     def by_hash(self, sha256: str) -> Key | None:
-        """The key whose token has this SHA-256, also if it is revoked or expired."""
+        """The key whose token has, or had before its rotation, this SHA-256, also if it is revoked or expired."""
         ...
 
     def by_id(self, key_id: str) -> Key | None:

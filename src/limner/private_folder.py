@@ -21,10 +21,11 @@ LOCK = "memory.lock"
 REMOVER = 'read -r _; rm -rf -- "$1" 2>/dev/null || { sleep 1; rm -rf -- "$1"; }'
 
 
-def make(parent: Path | None, held: ExitStack) -> Path:
+def make(parent: Path | None, held: ExitStack, *, watched: bool = True) -> Path:
     """A new folder in `parent` (default: the system's folder for temporary files), removed when `held` closes. OSError.
 
     If this process is killed, a small shell process removes the folder; if that is killed too, the next call does.
+    Without `watched`, only the next call does: the shell waits for each process that was forked from this one.
     """
     if parent is None:
         parent = Path(tempfile.gettempdir())
@@ -37,7 +38,8 @@ def make(parent: Path | None, held: ExitStack) -> Path:
         parent / hidden.name.removeprefix(".")
     )  # `remove_left` must not find the folder without its lock
     held.callback(shutil.rmtree, folder, ignore_errors=True)
-    _start_remover(folder, held)
+    if watched:
+        _start_remover(folder, held)
     return folder
 
 

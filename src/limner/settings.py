@@ -34,8 +34,7 @@ def _database_url() -> str:
 
 def database_file(url: str) -> Path | None:
     """The file of a URL `sqlite:///path`, read without SQLAlchemy, which is slow to import. None for another URL."""
-    scheme, _, rest = url.partition(":///")
-    file = rest.partition("?")[0]
+    scheme, _, file = url.partition(":///")
     return Path(file) if scheme == "sqlite" and file else None
 
 
@@ -85,6 +84,11 @@ class Settings(BaseSettings):
     artifact_urls: Literal["service", "presigned"] = Field(
         "service",
         description="Who sends an artifact's bytes: `service`, or `presigned`: S3, by a URL that ends after a minute",
+    )
+    s3_public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#@\s]+/?$",
+        description="Address by which clients reach S3, for `presigned`; default: that of `AWS_ENDPOINT_URL`",
     )
     engine_url: str = Field(
         EMBEDDED,
@@ -231,6 +235,13 @@ class Settings(BaseSettings):
     def keys_required(self) -> bool:
         """Whether callers need an API key."""
         return self.require_keys == "on" or (self.require_keys == "auto" and not is_loopback(self.host))
+
+    @field_validator("database_url")
+    @classmethod
+    def _has_no_parameters(cls, value: str) -> str:
+        if value.startswith("sqlite:") and "?" in value:
+            raise ValueError("a SQLite URL has no parameters: remove what follows the `?`")
+        return value
 
     @field_validator("admin_key", "url_secrets")
     @classmethod

@@ -2,6 +2,7 @@
 
 from limner.domain.errors import SettingsError
 from limner.settings import EMBEDDED, Settings
+from limner.tracing import check as check_tracing
 
 LOCAL = "local:"
 MEMORY = "memory:"
@@ -15,6 +16,7 @@ def check_together(settings: Settings) -> None:
     _check_urls(settings)
     _check_processes(settings)
     _check_blobs(settings)
+    check_tracing()
     if settings.keys_required() and settings.admin_key is None and settings.database_url == MEMORY:
         raise SettingsError(
             f"API keys are required, because LIMNER_HOST is {settings.host}, and with LIMNER_DATABASE_URL=memory: "
@@ -77,6 +79,10 @@ def _check_blobs(settings: Settings) -> None:
         raise SettingsError("LIMNER_BLOBS_URL must be a folder with LIMNER_DATABASE_URL=memory:")
     if settings.artifact_urls == "presigned" and not is_s3:
         raise SettingsError("LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://bucket/prefix")
+    if settings.s3_public_url is not None and settings.artifact_urls != "presigned":
+        raise SettingsError(
+            "LIMNER_S3_PUBLIC_URL needs LIMNER_ARTIFACT_URLS=presigned: else clients call no S3 service"
+        )
     if settings.accel_prefix is not None and is_s3:
         raise SettingsError("LIMNER_ACCEL_PREFIX needs LIMNER_BLOBS_URL to be a folder: nginx cannot read S3 as files")
 

@@ -61,8 +61,8 @@ class HookRows(Protocol):
         """The secret of a key's id, or of the service (an empty text)."""
         ...
 
-    def set_secret(self, owner: str, secret: str) -> None:
-        """Set or replace it."""
+    def set_secret(self, owner: str, secret: str, *, old_until: datetime | None = None) -> None:
+        """Set or replace it. With `old_until`, the one before signs too until then."""
         ...
 
 
@@ -85,8 +85,8 @@ class HookReader(Protocol):
         """A webhook."""
         ...
 
-    def secret(self, owner: str) -> str | None:
-        """See `HookRows.secret`."""
+    def secrets(self, owner: str, now: datetime) -> list[str]:
+        """The secret of a key's id, or of the service (an empty text), and the one before while it signs too."""
         ...
 
     def deliveries(self, job_id: str) -> list[Delivery]:

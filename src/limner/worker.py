@@ -3,6 +3,7 @@
 import logging
 import os
 
+from limner import tracing
 from limner.adapters.process_worker import PipeBus, connect, limit_memory, serve
 
 log = logging.getLogger("limner.worker")  # it runs as `__main__`
@@ -27,6 +28,7 @@ def main() -> None:
     settings = Settings(**greeting["settings"])
     set_up_log(settings.log_level, settings.log_format)
     limit_memory(settings.worker_memory_bytes)
+    tracing.start("worker")
     file = greeting["database_file"]
     try:
         runner = build_runner(settings, greeting["worker"], PipeBus(pipe), tuple(file) if file else None)
@@ -47,6 +49,7 @@ def main() -> None:
 
     os.nice(NICENESS)
     serve(pipe, run)
+    tracing.stop()
     logging.shutdown()
     os._exit(0)  # the exit handlers of native libraries may be slow or crash
 

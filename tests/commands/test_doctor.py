@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,13 @@ from sqlalchemy import make_url
 
 from limner.adapters.sql.migrate import head_revision, migrate
 from limner.adapters.sql.sqlite import SqliteDatabase
+from limner.assembly.stores import open_stores
+from limner.domain.key import Key
+from limner.settings import Settings
 from tests.conftest import MODELS
 from tests.journeys.server import Cluster, Server
+from tests.services.otlp import Collector
+from tests.services.postgres import Postgres
 from tests.services.redis_server import RedisServer
 
 Doctor = Callable[..., tuple[int, str]]
@@ -151,6 +157,14 @@ def test_a_file_that_is_no_database(doctor: Doctor, tmp_path: Path) -> None:
         ({"LIMNER_BLOBS_URL": "/dev/null/blobs"}, "BAD  photos: /dev/null is not a folder"),
         ({"LIMNER_BLOBS_URL": "ftp://u:secret@host/x"}, "BAD  settings: LIMNER_BLOBS_URL must be a folder"),
         (
+            {"LIMNER_S3_PUBLIC_URL": "https://s3.example"},
+            "BAD  settings: LIMNER_S3_PUBLIC_URL needs LIMNER_ARTIFACT_URLS=presigned",
+        ),
+        (
+            {"LIMNER_S3_PUBLIC_URL": "https://s3.example/path?query"},
+            "BAD  settings: LIMNER_S3_PUBLIC_URL: String should match",
+        ),
+        (
             {"LIMNER_BLOBS_URL": "photos", "LIMNER_ARTIFACT_URLS": "presigned"},
             "BAD  settings: LIMNER_ARTIFACT_URLS=presigned needs LIMNER_BLOBS_URL=s3://",
         ),
@@ -198,7 +212,7 @@ def test_a_bucket_that_cannot_be_used(doctor: Doctor, bucket: str, variables: di
 
 def test_without_a_database(doctor: Doctor) -> None:
     status, told = doctor(LIMNER_DATABASE_URL="memory:")
-    assert (status, "database: none" in told, "photos" in told) == (0, True, False), told
+    assert (status, "database: none" in told, "photos:" in told) == (0, True, False), told
 
 
 def test_settings_that_do_not_work_together(doctor: Doctor) -> None:
@@ -233,3 +247,70 @@ def test_broker_bus_and_workers_are_asked(doctor: Doctor, tmp_path: Path, redis_
         cluster.kill()
     assert status == 0, output
     assert "cpu: 1" in output
+
+
+def test_it_asks_the_collector_of_traces(doctor: Doctor) -> None:
+    collector = Collector()
+    status, output = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    assert status == 0, output
+    assert f"ok   traces: {collector.url.removeprefix('http://')}" in output
+    collector.stop()
+    status, output = doctor(
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://user:hidden@127.0.0.1:{collector.url.rpartition(':')[2]}"
+    )
+    assert status == 1
+    assert "does not take traces" in output
+    assert "hidden" not in output
+    status, output = doctor(OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318")
+    assert status == 1
+    assert "must begin with http" in output
+
+
+def test_it_tells_who_may_call_and_by_which_name(doctor: Doctor, database: Path) -> None:
+    place = {"LIMNER_DATABASE_URL": f"sqlite:///{database}"}
+    status, told = doctor(**place)
+    assert (status, "ok   keys: not required: this machine sees" in told) == (0, True), told
+    assert "ok   address: 127.0.0.1:8282; URLs in answers are those that clients call\n" in told
+    outside = {**place, "LIMNER_HOST": "0.0.0.0"}
+    status, told = doctor(**outside)
+    assert (status, "required; 0 valid, 0 of them with the scope admin: run `limner keys create`" in told) == (0, True)
+    assert "set LIMNER_PUBLIC_URL: other names than localhost are answered 421" in told
+    assert "LIMNER_ADMIN_KEY is set" in doctor(**outside, LIMNER_ADMIN_KEY="a" * 32)[1]
+    now = datetime.now(UTC)
+    with open_stores(Settings(database_url=place["LIMNER_DATABASE_URL"])) as stores:
+        for number, scopes, ends in ((1, "read", None), (2, "admin read", None), (3, "admin", now)):
+            key = Key(str(number), "x", f"lim_{number}", str(number) * 64, scopes, now, expires_at=ends)
+            stores.store.transact(lambda tx, key=key: tx.add_key(key))  # type: ignore[misc]
+    told = doctor(**outside, LIMNER_PUBLIC_URL="https://faces.example/")[1]
+    assert "keys: required; 2 valid, 1 of them with the scope admin\n" in told
+    assert "known as https://faces.example\n" in told
+    assert "must be in LIMNER_PROXY_ADDRESSES" in told
+    status, told = doctor(**place, LIMNER_PUBLIC_URL="faces.example")
+    assert (status, "BAD  address: LIMNER_PUBLIC_URL must begin with" in told) == (1, True), told
+
+
+def test_it_tells_which_webhooks_failed_last(doctor: Doctor, database: Path) -> None:
+    place = {"LIMNER_DATABASE_URL": f"sqlite:///{database}"}
+    assert "webhooks: no failed delivery" in doctor(**place)[1]
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for number, status in enumerate((500, 410, None)):
+            connection.execute(
+                "INSERT INTO deliveries "
+                "VALUES (?, 'h', 'j', 1, 'job.failed', 'hooks.example', 'failed', 8, 0, 0, ?, ?, ?)",
+                (str(number), status, "No answer arrived within 10 s.", number),
+            )
+    status, told = doctor(**place)
+    assert status == 0
+    assert "hooks.example (No answer arrived within 10 s.), hooks.example (410), hooks.example (500);" in told
+
+
+def test_postgresql_and_s3_belong_together(doctor: Doctor, postgres: Postgres, bucket: str, tmp_path: Path) -> None:
+    place = {"LIMNER_DATABASE_URL": postgres.new_database(), "LIMNER_BLOBS_URL": f"s3://{bucket}"}
+    server = Server(tmp_path, **place, LIMNER_WORKERS="1")
+    server.start()
+    server.stop()
+    status, told = doctor(**place)
+    assert (status, f"photos: s3://{bucket}, in use" in told, "webhooks: no failed" in told) == (0, True, True), told
+    status, told = doctor(**{**place, "LIMNER_DATABASE_URL": postgres.new_database()})
+    assert (status, "belongs to another database" in told) == (1, True), told
+    assert "webhooks: none yet" in told

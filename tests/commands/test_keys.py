@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -115,3 +116,53 @@ def test_a_running_server_takes_new_keys_and_forgets_old_ones(tmp_path: Path, da
     finally:
         server.stop()
     server.check_log()
+
+
+def test_a_rotation_with_an_overlap_lets_both_work_meanwhile(tmp_path: Path, database: Path) -> None:
+    server = key_server(tmp_path)
+    old = keys("create", "booth").stdout.strip()
+    server.start()
+    try:
+
+        def status(token: str) -> int:
+            return httpx.get(f"{server.url}/v1/jobs", headers=with_key(token)).status_code
+
+        assert status(old) == 200
+        began = time.monotonic()
+        new = keys("rotate", old[:10], "--overlap", "8s").stdout.strip()
+        assert "the one before works until" in keys("list").stdout
+        assert status(new) == 200
+        while (left := began + 7 - time.monotonic()) > 0:
+            assert status(old) == 200
+            time.sleep(min(1, left))
+        while status(old) != 401:
+            assert time.monotonic() - began < 12
+            time.sleep(0.2)
+        assert status(new) == 200
+        assert time.monotonic() - began >= 8
+    finally:
+        server.stop()
+    server.check_log()
+
+
+@pytest.mark.parametrize("overlap", ["1", "h", "-1h", "1.5h", "31d", "9999999999d", "1w"])
+def test_an_overlap_that_is_no_time_is_refused(database: Path, overlap: str) -> None:
+    done = keys("rotate", "lim_abcdef", "--overlap", overlap)
+    assert done.exit_code == 2
+    assert "--overlap" in done.stderr
+
+
+def test_each_key_has_a_secret_for_its_webhooks(database: Path) -> None:
+    def secret(*options: str) -> str:
+        done = CliRunner().invoke(main, ["webhooks", "secret", *options])
+        assert done.exit_code == 0, done.output
+        return done.output.strip()
+
+    token = keys("create", "a photo booth").stdout.strip()
+    of_key = secret("--key", token[:10])
+    assert len({of_key, secret(), secret("--key", "admin")}) == 3
+    assert secret("--key", str(_row(database)["id"])) == of_key
+    assert secret("--key", token[:10], "--new") != of_key
+    unknown = CliRunner().invoke(main, ["webhooks", "secret", "--key", "lim_nobody"])
+    assert unknown.exit_code != 0
+    assert "No keys are named 'lim_nobody'" in unknown.output

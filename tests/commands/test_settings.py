@@ -45,7 +45,6 @@ def test_on_macos_all_is_in_the_library(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ("sqlite:///data/limner.db", "data/blobs"),
         ("sqlite:////srv/limner.db", "/srv/blobs"),
-        ("sqlite:////srv/limner.db?timeout=5", "/srv/blobs"),
         ("sqlite:///limner.db", "blobs"),
     ],
 )
@@ -54,6 +53,15 @@ def test_blobs_are_beside_the_database(monkeypatch: pytest.MonkeyPatch, database
     assert settings.load().blobs_url == blobs
     monkeypatch.setenv("LIMNER_BLOBS_URL", "elsewhere")
     assert settings.load().blobs_url == "elsewhere"
+
+
+@pytest.mark.parametrize("parameters", ["?mode=ro", "?", "?timeout=5&mode=ro"])
+def test_parameters_that_nothing_reads_are_refused(monkeypatch: pytest.MonkeyPatch, parameters: str) -> None:
+    monkeypatch.setenv("LIMNER_DATABASE_URL", f"sqlite:////srv/limner.db{parameters}")
+    with pytest.raises(SettingsError, match=r"LIMNER_DATABASE_URL: .*a SQLite URL has no parameters"):
+        settings.load()
+    monkeypatch.setenv("LIMNER_DATABASE_URL", "postgresql://limner@db/limner?sslmode=require")
+    assert settings.load().database_url.endswith("?sslmode=require")
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import make_url
 
-from limner.adapters.sql.migrate import migrate
+from limner.adapters.sql.migrate import MIGRATIONS, migrate
 from limner.adapters.sql.opening import open_stores
 from limner.adapters.sql.schema import metadata, postgres_metadata
+from limner.adapters.sql.sqlite import SqliteDatabase
 from tests.services.postgres import Postgres
 
 SQLITE_ONLY = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -20,6 +24,17 @@ EMPTY = [
     *(f"DELETE FROM {table.name}" for table in (*reversed(metadata.sorted_tables), *postgres_metadata.sorted_tables)),  # noqa: S608
     "ALTER SEQUENCE events_id_seq RESTART",
 ]
+
+
+def old_database(path: Path, revision: str = "0001") -> SqliteDatabase:
+    """A SQLite database with the tables of an older version; of the first, unless `revision` says another."""
+    database = SqliteDatabase(make_url(f"sqlite:///{path}"), durable=False)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    return database
 
 
 class Databases:

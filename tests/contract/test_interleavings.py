@@ -16,7 +16,7 @@ from limner.domain.errors import UnavailableError
 from limner.domain.job import Job, Status
 from limner.jobs import transitions
 from limner.ports import Transaction
-from tests.contract.machine import DAY, FAR, LEASE, Machine, new_job, success
+from tests.contract.machine import DAY, FAR, LEASE, Machine, new_job, success, unsent
 
 Other = Callable[[Transaction], object]
 
@@ -180,11 +180,7 @@ def test_an_idempotency_key_that_another_took_meanwhile_is_to_be_tried_again(mac
     with pytest.raises(UnavailableError, match="Idempotency-Key"):
         between(machine, lambda tx: submit(tx, mine), lambda tx: submit(tx, theirs), method="known")
     assert machine.told() == []
-    assert submit_again(machine, mine) == mine
-
-
-def submit_again(machine: Machine, job: Job) -> Job:
-    return machine.submit(job)
+    assert unsent(machine.submit(mine)) == mine
 
 
 def test_a_change_takes_effect_only_on_what_was_read(machine: Machine) -> None:

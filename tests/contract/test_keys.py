@@ -30,6 +30,19 @@ def test_a_key_is_found_as_it_was_stored(machine: Machine) -> None:
     assert machine.keys.by_id("id 2") == bare
 
 
+def test_a_rotated_key_is_found_by_both_for_a_while(machine: Machine) -> None:
+    machine.store.transact(lambda tx: tx.add_key(KEY))
+    until = NOW + timedelta(hours=1)
+    machine.store.transact(lambda tx: tx.change_key("id 1", hash="5" * 64, old_hash="0" * 64, old_until=until))
+    found = machine.keys.by_hash("0" * 64)
+    assert found is not None
+    assert found == machine.keys.by_hash("5" * 64) == machine.keys.by_id("id 1")
+    assert found.accepts("5" * 64, until)
+    assert found.accepts("0" * 64, until - timedelta(seconds=1))
+    assert not found.accepts("0" * 64, until)
+    assert not found.accepts("6" * 64, NOW)
+
+
 def test_two_keys_cannot_be_the_same(machine: Machine) -> None:
     machine.store.transact(lambda tx: tx.add_key(KEY))
     with pytest.raises(Exception, match=r"(?i)unique"):

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import make_url
 
-from limner.adapters.sql.migrate import MIGRATIONS, head_revision, migrate
+from limner.adapters.sql.migrate import head_revision, migrate
 from limner.adapters.sql.schema import metadata
 from limner.adapters.sql.sqlite import SqliteDatabase
 from limner.domain.blob import BlobState
 from limner.domain.job import File, Job, Role, Status
+from tests.contract.databases import old_database
 from tests.contract.machine import DAY, FAR, Machine, new_job, open_sqlite
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -76,17 +75,6 @@ EVENTS: list[tuple[str, str, str | None]] = [
     ("job.succeeded", "erased", None),
     *[("job.progress", "f running", '{"status":"running","progress":0.25,"faces_count":null}')] * 2500,
 ]
-
-
-def old_database(path: Path) -> SqliteDatabase:
-    """A database with the tables of the first version."""
-    database = SqliteDatabase(make_url(f"sqlite:///{path}"), durable=False)
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with database.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    return database
 
 
 def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:

@@ -237,9 +237,11 @@ def test_two_submissions_of_the_same_new_work_have_one_leader(arena: Arena) -> N
 
 
 def test_a_lease_that_is_renewed_in_between_holds(arena: Arena) -> None:
-    alone = arena.machine.writers == 1  # else the expiry need not wait for the renewal, and overtakes it
-    _, theirs, mine = race(arena, "inside", "renew", "expire")
-    assert (theirs, mine) == ("renew" if alone else "overtaken", "expire")  # a year later
+    _, theirs, mine = race(arena, "inside", "renew", "expire")  # a year later
+    if arena.machine.writers == 1:
+        assert (theirs, mine) == ("renew", "expire")
+    else:  # neither waits for the other: one takes effect
+        assert (theirs, mine) in {("overtaken", "expire"), ("renew", "overtaken")}
     jobs = world(arena)
     arena.rival.begin("inside", "renew", jobs.leader.id, "")
     soon = timedelta(seconds=59.9)  # the first lease ends before, the renewed one after
@@ -249,7 +251,7 @@ def test_a_lease_that_is_renewed_in_between_holds(arena: Arena) -> None:
         _wait(mine_expired.done)
         renewed = arena.rival.go_on() == "renew"
         assert mine_expired.result(30) is not renewed
-    assert renewed or not alone
+    assert renewed or arena.machine.writers > 1
     assert arena.machine.known(jobs.leader).status is (Status.RUNNING if renewed else Status.QUEUED)
 
 

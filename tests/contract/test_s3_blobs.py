@@ -143,6 +143,18 @@ def test_a_temporary_url_gives_the_bytes_and_nothing_else(bucket: str, monkeypat
     assert S3Blobs(f"s3://{bucket}/faces").temporary_url(SHA256) is None
 
 
+def test_a_temporary_url_may_name_another_address(bucket: str) -> None:
+    inside = os.environ["AWS_ENDPOINT_URL"]
+    outside = inside.replace("127.0.0.1", "localhost")
+    blobs = S3Blobs(f"s3://{bucket}/faces", presigned=True, public_url=outside + "/")
+    blobs.put(DATA)
+    url = blobs.temporary_url(SHA256)
+    assert url is not None
+    assert url.startswith(f"{outside}/{bucket}/faces/{SHA256}?")
+    assert fetch(url)[:2] == (200, DATA)
+    assert fetch(url.replace(outside, inside))[0] == 403  # the address is part of the signature
+
+
 # --- the owner -------------------------------------------------------------------------------------------------------
 
 

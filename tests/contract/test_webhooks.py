@@ -11,6 +11,7 @@ from limner.domain.job import Job
 from limner.domain.webhook import ENDINGS, Delivery, DeliveryState, Hook, HookState
 from limner.jobs import webhooks
 from limner.jobs.webhooks import Result, Webhook
+from limner.ports import Transaction
 from tests.contract.machine import Machine, at_once, new_job
 
 LEASE = timedelta(seconds=15)
@@ -255,10 +256,32 @@ def test_replay(machine: Machine) -> None:
 
 def test_secrets(machine: Machine) -> None:
     with_hook(machine, new_job())
-    first = machine.hooks.secret("")
+    first = machine.hooks.secrets("", datetime.now(UTC))
     with_hook(machine, new_job())
-    assert machine.hooks.secret("") == first
-    assert str(first).startswith("whsec_")
+    assert machine.hooks.secrets("", datetime.now(UTC)) == first
+    assert [each[:6] for each in first] == ["whsec_"]
     machine.store.transact(lambda tx: tx.hooks.set_secret("", "whsec_other"))
-    assert machine.hooks.secret("") == "whsec_other"
-    assert machine.hooks.secret("a key") is None
+    now = datetime.now(UTC)
+    assert machine.hooks.secrets("", now) == ["whsec_other"]
+    until = now + timedelta(hours=1)
+    machine.store.transact(lambda tx: tx.hooks.set_secret("", "whsec_third", old_until=until))
+    assert machine.hooks.secrets("", now) == ["whsec_third", "whsec_other"]
+    assert machine.hooks.secrets("", until) == ["whsec_third"]
+    assert machine.hooks.secrets("a key", now) == []
+
+
+def test_the_first_webhooks_of_a_key_share_one_secret_also_when_they_come_at_once(machine: Machine) -> None:
+    for number in range(5):
+        key, jobs = f"key {number}", [new_job() for _ in range(4)]
+        for job in jobs:
+            machine.submit(job)
+
+        def attach(job: Job, key: str = key) -> str | None:
+            def work(tx: Transaction) -> str | None:
+                webhooks.attach(tx, job.id, Webhook(URL, "http://here"), 0, key)
+                return tx.hooks.secret(key)
+
+            return machine.store.transact(work)
+
+        seen = at_once([partial(attach, job) for job in jobs])
+        assert set(seen) == {machine.hooks.secrets(key, datetime.now(UTC))[0]}

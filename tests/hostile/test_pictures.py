@@ -12,6 +12,8 @@ from tests.hostile import pictures
 from tests.journeys.client import get, submit
 from tests.journeys.server import Server
 
+pytestmark = pytest.mark.alone
+
 MAX_SECONDS = 5.0  # a busy machine's; the slowest takes 0.1 s by itself
 MAX_GROWTH = 400_000_000  # bytes of the web process and its workers together; the cases took 1 to 4 GB
 MAX_LATENCY_S = 0.1  # of another request meanwhile

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import another
+from tests.contract.databases import old_database
 from tests.journeys.client import blobs, get, metric, problem, rows, submit
 from tests.journeys.conftest import StartServer
 from tests.journeys.server import Server
@@ -55,9 +56,14 @@ def test_an_installation_from_before_there_were_ids_keeps_its_folder(tmp_path: P
     job = submit(server, astronaut_jpeg, wait=True)
     server.stop()
     (tmp_path / "blobs" / "database-id").unlink()
-    with contextlib.closing(sqlite3.connect(tmp_path / "limner.db")) as database, database:
-        database.execute("DROP TABLE facts")
-        database.execute("UPDATE alembic_version SET version_num = '0002'")
+    (tmp_path / "limner.db").rename(tmp_path / "new.db")
+    old_database(tmp_path / "limner.db", "0002").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "limner.db")) as database:
+        database.execute("ATTACH ? AS new", (str(tmp_path / "new.db"),))
+        for table in ("jobs", "files", "events", "blobs"):
+            columns = ", ".join(row[1] for row in database.execute(f"PRAGMA table_info({table})"))
+            database.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM new.{table}")  # noqa: S608
+        database.commit()
     server.start()
     assert get(server, job["artifacts"][0]["url"]).status_code == 200
     assert submit(server, astronaut_jpeg, wait=True)["cached"] == "exact"

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 from websockets.sync.client import ClientConnection, connect
 
+from limner.adapters.sql.opening import open_stores
 from tests.journeys.server import Server
 
 PATIENCE_S = 60
@@ -125,7 +127,7 @@ def server_sent(lines: Iterator[str]) -> Iterator[Json]:
 
 def all_events(server: Server, **filters: str) -> list[Json]:
     """Every event so far, over server-sent events."""
-    last = _last_event_id(server)
+    last = last_event_id(server)
     seen: list[Json] = []
     if last == 0:
         return seen
@@ -139,15 +141,24 @@ def all_events(server: Server, **filters: str) -> list[Json]:
     return seen
 
 
-def _last_event_id(server: Server) -> int:
-    return int(rows(server, "SELECT coalesce(max(id), 0) FROM events")[0][0])
+def last_event_id(server: Server) -> int:
+    """The id of the last event so far. On PostgreSQL, events get their ids when somebody reads them: now."""
+    stores = open_stores(server.variables["LIMNER_DATABASE_URL"], durable=False)
+    try:
+        return stores.events.last_id()
+    finally:
+        stores.close()
 
 
 # --- below the service -----------------------------------------------------------------------------------------------
 
 
 def rows(server: Server, query: str, *values: str) -> list[tuple[Any, ...]]:
-    """Rows of the database, read directly and not through the service."""
+    """Rows of the database, read directly and not through the service. `?` stands for each of the values."""
+    url = server.variables["LIMNER_DATABASE_URL"]
+    if url.startswith("postgresql:"):
+        with psycopg.connect(url, autocommit=True) as connection:
+            return connection.execute(query.replace("?", "%s").encode(), values or None).fetchall()
     with contextlib.closing(sqlite3.connect(server.folder / "limner.db", timeout=30)) as database:
         return database.execute(query, values).fetchall()
 

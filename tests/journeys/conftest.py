@@ -6,26 +6,35 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.server import Cluster, Server
+from tests.services.postgres import Postgres
+from tests.services.redis_server import RedisServer
 
 BOTH = ["embedded", "distributed"]
-"""For tests that are run on one process with its workers, and on a web process and a worker of their own."""
+"""For tests that run on one process with SQLite and its own workers, and on a web process and a worker of their own,
+with PostgreSQL and Redis."""
+
+BOTH_IF_SLOW = ["embedded", pytest.param("distributed", marks=pytest.mark.slow)]
+"""The same where the distributed variant belongs to the slow tests, because others test its parts."""
 
 
 @pytest.fixture
 def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A started server with an empty database, for one test. Its parameter (see `BOTH`) is what it consists of."""
-    process = make_server(tmp_path, request)
-    process.start()
-    yield process
-    process.stop()
-    process.check_log()
+    yield from served(make_server(tmp_path, request))
 
 
 def make_server(folder: Path, request: pytest.FixtureRequest, **variables: str) -> Server:
     """A server as the fixture's parameter says, not started."""
     if getattr(request, "param", "embedded") == "embedded":
         return Server(folder, **variables)
-    return Cluster(folder, request.getfixturevalue("redis_server").new_database(), **variables)
+    return make_cluster(folder, request, **variables)
+
+
+def make_cluster(folder: Path, request: pytest.FixtureRequest, **variables: str) -> Cluster:
+    """A web process and a worker with a new database of PostgreSQL and one of Redis, not started."""
+    database: Postgres = request.getfixturevalue("postgres")
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    return Cluster(folder, redis.new_database(), LIMNER_DATABASE_URL=database.new_service_database(), **variables)
 
 
 StartServer = Callable[..., Server]
@@ -51,7 +60,11 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests of a file, which must not disturb each other."""
-    process = Server(tmp_path_factory.mktemp("server"))
+    yield from served(Server(tmp_path_factory.mktemp("server")))
+
+
+def served(process: Server) -> Iterator[Server]:
+    """It, running. At the end its log is checked."""
     process.start()
     yield process
     process.stop()

@@ -17,9 +17,13 @@ ADMIN = "an administrator's key of the environment, 1"[:40].replace(" ", "-").re
 OWN = (Scope.SUBMIT, Scope.READ, Scope.ERASE)
 
 
+ASKS_FOR_KEYS = {"LIMNER_REQUIRE_KEYS": "on", "LIMNER_ADMIN_KEY": ADMIN}
+"""Settings of a server that asks for keys although it listens on a loopback address."""
+
+
 def key_server(folder: Path, **variables: str) -> Server:
-    """A server on a loopback address that asks for keys all the same; not started."""
-    return Server(folder, LIMNER_REQUIRE_KEYS="on", LIMNER_ADMIN_KEY=ADMIN, **variables)
+    """A server that asks for keys, not started."""
+    return Server(folder, **ASKS_FOR_KEYS, **variables)
 
 
 def new_key(server: Server, scopes: Collection[Scope] = OWN, **changes: Any) -> str:

@@ -169,7 +169,7 @@ class Worker:
 
 
 class Cluster(Server):
-    """A web process and a worker, with Redis as broker and bus."""
+    """A web service of one or several processes, and a worker, with Redis as broker and bus."""
 
     def __init__(
         self,
@@ -197,6 +197,12 @@ class Cluster(Server):
     def start_web(self) -> None:
         """Start the web process, and wait until it is ready."""
         super().start()
+
+    def web_processes(self) -> list[int]:
+        """The ids of its web processes, when there are several."""
+        assert self.process is not None
+        commands = {pid: Path(f"/proc/{pid}/cmdline") for pid in _children(self.process.pid)}
+        return [pid for pid, command in commands.items() if command.exists() and b"spawn_main" in command.read_bytes()]
 
     def stop_web(self) -> int | None:
         """Stop the web process only; returns its exit status."""

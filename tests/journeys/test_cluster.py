@@ -16,8 +16,9 @@ import pytest
 
 from limner.adapters.celery_engine import TASK, broker_app
 from tests.conftest import another, as_jpeg
-from tests.journeys.client import finished, get, rows, submit
+from tests.journeys.client import finished, get, last_event_id, rows, submit
 from tests.journeys.server import Cluster, Worker
+from tests.services.postgres import Postgres
 from tests.services.process import free_port
 from tests.services.redis_server import RedisServer
 
@@ -39,11 +40,12 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
     server.process.stop()
 
 
-def make(folder: Path, redis_url: str, **variables: str) -> Iterator[Cluster]:
+def make(folder: Path, redis_url: str, database_url: str, **variables: str) -> Iterator[Cluster]:
     """A cluster that knows `misbehave`. Its logs are not checked, because errors are expected."""
     cluster = Cluster(
         folder,
         redis_url,
+        LIMNER_DATABASE_URL=database_url,
         module="tests.journeys.misbehaving.serve",
         work="tests.journeys.misbehaving.work",
         **{"LIMNER_SWEEP_S": "0.5", "LIMNER_MAX_ATTEMPTS": "2", "LIMNER_DRAIN_S": "2", **variables},
@@ -54,12 +56,15 @@ def make(folder: Path, redis_url: str, **variables: str) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def patient_cluster(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Cluster]:
+def patient_cluster(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer, postgres: Postgres
+) -> Iterator[Cluster]:
     """No lease ends during a test."""
     port = str(free_port())
     yield from make(
         tmp_path_factory.mktemp("patient"),
         redis_server.new_database(),
+        postgres.new_service_database(),
         LIMNER_LEASE_S="120",
         LIMNER_WORKER_METRICS_PORT=port,
         LIMNER_WORKER_MEMORY_BYTES="3000000000",
@@ -68,19 +73,24 @@ def patient_cluster(tmp_path_factory: pytest.TempPathFactory, redis_server: Redi
 
 @pytest.fixture(scope="module")
 def hasty_cluster(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Cluster]:
-    """Leases and time-outs end soon."""
+    """Leases and time-outs end soon. Its database is SQLite, which works too on one machine."""
+    folder = tmp_path_factory.mktemp("hasty")
     yield from make(
-        tmp_path_factory.mktemp("hasty"),
+        folder,
         redis_server.new_database(),
+        f"sqlite:///{folder}/limner.db",
         LIMNER_LEASE_S="2",
         LIMNER_JOB_TIMEOUT_S="4",
     )
 
 
 @pytest.fixture(scope="module")
-def forgetful_cluster(tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer) -> Iterator[Cluster]:
+def forgetful_cluster(
+    tmp_path_factory: pytest.TempPathFactory, own_redis: RedisServer, postgres: Postgres
+) -> Iterator[Cluster]:
     """Its Redis belongs to it. What may be lost is sent again after 2 s."""
-    yield from make(tmp_path_factory.mktemp("forgetful"), own_redis.url, LOST_AFTER_S="2")
+    folder = tmp_path_factory.mktemp("forgetful")
+    yield from make(folder, own_redis.url, postgres.new_service_database(), LOST_AFTER_S="2")
 
 
 @pytest.fixture
@@ -140,6 +150,7 @@ def process_of(cluster: Cluster, job_id: str) -> int:
 
 def story(cluster: Cluster, job_id: str) -> list[str]:
     """The types of the job's events, without its progress."""
+    last_event_id(cluster)  # gives the newest ones their ids
     query = "SELECT type FROM events WHERE job_id = ? AND type <> 'job.progress' ORDER BY id"
     return [str(kind) for (kind,) in rows(cluster, query, job_id)]
 
@@ -245,13 +256,14 @@ def test_a_job_that_lets_no_thread_run_is_ended_by_the_kernel_with_its_lease(has
     assert submit(hasty, small_jpeg, wait=True)["status"] == "succeeded"
 
 
-@pytest.mark.parametrize("how", ["abort", "exit"])
+@pytest.mark.parametrize("how", ["abort", pytest.param("exit", marks=pytest.mark.slow)])
 def test_a_crash_ends_one_job_after_its_attempts(patient: Cluster, small_jpeg: bytes, how: str) -> None:
     job = misbehave(patient, small_jpeg, how)
     assert finished(patient, job)["error"]["type"] == "urn:limner:problem:job-crashed"
     assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
 
 
+@pytest.mark.slow  # as in test_workers.py
 def test_a_job_out_of_memory_affects_no_other(patient: Cluster, small_jpeg: bytes) -> None:
     job = misbehave(patient, small_jpeg, "hoard")
     assert finished(patient, job)["error"]["type"] == "urn:limner:problem:job-out-of-memory"
@@ -353,6 +365,31 @@ def test_a_worker_serves_the_metrics_of_its_children(patient: Cluster, small_jpe
     assert submit(patient, another(small_jpeg, 9), wait=True)["status"] == "succeeded"
     until(lambda: scraped() == (5, 2))
     assert get(patient, "/readyz").status_code == 200
+
+
+def test_metrics_of_a_killed_worker_are_removed_at_the_next_start(tmp_path: Path, redis_server: RedisServer) -> None:
+    files = tmp_path / "temporary"
+    files.mkdir()
+    variables = {"LIMNER_WORKER_METRICS_PORT": str(free_port()), "TMPDIR": str(files), "LIMNER_WORKERS": "1"}
+    cluster = Cluster(tmp_path, redis_server.new_database(), **variables)
+    try:
+        cluster.worker.start()
+        (first,) = files.glob("limner-*")
+        cluster.worker.kill()
+        assert first.exists()
+        until(lambda: _starts_anew(cluster.worker, files, first))
+        cluster.worker.stop()
+    finally:
+        cluster.worker.kill()
+    assert not list(files.glob("limner-*"))
+
+
+def _starts_anew(worker: Worker, files: Path, before: Path) -> bool:
+    """Whether a start removed the earlier folder; not while a child of the killed worker has it open."""
+    if worker.process is not None:
+        worker.stop()
+    worker.start()
+    return not before.exists() and len(list(files.glob("limner-*"))) == 1
 
 
 def test_a_worker_may_start_before_there_is_a_database(

@@ -26,10 +26,16 @@ from tests.journeys.client import (
     submit,
     until,
 )
-from tests.journeys.conftest import BOTH, StartServer
+from tests.journeys.conftest import BOTH_IF_SLOW, StartServer, make_server, served
 from tests.journeys.server import Server
 
 STORY = ["job.queued", "job.running", "job.succeeded"]
+
+
+@pytest.fixture(scope="module", params=BOTH_IF_SLOW)
+def shared_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server for all tests of this file, which must not disturb each other."""
+    yield from served(make_server(tmp_path_factory.mktemp("server"), request))
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +253,7 @@ def test_open_streams_are_counted_and_bounded(start_server: StartServer) -> None
 # --- many clients ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("server", BOTH, indirect=True)
+@pytest.mark.parametrize("server", BOTH_IF_SLOW, indirect=True)
 def test_a_hundred_sockets_all_get_the_url_that_serves_the_picture(server: Server, astronaut_jpeg: bytes) -> None:
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(20) as pool:
         sockets = list(pool.map(lambda _: stack.enter_context(listening(server, "/faces")), range(100)))

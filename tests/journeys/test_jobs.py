@@ -27,10 +27,16 @@ from tests.journeys.client import (
     rows,
     submit,
 )
-from tests.journeys.conftest import BOTH, StartServer, make_server
+from tests.journeys.conftest import BOTH, BOTH_IF_SLOW, StartServer, make_server, served
 from tests.journeys.server import Server
 
 WAIT = {"Prefer": "wait=60"}
+
+
+@pytest.fixture(scope="module", params=BOTH_IF_SLOW)
+def shared_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server for all tests of this file, which must not disturb each other."""
+    yield from served(make_server(tmp_path_factory.mktemp("server"), request))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def running(server: Server) -> str:
 # --- submit ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("server", BOTH, indirect=True)
+@pytest.mark.parametrize("server", BOTH_IF_SLOW, indirect=True)
 def test_a_photo_becomes_a_job_and_the_job_a_marked_picture(server: Server, astronaut_jpeg: bytes) -> None:
     answer = httpx.post(f"{server.url}/v1/detect", files={"image": astronaut_jpeg})
     assert answer.status_code == 202

@@ -35,6 +35,8 @@ NEEDS: dict[tuple[str, str], str] = {
     ("DELETE", "/v1/jobs/{job_id}"): "erase",
     ("GET", "/v1/jobs/{job_id}/artifacts/{name}"): "read",
     ("HEAD", "/v1/jobs/{job_id}/artifacts/{name}"): "read",
+    ("GET", "/v1/jobs/{job_id}/webhooks"): "read",
+    ("POST", "/v1/jobs/{job_id}/webhooks/replay"): "submit",
     ("GET", "/v1/events"): "read",
     ("POST", "/v1/tickets"): "read",
     ("POST", "/image"): "submit",

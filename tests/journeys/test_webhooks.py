@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 from limner.cli import main
 from tests.conftest import another
 from tests.journeys.client import all_events, finished, get, metric, problem, submit
+from tests.journeys.conftest import BOTH_IF_SLOW, make_server, served
 from tests.journeys.receiver import Received, Receiver, receiving
 from tests.journeys.server import Server
 
@@ -31,14 +32,12 @@ def other() -> Iterator[Receiver]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def sending(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, other: Receiver) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=BOTH_IF_SLOW)
+def sending(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, receiver: Receiver, other: Receiver
+) -> Iterator[Server]:
     """A server with 127.0.0.1 as its only allowed private host, and short pauses."""
-    process = Server(tmp_path_factory.mktemp("sending"), **settings_for(receiver, other))
-    process.start()
-    yield process
-    process.stop()
-    process.check_log()
+    yield from served(make_server(tmp_path_factory.mktemp("sending"), request, **settings_for(receiver, other)))
 
 
 def settings_for(*receivers: Receiver) -> dict[str, str]:
@@ -101,6 +100,23 @@ def test_a_jobs_end_is_sent_and_signed(sending: Server, receiver: Receiver, astr
     assert (delivery["id"], delivery["event_id"]) == (received.headers["webhook-id"], event["id"])
     with pytest.raises(Exception, match="signature"):
         verified(received, "whsec_" + "A" * 44)
+
+
+def test_a_secret_can_be_replaced_with_both_signing_for_a_while(
+    sending: Server, receiver: Receiver, astronaut_jpeg: bytes
+) -> None:
+    old = secret(sending)
+    new = limner(sending, "webhooks", "secret", "--new", "--overlap", "1h").split()[-1]
+    submit(sending, another(astronaut_jpeg, 71), webhook_url=f"{receiver.url}/fine/both")
+    (received,) = receiver.wait("/fine/both")
+    assert verified(received, new) == verified(received, old)
+    newest = limner(sending, "webhooks", "secret", "--new").split()[-1]
+    submit(sending, another(astronaut_jpeg, 72), webhook_url=f"{receiver.url}/fine/newest")
+    (received,) = receiver.wait("/fine/newest")
+    verified(received, newest)
+    for each in (old, new):
+        with pytest.raises(Exception, match="signature"):
+            verified(received, each)
 
 
 def test_a_cached_result_is_sent_too(sending: Server, receiver: Receiver, astronaut_jpeg: bytes) -> None:

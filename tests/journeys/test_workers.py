@@ -156,7 +156,7 @@ def test_a_killed_workers_job_runs_again_within_a_second(start: Start, small_jpe
     assert (worker in server.workers()) is False
 
 
-@pytest.mark.parametrize("how", ["hang_with_lock", "hang_without_lock", "steps"])
+@pytest.mark.parametrize("how", ["hang_with_lock", pytest.param("hang_without_lock", marks=pytest.mark.slow), "steps"])
 def test_a_job_past_its_timeout_ends(start: Start, small_jpeg: bytes, how: str) -> None:
     server = start(LIMNER_WORKERS="1", LIMNER_JOB_TIMEOUT_S="2", LIMNER_LEASE_S="1")
     with answering(server) as spent:

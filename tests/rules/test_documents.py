@@ -94,6 +94,12 @@ def test_every_dependency_is_locked() -> None:
         assert _required(lines) <= locked, f"{lock}: run `make lock`"
 
 
+def test_what_only_an_extra_needs_is_not_installed_without_it() -> None:
+    extras = [line for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert not _required(extras) & locked
+
+
 def test_locks_agree() -> None:
     pins: dict[str, str] = {}
     for lock in LOCKS:

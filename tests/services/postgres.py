@@ -11,6 +11,8 @@ from typing import Any
 
 import psycopg
 
+from limner.adapters.sql.migrate import migrate
+from limner.adapters.sql.opening import open_stores
 from tests.services.process import ServerProcess, find_program, free_port
 
 
@@ -30,6 +32,7 @@ class Postgres:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.data = folder / "data"
+        self._with_tables: str | None = None
         user = None
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             user = "postgres"
@@ -88,6 +91,18 @@ class Postgres:
     def url(self, database: str) -> str:
         """The URL of a database, as `LIMNER_DATABASE_URL` takes it."""
         return f"postgresql://limner@127.0.0.1:{self.port}/{database}"
+
+    def new_service_database(self) -> str:
+        """The URL of a new database with the tables of a service and nothing in them."""
+        if self._with_tables is None:
+            url = self.new_database()
+            stores = open_stores(url, durable=False)
+            try:
+                migrate(stores.database)
+            finally:
+                stores.close()
+            self._with_tables = url.rpartition("/")[2]
+        return self.new_database(self._with_tables)
 
     def new_database(self, template: str = "template1") -> str:
         """Create a database, empty or with the tables of the one named `template`, and return its URL."""

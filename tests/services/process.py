@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,9 +23,13 @@ def free_port() -> int:
 
 
 def find_program(name: str) -> str:
-    """The path of a server's program; Debian keeps some outside PATH. `make test` installs what is missing."""
+    """The path of a program: of Python's environment, or of the system, where Debian keeps some outside PATH.
+
+    `make test` installs what is missing.
+    """
     postgresql = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *map(str, postgresql)])
+    places = [sysconfig.get_path("scripts"), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
+    path = os.pathsep.join([*places, *map(str, postgresql)])
     found = shutil.which(name, path=path)
     assert found is not None, f"{name} is not installed: run scripts/install.sh --services"
     return found

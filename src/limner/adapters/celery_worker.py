@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from limner import tracing
 from limner.domain.errors import UnavailableError
 from limner.ports import LossReason, Overseer
 
@@ -80,6 +81,7 @@ class Guard:
                 log.info("job handed back", extra={"job": job})
             except Exception:  # it runs again when its lease ends
                 log.exception("job not handed back", extra={"job": job})
+        tracing.stop()
         os._exit(0)
 
     def _watch(self) -> None:

@@ -47,7 +47,9 @@ class S3Blobs:
     bucket. Use it first after forking: obstore's threads do not exist in the child of a process that has used it.
     """
 
-    def __init__(self, url: str, *, presigned: bool = False, start_s: float = START_S) -> None:
+    def __init__(
+        self, url: str, *, presigned: bool = False, public_url: str | None = None, start_s: float = START_S
+    ) -> None:
         found = _URL.fullmatch(url)
         if found is None:  # the URL is not repeated: it may hold a key
             raise SettingsError(
@@ -60,6 +62,12 @@ class S3Blobs:
         self._start_s = start_s
         self._quick_store = _store(self._bucket, self._prefix, QUICK_S)
         self._slow_store = _store(self._bucket, self._prefix, SLOW_S)
+        # A signature holds the address that the client calls, and making one asks nothing of the network.
+        self._signing_store = (
+            self._quick_store
+            if public_url is None
+            else _store(self._bucket, self._prefix, QUICK_S, public_url.rstrip("/"))
+        )
 
     def put(self, data: bytes, *, sha256: str | None = None, media_type: str | None = None) -> str:
         """See `ports.BlobStore.put`."""
@@ -134,7 +142,7 @@ class S3Blobs:
         if not self._presigned:
             return None
         with _errors_as_unavailable("read"):
-            return obstore.sign(self._quick, "HEAD" if head else "GET", key, timedelta(seconds=URL_S))
+            return obstore.sign(self._signing, "HEAD" if head else "GET", key, timedelta(seconds=URL_S))
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
         """See `ports.BlobStore.written`. Reads the list in parts, so it takes little memory."""
@@ -248,13 +256,18 @@ class S3Blobs:
         return self._quick_store
 
     @property
+    def _signing(self) -> S3Store:
+        _check_not_forked()
+        return self._signing_store
+
+    @property
     def _slow(self) -> S3Store:
         _check_not_forked()
         return self._slow_store
 
 
-def _store(bucket: str, prefix: str, timeout_s: float) -> S3Store:
-    """A client of the bucket. SettingsError for variables AWS_* that cannot be used."""
+def _store(bucket: str, prefix: str, timeout_s: float, address: str | None = None) -> S3Store:
+    """A client of the bucket, at `address` or AWS_ENDPOINT_URL. SettingsError for AWS_* that cannot be used."""
     allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1", "yes")
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
         endpoint = os.environ.get(name, "")
@@ -267,9 +280,10 @@ def _store(bucket: str, prefix: str, timeout_s: float) -> S3Store:
             bucket,
             prefix=prefix or None,
             # Not every service can delete several at once.
-            config={"disable_bulk_delete": True},
+            # (Of the names of an address, this is the one that no variable overrules.)
+            config={"disable_bulk_delete": True, **({"aws_endpoint_url_s3": address} if address else {})},
             client_options={
-                "allow_http": allow_http,
+                "allow_http": allow_http or address is not None,
                 "connect_timeout": timedelta(seconds=min(timeout_s, 3)),
                 "timeout": timedelta(seconds=timeout_s),
             },

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limner import tracing
 from limner.assembly.engines import open_bus, open_engine
-from limner.assembly.stores import claim, open_paired
+from limner.assembly.stores import claim, cluster_libraries, open_paired, traced
 from limner.assembly.workers import lease
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import BlobStore, JobStore, Overseer
+from limner.ports import BlobStore, Counters, JobStore, Overseer
 from limner.settings import EMBEDDED, Settings, is_loopback
 from limner.together import check_together
 
@@ -49,7 +50,6 @@ def build(settings: Settings) -> Application:
     SettingsError for settings that cannot be used together, UnavailableError if the database is locked for long.
     """
     check_together(settings)
-    check_together(settings)
     held = ExitStack()
     try:
         return _build(_with_private_folder(settings, held), held)
@@ -60,6 +60,8 @@ def build(settings: Settings) -> Application:
 
 def _build(settings: Settings, held: ExitStack) -> Application:
     file = claim(settings, held)
+    tracing.start("web")
+    held.callback(tracing.stop)
     bus = open_bus(settings, held)
     ready = _Ready()
     overseer: Future[Overseer] = Future()
@@ -83,7 +85,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.web.webhook_sender import WebhookSender
 
     stores, disk = open_paired(settings, held, file)
-    store, reader, blobs = stores.store, stores.reader, RememberedBlobs(disk)
+    store, reader, blobs = stores.store, stores.reader, RememberedBlobs(traced(disk))
     overseer.set_result(JobOverseer(store, reader, bus, settings.max_attempts))
     sweep = Sweep(
         store=store,
@@ -123,7 +125,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         ),
         streams=Streams(stores.events, bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
         limits=settings.limits(),
-        memory=UploadMemory(settings.upload_memory_bytes),
+        memory=UploadMemory(settings.upload_memory_bytes, settings.proxy_addresses),
         check_ready=partial(_check_ready, settings, store, blobs, ready),
         admission=admission,
     )
@@ -182,11 +184,14 @@ def _admission(settings: Settings, stores: "Opened") -> "Admission":
             extra={"host": settings.host},
         )
     secrets = [secret.get_secret_value() for secret in settings.url_secrets] or [url_secret(stores.store)]
-    shared = settings.bus_url.startswith(("redis:", "rediss:"))
+    counters: Counters = LocalCounters()
+    if settings.bus_url.startswith(("redis:", "rediss:")):
+        with cluster_libraries("LIMNER_BUS_URL"):
+            counters = RedisCounters(settings.bus_url)
     return Admission(
         keyring=Keyring(keys, stores.store, admin_key),
         seal=Seal(secrets),
-        counters=RedisCounters(settings.bus_url) if shared else LocalCounters(),
+        counters=counters,
         lifetime_s=settings.url_lifetime_s,
         open_metrics=settings.open_metrics,
         proxies=settings.proxy_addresses,

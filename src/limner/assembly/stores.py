@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from limner import tracing
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import EventLog, JobReader, JobStore
+from limner.ports import BlobStore, EventLog, JobReader, JobStore
 from limner.settings import Settings, database_file
 from limner.together import S3, scheme
 
@@ -115,7 +116,18 @@ def open_blobs(settings: Settings, *, shared: bool = False) -> "DiskBlobs | S3Bl
         return DiskBlobs(folder, durable=settings.durability == "full", shared=shared)
     with cluster_libraries("LIMNER_BLOBS_URL"):
         from limner.adapters.s3_blobs import S3Blobs
-    return S3Blobs(settings.blobs_url, presigned=settings.artifact_urls == "presigned")
+    return S3Blobs(
+        settings.blobs_url, presigned=settings.artifact_urls == "presigned", public_url=settings.s3_public_url
+    )
+
+
+def traced(blobs: BlobStore) -> BlobStore:
+    """The same store, with spans of its calls if traces are wanted."""
+    if not tracing.on():
+        return blobs
+    from limner.adapters.traced_blobs import TracedBlobs
+
+    return TracedBlobs(blobs)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from limner.assembly.engines import open_bus
-from limner.assembly.stores import FileId, existing_file, open_pair
+from limner.assembly.stores import FileId, existing_file, open_pair, traced
 from limner.ports import Bus
 from limner.settings import EMBEDDED, Settings
 
@@ -35,7 +35,7 @@ def build_runner(settings: Settings, worker: str, bus: Bus, file: FileId | None)
         catalogue=CATALOGUE,
         store=stores.store,
         reader=stores.reader,
-        blobs=blobs,
+        blobs=traced(blobs),
         bus=bus,
         models=models,
         limits=settings.limits(),

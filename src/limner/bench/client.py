@@ -50,8 +50,10 @@ def multipart(photo: bytes, fields: dict[str, str]) -> tuple[bytes, str]:
 class Client:
     """One keep-alive connection. It is written by hand to leave the CPU time to the service."""
 
-    def __init__(self, host: str, port: int, timeout_s: float = 60) -> None:
+    def __init__(self, host: str, port: int, timeout_s: float = 60, *, token: str | None = None) -> None:
+        """`token` is an API key, if the service asks for one."""
         self._host = f"{host}:{port}"
+        self._key = "" if token is None else f"Authorization: Bearer {token}\r\n"
         self._socket = socket.create_connection((host, port), timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -74,7 +76,7 @@ class Client:
 
     def _ask(self, what: str, headers: str, body: bytes) -> tuple[int, bytes]:
         """Status and body. ConnectionError for an answer without a length, or one that is cut short."""
-        self._socket.sendall(f"{what} HTTP/1.1\r\nHost: {self._host}\r\n{headers}\r\n".encode() + body)
+        self._socket.sendall(f"{what} HTTP/1.1\r\nHost: {self._host}\r\n{self._key}{headers}\r\n".encode() + body)
         head = b""
         while b"\r\n\r\n" not in head:
             head += self._more()

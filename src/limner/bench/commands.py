@@ -52,15 +52,43 @@ def measure_overhead(photo: Path | None, photos: int, rounds: int) -> None:
 @click.option("--sockets", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--events", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), help="Measure the service that runs on this port.")
-def measure_sockets(photo: Path | None, sockets: int, events: int, port: int | None) -> None:
+@click.option("--web-processes", type=click.IntRange(1), help="Measure so many, with Celery's workers.")
+@click.option("--database-url", metavar="postgresql://…", help="For --web-processes: a running PostgreSQL server.")
+@click.option("--redis-url", metavar="redis://…", help="For --web-processes: an empty database of Redis.")
+def measure_sockets(
+    photo: Path | None,
+    sockets: int,
+    events: int,
+    port: int | None,
+    web_processes: int | None,
+    database_url: str | None,
+    redis_url: str | None,
+) -> None:
     """One event to many sockets, with and without jobs running: p50 and p99 from the job's end."""
+    if (port is not None) + (web_processes is not None) > 1:
+        raise click.UsageError("--port measures a service that runs already: --web-processes does not go with it")
+    if len({web_processes is None, database_url is None, redis_url is None}) > 1:
+        raise click.UsageError("--web-processes, --database-url and --redis-url go together")
     from limner import settings
     from limner.bench import report
     from limner.bench import sockets as measure
+    from limner.bench.processes import Server
 
     if port is not None:
-        rows = measure.run_on(port, _bench_photo(photo), sockets=sockets, events=events)
+        rows = measure.run_on(Server(port, pid=0, ready_s=0), _bench_photo(photo), sockets=sockets, events=events)
         report.show(f"From a job's end to every socket of the service on port {port}", [(f"{events} events", rows)])
+        return
+    if web_processes is not None and database_url is not None and redis_url is not None:
+        rows = measure.run_cluster(
+            settings.load(),
+            _bench_photo(photo),
+            sockets=sockets,
+            events=events,
+            server_url=database_url,
+            redis_url=redis_url,
+            web_processes=web_processes,
+        )
+        report.show(f"From a job's end to every socket of {web_processes} processes", [(f"{events} events", rows)])
         return
     rows = measure.run(settings.load(), _bench_photo(photo), sockets=sockets, events=events)
     report.show("From a job's end to every socket", [(f"{events} events", rows)])
@@ -71,13 +99,48 @@ def measure_sockets(photo: Path | None, sockets: int, events: int, port: int | N
 @click.option("--jobs", type=click.IntRange(10_000), default=1_000_000, show_default=True, help="In the full database.")
 @click.option("--rounds", type=click.IntRange(3), default=30, show_default=True, help="Requests of each kind.")
 @click.option("--idle", type=click.FloatRange(1), default=65, show_default=True, help="Seconds to watch the sweep.")
-def measure_scale(photo: Path | None, jobs: int, rounds: int, idle: float) -> None:
+@click.option(
+    "--database-url",
+    metavar="postgresql://…",
+    help="A running PostgreSQL server, on which three databases are created and dropped. Default: SQLite.",
+)
+def measure_scale(photo: Path | None, jobs: int, rounds: int, idle: float, database_url: str | None) -> None:
     """The same requests on a full database and on a small one (a million jobs: some 8 GB in the temporary folder)."""
     from limner import settings
     from limner.bench import report, scale
 
-    rows = scale.run(settings.load(), _bench_photo(photo), jobs=jobs, rounds=rounds, idle_s=idle)
-    report.show("A full database beside a small one", [(f"{jobs:,} jobs, {rounds} requests each", rows)])
+    rows = scale.run(
+        settings.load(), _bench_photo(photo), jobs=jobs, rounds=rounds, idle_s=idle, server_url=database_url
+    )
+    kind = "SQLite" if database_url is None else "PostgreSQL"
+    report.show("A full database beside a small one", [(f"{kind}, {jobs:,} jobs, {rounds} requests each", rows)])
+
+
+@bench.command("workers")
+@_photo
+@click.option("--database-url", required=True, metavar="postgresql://…", help="A running PostgreSQL server.")
+@click.option("--redis-url", required=True, metavar="redis://…", help="An empty database of Redis.")
+@click.option("--workers", type=click.IntRange(1), multiple=True, default=(1, 2, 4), show_default=True)
+@click.option("--photos", type=click.IntRange(10), default=60, show_default=True, help="Photos a round.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+def measure_workers(
+    photo: Path | None, database_url: str, redis_url: str, workers: tuple[int, ...], photos: int, rounds: int
+) -> None:
+    """Photos of several sizes a second: Celery's workers, each beside as many embedded ones."""
+    from limner import settings
+    from limner.bench import report
+    from limner.bench import workers as measure
+
+    rows = measure.run(
+        settings.load(),
+        _bench_photo(photo),
+        server_url=database_url,
+        redis_url=redis_url,
+        numbers_of_workers=workers,
+        photos=photos,
+        rounds=rounds,
+    )
+    report.show("Workers", [(f"{photos} photos, median of {rounds} rounds", rows)])
 
 
 @bench.command("all")

@@ -32,7 +32,7 @@ TINY_SIDE = 7  # below 8 pixels the detector runs no network
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Wall and CPU seconds of each round, and the latency of each photo in seconds."""
 
     wall_s: list[float] = field(default_factory=list)
@@ -77,17 +77,17 @@ def run(settings: Settings, photo: bytes, *, photos: int, rounds: int) -> list[R
             rows += _around_nothing(pipeline, ours, tiny, numbers, photos, at_once=at_once)
         for at_once in sorted({1, settings.workers}):
             clients = 1 if at_once == 1 else 2 * at_once
-            bare, direct, served = _Tally(), _Tally(), _Tally()
+            bare, direct, served = Tally(), Tally(), Tally()
             for number in range(rounds + 1):
                 work = [[version(photo, next(numbers)) for _ in range(photos)] for _ in range(3)]
                 if number == 0:
                     work = [each[: 4 * at_once] for each in work]
-                    bare, direct, served = _Tally(), _Tally(), _Tally()  # the first round loads and warms
+                    bare, direct, served = Tally(), Tally(), Tally()  # the first round loads and warms
                 _directly(bare, single_pass, work[0], at_once)
                 _directly(direct, pipeline, work[1], at_once)
-                _served(served, ours, work[2], clients)
+                through_service(served, ours, work[2], clients)
                 if number == 0:
-                    bare, direct, served = _Tally(), _Tally(), _Tally()
+                    bare, direct, served = Tally(), Tally(), Tally()
             rows += _rows(bare, direct, served, photos, at_once=at_once, clients=clients)
     return rows
 
@@ -103,11 +103,11 @@ def _around_nothing(
 ) -> list[Row]:
     """CPU of a job with a very short pipeline, which leaves the service in the processor's caches."""
     clients = 1 if at_once == 1 else 2 * at_once
-    direct, served = _Tally(), _Tally()
+    direct, served = Tally(), Tally()
     for amount in (4 * at_once, photos):  # the first round loads and warms
-        direct, served = _Tally(), _Tally()
+        direct, served = Tally(), Tally()
         _directly(direct, pipeline, [version(tiny, next(numbers)) for _ in range(amount)], at_once)
-        _served(served, ours, [version(tiny, next(numbers)) for _ in range(amount)], clients, fetched=False)
+        through_service(served, ours, [version(tiny, next(numbers)) for _ in range(amount)], clients, fetched=False)
     around_ms = served.cpu_ms(photos) - direct.cpu_ms(photos)
     return [
         served.row(
@@ -120,7 +120,7 @@ def _around_nothing(
     ]
 
 
-def _rows(bare: _Tally, direct: _Tally, served: _Tally, photos: int, *, at_once: int, clients: int) -> list[Row]:
+def _rows(bare: Tally, direct: Tally, served: Tally, photos: int, *, at_once: int, clients: int) -> list[Row]:
     around_ms = served.cpu_ms(photos) - direct.cpu_ms(photos)
     return [
         bare.row(f"{at_once} at a time: decode, one YuNet pass, boxes, encode", photos),
@@ -146,7 +146,7 @@ def _rows(bare: _Tally, direct: _Tally, served: _Tally, photos: int, *, at_once:
     ]
 
 
-def _directly(tally: _Tally, work: Callable[[bytes], None], photos: list[bytes], threads: int) -> None:
+def _directly(tally: Tally, work: Callable[[bytes], None], photos: list[bytes], threads: int) -> None:
     def one(data: bytes) -> float:
         begun = time.perf_counter()
         work(data)
@@ -159,7 +159,7 @@ def _directly(tally: _Tally, work: Callable[[bytes], None], photos: list[bytes],
         tally.cpu_s.append(time.process_time() - cpu)
 
 
-def _served(tally: _Tally, ours: Server, photos: list[bytes], clients: int, *, fetched: bool = True) -> None:
+def through_service(tally: Tally, ours: Server, photos: list[bytes], clients: int, *, fetched: bool = True) -> None:
     """From the upload to the fetched picture, or to the job's end; the CPU time of the clients is not counted."""
 
     def one(share: list[bytes]) -> list[float]:

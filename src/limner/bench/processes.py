@@ -1,4 +1,4 @@
-"""Starts the processes that are measured (Limner, a bare uvicorn, nginx) and reads their CPU time."""
+"""Starts the processes that are measured (Limner with its workers, a bare uvicorn, nginx) and reads their CPU time."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from limner.bench.client import Client
@@ -23,22 +23,24 @@ STOP_TIMEOUT_S = 90
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: its address, its first process, and the time that it took to become ready."""
+    """A running server: its address, its first process, the time that it took to become ready, and a key for it."""
 
     port: int
     pid: int
     ready_s: float
+    token: str | None = None
+    workers_pid: int | None = None  # of the first process of workers that the server has not started itself
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def client(self) -> Client:
-        """A new connection to it."""
-        return Client("127.0.0.1", self.port)
+    def client(self, token: str | None = None) -> Client:
+        """A new connection to it, with its own key or another one."""
+        return Client("127.0.0.1", self.port, token=token or self.token)
 
     def cpu_s(self) -> float:
-        """CPU seconds so far of the process and its descendants."""
-        return cpu_of_tree(self.pid)
+        """CPU seconds so far of the process, the workers' process and the descendants of both."""
+        return cpu_of_tree(self.pid) + (0.0 if self.workers_pid is None else cpu_of_tree(self.workers_pid))
 
 
 def cpu_of_tree(pid: int) -> float:
@@ -73,22 +75,30 @@ def server(settings: Settings, folder: Path | None = None, **variables: str) -> 
     """`limner serve` on the database in `folder`, or on an empty one in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="limner-bench-") as temporary:
         folder = folder or Path(temporary)
-        port = _free_port()
+        port = free_port()
         environment = {**os.environ, **environment_of(settings, folder), **variables}
         command = [sys.executable, "-m", "limner.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
-        with _started(command, port, "/readyz", Path(temporary) / "log", environment) as started:
-            _until_workers(started, settings.workers)
-            yield started
+        with started(command, port, "/readyz", Path(temporary) / "log", environment) as alone:
+            running = replace(alone, token=environment.get("LIMNER_ADMIN_KEY"))
+            if "LIMNER_ENGINE_URL" not in variables:
+                until_workers(running, settings.workers)
+            yield running
 
 
-def _until_workers(started: Server, count: int) -> None:
+def until_workers(running: Server, count: int) -> None:
     """Wait until all workers have their models: ready means that one has. SettingsError."""
-    client, deadline = started.client(), time.monotonic() + READY_TIMEOUT_S
-    while f"\nlimner_workers {count}.0\n".encode() not in client.get("/metrics")[1]:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while f"\nlimner_workers {count}.0\n".encode() not in _metrics(running):
         if time.monotonic() > deadline:
             raise SettingsError(f"not all of {count} workers started")
         time.sleep(0.05)
+
+
+def _metrics(running: Server) -> bytes:
+    client = running.client()  # a new one: the workers' port answers one request on a connection
+    _, body = client.get("/metrics")
     client.close()
+    return body
 
 
 def environment_of(settings: Settings, folder: Path) -> dict[str, str]:
@@ -102,13 +112,41 @@ def environment_of(settings: Settings, folder: Path) -> dict[str, str]:
 
 
 @contextmanager
+def cluster(
+    settings: Settings, database_url: str, redis_url: str, *, workers: int, web_processes: int = 1
+) -> Iterator[Server]:
+    """`limner serve` with Celery workers in a process of their own, on PostgreSQL and Redis that run already.
+
+    Both databases must be empty, and nobody else may use them.
+    """
+    with tempfile.TemporaryDirectory(prefix="limner-bench-") as name:
+        folder, metrics_port = Path(name), free_port()
+        variables = {
+            "LIMNER_DATABASE_URL": database_url,
+            "LIMNER_ENGINE_URL": redis_url,
+            "LIMNER_BUS_URL": redis_url,
+            "LIMNER_WORKERS": str(workers),
+            "LIMNER_WEB_PROCESSES": str(web_processes),
+        }
+        environment = {**os.environ, **environment_of(settings, folder), **variables}
+        environment["LIMNER_WORKER_METRICS_PORT"] = str(metrics_port)
+        work = [sys.executable, "-m", "limner.cli", "work"]
+        with (
+            server(settings, folder, **variables) as web,
+            started(work, metrics_port, "/metrics", folder / "work.log", environment) as working,
+        ):
+            until_workers(working, workers)
+            yield replace(web, workers_pid=working.pid)
+
+
+@contextmanager
 def bare_server() -> Iterator[Server]:
     """Start `bare_server.py`, which shows what uvicorn can reach on this machine without any work."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
         command = [sys.executable, "-m", "limner.bench.bare_server", str(port)]
-        with _started(command, port, "/2", Path(folder) / "log", dict(os.environ)) as started:
-            yield started
+        with started(command, port, "/2", Path(folder) / "log", dict(os.environ)) as running:
+            yield running
 
 
 @contextmanager
@@ -118,7 +156,7 @@ def nginx(content: bytes) -> Iterator[Server | None]:
     if program is None:
         yield None
         return
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="limner-bench-") as name:
         folder = Path(name)
         (folder / "artifact").write_bytes(content)
@@ -131,12 +169,12 @@ def nginx(content: bytes) -> Iterator[Server | None]:
             f" keepalive_requests 1000000000; {temporary} server {{ listen 127.0.0.1:{port}; root {folder}; }} }}"
         )
         command = [program, "-e", "stderr", "-p", name, "-c", str(folder / "nginx.conf")]
-        with _started(command, port, "/artifact", folder / "log", dict(os.environ)) as started:
-            yield started
+        with started(command, port, "/artifact", folder / "log", dict(os.environ)) as running:
+            yield running
 
 
 @contextmanager
-def _started(command: list[str], port: int, path: str, log: Path, environment: dict[str, str]) -> Iterator[Server]:
+def started(command: list[str], port: int, path: str, log: Path, environment: dict[str, str]) -> Iterator[Server]:
     """The command, from when `path` answers 200 to its end. SettingsError with its log when it does not."""
     begun = time.monotonic()
     with log.open("wb") as output:
@@ -164,7 +202,7 @@ def _until_ready(process: "subprocess.Popen[bytes]", port: int, path: str, log: 
     raise SettingsError(f"the server did not start: {log.read_text()[-2000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -1,6 +1,7 @@
 """Measures whether the service stays fast with many jobs, by the same requests to a full and to a small database.
 
-The small one has the newest of the same jobs, so that pages of the list and of the events have equal content.
+The small one has the newest of the same jobs, so that pages of the list and of the events have equal content. Both ask
+for keys, because one owner's jobs have queries of their own.
 """
 
 import json
@@ -11,22 +12,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlencode
 
 from rich.console import Console
 
-from limner.bench import filler
 from limner.bench.client import Client, percentile, version
+from limner.bench.filler_rows import RARE, WAITING
 from limner.bench.processes import Server, environment_of, server
 from limner.bench.report import Row
+from limner.bench.scratch import Scratch, SqliteScratch, scratch
+from limner.domain.key import new_token
 from limner.settings import Settings
 
 SMALL_JOBS = 2_000
 MAX_RATIO = 1.3
+QUICK = 0.25
 REPLAYED = 200  # events: one page of the log
 REPLAY_TIMEOUT_S = 120
 JOB_TIMEOUT_S = 60
@@ -38,25 +42,42 @@ class _Filled:
 
     server: Server
     middle: str  # the id of a job deep inside
+    waiting: str  # the id of a queued job, behind all others of its lane
     newest: str  # the id of the last job, the only one of contours that has events
-    file: Path
+    scratch: Scratch
 
 
 _Probe = Callable[[Client, _Filled], float]
 
 
-def run(settings: Settings, photo: bytes, *, jobs: int, rounds: int, idle_s: float) -> list[Row]:
-    """p50 and p99 of each request on a database of `jobs` jobs; the ratio is of its p50 to the small one's."""
+@dataclass(frozen=True)
+class _Tokens:
+    """API keys: for everything, for the jobs of an owner of many, and of an owner of few."""
+
+    admin: str = field(default_factory=new_token)
+    owner: str = field(default_factory=new_token)
+    rare: str = field(default_factory=new_token)
+
+
+def run(
+    settings: Settings, photo: bytes, *, jobs: int, rounds: int, idle_s: float, server_url: str | None = None
+) -> list[Row]:
+    """p50 and p99 of each request on a database of `jobs` jobs; the ratio is that of the lower quartiles.
+
+    Both are SQLite files, or databases that are created on the PostgreSQL server of `server_url` and dropped at the
+    end. SettingsError.
+    """
     console = Console(stderr=True)
+    tokens = _Tokens()
     with tempfile.TemporaryDirectory(prefix="limner-bench-") as name, ExitStack() as held:
-        key = _cache_key(settings, photo, Path(name))
+        key = _cache_key(settings, photo, Path(name), server_url, tokens)
         full, small = (
-            _filled(settings, photo, key, Path(name) / str(number), number, held, console)
+            _filled(settings, photo, key, Path(name) / str(number), number, held, console, server_url, tokens)
             for number in (jobs, SMALL_JOBS)
         )
         rows = [
             Row(
-                name=f"start until ready: {jobs:,} jobs, {full.file.stat().st_size / 1e9:.2f} GB",
+                name=f"start until ready: {jobs:,} jobs, {full.scratch.size() / 1e9:.2f} GB",
                 p50_ms=full.server.ready_s * 1000,
                 beside=f"{SMALL_JOBS:,} jobs: {small.server.ready_s * 1000:.0f} ms",
                 ratio=full.server.ready_s / small.server.ready_s,
@@ -64,53 +85,71 @@ def run(settings: Settings, photo: bytes, *, jobs: int, rounds: int, idle_s: flo
             _idle(full, small, idle_s, console),
         ]
         numbers = count(1)
-        for title, probe in _probes(photo, numbers).items():
+        for title, probe in _probes(photo, numbers, tokens).items():
             console.print(f"  {title}", style="dim")
             rows.append(_compared(title, probe, full, small, rounds))
     return rows
 
 
-def _cache_key(settings: Settings, photo: bytes, folder: Path) -> str:
+def _cache_key(settings: Settings, photo: bytes, folder: Path, server_url: str | None, tokens: _Tokens) -> str:
     """The cache key of the photo's result."""
-    with server(settings, folder) as alone:
-        client = alone.client()
-        status, job = client.submit("detect", photo)
-        client.close()
-        assert status == 200, job
-    return filler.cache_key(folder / "limner.db")
+    with _scratch(server_url, folder) as empty:
+        with server(settings, folder, **_variables(empty, tokens)) as alone:
+            client = alone.client()
+            status, job = client.submit("detect", photo)
+            client.close()
+            assert status == 200, job
+        return empty.cache_key()
+
+
+def _scratch(server_url: str | None, folder: Path) -> AbstractContextManager[Scratch]:
+    return nullcontext(SqliteScratch(folder)) if server_url is None else scratch(server_url)
+
+
+def _variables(database: Scratch, tokens: _Tokens) -> dict[str, str]:
+    return {"LIMNER_DATABASE_URL": database.url, "LIMNER_REQUIRE_KEYS": "on", "LIMNER_ADMIN_KEY": tokens.admin}
 
 
 def _filled(
-    settings: Settings, photo: bytes, key: str, folder: Path, jobs: int, held: ExitStack, console: Console
+    settings: Settings,
+    photo: bytes,
+    key: str,
+    folder: Path,
+    jobs: int,
+    held: ExitStack,
+    console: Console,
+    server_url: str | None,
+    tokens: _Tokens,
 ) -> _Filled:
     folder.mkdir()
-    file = folder / "limner.db"
+    database = held.enter_context(_scratch(server_url, folder))
+    variables = _variables(database, tokens)
     subprocess.run(
         [sys.executable, "-m", "limner.cli", "migrate"],
-        env={**os.environ, **environment_of(settings, folder)},
+        env={**os.environ, **environment_of(settings, folder), **variables},
         check=True,
         capture_output=True,
     )
     begun = time.monotonic()
-    middle = filler.fill(file, jobs, key)
+    middle, waiting = database.fill(jobs, key, (tokens.owner, tokens.rare))
     console.print(
-        f"filled with {jobs:,} jobs in {time.monotonic() - begun:.0f} s: {file.stat().st_size / 1e9:.2f} GB",
-        style="dim",
+        f"filled with {jobs:,} jobs in {time.monotonic() - begun:.0f} s: {database.size() / 1e9:.2f} GB", style="dim"
     )
-    started = held.enter_context(server(settings, folder))
+    started = held.enter_context(server(settings, folder, **variables))
     client = started.client()
     status, job = client.submit("contours", photo)
     assert status == 200, job
     client.close()
-    return _Filled(started, middle, str(job["id"]), file)
+    return _Filled(started, middle, waiting, str(job["id"]), database)
 
 
 def _idle(full: _Filled, small: _Filled, idle_s: float, console: Console) -> Row:
-    """CPU of both servers without requests, when only the sweep runs."""
+    """CPU of both servers without requests, when only the sweep runs, and of PostgreSQL for them."""
     console.print(f"  idle for {idle_s:.0f} s", style="dim")
-    before = [each.server.cpu_s() for each in (full, small)]
+    before = [each.server.cpu_s() + each.scratch.busy_s() for each in (full, small)]
     time.sleep(idle_s)
-    spent = [each.server.cpu_s() - was for each, was in zip((full, small), before, strict=True)]
+    after = [each.server.cpu_s() + each.scratch.busy_s() for each in (full, small)]
+    spent = [now - was for now, was in zip(after, before, strict=True)]
     ratio = spent[0] / max(spent[1], 0.01)
     return Row(
         name=f"idle for {idle_s:.0f} s: the sweep",
@@ -122,7 +161,7 @@ def _idle(full: _Filled, small: _Filled, idle_s: float, console: Console) -> Row
     )
 
 
-def _probes(photo: bytes, numbers: "count[int]") -> dict[str, _Probe]:
+def _probes(photo: bytes, numbers: "count[int]", tokens: _Tokens) -> dict[str, _Probe]:
     """The measured requests, each a function that returns the seconds it took."""
 
     def submitted(client: Client, _: _Filled) -> float:
@@ -151,27 +190,36 @@ def _probes(photo: bytes, numbers: "count[int]") -> dict[str, _Probe]:
         client.delete(f"/v1/jobs/{job['id']}")  # else the next hit would find this one, the newest
         return spent
 
-    def got(path: Callable[[_Filled], str]) -> _Probe:
+    def got(path: Callable[[_Filled], str], token: str | None = None) -> _Probe:
         def probe(client: Client, on: _Filled) -> float:
+            if token is not None:
+                client = on.server.client(token)
+                client.get("/v1/jobs?limit=1")  # the service remembers the key for 5 s, and the connection is open
             begun = time.perf_counter()
             status, body = client.get(path(on))
             spent = time.perf_counter() - begun
+            if token is not None:
+                client.close()
             assert status == 200, body
             return spent
 
         return probe
 
-    def listed(**query: str) -> _Probe:
+    def listed(token: str | None = None, **query: str) -> _Probe:
         path = f"/v1/jobs?{urlencode({'limit': 50, **query})}"
-        return got(lambda _: path)
+        return got(lambda _: path, token)
 
-    def replayed(events: int, query: Callable[[_Filled], dict[str, str]]) -> _Probe:
-        return lambda _, on: _replay(on.server.port, f"/v1/events?{urlencode({'after': 0, **query(on)})}", events)
+    def replayed(events: int, query: Callable[[_Filled], dict[str, str]], token: str = tokens.admin) -> _Probe:
+        return lambda _, on: _replay(
+            on.server.port, f"/v1/events?{urlencode({'after': 0, **query(on)})}", events, token
+        )
 
     return {
         "submit a new photo": submitted,
         "submit: cache hit in the middle": cached,
         "GET a job": got(lambda on: f"/v1/jobs/{on.middle}"),
+        f"GET a queued job: its place behind {WAITING - 1}": got(lambda on: f"/v1/jobs/{on.waiting}"),
+        "GET /metrics": got(lambda _: "/metrics"),
         "list": listed(),
         "list, status=failed": listed(status="failed"),
         "list, status=running: none": listed(status="running"),
@@ -179,10 +227,20 @@ def _probes(photo: bytes, numbers: "count[int]") -> dict[str, _Probe]:
         "list, detect and failed": listed(operation="detect", status="failed"),
         "list, contours and failed: none": listed(operation="contours", status="failed"),
         "list, cursor in the middle": got(lambda on: f"/v1/jobs?limit=50&cursor={on.middle}"),
-        "list, cursor in the middle, failed": got(lambda on: f"/v1/jobs?limit=50&status=failed&cursor={on.middle}"),
+        "list, cursor in the middle, 20 failed": got(lambda on: f"/v1/jobs?limit=20&status=failed&cursor={on.middle}"),
+        "list of a key": listed(tokens.owner),
+        "list of a key, 3 failed": listed(tokens.owner, status="failed", limit="3"),
+        "list of a key, detect": listed(tokens.owner, operation="detect"),
+        "list of a key, detect and succeeded": listed(tokens.owner, operation="detect", status="succeeded"),
+        "list of a key, contours: none": listed(tokens.owner, operation="contours"),
+        "list of a key that has 3 jobs": listed(tokens.rare),
+        "list of a key that has 3 jobs, failed: none": listed(tokens.rare, status="failed"),
+        "list of a key that has 3 jobs, detect, failed: none": listed(tokens.rare, status="failed", operation="detect"),
         f"events from the first on: {REPLAYED}": replayed(REPLAYED, lambda _: {}),
         "events of one job, from the first on": replayed(3, lambda on: {"job": on.newest}),
         "events of contours, none but the last job's": replayed(3, lambda _: {"operation": "contours"}),
+        f"events of a key, from the first on: {REPLAYED}": replayed(REPLAYED, lambda _: {}, tokens.owner),
+        "events of a key that has 3 jobs": replayed(3 * len(RARE), lambda _: {}, tokens.rare),
         "events of one job of contours": replayed(3, lambda on: {"operation": "contours", "job": on.newest}),
         "erase a job": erased,
     }
@@ -193,7 +251,7 @@ def _compared(title: str, probe: _Probe, full: _Filled, small: _Filled, rounds: 
     spent: dict[int, list[float]] = {id(full): [], id(small): []}
     try:
         for number in range(rounds + 1):
-            for each in (full, small):
+            for each in (full, small) if number % 2 else (small, full):
                 client = each.server.client()  # a new one: the other's turn may outlast the server's patience
                 seconds = probe(client, each)
                 client.close()
@@ -201,15 +259,17 @@ def _compared(title: str, probe: _Probe, full: _Filled, small: _Filled, rounds: 
                     spent[id(each)].append(seconds * 1000)
     except (OSError, AssertionError) as error:  # shown in the table, because the other rows are still useful
         return Row(name=title, beside=f"failed: {error!r:.200}", met=False, aim=f"≤ {MAX_RATIO}", errors=1)
+    # Of the quicker ones: what else runs on the machine only adds time.
+    ratio = percentile(spent[id(full)], QUICK) / percentile(spent[id(small)], QUICK)
     p50, reference = (percentile(spent[id(each)], 0.5) for each in (full, small))
     return Row(
         name=title,
         p50_ms=p50,
         p99_ms=percentile(spent[id(full)], 0.99),
         beside=f"small: p50 {reference:.2f}, p99 {percentile(spent[id(small)], 0.99):.1f} ms",
-        ratio=p50 / reference,
+        ratio=ratio,
         aim=f"≤ {MAX_RATIO}",
-        met=p50 <= MAX_RATIO * reference,
+        met=ratio <= MAX_RATIO,
     )
 
 
@@ -225,11 +285,12 @@ def _until_ended(client: Client, job_id: str) -> None:
     raise TimeoutError(f"job {job_id} does not end")
 
 
-def _replay(port: int, path: str, events: int) -> float:
-    """Seconds from the request until `count` server-sent events have arrived, on a new connection."""
+def _replay(port: int, path: str, events: int, token: str) -> float:
+    """Seconds from the request until `events` server-sent events have arrived, on a new connection."""
     with socket.create_connection(("127.0.0.1", port), REPLAY_TIMEOUT_S) as connection:
         begun = time.perf_counter()
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        key = f"Authorization: Bearer {token}"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{key}\r\n\r\n".encode())
         heard = b""
         while heard.count(b"\ndata: ") < events:
             data = connection.recv(262_144)

@@ -19,8 +19,9 @@ from itertools import count
 from PIL import Image
 
 from limner.bench.client import percentile, version
-from limner.bench.processes import Server, bare_server, server
+from limner.bench.processes import Server, bare_server, cluster, server
 from limner.bench.report import Row
+from limner.bench.scratch import empty_redis, scratch
 from limner.settings import Settings
 
 PATH = "/faces"
@@ -72,11 +73,29 @@ def run(settings: Settings, photo: bytes, *, sockets: int, events: int) -> list[
     ]
 
 
-def run_on(port: int, photo: bytes, *, sockets: int, events: int) -> list[Row]:
-    """The same, one job at a time, on the service that runs on this port already, whatever it is made of."""
+def run_cluster(
+    settings: Settings,
+    photo: bytes,
+    *,
+    sockets: int,
+    events: int,
+    server_url: str,
+    redis_url: str,
+    web_processes: int,
+) -> list[Row]:
+    """The same, one job at a time, with several web processes and Celery's workers on PostgreSQL and Redis."""
+    with (
+        empty_redis(redis_url),
+        scratch(server_url) as database,
+        cluster(settings, database.url, redis_url, workers=settings.workers, web_processes=web_processes) as running,
+    ):
+        return run_on(running, photo, sockets=sockets, events=events)
+
+
+def run_on(running: Server, photo: bytes, *, sockets: int, events: int) -> list[Row]:
+    """The same, one job at a time, on a service that runs already, whatever it is made of."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * sockets)), hard))
-    running = Server(port, pid=0, ready_s=0)
     numbers = count(time.time_ns())  # it may have answers to the photos of an earlier run
     return [
         _row(f"{FEW} sockets, one job at a time", _one_by_one(running, photo, numbers, FEW, events)),

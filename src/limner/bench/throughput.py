@@ -18,6 +18,7 @@ from limner.bench import wrk
 from limner.bench.client import multipart, percentile, version
 from limner.bench.processes import Server, bare_server, nginx, server
 from limner.bench.report import Row
+from limner.domain.key import new_token
 from limner.settings import Settings
 
 JOBS = 51  # a page of the list is full
@@ -26,7 +27,7 @@ COMMITS = 300
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A request with its aims: a rate, and for some a p50."""
+    """A request with its aims: a rate, and for some a p50. With `keys`, to a service that asks for keys."""
 
     name: str
     path: str
@@ -34,6 +35,7 @@ class _Case:
     max_p50_ms: float | None = None
     body: bytes | None = None
     content_type: str = ""
+    keys: bool = False
 
 
 def run(settings: Settings, photo: bytes, *, seconds: int, connections: int) -> list[Row]:
@@ -41,8 +43,9 @@ def run(settings: Settings, photo: bytes, *, seconds: int, connections: int) -> 
     wrk.require()
     with ExitStack() as held:
         ours = held.enter_context(server(settings))
+        locked = held.enter_context(server(settings, LIMNER_REQUIRE_KEYS="on", LIMNER_ADMIN_KEY=new_token()))
         bare = held.enter_context(bare_server())
-        job = _prepared(ours, photo)
+        job, same = _prepared(ours, photo), _prepared(locked, photo, jobs=1)
         artifact = job["artifacts"][0]["url"].partition(str(ours.port))[2]
         body, content_type = multipart(photo, {})
         rows = []
@@ -52,9 +55,12 @@ def run(settings: Settings, photo: bytes, *, seconds: int, connections: int) -> 
             _Case("GET an artifact", artifact, 2500),
             _Case("GET /v1/jobs?limit=50", "/v1/jobs?limit=50"),
             _Case("POST a photo: cache hit", "/v1/detect", 700, 5, body, content_type),
+            _Case("GET a job with a key", f"/v1/jobs/{same['id']}", keys=True),
+            _Case("POST a photo with a key: cache hit", "/v1/detect", None, None, body, content_type, keys=True),
         ):
-            size = _answer_size(ours, case, photo)
-            rows.append(_measured(ours, bare, case, size, seconds=seconds, connections=connections))
+            of = locked if case.keys else ours
+            size = _answer_size(of, case, photo)
+            rows.append(_measured(of, bare, case, size, seconds=seconds, connections=connections))
             if case.path == artifact:
                 rows.append(_by_nginx(_content(ours, artifact), rows[-1], seconds=seconds, connections=connections))
     rows.append(_commits())
@@ -64,7 +70,12 @@ def run(settings: Settings, photo: bytes, *, seconds: int, connections: int) -> 
 def _measured(ours: Server, bare: Server, case: _Case, size: int, *, seconds: int, connections: int) -> Row:
     def load(of: Server, path: str, seconds: int) -> wrk.Load:
         return wrk.run(
-            of.url(path), connections=connections, seconds=seconds, body=case.body, content_type=case.content_type
+            of.url(path),
+            connections=connections,
+            seconds=seconds,
+            body=case.body,
+            content_type=case.content_type,
+            token=of.token,
         )
 
     load(bare, f"/{size}", 1)
@@ -140,8 +151,8 @@ def _commit_times(file: Path) -> Iterator[float]:
     database.close()
 
 
-def _prepared(ours: Server, photo: bytes) -> dict[str, Any]:
-    """Submit enough jobs for a page of the list; the last one is the photo itself, so that it is in the cache."""
+def _prepared(ours: Server, photo: bytes, *, jobs: int = JOBS) -> dict[str, Any]:
+    """Submit jobs, by default enough for a page of the list. The last one is the photo itself: then it is cached."""
 
     def submit(data: bytes) -> dict[str, Any]:
         client = ours.client()
@@ -151,7 +162,7 @@ def _prepared(ours: Server, photo: bytes) -> dict[str, Any]:
         return job
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(submit, (version(photo, number) for number in range(JOBS - 1))))
+        list(pool.map(submit, (version(photo, number) for number in range(jobs - 1))))
     return submit(photo)
 
 

@@ -46,16 +46,28 @@ def require() -> None:
         raise SettingsError(INSTALL)
 
 
-def run(url: str, *, connections: int, seconds: int, body: bytes | None = None, content_type: str = "") -> Load:
-    """GET `url`, or POST `body` to it, repeatedly over all connections. SettingsError if wrk is not installed."""
+def run(
+    url: str,
+    *,
+    connections: int,
+    seconds: int,
+    body: bytes | None = None,
+    content_type: str = "",
+    token: str | None = None,
+) -> Load:
+    """GET `url`, or POST `body` to it, repeatedly over all connections. SettingsError if wrk is not installed.
+
+    `token` is an API key, if the service asks for one.
+    """
     require()
+    key = [] if token is None else ["-H", f"Authorization: Bearer {token}"]
     with tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
         script = Path(folder) / "load.lua"
         script.write_text(_script(Path(folder) / "body", content_type) if body is not None else _DONE)
         if body is not None:
             (Path(folder) / "body").write_bytes(body)
         made = subprocess.run(  # noqa: S603  # nothing of it comes from outside
-            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url],  # noqa: S607
+            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", *key, "-s", str(script), url],  # noqa: S607
             capture_output=True,
             text=True,
             check=False,

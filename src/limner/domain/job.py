@@ -52,6 +52,7 @@ class Job:
     the result came from another job (`exact` or `similar`), and `computed_at` is when that result was computed.
     `summary` is a few numbers about the result. `key_id` is the API key that owns the job, None without keys. `sent_at`
     is when the id of a queued job was last passed to an engine that may lose it, None if it must be passed on again.
+    `traceparent` names the span of the request to the worker, where traces are wanted.
 
     If the operation supports similar photos, `phash` is the photo's perceptual hash (16 hex digits), `similarity_key`
     the cache key without the photo, and `cache_distance` the number of bits in which the two photos' hashes differ.
@@ -82,6 +83,7 @@ class Job:
     summary: dict[str, Any] | None = None
     key_id: str | None = None
     sent_at: datetime | None = None
+    traceparent: str | None = None
     files: tuple[File, ...] = field(default=())
 
     @property

@@ -1,11 +1,14 @@
 """API keys: what a key may do, how it is made and recognised, and who a request comes from."""
 
 import hashlib
+import hmac
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from limner.domain.errors import NotFoundError
 
 TOKEN_PREFIX = "lim_"  # noqa: S105  # lets people and secret scanners recognise a leaked key
 SHOWN = len(TOKEN_PREFIX) + 6
@@ -26,7 +29,8 @@ class Scope(StrEnum):
 class Key:
     """An API key as stored: its SHA-256, never the key itself. `scopes` are separated by spaces.
 
-    `rate_per_minute` and `daily_quota` are unlimited when None. `last_used_at` is right to the hour.
+    `rate_per_minute` and `daily_quota` are unlimited when None. `last_used_at` is right to the hour. After a rotation,
+    the SHA-256 of the earlier key is accepted until `old_until`.
     """
 
     id: str
@@ -40,6 +44,19 @@ class Key:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    old_hash: str | None = None
+    old_until: datetime | None = None
+
+    def accepts(self, digest: str, now: datetime) -> bool:
+        """Whether the SHA-256 is that of the key, or of the one before its rotation while that is still accepted."""
+        if hmac.compare_digest(self.hash, digest):
+            return True
+        return (
+            self.old_hash is not None
+            and self.old_until is not None
+            and now < self.old_until
+            and hmac.compare_digest(self.old_hash, digest)
+        )
 
     def state(self, now: datetime) -> str:
         """`valid`, `revoked` or `expired`."""
@@ -76,6 +93,15 @@ ANYONE = Caller(None, frozenset(Scope))
 
 ADMIN_ID = "admin"
 """The owner of the jobs that are submitted with `LIMNER_ADMIN_KEY`, which has no row."""
+
+
+def find_key(keys: Iterable[Key], named: str) -> Key:
+    """The key that is named by its id, or by its first characters as they are shown. NotFoundError unless it is one."""
+    shown = named.removesuffix("…")
+    found = [key for key in keys if key.id == named or (len(shown) >= SHOWN and key.prefix == shown)]
+    if len(found) != 1:
+        raise NotFoundError(f"{len(found) or 'No'} keys are named {named!r}. `limner keys list` shows their ids.")
+    return found[0]
 
 
 def caller_of(key: Key) -> Caller:

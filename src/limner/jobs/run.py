@@ -30,6 +30,7 @@ from limner.jobs import transitions
 from limner.operation import CancelledError, Context, Operation
 from limner.ports import BlobStore, Bus, JobReader, JobStore
 from limner.telemetry import JobReport
+from limner.tracing import Attributes, Span, record, span, step
 from limner.vision.header import Limits
 from limner.vision.memory import is_out_of_memory
 from limner.vision.models import Models
@@ -83,14 +84,30 @@ class Runner:
         if job is None:
             return None
         self.bus.wake()
+        if job.attempt == 1 and job.started_at is not None:
+            record("waiting", job.created_at, job.started_at, parent=job.traceparent)
+        attributes: Attributes = {
+            "limner.operation": job.operation,
+            "limner.job.id": job.id,
+            "limner.attempt": job.attempt,
+        }
+        with span(f"run {job.operation}", kind="consumer", parent=job.traceparent, attributes=attributes) as made:
+            return self._run(job, made)
+
+    def _run(self, job: Job, made: Span) -> JobReport | None:
         attempt = _Attempt(self, job)
         with self._renewal.of(job):
             outcome = attempt.outcome()
-            finished = outcome is not None and self._finish(job, outcome, attempt.data)
+            with step("finish"):
+                finished = outcome is not None and self._finish(job, outcome, attempt.data)
         if outcome is None or not finished:
+            made.set({"limner.status": "overtaken"})
             self._remove(job, attempt.data)
             log.info("job overtaken", extra={"job": job.id, "operation": job.operation, "attempt": job.attempt})
             return None
+        made.set({"limner.status": outcome.status, **({"limner.cached": outcome.cached} if outcome.cached else {})})
+        if outcome.error is not None:
+            made.failed(outcome.error["type"])
         self._remove(job, attempt.data.keys() - {file.sha256 for file in outcome.artifacts})
         return attempt.report(outcome)
 

@@ -23,6 +23,7 @@ from limner.jobs.webhooks import Webhook
 from limner.operation import ImageRef, Operation, P, R
 from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
 from limner.telemetry import JOBS_SUBMITTED, request_id
+from limner.tracing import Span, span, step, traceparent
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,21 @@ class Submissions:
         if not self.open:
             raise UnavailableError("The service is stopping. Try again later.")
         job_id = job_id or self.ids.new()
+        attributes = {"limner.operation": operation.name, "limner.job.id": job_id}
+        with span(f"submit {operation.name}", kind="producer", attributes=attributes) as made:
+            return self._accept(operation, params, pictures, job_id, key_id, idempotency_key, webhook, made)
+
+    def _accept(
+        self,
+        operation: Operation[P, R],
+        params: P,
+        pictures: Mapping[str, bytes],
+        job_id: str,
+        key_id: str | None,
+        idempotency_key: str | None,
+        webhook: Webhook | None,
+        made: Span,
+    ) -> Job:
         fingerprint = self.fingerprint(operation.models)
         similarity_key = operation.similarity_key(params, fingerprint)
         job = Job(
@@ -78,6 +94,7 @@ class Submissions:
             idempotency_key=None if idempotency_key is None else owned(idempotency_key, key_id),
             key_id=key_id,
             created_at=datetime.now(UTC),
+            traceparent=traceparent(),
             files=tuple(_input(job_id, name, getattr(params, name)) for name in pictures),
         )
         data = {file.sha256: pictures[file.name] for file in job.files}
@@ -95,6 +112,7 @@ class Submissions:
             unseen=unseen,
         )
         stored, decision = submitted.job, submitted.decision
+        made.set({"limner.decision": decision, "limner.job.id": stored.id})
         if decision is Decision.NEW:
             self.engine.send(stored.id, stored.lane)
         if decision is not Decision.REPEAT:
@@ -108,17 +126,18 @@ class Submissions:
 
     def _submit(self, tx: Transaction, job: Job, webhook: Webhook | None, is_stored: IsStored) -> Submitted | Missing:
         since = tx.hooks.last_event_id() if webhook is not None else 0
-        submitted = transitions.submit(
-            tx,
-            job,
-            max_queued=self.max_queued,
-            cache_for=self.cache_for,
-            is_stored=is_stored,
-            is_intact=self._is_intact,
-        )
-        if webhook is not None and isinstance(submitted, Submitted) and submitted.decision is not Decision.REPEAT:
-            webhooks.attach(tx, submitted.job.id, webhook, since, job.key_id)
-        return submitted
+        with step("transaction"):
+            submitted = transitions.submit(
+                tx,
+                job,
+                max_queued=self.max_queued,
+                cache_for=self.cache_for,
+                is_stored=is_stored,
+                is_intact=self._is_intact,
+            )
+            if webhook is not None and isinstance(submitted, Submitted) and submitted.decision is not Decision.REPEAT:
+                webhooks.attach(tx, submitted.job.id, webhook, since, job.key_id)
+            return submitted
 
     def _is_intact(self, file: File) -> bool:
         intact = self.blobs.has(file.sha256, size=file.size)

@@ -61,13 +61,24 @@ def new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
+def signing_secret(tx: Transaction, owner: str, *, new: bool = False, old_until: datetime | None = None) -> str:
+    """The secret that signs the webhooks of the jobs of a key's id, or of no key (an empty text).
+
+    It is made when it is first needed, and replaced if `new`; until `old_until`, the one before signs too.
+    """
+    known = None if new else tx.hooks.secret(owner)
+    if known is None:
+        tx.lock([f"webhook secret {owner}"])  # others may need their first one at the same moment
+        known = None if new else tx.hooks.secret(owner)
+    if known is None:
+        known = new_secret()
+        tx.hooks.set_secret(owner, known, old_until=old_until)
+    return known
+
+
 def attach(tx: Transaction, job_id: str, webhook: Webhook, since: int, key_id: str | None = None) -> None:
     """Have the job's end sent to a webhook. `since` is the last event's id before the job's first event."""
-    owner = key_id or ""
-    if tx.hooks.secret(owner) is None:
-        tx.lock([f"webhook secret {owner}"])  # another submission may be the owner's first too
-        if tx.hooks.secret(owner) is None:
-            tx.hooks.set_secret(owner, new_secret())
+    signing_secret(tx, key_id or "")
     tx.hooks.add(
         Hook(
             id=str(uuid7()),

@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
 
-from limner import __version__
+from limner import __version__, tracing
 from limner.web import (
     classic_routes,
     health_routes,
@@ -29,6 +29,7 @@ from limner.web.dispatch import Dispatch
 from limner.web.observe import Observe
 from limner.web.services import Services
 from limner.web.serving import attend
+from limner.web.trace_requests import TraceRequests
 
 PAGE = Path(__file__).parent / "page"
 
@@ -69,6 +70,8 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         version=__version__,
         summary="Face imaging: send a photo, get the faces marked. Every request is a durable job with live events.",
         lifespan=lifespan,
+        # FastAPI's own traces would tell addresses and queries; ours are `trace_requests.py`.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.services = services
@@ -115,6 +118,8 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         )
     app.add_middleware(Access, settings=services.settings)  # outside CORS: what is refused names no origin
     app.add_middleware(Observe, quiet=services.settings.load_test_mode)
+    if tracing.on():
+        app.add_middleware(TraceRequests)
     return app
 
 

@@ -22,7 +22,7 @@ from limner.web.job_routes import send_file
 from limner.web.links import Links
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
 from limner.web.read_json import read_object
-from limner.web.read_request import FORM, read_form, receive, receive_json
+from limner.web.read_request import FORM, address_of, read_form, receive, receive_json
 from limner.web.services import CallerDep, Services, ServicesDep
 
 router = APIRouter(tags=["classic"])
@@ -51,7 +51,7 @@ RETRY_AFTER_S = "1"
 async def _submit(request: Request, services: Services, caller: Caller) -> Job:
     """Submit a detect job for the form's `file` or `image`."""
     operation = services.catalogue["detect"]
-    with services.memory.share() as share:
+    with services.memory.share(address_of(request)) as share:
         body = await receive(request, services, share, FORM, pictures=1)
 
         def submit() -> Job:
@@ -318,7 +318,7 @@ async def post_frontal_crop(request: Request, services: ServicesDep, caller: Cal
 
 async def _submit_contours(request: Request, services: Services, caller: Caller, scheme: str) -> Response:
     operation = services.catalogue["contours"]
-    with services.memory.share() as share:
+    with services.memory.share(address_of(request)) as share:
         body = await receive_json(request, services, share, pictures=len(operation.image_fields))
 
         def submit() -> Job:

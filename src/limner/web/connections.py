@@ -219,10 +219,16 @@ class Connections:
 
 
 def client_network(address: str | None, proxies: Iterable[Network]) -> str | None:
-    """The client of an address: the IPv4 address or the IPv6 network; None if it is that of a proxy."""
+    """The client of an address: the IPv4 address or the IPv6 network; None if it is that of a proxy.
+
+    A proxy may say that it does not know its client's address, or anything else: these clients count as one.
+    """
     if address is None:
         return None
-    parsed = ipaddress.ip_address(address.partition("%")[0])
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
     if any(parsed in network for network in proxies):

@@ -19,6 +19,8 @@ from limner.web.connections import STATE, Connections, ReportsStalls
 MAX_HEADERS = 100  # as Apache; browsers send about 20
 MAX_WAITING = 8  # requests sent before the first is answered (pipelining); browsers and proxies send none
 MAX_WAITING_BODY_BYTES = 65_536
+FROM_PROXY = "limner.from_proxy"
+"""Key in a request's scope: whether its connection is that of a proxy in front (`LIMNER_PROXY_ADDRESSES`)."""
 MAX_DROPPED_BYTES = 1_000_000  # read after a refusal: closing the socket while a client sends would lose the answer
 
 
@@ -113,6 +115,12 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
                 lines += [name, b": ", value, b"\r\n"]
         self.parser = httptools.HttpRequestParser(self)
         self._feed(b"".join([*lines, b"\r\n", rest]))
+
+    def on_message_begin(self) -> None:
+        """The first line of a request begins."""
+        super().on_message_begin()
+        # Its clients' addresses replace the proxy's own in `scope["client"]`.
+        self.scope[FROM_PROXY] = self._connection is not None and self._connection.client is None  # type: ignore[literal-required]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field; trailer fields, which follow a body, are ignored."""

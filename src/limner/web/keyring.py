@@ -63,7 +63,7 @@ class Keyring:
         if not token.startswith(TOKEN_PREFIX) or len(token) > LONGEST_TOKEN:
             return None
         key = await self._find(digest, self._keys.by_hash)
-        if key is None or not hmac.compare_digest(key.hash, digest):
+        if key is None or not key.accepts(digest, datetime.now(UTC)):
             return None
         return caller_of(key)
 

@@ -16,8 +16,8 @@ from limner.telemetry import REQUEST_SECONDS, REQUESTS, request_id
 log = logging.getLogger("limner.access")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FIXED_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
@@ -50,12 +50,12 @@ class Observe:
         finally:
             request_id.reset(token)
             seconds = time.perf_counter() - start
-            method = scope["method"] if scope["method"] in _METHODS else "other"
+            method = scope["method"] if scope["method"] in METHODS else "other"
             handler = route_template(scope)
             count, duration = _metrics(method, handler, status)
             count.inc()
             duration.observe(seconds)
-            if not self._quiet and handler not in _QUIET:
+            if not self._quiet and handler not in QUIET:
                 log.info(
                     "request",
                     extra={

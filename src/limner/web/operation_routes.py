@@ -16,7 +16,17 @@ from limner.operation import Operation
 from limner.web import shapes
 from limner.web.admission import ANY_KEY, needs
 from limner.web.links import Links
-from limner.web.read_request import FORM, JSON, WEBHOOK, Sent, check_webhook, fetch_pictures, read_submission, receive
+from limner.web.read_request import (
+    FORM,
+    JSON,
+    WEBHOOK,
+    Sent,
+    address_of,
+    check_webhook,
+    fetch_pictures,
+    read_submission,
+    receive,
+)
 from limner.web.services import CallerDep, Services, ServicesDep
 
 router = APIRouter(tags=["operations"])
@@ -125,7 +135,7 @@ async def _take_in(
     idempotency_key: str | None,
 ) -> Job:
     """Submit the job and return it as stored. The pictures' memory is released when this returns."""
-    with services.memory.share() as share:
+    with services.memory.share(address_of(request)) as share:
         body = await receive(request, services, share, FORM, JSON, pictures=len(operation.image_fields))
 
         def submit(sent: Sent, pictures: dict[str, bytes]) -> Job:

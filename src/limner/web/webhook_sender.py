@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpcore
 from pydantic_core import to_json
 
+from limner import tracing
 from limner.domain.errors import UnavailableError, UrlFetchError, UrlNotAllowedError
 from limner.domain.event import Event
 from limner.domain.webhook import ENDINGS, Delivery, DeliveryState, Hook
@@ -183,13 +184,14 @@ class WebhookSender:
 
     async def _try(self, delivery: Delivery) -> None:
         try:
-            prepared = await asyncio.to_thread(self._prepare, delivery)
-            if prepared is None:
-                result = Result(None, "The webhook or the event was removed.", final=True)
-            else:
-                url, headers, body = prepared
-                result = await self._post(url, headers, body)
-            state = await asyncio.to_thread(self._settle, delivery, result)
+            parent = await asyncio.to_thread(self._trace_of, delivery) if tracing.on() else None
+            attributes: tracing.Attributes = {"limner.job.id": delivery.job_id, "limner.try": delivery.tries + 1}
+            with tracing.span("webhook", kind="client", parent=parent, attributes=attributes) as span:
+                result, state = await self._deliver(delivery)
+                if result.status is not None:
+                    span.set({"http.response.status_code": result.status})
+                if state is not DeliveryState.DELIVERED:
+                    span.failed("not delivered" if result.status is None else str(result.status))
         except UnavailableError as error:  # it is tried again when its claim ends
             log.warning("a webhook's delivery could not be recorded", extra={"detail": error.detail})
         except Exception:
@@ -215,6 +217,19 @@ class WebhookSender:
                 del self._busy[delivery.host]
             self._woken.set()
 
+    async def _deliver(self, delivery: Delivery) -> tuple[Result, DeliveryState | None]:
+        prepared = await asyncio.to_thread(self._prepare, delivery)
+        if prepared is None:
+            result = Result(None, "The webhook or the event was removed.", final=True)
+        else:
+            url, headers, body = prepared
+            result = await self._post(url, headers, body)
+        return result, await asyncio.to_thread(self._settle, delivery, result)
+
+    def _trace_of(self, delivery: Delivery) -> str | None:
+        job = self.store.transact(lambda tx: tx.job(delivery.job_id))
+        return None if job is None else job.traceparent
+
     def _prepare(self, delivery: Delivery) -> tuple[str, list[tuple[str, str]], bytes] | None:
         """URL, headers and body of a try; None if there is nothing to send any more."""
         from standardwebhooks import Webhook  # a slow import, for those who use webhooks
@@ -223,11 +238,12 @@ class WebhookSender:
         found = self.events.after(delivery.event_id - 1, limit=1, job_id=delivery.job_id)
         if hook is None or not found or found[0].id != delivery.event_id or found[0].content is None:
             return None
-        secret = hook.secret or self.hooks.secret(hook.key_id or "")
-        if secret is None:
+        now = datetime.now(UTC)
+        secrets = [hook.secret] if hook.secret else self.hooks.secrets(hook.key_id or "", now)
+        if not secrets:
             return None
         body = to_json(shapes.event(found[0], Links(hook.base_url or "", self.pictures)))
-        now = datetime.now(UTC)
+        signatures = [Webhook(secret).sign(delivery.id, now, body.decode()) for secret in secrets]
         headers = [
             ("Host", urlsplit(hook.url).netloc),
             ("User-Agent", "limner"),
@@ -237,7 +253,7 @@ class WebhookSender:
             ("Connection", "close"),
             ("webhook-id", delivery.id),
             ("webhook-timestamp", str(int(now.timestamp()))),
-            ("webhook-signature", Webhook(secret).sign(delivery.id, now, body.decode())),
+            ("webhook-signature", " ".join(signatures)),
         ]
         return hook.url, headers, body
 

@@ -8,8 +8,9 @@ from limner import cli
 from limner.assembly import engines
 from tests.journeys.misbehaving import operation
 
+operation.add()  # here: each of several web processes imports this module, under another name
+
 if __name__ == "__main__":
-    operation.add()
     engines.WORKER = (sys.executable, "-m", "tests.journeys.misbehaving.worker")
     if "LOST_AFTER_S" in os.environ:
         from limner.adapters.celery_engine import CeleryEngine

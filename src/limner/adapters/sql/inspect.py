@@ -1,6 +1,7 @@
 """Reports the state of a database, and changes nothing: it is not created, migrated or repaired."""
 
 from pathlib import Path
+from typing import Any
 
 from alembic.script import ScriptDirectory
 
@@ -52,6 +53,16 @@ def is_new(url: str) -> bool:
     with with_libraries():
         from limner.adapters.sql import inspect_postgres
     return inspect_postgres.look(parsed).revision is None
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]] | None:
+    """The rows of a query; None without a database or its tables, or if it cannot be read without a change."""
+    parsed = parse(url)
+    if parsed.drivername == "sqlite":
+        return inspect_sqlite.rows(Path(parsed.database or ""), query)
+    with with_libraries():
+        from limner.adapters.sql import inspect_postgres
+    return inspect_postgres.rows(parsed, query)
 
 
 def fact(url: str, name: str) -> str | None:

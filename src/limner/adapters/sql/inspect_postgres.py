@@ -76,6 +76,15 @@ def fact(url: URL, name: str) -> str | None:
     return str(row[0]) if row else None
 
 
+def rows(url: URL, query: str) -> list[tuple[Any, ...]] | None:
+    """The rows of a query; None without the tables."""
+    with _connected(url) as connection:
+        try:
+            return connection.execute(query.encode()).fetchall()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            return None
+
+
 @contextmanager
 def _connected(url: URL) -> Iterator[psycopg.Connection[Any]]:
     dialect: Any = PGDialect_psycopg()  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from limner.domain.errors import SettingsError
 
@@ -35,6 +36,18 @@ def fact(file: Path, name: str) -> str | None:
             return None
         row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return str(row[0]) if row else None
+
+
+def rows(file: Path, query: str) -> list[tuple[Any, ...]] | None:
+    """The rows of a query; None without the tables, or if they cannot be read without a change."""
+    mode = _mode(file) if file.is_file() else None
+    if mode is None:
+        return None
+    with closing(_opened(file, mode)) as connection:
+        try:
+            return connection.execute(query).fetchall()
+        except sqlite3.OperationalError:  # no such table
+            return None
 
 
 def _mode(file: Path) -> str | None:

@@ -1,6 +1,6 @@
 """`ports.KeyReader` in SQL."""
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, or_, select
 
 from limner.adapters.sql.database import Database
 from limner.adapters.sql.schema import keys
@@ -9,7 +9,7 @@ from limner.adapters.sql.transaction import KEY_FIELDS, columns
 from limner.domain.key import Key
 
 _KEYS = select(*columns(keys, KEY_FIELDS))
-_BY_HASH = Statement(_KEYS.where(keys.c.hash == bindparam("hash")))
+_BY_HASH = Statement(_KEYS.where(or_(keys.c.hash == bindparam("hash"), keys.c.old_hash == bindparam("hash"))))
 _BY_ID = Statement(_KEYS.where(keys.c.id == bindparam("id")))
 _ALL = Statement(_KEYS.order_by(keys.c.id))
 

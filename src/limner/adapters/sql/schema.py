@@ -55,6 +55,7 @@ jobs = Table(
     Column("summary", Json),
     Column("key_id", String(36)),
     Column("sent_at", Moment),
+    Column("traceparent", String(55)),
     Index("jobs_by_age", "created_at"),
     Index("jobs_by_status", "status", "id"),
     Index("jobs_by_operation", "operation", "id"),
@@ -128,7 +129,10 @@ keys = Table(
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
+    Column("old_hash", String(64)),
+    Column("old_until", Moment),
     Index("keys_by_hash", "hash", unique=True),
+    _partial("keys_by_old_hash", "old_hash", where="old_hash IS NOT NULL"),
 )
 
 events = Table(
@@ -196,6 +200,8 @@ webhook_secrets = Table(
     metadata,
     Column("owner", String(36), primary_key=True),
     Column("secret", String(128), nullable=False),
+    Column("old_secret", String(128)),
+    Column("old_until", Moment),
 )
 
 # Events that readers have not numbered yet, see `outbox.py`. The numbers of one job's events rise.

@@ -17,6 +17,7 @@ from limner.adapters.sql.sqlite import SqliteDatabase, empty_log
 from limner.adapters.sql.statement import Driver
 from limner.adapters.sql.transaction import SqlTransaction
 from limner.ports import Transaction
+from limner.tracing import in_context
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ class SqliteStore:
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """See `ports.JobStore.transact`."""
-        request = _Request(work)
+        request = _Request(in_context(work))
         with self._lock:
             self._waiting.append(request)
             leads, self._busy = not self._busy, True

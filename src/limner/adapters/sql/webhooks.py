@@ -70,7 +70,12 @@ _DUE = Statement(
 _NEXT_DUE = Statement(select(deliveries.c.next_try_at).where(_WAITING).order_by(deliveries.c.next_try_at).limit(1))
 _SECRET = Statement(select(webhook_secrets.c.secret).where(webhook_secrets.c.owner == bindparam("owner")))
 _REMOVE_SECRET = Statement(delete(webhook_secrets).where(webhook_secrets.c.owner == bindparam("owner")))
-_ADD_SECRET = Statement(insert(webhook_secrets), ("owner", "secret"))
+_SECRETS = Statement(
+    select(webhook_secrets.c.secret, webhook_secrets.c.old_secret, webhook_secrets.c.old_until).where(
+        webhook_secrets.c.owner == bindparam("owner")
+    )
+)
+_ADD_SECRET = Statement(insert(webhook_secrets), ("owner", "secret", "old_secret", "old_until"))
 
 
 @cache
@@ -159,10 +164,11 @@ class SqlHookRows:
         """See `HookRows.secret`."""
         return _secret(self._db, owner)
 
-    def set_secret(self, owner: str, secret: str) -> None:
+    def set_secret(self, owner: str, secret: str, *, old_until: datetime | None = None) -> None:
         """See `HookRows.set_secret`."""
+        old = self.secret(owner) if old_until is not None else None
         _REMOVE_SECRET.run(self._db, owner=owner)
-        _ADD_SECRET.run(self._db, owner=owner, secret=secret)
+        _ADD_SECRET.run(self._db, owner=owner, secret=secret, old_secret=old, old_until=old_until)
 
 
 class SqlHookReader:
@@ -192,10 +198,14 @@ class SqlHookReader:
         with self._database.reading() as db:
             return _hook(db, hook_id)
 
-    def secret(self, owner: str) -> str | None:
-        """See `HookReader.secret`."""
+    def secrets(self, owner: str, now: datetime) -> list[str]:
+        """See `HookReader.secrets`."""
         with self._database.reading() as db:
-            return _secret(db, owner)
+            row = _SECRETS.row(db, owner=owner)
+        if row is None:
+            return []
+        secret, old, until = row
+        return [secret, old] if old is not None and until is not None and now < until else [secret]
 
     def deliveries(self, job_id: str) -> list[Delivery]:
         """See `HookReader.deliveries`."""
