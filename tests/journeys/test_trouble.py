@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -198,3 +200,20 @@ def test_bytes_that_cannot_be_removed_stop_no_start(server: Server, astronaut_jp
     server.restart()
     assert rows(server, "SELECT count(*) FROM blobs WHERE state <> 'kept'") == [(0,)]
     assert rows(server, "SELECT count(*) FROM blobs") == [(len(blobs(server)),)]
+
+
+def test_a_request_that_a_stop_cuts_off_is_told(tmp_path: Path) -> None:
+    """Its body never comes to an end, so it outlasts LIMNER_DRAIN_S."""
+    server = Server(tmp_path, LIMNER_DRAIN_S="1")
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as slow:
+        fields = ("POST /v1/detect HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 99")
+        slow.sendall("\r\n".join((*fields, "", '{"image":')).encode())
+        time.sleep(0.5)
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        answer = slow.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 503 "), answer
+        assert b"urn:limner:problem:unavailable" in answer + slow.recv(10_000)
+    assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log.read_text()  # uvicorn logs an error of its own, that it has cancelled a task

@@ -3,6 +3,7 @@
 FastAPI's own routing takes several times as much time on the event loop as the functions themselves.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from limner.domain.errors import LimnerError
+from limner.domain.errors import LimnerError, UnavailableError
 from limner.web import problems
 from limner.web.admission import Admission, Header, need_of
 from limner.web.services import Services, find_caller, find_services
@@ -95,6 +96,10 @@ class _Route:
             scope["caller"], headers = await self._admission.admit(scope, self._need)
             response: Response = await self._function(**self._arguments(Request(scope, receive, send)))
             await response(scope, receive, sender)
+        except asyncio.CancelledError:  # by uvicorn, at a stop, after LIMNER_DRAIN_S; it would answer a plain 500
+            if started:
+                raise
+            await problems.answer(UnavailableError("The service is stopping. Try again."))(scope, receive, sender)
         except Exception as error:
             if started:
                 raise

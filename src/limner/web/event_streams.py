@@ -231,6 +231,17 @@ class Streams:
                 listener.prepare(encoded)
         return page
 
+    async def _seen(self, listener: _Listener, after: int) -> int:
+        """The id after which a listener gets events, if there are none after `after`.
+
+        An id above the log's last one is from an earlier database: the next new event follows. But another process may
+        have sent an event that this one has not read yet.
+        """
+        if after <= listener.seen:
+            return after
+        last = await asyncio.get_running_loop().run_in_executor(self._readers, self._log.last_id)
+        return after if after <= last else listener.seen
+
     async def _take(self, rows: list[Event]) -> None:
         if not rows:
             return
@@ -332,8 +343,7 @@ class Streams:
                 after = page[-1].event.id
                 yield page
             if len(page) < MISSED_PAGE:
-                # An id above the last one is from an earlier database: continue with the next new event.
-                listener.seen = after if page else min(after, listener.seen)
+                listener.seen = after if page else await self._seen(listener, after)
                 break
         while not self.closing.is_set():
             if listener.refused:

@@ -42,7 +42,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "server_header": False,
         "forwarded_allow_ips": list(settings.proxy_addresses),
-        "timeout_graceful_shutdown": round(settings.drain_s) or None,
+        "timeout_graceful_shutdown": max(round(settings.drain_s), 1),  # None would be for ever
     }
 
 
