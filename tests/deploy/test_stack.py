@@ -346,7 +346,7 @@ def test_no_answer_so_far_was_an_unexpected_error(stack: Stack) -> None:
     statuses = Counter(each["status"] for each in _requests(stack))
     assert statuses[200] > 100
     assert statuses[503], "the database was away"
-    assert {status for status in statuses if status >= 500} == {503}
+    assert {status for status in statuses if status >= 500} <= {503, 504}
 
 
 @pytest.mark.parametrize("service", ["redis", "worker", "web", "postgres", "prometheus", "nginx"])
