@@ -56,6 +56,7 @@ up)
         "${GRAFANA_PORT:-$(value GRAFANA_PORT 8283)}"
     printf 'Stop it:          make stack-stop\n'
     ;;
-down) "${compose[@]}" down "$@" ;;
+# Orphans: podman-compose takes containers of `--scale` for such.
+down) "${compose[@]}" down --remove-orphans "$@" ;;
 *) fail "unknown command $command: up or down" ;;
 esac

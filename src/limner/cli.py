@@ -3,6 +3,7 @@
 Imports are inside the commands, so that `--help` does not wait for the libraries of the models.
 """
 
+import signal
 import sys
 from typing import Any
 
@@ -76,11 +77,14 @@ def migrate() -> None:
     if url == "memory:":
         click.echo("memory: has no tables that last")
         return
+    # The first process of a container would ignore the signal.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     stores = open_stores(url, durable=True)
     try:
         done = bring_up_to_date(stores.database)
     finally:
         stores.close()
+        signal.signal(signal.SIGTERM, before)
     click.echo(f"{stores.database.name}: migrated, {done}" if done else f"{stores.database.name}: up to date already")
 
 

@@ -1,6 +1,7 @@
 """`limner migrate` and `limner doctor` with a PostgreSQL database."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from limner.adapters.sql.migrate import head_revision
 from tests.conftest import MODELS
 from tests.services.postgres import Postgres
+from tests.services.process import free_port
 
 Limner = Callable[..., tuple[int, str]]
 
@@ -77,3 +79,37 @@ def test_doctor_with_tables_of_another_version(limner: Limner, postgres: Postgre
 def test_doctor_without_a_server(limner: Limner) -> None:
     status, told = limner("doctor", "postgresql://limner:secret@127.0.0.1:1/faces")
     assert (status, "BAD  database: 127.0.0.1:1/faces cannot be used" in told) == (1, True), told
+
+
+@pytest.mark.parametrize("command", ["serve", "serve in two processes", "migrate"])
+def test_a_start_that_waits_for_the_database_stops_when_it_is_told(tmp_path: Path, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # no answer, as with a name that takes long to look up
+        variables = {
+            "HOME": str(tmp_path),
+            "LIMNER_ADMIN_KEY": "0123456789abcdef" * 2,
+            "LIMNER_BUS_URL": "redis://127.0.0.1:1/0",
+            "LIMNER_DATABASE_URL": f"postgresql://limner@127.0.0.1:{silent.getsockname()[1]}/limner",
+            "LIMNER_ENGINE_URL": "redis://127.0.0.1:1/0",
+            "LIMNER_MODELS_DIR": str(MODELS),
+            "LIMNER_PORT": str(free_port()),
+            "LIMNER_WEB_PROCESSES": "2" if "two" in command else "1",
+        }
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "limner", command.partition(" ")[0]],
+                env={name: value for name, value in os.environ.items() if not name.startswith("LIMNER_")} | variables,
+                cwd=tmp_path,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            silent.settimeout(60)
+            waiting = [silent.accept()[0] for _ in range(2 if "two" in command else 1)]  # they have begun to wait
+            process.terminate()
+            assert process.wait(30) == (143 if command == "migrate" else 0), "at once, not after a minute"
+        finally:
+            process.kill()
+            process.wait()
+        for each in waiting:
+            each.close()
+    assert "Traceback" not in (tmp_path / "log").read_text()

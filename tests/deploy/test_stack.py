@@ -11,24 +11,27 @@ import socket
 import subprocess
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
 from websockets.sync.client import connect
 
-from tests.conftest import another
+from tests.conftest import another, as_jpeg
 from tests.deploy.containers import ROOT, Engine, find_engine, run
 from tests.journeys.client import server_sent
 
 pytestmark = pytest.mark.slow
 
 START_S = 300
-PATIENCE_S = 60
+PATIENCE_S = 180  # for a busy machine
 STACK = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
 TARGETS = {"nginx": "nginx", "postgres": "postgres", "redis": "redis", "prometheus": "prometheus", "grafana": ""}
 """The stand-in of each service (tests/deploy/stand_ins/Dockerfile); Debian has no Grafana."""
@@ -186,10 +189,38 @@ def test_a_photo_goes_through(stack: Stack, astronaut_jpeg: bytes) -> None:
         answer = http.get(artifact["url"])
         assert answer.content[:2] == b"\xff\xd8"
         assert len(answer.content) == artifact["size"]
-        assert answer.headers["server"] == "nginx"
-        assert http.get(artifact["url"], headers={"Range": "bytes=0-1"}).content == b"\xff\xd8"
+        part = http.get(artifact["url"], headers={"Range": "bytes=0-1"})
+        assert (part.status_code, part.content) == (206, b"\xff\xd8")
+        assert part.headers["content-range"] == f"bytes 0-1/{artifact['size']}"
+        assert _unsent(stack, artifact["url"]) == ["/_blobs/", "0"], "nginx sends it, the web process does not"
         assert http.get("/metrics").status_code == 404, "they are for Prometheus alone"
         assert httpx.get(f"{stack.url}/_blobs/").status_code == 404
+
+
+def _unsent(stack: Stack, url: str) -> list[str]:
+    """What a web process answers without nginx: where the file of an artifact is, and how much of it was sent."""
+    script = (
+        "import sys, urllib.request as u; a = u.urlopen(u.Request(sys.argv[1], headers={'X-API-Key': sys.argv[2]}));"
+        "print(a.headers['X-Accel-Redirect'][:8], len(a.read()))"
+    )
+    path = httpx.URL(url).raw_path.decode()
+    return stack.within("web", "python", "-c", script, f"http://127.0.0.1:8282{path}", stack.key).split()
+
+
+def test_both_web_containers_answer(stack: Stack) -> None:
+    with stack.client() as http:
+        for _ in range(50):
+            assert http.get("/v1/jobs").status_code == 200
+    used = {each["upstream"].rpartition(":")[0] for each in _requests(stack) if each["path"] == "/v1/jobs"}
+    for name in stack.containers("web"):
+        networks = json.loads(stack.engine.run("inspect", name))[0]["NetworkSettings"]["Networks"]
+        assert used & {each["IPAddress"] for each in networks.values()}, name
+
+
+def _requests(stack: Stack) -> list[dict[str, Any]]:
+    """What nginx has logged so far."""
+    lines = stack.engine.run("logs", stack.containers("nginx")[0]).splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def test_prometheus_sees_every_part(stack: Stack) -> None:
@@ -204,6 +235,22 @@ def test_prometheus_sees_every_part(stack: Stack) -> None:
         for target in panel.get("targets", []):
             stack.query(target["expr"].replace("$__rate_interval", "1m"))
     assert list(stack.query('sum(limner_jobs_finished_total{status="succeeded"})').values()) == [1]
+
+
+def test_an_erased_photo_is_gone(stack: Stack, astronaut: npt.NDArray[np.uint8]) -> None:
+    def files() -> set[str]:
+        return set(stack.within("web", "find", "/data/blobs", "-type", "f", "-size", "+1k").split())
+
+    before = files()
+    with stack.client() as http:
+        job = _submit(http, as_jpeg(astronaut[:, ::-1]), Prefer="wait=60")  # equal pictures are one file
+        assert job["status"] == "succeeded"
+        assert len(files() - before) >= 2
+        assert http.get(job["artifacts"][0]["url"]).status_code == 200
+        assert http.delete(f"/v1/jobs/{job['id']}").status_code == 204
+        assert http.get(f"/v1/jobs/{job['id']}").status_code == 404
+        assert http.get(job["artifacts"][0]["url"]).status_code == 404
+    assert files() == before
 
 
 def test_grafana_has_the_dashboard(stack: Stack) -> None:
@@ -295,13 +342,48 @@ def test_a_killed_database_is_waited_for(stack: Stack, astronaut_jpeg: bytes) ->
         _until(lambda: all(_finished(http, job) for job in jobs), "every accepted job is run")
 
 
+def test_no_answer_so_far_was_an_unexpected_error(stack: Stack) -> None:
+    statuses = Counter(each["status"] for each in _requests(stack))
+    assert statuses[200] > 100
+    assert statuses[503], "the database was away"
+    assert {status for status in statuses if status >= 500} <= {503, 504}
+
+
+@pytest.mark.parametrize("service", ["redis", "worker", "web", "postgres", "prometheus", "nginx"])
+def test_every_container_stops_when_it_is_told(stack: Stack, service: str) -> None:
+    name = stack.containers(service)[0]
+    stack.engine.run("stop", "--time", "120", name, timeout_s=150)
+    status = stack.engine.run("inspect", "--format", "{{.State.ExitCode}}", name)
+    stack.engine.run("start", name)
+    assert status == "0"
+    with stack.client() as http:
+        _until(lambda: _answers(http), "all is back")
+
+
+def _answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def test_a_stop_and_a_start_keep_everything(stack: Stack, astronaut_jpeg: bytes) -> None:
     with stack.client() as http:
-        job = _submit(http, another(astronaut_jpeg, 300), Prefer="wait=30")
+        job = _submit(http, another(astronaut_jpeg, 300), Prefer="wait=60")
+        assert job["status"] == "succeeded"
         picture = http.get(job["artifacts"][0]["url"]).content
+        kinds = _kinds_of_events(http, job)
     stack.down()
-    assert stack.containers("web") == []
+    for service in stack.services:
+        assert stack.containers(service) == []
     stack.up()
     with stack.client() as http:
-        assert http.get(f"/v1/jobs/{job['id']}").json()["status"] == "succeeded"
-        assert http.get(f"/v1/jobs/{job['id']}/artifacts/{job['artifacts'][0]['name']}").content == picture
+        again = http.get(f"/v1/jobs/{job['id']}").json()
+        assert again["result"] == job["result"]
+        assert http.get(again["artifacts"][0]["url"]).content == picture
+        assert http.get(job["artifacts"][0]["url"]).content == picture, "also by its earlier address"
+        part = http.get(again["artifacts"][0]["url"], headers={"Range": "bytes=0-1"})
+        assert (part.status_code, part.content) == (206, picture[:2])
+        assert _kinds_of_events(http, job) == kinds
+        cached = _submit(http, another(astronaut_jpeg, 300), Prefer="wait=60")
+        assert cached["result"] == job["result"]

@@ -44,7 +44,16 @@ class _Config(uvicorn.Config):
     def load_app(self) -> Callable[[], object]:
         """The factory, which uvicorn calls."""
         make = super().load_app()
-        return lambda: _EndsUnlessAvailable(make())
+
+        def create() -> ASGIApp:
+            # uvicorn's own handler would wait for the end of the start, and that may wait for the database.
+            later = signal.signal(signal.SIGTERM, _leave)
+            try:
+                return _EndsUnlessAvailable(make())
+            finally:
+                signal.signal(signal.SIGTERM, later)
+
+        return create
 
     def configure_logging(self) -> None:
         """Set up the log, the end of the process, and how it learns of its parent's end."""

@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import select
+import threading
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -195,8 +197,7 @@ class PostgresDatabase:
         logged_at = -START_LOG_S
         while True:
             try:
-                with self.transaction(self.begin_reading):
-                    return
+                return self._try()
             except psycopg.ProgrammingError as error:  # libpq does not understand the URL
                 raise SettingsError(f"LIMNER_DATABASE_URL: {reason_of(error)}") from None
             except (psycopg.Error, NoConnectionError) as error:
@@ -213,6 +214,22 @@ class PostgresDatabase:
                         extra={"database": self.name, "detail": reason_of(error), "longest_s": START_S},
                     )
             time.sleep(START_PAUSE_S)
+
+    def _try(self) -> None:
+        """One transaction, whose errors are raised. Meanwhile signals are handled, also while a name is looked up."""
+        tried: Future[None] = Future()
+
+        def attempt() -> None:
+            try:
+                with self.transaction(self.begin_reading):
+                    pass
+            except BaseException as error:  # noqa: BLE001  # raised by `result`
+                tried.set_exception(error)
+            else:
+                tried.set_result(None)
+
+        threading.Thread(target=attempt, name="database", daemon=True).start()
+        tried.result()
 
     def revision(self) -> str | None:
         """See `Database.revision`."""
