@@ -65,19 +65,6 @@ def only(machine: Machine, job: Job) -> Delivery:
     return delivery
 
 
-def test_the_first_webhooks_of_an_owner_may_come_at_the_same_time(machine: Machine) -> None:
-    """Each finds no secret. On PostgreSQL, all but one failed with an error of the database."""
-    jobs = [machine.submit(new_job()) for _ in range(4)]
-    for owner in map(str, range(10)):
-
-        def attach(job: Job, owner: str = owner) -> None:
-            webhook = Webhook(URL, "http://here")
-            machine.store.transact(lambda tx: webhooks.attach(tx, job.id, webhook, 0, owner))
-
-        at_once([partial(attach, job) for job in jobs])
-        assert machine.hooks.secret(owner) is not None
-
-
 def test_the_end_of_a_job_is_queued_once(machine: Machine) -> None:
     job = with_hook(machine, new_job())
     other = new_job()

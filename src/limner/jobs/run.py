@@ -46,6 +46,7 @@ PROGRESS_EVERY_S = 0.5
 PREVIEW_SIDE, PREVIEW_QUALITY = 768, 80  # the longer side at most, pixels
 CHECK_EVERY_S = 0.2  # each check is a query, which is too slow to repeat after every short step
 RETRY_S = 1.0
+PATIENCE_S = 20.0  # a store that restarts is back by then; a full disk stays full, and others need the worker
 MOST_SIMILAR = 2000  # a perceptual hash is compared with at most this many of the newest results
 
 
@@ -306,14 +307,17 @@ class _Attempt:
         )
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """The result of a call of the blob store, which is repeated while the store cannot be used.
+        """The result of a call of the blob store, which is repeated for a while if the store cannot be used.
 
-        JobTimeoutError, CancelledError.
+        UnavailableError after that, JobTimeoutError, CancelledError.
         """
+        patience = time.monotonic() + PATIENCE_S
         while True:
             try:
                 return call()
             except UnavailableError as error:
+                if time.monotonic() > patience:
+                    raise
                 log.warning("job waits for the blobs", extra={"job": self.job.id, "detail": error.detail})
                 self.check()
                 time.sleep(RETRY_S)
