@@ -111,7 +111,8 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
         A response in place of the handshake completes it, which uvicorn 0.54 forgets: it logs an error.
         """
         if message["type"] == "websocket.close" and message.get("reason"):
-            message = {**message, "reason": message["reason"].encode()[:REASON_BYTES].decode(errors="ignore")}
+            reason = str(message["reason"])  # FastAPI gives a list of errors
+            message = {**message, "reason": reason.encode()[:REASON_BYTES].decode(errors="ignore")}
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True
