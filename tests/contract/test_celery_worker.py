@@ -40,13 +40,13 @@ from limner import celery_app
 from limner.domain.errors import UnavailableError
 
 class Away:
-    def run(self, job_id):
+    def run(self, job_id, lane):
         raise UnavailableError("The database is away.")
 
 celery_app._set_up_log()
 celery_app.AGAIN_S = 0
 celery_app._child = Away()
-celery_app.run.apply(("a job",))
+celery_app.run.apply(("a job", "cpu"))
 """
     url = "redis://127.0.0.1:1/0"
     settings = {"LIMNER_ENGINE_URL": url, "LIMNER_BUS_URL": url, "LIMNER_LOG_FORMAT": "json"}

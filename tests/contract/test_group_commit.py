@@ -132,7 +132,7 @@ def test_a_commit_that_fails_fails_them_all(machine: Machine, tmp_path: Path) ->
     def dangle(tx: Transaction) -> None:
         connection = tx._db.connection  # type: ignore[attr-defined]
         connection.execute("PRAGMA defer_foreign_keys=ON")
-        tx.add_artifacts(new_job(), new_job().files)
+        tx.add_files(new_job(), new_job().files)
 
     with together(machine, [insert(jobs[0]), dangle, insert(jobs[1])]) as futures:
         pass

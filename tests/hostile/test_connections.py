@@ -438,6 +438,7 @@ def test_unread_answers_are_bounded_together(start_server: StartServer) -> None:
         eventually(ask, 60)
 
 
+@pytest.mark.alone
 def test_a_slow_reader_who_goes_on_gets_all(start_server: StartServer, astronaut: npt.NDArray[np.uint8]) -> None:
     server = start_server(LIMNER_SEND_TIMEOUT_S="0.5")
     large = astronaut.repeat(6, axis=0).repeat(6, axis=1)

@@ -65,7 +65,7 @@ def test_a_hosted_painter_from_submission_to_picture(
     assert stability.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
     body = {"painter": "openai", "prompt": "x", "server": "other"}
-    problem(httpx.post(f"{server.url}/v1/generate", json=body), 503, "painter-not-ready")
+    problem(httpx.post(f"{server.url}/v1/generate", json=body), 422, "painter-not-ready")
 
     stability.answer = lambda _: Reply(png(gradient()), headers={"finish-reason": "CONTENT_FILTERED"})
     filtered = finished(server, submit(server, astronaut_jpeg)["id"])
@@ -107,4 +107,4 @@ def test_without_a_key_it_is_refused_at_once(start_server: StartServer, astronau
     server = start_server(STABILITY_API_KEY="")
     given = {"painter": "stability", "prompt": "x"}
     answer = httpx.post(f"{server.url}/v1/generate", files={"image": astronaut_jpeg}, data=given)
-    assert "STABILITY_API_KEY" in problem(answer, 503, "painter-not-ready")["detail"]
+    assert "STABILITY_API_KEY" in problem(answer, 422, "painter-not-ready")["detail"]

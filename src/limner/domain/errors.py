@@ -316,7 +316,7 @@ class PainterNotReadyError(LimnerError):
 
     slug = "painter-not-ready"
     title = "Painter not ready"
-    status = 503
+    status = 422
 
 
 class SettingsError(LimnerError):
