@@ -142,6 +142,11 @@ class Worker:
                 raise AssertionError(f"the worker did not start:\n{self.log.read_text()}")
             time.sleep(0.05)
 
+    def look_after(self) -> None:
+        """Start it again if it has ended by itself, as systemd or a container engine does."""
+        if self.process is not None and self.process.poll() is not None:
+            self.start()
+
     def ready(self) -> int:
         """How many times it has become ready."""
         return self.log.read_text().count('"message": "worker ready"') if self.log.exists() else 0
