@@ -11,7 +11,7 @@ import pytest
 
 from limner.adapters import disk_blobs
 from limner.adapters.disk_blobs import DiskBlobs
-from limner.domain.errors import SettingsError
+from limner.domain.errors import SettingsError, UnavailableError
 from limner.jobs.pairing import DATABASE_ID, pair
 from tests.contract.databases import POSTGRESQL_ONLY
 from tests.contract.machine import Machine, at_once, new_job, open_machine, open_sqlite
@@ -192,3 +192,12 @@ def test_many_processes_that_start_at_once_agree_on_one_id(database_url: str, tm
     for machine, blobs in zip(machines, folders, strict=True):
         machine.close()
         blobs.release()
+
+
+def test_a_worker_makes_no_folder_in_the_place_of_one_that_is_away(tmp_path: Path) -> None:
+    blobs = DiskBlobs(tmp_path / "blobs", durable=True, create=False)
+    with pytest.raises(UnavailableError):
+        blobs.put(b"a photo")
+    assert not (tmp_path / "blobs").exists()
+    DiskBlobs(tmp_path / "blobs", durable=True)
+    assert blobs.get(blobs.put(b"a photo")) == b"a photo"

@@ -26,16 +26,19 @@ class DiskBlobs:
     """`ports.BlobStore` and `ports.OwnedBlobs` in `folder`.
 
     With `durable=False` it does not call fsync, so a power cut may lose blobs. With `shared=True`, several processes
-    may claim the folder at the same time, if all of them say so.
+    may claim the folder at the same time, if all of them say so. With `create=False` a folder that is missing stays
+    missing, and nothing can be stored: a worker must not put an empty one in the place of one that is away.
     """
 
-    def __init__(self, folder: Path, *, durable: bool, shared: bool = False) -> None:
+    def __init__(self, folder: Path, *, durable: bool, shared: bool = False, create: bool = True) -> None:
         self._folder = folder
         self._root = str(folder)  # joining strings is faster than `Path`, which costs more than writing a small file
         self._durable = durable
         self._shared = shared
         self._numbers = count()
         self._claimed: int | None = None
+        if not create:
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:

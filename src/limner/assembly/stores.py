@@ -86,7 +86,7 @@ def open_paired(settings: Settings, held: ExitStack, file: FileId | None) -> "tu
     from limner.adapters.sql.opening import WEB_CONNECTIONS
     from limner.jobs import pairing
 
-    stores, blobs = open_pair(settings, held, file, WEB_CONNECTIONS)
+    stores, blobs = open_pair(settings, held, file, WEB_CONNECTIONS, create_folder=True)
     done = migrate(stores.database)
     if done:
         log.info("database migrated", extra={"revisions": done})
@@ -96,7 +96,7 @@ def open_paired(settings: Settings, held: ExitStack, file: FileId | None) -> "tu
 
 
 def open_pair(
-    settings: Settings, held: ExitStack, file: FileId | None, connections: int
+    settings: Settings, held: ExitStack, file: FileId | None, connections: int, *, create_folder: bool = False
 ) -> "tuple[Opened, DiskBlobs | S3Blobs]":
     """Database and blobs, until `held` is closed. `connections` limits those to PostgreSQL."""
     from limner.adapters.sql.opening import open_stores as open_database
@@ -104,16 +104,16 @@ def open_pair(
     durable = settings.durability == "full"
     stores = open_database(settings.database_url, durable=durable, connections=connections, file=file)
     held.callback(stores.close)
-    return stores, open_blobs(settings, shared=stores.shared)
+    return stores, open_blobs(settings, shared=stores.shared, create_folder=create_folder)
 
 
-def open_blobs(settings: Settings, *, shared: bool = False) -> "DiskBlobs | S3Blobs":
+def open_blobs(settings: Settings, *, shared: bool = False, create_folder: bool = False) -> "DiskBlobs | S3Blobs":
     """The store of photos and artifacts. With `shared`, several web processes may claim it. SettingsError."""
     if not settings.blobs_url.startswith(S3):
         from limner.adapters.disk_blobs import DiskBlobs
 
         folder = Path(settings.blobs_url.removeprefix("file:"))
-        return DiskBlobs(folder, durable=settings.durability == "full", shared=shared)
+        return DiskBlobs(folder, durable=settings.durability == "full", shared=shared, create=create_folder)
     with cluster_libraries("LIMNER_BLOBS_URL"):
         from limner.adapters.s3_blobs import S3Blobs
     return S3Blobs(
