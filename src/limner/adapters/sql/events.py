@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, select
 
 from limner.adapters.sql.database import Database
 from limner.adapters.sql.schema import events
-from limner.adapters.sql.statement import Statement
+from limner.adapters.sql.statement import Driver, Statement
 from limner.domain.event import Event
 
 # The sequence, not max(id), because it also counts removed events.
@@ -45,6 +45,7 @@ class SqlEvents:
         key_id: str | None = None,
     ) -> list[Event]:
         """See `ports.EventLog.after`."""
+        self._number()
         query = _after(job_id is not None, operation is not None, key_id is not None)
         with self._database.reading() as db:
             rows = query.rows(db, after=event_id, most=limit, job_id=job_id, operation=operation, key_id=key_id)
@@ -52,6 +53,13 @@ class SqlEvents:
 
     def last_id(self) -> int:
         """See `ports.EventLog.last_id`."""
+        self._number()
         with self._database.reading() as db:
-            row = db.connection.execute(_LAST_ID).fetchone()
-            return int(row[0]) if row else 0
+            return self._last_id(db)
+
+    def _number(self) -> None:
+        """Give an id to each committed event that has none yet. SQLite's have theirs from the start."""
+
+    def _last_id(self, db: Driver) -> int:
+        row = db.connection.execute(_LAST_ID).fetchone()
+        return int(row[0]) if row else 0

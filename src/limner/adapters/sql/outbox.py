@@ -6,7 +6,7 @@ continues after the highest number would miss events. Readers number only what i
 
 from limner.adapters.sql.events import SqlEvents
 from limner.adapters.sql.postgres import PostgresDatabase
-from limner.domain.event import Event
+from limner.adapters.sql.statement import Driver
 
 # Each statement sees what is committed before it, so the second one sees what the last holder of the lock has moved.
 # 4712: a number that no other lock of Limner has.
@@ -29,26 +29,6 @@ class PostgresEvents(SqlEvents):
         super().__init__(database)
         self._postgres = database
 
-    def after(
-        self,
-        event_id: int,
-        *,
-        limit: int,
-        job_id: str | None = None,
-        operation: str | None = None,
-        key_id: str | None = None,
-    ) -> list[Event]:
-        """See `ports.EventLog.after`."""
-        self._number()
-        return super().after(event_id, limit=limit, job_id=job_id, operation=operation, key_id=key_id)
-
-    def last_id(self) -> int:
-        """See `ports.EventLog.last_id`. What is committed is numbered first, so that it is not news afterwards."""
-        self._number()
-        with self._postgres.reading() as db:
-            last, is_called = db.connection.execute(_LAST_ID).fetchone()
-            return int(last) if is_called else 0
-
     def _number(self) -> None:
         """Number the committed events. The lock is taken only if there are some.
 
@@ -57,3 +37,7 @@ class PostgresEvents(SqlEvents):
         with self._postgres.errors_as_unavailable():
             while self._postgres.at_once(_ANY) and self._postgres.at_once(NUMBER) == BATCH:
                 pass
+
+    def _last_id(self, db: Driver) -> int:
+        last, is_called = db.connection.execute(_LAST_ID).fetchone()
+        return int(last) if is_called else 0
