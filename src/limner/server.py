@@ -16,6 +16,7 @@ from types import FrameType
 from limner import shared_metrics
 from limner.assembly.application import build
 from limner.domain.errors import LimnerError, SettingsError
+from limner.early_stop import EarlyStop
 from limner.settings import Settings
 from limner.telemetry import set_up_log
 from limner.together import check_together
@@ -33,7 +34,17 @@ def run_server(settings: Settings) -> None:
     SIGHUP stops a single web process, and replaces several one after the other.
     """
     set_up_log(settings.log_level, settings.log_format)
-    _tidy_up_at(_leave)
+    stop = EarlyStop()
+    _tidy_up_at(stop)
+    try:
+        _serve(settings, stop)
+    except Exception as error:
+        if not stop.asked:
+            raise
+        log.info("stopped during the start", extra={"error": type(error).__name__})
+
+
+def _serve(settings: Settings, stop: EarlyStop) -> None:
     for entry in weights.MANIFEST:
         weights.path(settings.models_dir, entry.name)
     check_together(settings)
@@ -48,6 +59,8 @@ def run_server(settings: Settings) -> None:
 
         server = Server(application.app, settings)
         _tidy_up_at(server.handle_exit)
+        if stop.asked:
+            return
         _tell_where(listener)
         gc.freeze()  # loaded modules stay, so the garbage collector need not visit them again
         server.run([listener])
@@ -95,11 +108,6 @@ def _tidy_up_at(stop: Callable[[int, FrameType | None], None]) -> None:
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, stop)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    """A stop before the server runs: nothing is under way yet."""
-    sys.exit(0)
 
 
 def _make_room_for_connections(settings: Settings) -> int:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -29,11 +30,15 @@ from limner.web.serving import attend
 
 
 def make_app(settings: Settings, folder: Path) -> Starlette:
-    """Answers with its process id; fails to start as the files `unavailable` and `wrong` say."""
+    """Answers with its process id; fails to start as the files `unavailable`, `wrong` and `deaf` say."""
     if (folder / "wrong").exists():
         from uvicorn.config import STARTUP_FAILURE
 
         sys.exit(STARTUP_FAILURE)
+    if (folder / "deaf").exists():
+        (folder / "deaf").rename(folder / "starting")
+        with suppress(SystemExit):  # as compiled code may
+            time.sleep(30)
     stopping = asyncio.Event()
 
     @asynccontextmanager

@@ -213,3 +213,26 @@ def test_wrong_settings_keep_the_old_processes_at_a_restart_and_stop_a_start(ser
     os.kill(min(old), signal.SIGKILL)
     until_ended({service.process.pid, *old})
     assert "a web process could not start" in service.log.read_text()
+
+
+def test_a_stop_is_not_lost_where_other_code_swallows_it(service: Service) -> None:
+    (service.folder / "deaf").touch()
+    old = service.children()
+    os.kill(min(old), signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while not (service.folder / "starting").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(service.process.pid, signal.SIGTERM)
+    until_ended({service.process.pid, *old})
+
+
+def test_a_process_that_dies_while_it_is_asked_for_its_health_is_replaced_soon(service: Service) -> None:
+    old = service.children()
+    os.kill(min(old), signal.SIGSTOP)
+    time.sleep(2)  # in which the supervisor asks it
+    os.kill(min(old), signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while len(service.children() - {min(old)}) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

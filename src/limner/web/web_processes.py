@@ -19,6 +19,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from limner.domain.errors import SettingsError, UnavailableError
+from limner.early_stop import EarlyStop
 from limner.settings import Settings
 from limner.telemetry import set_up_log
 from limner.web.serving import options
@@ -47,11 +48,15 @@ class _Config(uvicorn.Config):
 
         def create() -> ASGIApp:
             # uvicorn's own handler would wait for the end of the start, and that may wait for the database.
-            later = signal.signal(signal.SIGTERM, _leave)
+            stop = EarlyStop()
+            later = signal.signal(signal.SIGTERM, stop)
             try:
-                return _EndsUnlessAvailable(make())
+                app = make()
             finally:
                 signal.signal(signal.SIGTERM, later)
+            if stop.asked:
+                sys.exit(0)
+            return _EndsUnlessAvailable(app)
 
         return create
 
@@ -66,6 +71,18 @@ class _Config(uvicorn.Config):
         signal.signal(signal.SIGTERM, _leave)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         threading.Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
+
+
+class _Supervisor(Multiprocess):
+    def keep_subprocess_alive(self) -> None:
+        """See uvicorn's. A process that ends before it answers is noticed at once.
+
+        uvicorn keeps the child's end of the pipe open in the parent too, which then waits for an answer up to START_S,
+        and hears no signal meanwhile.
+        """
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
 
 class _EndsUnlessAvailable:
@@ -106,7 +123,7 @@ def run(settings: Settings, listener: socket.socket, make_app: Callable[[], obje
 
     SettingsError if it raises SystemExit(STARTUP_FAILURE), because then it would always fail.
     """
-    processes = Multiprocess(_Config(settings, make_app), sockets=[listener])
+    processes = _Supervisor(_Config(settings, make_app), sockets=[listener])
     processes.run()
     if any(process.exitcode == STARTUP_FAILURE for process in processes.processes):
         raise SettingsError("a web process could not start; its log line before this one says why")
