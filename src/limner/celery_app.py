@@ -139,6 +139,7 @@ def _begin(**_: object) -> None:
     """Before anything else in the main process of a worker."""
     if processes.REMAP_SIGTERM != "SIGQUIT":  # `celery -A …` has read it before this module: begin again
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    app.amqp.queues.deselect([GPU])  # `--queues gpu` is still heard; without it, the same lanes as `limner work`
     if settings.worker_metrics_port:
         held = ExitStack()
         atexit.register(held.close)
