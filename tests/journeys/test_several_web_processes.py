@@ -270,6 +270,18 @@ def test_a_rate_is_counted_over_both(cluster: Cluster, pids: tuple[int, int]) ->
             problem(client.get("/v1/jobs"), 429, "rate-limited")
 
 
+def test_wrong_keys_are_counted_over_both(pair: Pair) -> None:
+    def tried(client: httpx.Client, token: str) -> int:
+        headers = {**with_key(token), "X-Forwarded-For": "203.0.113.7"}
+        return client.get("/v1/jobs", headers=headers).status_code
+
+    while 60 - time.time() % 60 < 20:  # all of it in one minute of the clock
+        time.sleep(0.2)
+    statuses = [tried(pair[number % 2], f"lim_{number}") for number in range(24)]
+    assert statuses == [401] * 20 + [429] * 4
+    assert pair[0].get("/v1/jobs").status_code == 200, "another address"
+
+
 def test_a_revoked_key_ends_at_both(cluster: Cluster, pids: tuple[int, int], pair: Pair, key: str) -> None:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket_at(cluster, pid, "/v1/events", with_key(key))) for pid in pids]
