@@ -8,6 +8,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpcore
@@ -16,6 +18,11 @@ from limner.domain.errors import UrlFetchError, UrlNotAllowedError
 from limner.web.special_addresses import is_special
 
 MAX_URL = 2048
+LOOK_UPS = 64
+_look_ups = ThreadPoolExecutor(LOOK_UPS, "names")
+"""A name server that does not answer holds a thread for half a minute. Each loop's own threads are few, and what waits
+for the database uses them too."""
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -69,7 +76,9 @@ async def allowed_addresses(host: str, port: int, private_hosts: tuple[str, ...]
     UrlFetchError if it has none.
     """
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(
+            _look_ups, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        )
     except (OSError, UnicodeError):
         raise UrlFetchError(f"{name}: The host name has no address.") from None
     addresses = [str(entry[4][0]) for entry in found]
