@@ -355,7 +355,7 @@ class Counters(Protocol):
     remote: bool
     """Whether its methods wait for another program, so that they must not be called on an event loop.
 
-    Then they are called in several threads. They always answer: who cannot reach shared counters counts in this process.
+    Then they are called in several threads. They always answer: who cannot reach shared counters counts for itself.
     """
 
     def count(self, name: str, window_s: int) -> int:

@@ -239,7 +239,7 @@ class WebhookSender:
         if hook is None or not found or found[0].id != delivery.event_id or found[0].content is None:
             return None
         now = datetime.now(UTC)
-        secrets = [hook.secret] if hook.secret else self.hooks.secrets(hook.key_id or "", now)
+        secrets = [hook.secret] if hook.secret else self.hooks.secrets(hook.signer, now)
         if not secrets:
             return None
         body = to_json(shapes.event(found[0], Links(hook.base_url or "", self.pictures)))
