@@ -40,6 +40,8 @@ class ImageRef(BaseModel):
     size: int
     width: int
     height: int
+    frames: int = Field(1, exclude=True)
+    """Only known when the request arrives: operations may refuse animations, and the stored job needs it no more."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -61,6 +63,7 @@ def reference(data: bytes, limits: Limits) -> ImageRef:
         size=len(data),
         width=info.width,
         height=info.height,
+        frames=info.frames,
     )
 
 

@@ -37,6 +37,9 @@ FIXED: dict[str, dict[str, Any]] = {"generate": {"seed": 7, "style": "pixel"}}
 OTHER: dict[str, dict[str, dict[str, Any]]] = {
     "detect": {
         "mark": {"mark": "blur"},
+        "margin": {"mark": "blur", "margin": 0.5},
+        "colour": {"mark": "solid", "colour": "white"},
+        "boxes": {"boxes": [{"x": 1, "y": 2, "width": 3, "height": 4}]},
         "min_score": {"min_score": 0.25},
         "precise": {"precise": True},
         "max_faces": {"max_faces": 1},
