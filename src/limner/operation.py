@@ -91,6 +91,14 @@ class Params(BaseModel):
         return dict(given)
 
 
+_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+
+
+def format_of(output: Path | None) -> str | None:
+    """The format that the suffix of an output file stands for, None if there is none."""
+    return None if output is None else _FORMATS.get(output.suffix.lower())
+
+
 class PhotoParams(Params):
     """Base class of the parameters of an operation that needs a photo."""
 

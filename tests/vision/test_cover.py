@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limner.vision import cover
+from limner.vision import cover, heads
 from limner.vision.detector import Detector
 from limner.vision.faces import Box
 from limner.vision.mesh import FaceMesh
@@ -26,7 +26,7 @@ def test_nothing_fine_is_left_of_a_head(hide: cover.Cover) -> None:
         picture = np.full((400, 400, 3), 128, np.uint8)
         detail = noise(100, 130, seed)
         picture[130:260, 150:250] = np.where(detail > 127, 136, 120)
-        hide(picture, [cover.head(face(150, 130, 100, 130))])
+        hide(picture, [heads.head(face(150, 130, 100, 130))])
         results.append(picture[130:260, 150:250].astype(int))
     assert np.abs(results[0] - results[1]).max() <= 16
     assert results[0].std(axis=(0, 1)).max() < 4
@@ -35,7 +35,7 @@ def test_nothing_fine_is_left_of_a_head(hide: cover.Cover) -> None:
 @pytest.mark.parametrize("hide", COVERS)
 def test_a_head_has_few_colours_left(hide: cover.Cover, astronaut: Pixels) -> None:
     picture = astronaut.copy()
-    hide(picture, [cover.head(face(178, 63, 90, 114))])
+    hide(picture, [heads.head(face(178, 63, 90, 114))])
     head = picture[60:180, 176:270].astype(int)
     if hide is cover.blur:
         assert np.abs(np.diff(head, axis=1)).max() < 16
@@ -48,7 +48,7 @@ def test_a_head_has_few_colours_left(hide: cover.Cover, astronaut: Pixels) -> No
 def test_small_faces_are_hidden_too(hide: cover.Cover) -> None:
     picture = noise(60, 60)
     before = picture[20:36, 20:34].astype(int)
-    hide(picture, [cover.head(face(20, 20, 14, 16))])
+    hide(picture, [heads.head(face(20, 20, 14, 16))])
     after = picture[20:36, 20:34].astype(int) + np.random.default_rng(1).normal(0, 0.01, (16, 14, 3))
     assert abs(np.corrcoef(before.ravel(), after.ravel())[0, 1]) < 0.5
 
@@ -57,7 +57,7 @@ def test_small_faces_are_hidden_too(hide: cover.Cover) -> None:
 def test_hair_is_covered_on_its_side_of_a_rotated_face(turn: float, side: str) -> None:
     picture = noise(400, 400)
     before = picture.copy()
-    cover.pixelate(picture, [cover.head(face(150, 150, 100, 100, turn))])
+    cover.pixelate(picture, [heads.head(face(150, 150, 100, 100, turn))])
     y, x = np.nonzero((picture != before).any(axis=2))
     reaches = {"left": 150 - x.min(), "top": 150 - y.min(), "right": x.max() - 249, "bottom": y.max() - 249}
     assert max(reaches, key=lambda at: reaches[at]) == side
@@ -76,8 +76,8 @@ def test_the_face_as_it_was_found_is_covered_at_any_tilt(degrees: float, hide: c
     # Two pictures with the same averages and opposite pixels: where they differ, something of the photo is left.
     fine = np.repeat((np.indices((512, 512)).sum(axis=0) % 2 * 255).astype(np.uint8)[:, :, None], 3, axis=2)
     opposite = 255 - fine
-    hide(fine, [cover.head(found[0])])
-    hide(opposite, [cover.head(found[0])])
+    hide(fine, [heads.head(found[0])])
+    hide(opposite, [heads.head(found[0])])
     columns, rows = np.clip(mesh.round().astype(int), 0, 511).T
     assert np.abs(fine.astype(int) - opposite)[rows, columns].max() <= 16
 
@@ -98,7 +98,7 @@ def test_a_larger_margin_covers_more(hide: cover.Cover) -> None:
     covered = []
     for margin in (0.0, 0.3, 1.0):
         alpha = np.zeros((400, 400), np.uint8)
-        hide(noise(400, 400), [cover.head(face(150, 130, 100, 130, 30), margin)], alpha)
+        hide(noise(400, 400), [heads.head(face(150, 130, 100, 130, 30), margin)], alpha)
         covered.append(int((alpha > 0).sum()))
     assert covered[0] < 0.7 * covered[1] < 0.4 * covered[2]
 
@@ -122,7 +122,7 @@ def test_any_area_can_be_covered(
 ) -> None:
     picture = noise(*size)
     alpha = np.zeros(picture.shape[:2], np.uint8)
-    hide(picture, [cover.head(face(*place, turn), margin) for place in places], alpha)
+    hide(picture, [heads.head(face(*place, turn), margin) for place in places], alpha)
     hide(picture, [cover.exactly(Box(*place)) for place in places], alpha)
     assert picture.shape == (size[1], size[0], 3)
 
@@ -131,7 +131,7 @@ def test_any_area_can_be_covered(
 def test_covers_on_transparent_pixels_become_opaque(hide: cover.Cover) -> None:
     picture, alpha = noise(300, 300), np.zeros((300, 300), np.uint8)
     before = picture.copy()
-    hide(picture, [cover.head(face(100, 100, 90, 110))], alpha)
+    hide(picture, [heads.head(face(100, 100, 90, 110))], alpha)
     changed = (picture != before).any(axis=2)
     assert (alpha[changed] > 0).all()
     assert alpha[0, 0] == 0

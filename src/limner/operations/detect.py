@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from limner.domain.errors import InvalidRequestError, UnsupportedMediaError
 from limner.geometry import AreaShape, BoxShape, PointShape, SizeShape
-from limner.operation import Context, ImageRef, PhotoParams, Result, operation
+from limner.operation import Context, ImageRef, PhotoParams, Result, format_of, operation
 from limner.vision import faces
 from limner.vision.colours import Colour, rgb
 from limner.vision.faces import DEFAULT_MIN_SCORE
@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
 
 _MIN_DECODED_SIDE = 2048  # enough for the detector when no picture is drawn
 _SCORES_IN_WORDS = 8
-_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
 class DetectParams(PhotoParams):
@@ -70,8 +69,7 @@ class DetectParams(PhotoParams):
         """Without an output file nothing is drawn. Its suffix sets `format`, unless `format` is given."""
         if output is None:
             return {**given, "mark": "none"}
-        form = _FORMATS.get(output.suffix.lower())
-        return {"format": form, **given}
+        return {"format": format_of(output), **given}
 
 
 class LandmarksShape(BaseModel):
@@ -177,7 +175,7 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
 
 def _mark(params: DetectParams, picture: "image.Picture", found: list[faces.Face], ctx: Context) -> None:
     """Attach the photo, at full size, with the faces or the areas of the request marked."""
-    from limner.vision import cover, draw, image
+    from limner.vision import cover, draw, heads, image
 
     boxes = None
     if params.boxes is not None:
@@ -186,8 +184,8 @@ def _mark(params: DetectParams, picture: "image.Picture", found: list[faces.Face
         if params.mark == "box":
             draw.boxes(picture.pixels, found if boxes is None else boxes, picture.alpha)
         else:
-            margin = cover.DEFAULT_MARGIN if params.margin is None else params.margin
-            areas = [cover.head(face, margin) for face in found] if boxes is None else list(map(cover.exactly, boxes))
+            margin = heads.DEFAULT_MARGIN if params.margin is None else params.margin
+            areas = [heads.head(face, margin) for face in found] if boxes is None else list(map(cover.exactly, boxes))
             if params.mark == "solid":
                 cover.solid(picture.pixels, areas, picture.alpha, colour=rgb(params.colour or "black"))
             else:

