@@ -122,7 +122,10 @@ class WebhookSender:
             return IDLE_S
         if more or due is None:
             return IDLE_S
-        return min(IDLE_S, max(MIN_PAUSE_S, (due - datetime.now(UTC)).total_seconds()))
+        self._active = True  # so that a new webhook need not wait for the end of a slow host's try
+        left = (due - datetime.now(UTC)).total_seconds()
+        # What is due and was not begun is for a host with all its places taken: the end of a try wakes this thread.
+        return min(IDLE_S, max(MIN_PAUSE_S, left)) if left > 0 else IDLE_S
 
     # --- in a thread of the pool ---------------------------------------------------------------------------------
 
