@@ -24,6 +24,7 @@ from limner.domain.errors import (
 )
 from limner.domain.event import EventType
 from limner.domain.job import File, Job, Outcome, Status
+from limner.domain.lane import REMOTE
 from limner.ports import LossReason, Removed, Transaction
 
 IsStored = Callable[[str], bool]
@@ -192,24 +193,22 @@ def finish(tx: Transaction, job: Job, outcome: Outcome, *, is_stored: IsStored) 
     return False
 
 
-def requeue(tx: Transaction, job_id: str, attempt: int) -> bool:
-    """Running → queued. False if the attempt was overtaken."""
-    job = _attempt(tx, job_id, attempt)
-    return job is not None and _requeue(tx, job)
-
-
 def lose(tx: Transaction, worker: str, reason: LossReason, *, max_attempts: int) -> list[Sent]:
     """End or requeue the jobs of a worker that has ended; returns the requeued ones.
 
-    `timeout` ends a job as `job-timeout`; `died` as `job-crashed` after `max_attempts` starts; else it is requeued.
+    `timeout` ends a job as `job-timeout`; `died` as `job-crashed` after `max_attempts` starts; else it is requeued,
+    unless it may be started only once.
     """
     again: list[Sent] = []
-    for job in tx.running_on(worker):
-        tx.lock(_work(job))
+    for seen in tx.running_on(worker):
+        tx.lock(_work(seen))
+        job = _attempt(tx, seen.id, seen.attempt)  # a preview may have been added before the lock was had
+        if job is None:
+            continue
         error: LimnerError | None = None
         if reason == "timeout":
             error = JobTimeoutError()
-        elif reason == "died" and job.attempt >= max_attempts:
+        elif _only_once(job) or (reason == "died" and job.attempt >= max_attempts):
             error = _crashed(job)
         if error is not None:
             _end(tx, job, Outcome(error=error.problem()))
@@ -221,6 +220,7 @@ def lose(tx: Transaction, worker: str, reason: LossReason, *, max_attempts: int)
 def expire(tx: Transaction, job_id: str, *, now: datetime, max_attempts: int) -> bool:
     """Running, with a lease that ended before `now` → queued, or failed (`job-crashed`) after `max_attempts` starts.
 
+    A job that may be started only once fails at its first.
     False if the lease was renewed meanwhile or the job is no longer running.
     """
     job = tx.job(job_id)
@@ -230,7 +230,7 @@ def expire(tx: Transaction, job_id: str, *, now: datetime, max_attempts: int) ->
     job = tx.job(job_id)
     if job is None or job.status is not Status.RUNNING or job.lease_until is None or job.lease_until >= now:
         return False
-    if job.attempt >= max_attempts:
+    if _only_once(job) or job.attempt >= max_attempts:
         return _end(tx, job, Outcome(error=_crashed(job).problem()), same_lease=True)
     return _requeue(tx, job, same_lease=True)
 
@@ -332,7 +332,17 @@ def _attempt(tx: Transaction, job_id: str, attempt: int) -> Job | None:
     return job if job is not None and job.status is Status.RUNNING and job.attempt == attempt else None
 
 
+def _only_once(job: Job) -> bool:
+    """Whether the job may not be started again: what it asks of another server may be charged for each time."""
+    return job.lane == REMOTE
+
+
 def _crashed(job: Job) -> JobCrashedError:
+    if _only_once(job):
+        return JobCrashedError(
+            "The worker process ended while another server did the job. That server may have painted, and charged for "
+            "it, so the job is not started again."
+        )
     return JobCrashedError(f"The job was started {job.attempt} times, and its worker process ended each time.")
 
 
