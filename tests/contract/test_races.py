@@ -290,8 +290,8 @@ class _Nobody:
     def send(self, job_id: str, lane: str) -> None:
         raise AssertionError((job_id, lane))
 
-    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
-        raise AssertionError(waiting)
+    def resend(self, waiting: Sequence[Waiting], now: datetime) -> list[str]:
+        raise AssertionError((waiting, now))
 
     def start(self) -> None:
         raise AssertionError

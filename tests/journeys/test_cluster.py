@@ -344,6 +344,24 @@ def test_celerys_own_command_starts_the_same_worker(patient: Cluster, small_jpeg
     assert status(patient, job) == "queued"
 
 
+@pytest.mark.parametrize("off_s", ["-300", "300"])
+def test_a_worker_whose_clock_is_wrong_keeps_its_jobs(patient: Cluster, small_jpeg: bytes, off_s: str) -> None:
+    """Its leases would be over as soon as they begin, or last for ever: the database's clock counts."""
+    patient.worker.stop()
+    variables = dict(patient.variables)
+    patient.variables["CLOCK_OFF_S"] = off_s
+    try:
+        Worker(patient).start()
+    finally:
+        patient.variables = variables
+    job_id = misbehave(patient, small_jpeg, "steps", 3)
+    assert finished(patient, job_id)["status"] == "succeeded"
+    assert attempt(patient, job_id) == 1
+    query = "SELECT created_at, started_at, finished_at FROM jobs WHERE id = ?"
+    created, started, ended = rows(patient, query, job_id)[0]
+    assert created <= started <= ended <= created + 60e6
+
+
 def test_a_worker_serves_its_lanes_only(patient: Cluster, small_jpeg: bytes) -> None:
     assert patient.worker.stop() == 0
     Worker(patient, "--lanes", "remote").start()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
@@ -19,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from limner.adapters.sql.columns import EPOCH
 from limner.adapters.sql.statement import Driver, UnreadableError
 from limner.domain.errors import SettingsError, UnavailableError
 
@@ -46,6 +48,8 @@ CONNECT = {
     "application_name": "limner",
 }
 """Parameters of libpq, where the URL has no others."""
+
+_TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 OTHER_TABLES = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.NotNullViolation)
 NOT_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
@@ -143,13 +147,26 @@ class PostgresDatabase:
             yield db
 
     @contextmanager
+    def writing(self) -> Iterator[tuple[Driver, datetime]]:
+        """A transaction that writes, and the server's time at its begin. Raises the driver's errors."""
+        with self._begun(f"{self.begin_writing}; {_TIME}") as (db, answers):
+            while answers.nextset():
+                pass
+            yield db, EPOCH + timedelta(microseconds=answers.fetchone()[0])
+
+    @contextmanager
     def transaction(self, begin: str) -> Iterator[Driver]:
         """A transaction that `begin` begins, on a connection of the pool. Raises the driver's errors."""
+        with self._begun(begin) as (db, _):
+            yield db
+
+    @contextmanager
+    def _begun(self, begin: str) -> Iterator[tuple[Driver, Any]]:
         held = self.engine.raw_connection()
         try:
             driver: Any = held.dbapi_connection
-            driver.execute(begin, prepare=False)
-            yield Driver(driver, self.engine.dialect)
+            answers = driver.execute(begin, prepare=False)
+            yield Driver(driver, self.engine.dialect), answers
             _commit(driver)
         except BaseException:
             _roll_back(held)
