@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import amqp.exceptions
 import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from limner.adapters.celery_engine import CeleryEngine, broker_app, connected, depth
+from limner.adapters.celery_engine import CeleryEngine, broker_app, broker_errors, connected, depth
 from limner.adapters.redis_bus import connect
 from limner.ports import Waiting
 from tests.services.redis_server import RedisServer
@@ -158,6 +159,20 @@ def test_a_frozen_redis_keeps_no_caller_waiting(own_redis: RedisServer) -> None:
             own_redis.process.thaw()
         until(lambda: len(set(queued(own_redis.url))) >= 101)
         assert set(queued(own_redis.url)) <= {"first", *(f"job{number}" for number in range(300)), *sent}
+
+
+def test_a_broker_that_refuses_is_one_that_is_away(own_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The sweep goes on, and what was accepted is sent when the permission is there."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.acl_setuser("weak", enabled=True, passwords=["+pw"], categories=["-@all"], commands=["+ping", "+select"])
+        with engine(own_redis.url.replace("//", "//weak:pw@")) as sender:
+            sender.send("a", "cpu")
+            until(lambda: "the broker is away" in caplog.text)
+            assert sender.resend([waiting("late", sent_ago_s=31)], datetime.now(UTC)) == []
+            client.acl_setuser("weak", enabled=True, categories=["+@all"], keys=["*"], channels=["*"])
+            until(lambda: queued(own_redis.url) == ["a"])
+    assert "Traceback" not in caplog.text
+    assert issubclass(amqp.exceptions.AccessRefused, broker_errors(broker_app("amqp://guest:wrong@127.0.0.1:1//")))
 
 
 def test_no_password_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -191,8 +191,9 @@ class CeleryEngine:
 
 
 def broker_errors(app: Celery) -> tuple[type[Exception], ...]:
-    """What is raised when the broker is away."""
-    return (OperationalError, OSError, *app.connection_for_write().recoverable_connection_errors)
+    """What is raised when the broker is away, or refuses what it is asked: a wrong password, a missing permission."""
+    broker = app.connection_for_write()
+    return (OperationalError, OSError, *broker.connection_errors, *broker.channel_errors)
 
 
 @contextlib.contextmanager

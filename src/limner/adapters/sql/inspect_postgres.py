@@ -65,8 +65,8 @@ class Found:
         if abs(self.ahead_s) > CLOCKS_S:
             side = "ahead of" if self.ahead_s > 0 else "behind"
             text += (
-                f"; its clock is {abs(self.ahead_s):.0f} s {side} the one of this machine: times of webhooks and signed "
-                "URLs go by the machine, so let both follow a time server"
+                f"; its clock is {abs(self.ahead_s):.0f} s {side} the one of this machine: times of webhooks and "
+                "signed URLs go by the machine, so let both follow a time server"
             )
         return text
 
