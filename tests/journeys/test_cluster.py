@@ -434,6 +434,44 @@ def test_a_worker_may_start_before_there_is_a_database(
     cluster.check_log()
 
 
+CELERY = [sys.executable, "-m", "celery", "-A", "limner.celery_app", "worker"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--pool", "threads"], "--pool must be prefork"),
+        (["--pool", "solo"], "--pool must be prefork"),
+        (["--queues", "gpu", "--concurrency", "2"], "one job at a time"),
+        (["--queues", "gpu", "--autoscale", "4,1"], "one job at a time"),
+        (["--queues", "cpu,gpu"], "serves no other one"),
+    ],
+)
+def test_celerys_own_command_is_refused_what_would_not_be_guarded(
+    tmp_path: Path, redis_server: RedisServer, arguments: list[str], reason: str
+) -> None:
+    cluster = Cluster(tmp_path, redis_server.new_database())
+    with pytest.raises(AssertionError, match=re.escape(reason)) as refused:
+        Worker(cluster, *arguments, command=CELERY).start()
+    assert "Traceback" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "served", "children"), [([], "cpu,remote", 2), (["-Q", "gpu", "-c", "1"], "gpu", 1)]
+)
+def test_celerys_own_command_serves_the_same_lanes(
+    tmp_path: Path, redis_server: RedisServer, arguments: list[str], served: str, children: int
+) -> None:
+    cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="2")
+    worker = Worker(cluster, *arguments, command=CELERY)
+    try:
+        worker.start()
+        assert f'"lanes": "{served}"' in worker.log.read_text()
+        assert len(worker.children()) == children
+    finally:
+        worker.kill()
+
+
 @pytest.mark.parametrize(
     ("variables", "arguments", "reason"),
     [
