@@ -53,7 +53,11 @@ _TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 OTHER_TABLES = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.NotNullViolation)
 NOT_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
+# A replica refuses to write; a plan that was prepared does not fit a table that was changed. Both may be over with
+# another connection: to the new primary server, or with a new plan.
+OF_THIS_CONNECTION = psycopg.errors.FeatureNotSupported
 OUT_OF_USE = (
+    OF_THIS_CONNECTION,
     psycopg.OperationalError,
     psycopg.InterfaceError,
     psycopg.InternalError,
@@ -168,8 +172,8 @@ class PostgresDatabase:
             answers = driver.execute(begin, prepare=False)
             yield Driver(driver, self.engine.dialect), answers
             _commit(driver)
-        except BaseException:
-            _roll_back(held)
+        except BaseException as error:
+            _roll_back(held, error)
             raise
         held.close()
 
@@ -185,8 +189,8 @@ class PostgresDatabase:
             counts = [cursor.rowcount]
             while cursor.nextset():
                 counts.append(cursor.rowcount)
-        except BaseException:
-            _roll_back(held)
+        except BaseException as error:
+            _roll_back(held, error)
             raise
         held.close()
         rows: int = counts[-2]
@@ -244,7 +248,7 @@ class PostgresDatabase:
 
         def attempt() -> None:
             try:
-                with self.transaction(self.begin_reading):
+                with self.transaction(self.begin_writing):  # a replica may become the primary server
                     pass
             except BaseException as error:  # noqa: BLE001  # raised by `result`
                 tried.set_exception(error)
@@ -334,8 +338,8 @@ def _has_ended(connection: Any) -> bool:
     return bool(poll.poll(0))
 
 
-def _roll_back(held: PoolProxiedConnection) -> None:
-    """Roll back and return the connection to the pool. If that fails, close it."""
+def _roll_back(held: PoolProxiedConnection, reason: BaseException) -> None:
+    """Roll back and return the connection to the pool. Close it if that fails, or if it is the reason."""
     driver: Any = held.dbapi_connection
     try:
         if not driver.closed and driver.info.transaction_status in (
@@ -343,7 +347,11 @@ def _roll_back(held: PoolProxiedConnection) -> None:
             TransactionStatus.INERROR,
         ):
             driver.execute("ROLLBACK", prepare=False)
-        usable = not driver.closed and driver.info.transaction_status == TransactionStatus.IDLE
+        usable = (
+            not isinstance(reason, OF_THIS_CONNECTION)
+            and not driver.closed
+            and driver.info.transaction_status == TransactionStatus.IDLE
+        )
     except psycopg.Error:
         usable = False
     if usable:
