@@ -405,6 +405,25 @@ def test_a_running_process_goes_on_with_newer_tables_or_says_what_is_wrong(postg
     opened.close()
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"port": 1}, "(Connection refused)"),
+        ({"host": "db.nowhere.invalid"}, ""),
+        ({"database": "none"}, 'database "…" does not exist'),
+        ({"username": "stranger"}, 'role "…" does not exist'),
+    ],
+)
+def test_clients_are_not_told_where_the_database_is(url: str, change: dict[str, Any], reason: str) -> None:
+    opened = open_stores(make_url(url).set(**change).render_as_string(hide_password=False), durable=True)
+    with pytest.raises(UnavailableError) as failed:
+        opened.reader.page()
+    opened.close()
+    told = failed.value.detail
+    assert reason.replace('"…"', "…") in told
+    assert not [name for name in ("127.0.0.1", "nowhere", "none", "stranger", "limner", "port") if name in told], told
+
+
 # --- a server that is not there, or ends -----------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import select
 import threading
 import time
@@ -50,6 +51,9 @@ CONNECT = {
 """Parameters of libpq, where the URL has no others."""
 
 _TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+_PLACE = re.compile(r"^.* failed: (FATAL:\s*)?")  # `connection to server at "10.0.0.1", port 5432 failed: …`
+_NAMED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 OTHER_TABLES = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.NotNullViolation)
 NOT_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
@@ -361,6 +365,12 @@ def _roll_back(held: PoolProxiedConnection, reason: BaseException) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """The driver's message without the details, which may hold values of a row."""
+    """The driver's message without the details, which may hold values of a row, and without the server's address and user.
+
+    Clients are told it too.
+    """
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if primary:
+        return primary
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _NAMED.sub("…", _PLACE.sub("", first)) if isinstance(error, psycopg.OperationalError) else first
