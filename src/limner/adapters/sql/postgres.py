@@ -365,9 +365,9 @@ def _roll_back(held: PoolProxiedConnection, reason: BaseException) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """The driver's message without the details, which may hold values of a row, and without the server's address and user.
+    """The driver's message without the details, which may hold values of a row.
 
-    Clients are told it too.
+    Clients are told it too, so it names neither the server's address nor its user.
     """
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     if primary:
