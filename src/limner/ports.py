@@ -161,6 +161,10 @@ class Transaction(Protocol):
         """Set fields of a key. False if there is no such key."""
         ...
 
+    def now(self) -> datetime:
+        """The time by the one clock that all processes compare leases with, whatever their own clocks say."""
+        ...
+
     def ping(self) -> None:
         """Write something, to test whether that is possible. Raises if it is not."""
         ...
@@ -464,7 +468,7 @@ class Engine(Protocol):
         an id twice is harmless. It returns at once, whatever the state of the engine."""
         ...
 
-    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+    def resend(self, waiting: Sequence[Waiting], now: datetime) -> list[str]:
         """Have these jobs run, of which some are on their way already; called by each sweep. It may take seconds.
 
         Returns the ids for which the store must remember that they were sent now.

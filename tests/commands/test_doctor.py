@@ -232,8 +232,8 @@ def test_broker_bus_and_workers_are_asked(doctor: Doctor, tmp_path: Path, redis_
     away = "redis://:secret@127.0.0.1:1/0"
     status, output = doctor(LIMNER_ENGINE_URL=away, LIMNER_BUS_URL=away)
     assert status == 1
-    assert "BAD  workers: the broker 127.0.0.1:1/0 does not answer" in output
-    assert "BAD  bus: Redis at 127.0.0.1:1/0 does not answer" in output
+    assert "BAD  workers: the broker 127.0.0.1:1/0 cannot be used" in output
+    assert "BAD  bus: Redis at 127.0.0.1:1/0 cannot be used" in output
     assert "secret" not in output
     cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="1")
     status, output = doctor(**cluster.variables)
