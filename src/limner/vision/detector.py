@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from limner.vision import hits, scales
 from limner.vision.centerface import CenterFace
-from limner.vision.faces import DEFAULT_MIN_SCORE, Box, Face, Landmarks, Point
+from limner.vision.faces import COVER_MIN_SCORE, DEFAULT_MIN_SCORE, Box, Face, Landmarks, Point
 from limner.vision.hits import Hits
 from limner.vision.pyramid import Pixels, Pyramid, half
 from limner.vision.scales import Network
@@ -26,7 +26,8 @@ _CERTAIN_LARGE = 0.9  # below this a large face is verified, as a small one is b
 _LARGE = 0.06  # a face is large from this share of the square root of the picture's area
 _TILTED = 5  # degrees; YuNet draws the landmarks of tilted faces too upright: 20 degrees may look like this
 _MAX_VERIFIED = 24  # uncertain ones first, then the largest; in a crowd nearly all the others are faces
-_VERIFY_SIDE = 96  # pixels; a multiple of 32
+_VERIFY = (2.0, 96)  # how far around the face CenterFace looks, in face sizes, and the pixels this is scaled to
+_REFINE = (1.5, 96)  # the same where only the landmarks are in doubt
 _TURNED_SIDE = 128
 _VERIFY_MIN_SCORE = 0.4
 _MAX_OVERLAP = 0.3
@@ -52,8 +53,9 @@ class Detector:
         self,
         image: Pixels,
         *,
-        min_score: float = DEFAULT_MIN_SCORE,
+        min_score: float | None = None,
         precise: bool = False,
+        cover: bool = False,
         max_faces: int | None = None,
     ) -> list[Face]:
         """Faces in upright RGB (H, W, 3) uint8, best score first; boxes lie within the picture.
@@ -61,7 +63,13 @@ class Detector:
         If no face is certain, the picture is also searched rotated by 90°, 180° and 270°, because a photo without an
         EXIF orientation may be stored rotated. Boxes and points are in the picture as given. Left and right are as seen
         with the face upright, so `Face.roll_degrees` gives the rotation.
+
+        `cover` is for faces that must not stay visible: both networks search at every scale, and rotated faces are
+        found beside upright ones. It finds more faces and more that are none, in several times the time, and does not
+        depend on `precise`. `min_score` is by default 0.6, and 0.4 with `cover`.
         """
+        if min_score is None:
+            min_score = COVER_MIN_SCORE if cover else DEFAULT_MIN_SCORE
         height, width = image.shape[:2]
         if min(height, width) < _MIN_PICTURE_SIDE:
             return []
@@ -69,14 +77,36 @@ class Detector:
         while small.shape[0] * small.shape[1] >= 4 * scales.MAX_AREA:  # no scale needs more
             small, factor = half(small), 2 * factor
         pyramid = Pyramid(small)
-        network = self._centerface if precise else self._yunet
+        if cover:
+            found = self._every(pyramid, min_score)
+        else:
+            found = self._upright(self._centerface if precise else self._yunet, pyramid, min_score)
+        found = hits.moved(found, factor_x=factor, factor_y=factor)
+        return hits.faces(hits.clipped(found, width, height)[:max_faces])
+
+    def _upright(self, network: Network, pyramid: Pyramid, min_score: float) -> Hits:
+        """Verified hits, best first, of the picture as it is, or rotated if this brings its faces upright."""
         found = self._verified(network, pyramid, min_score)
         turns = self._quarter_turns(pyramid, found)
         if turns:
-            found = self._verified(network, pyramid.turned(turns), max(min_score, _ROTATED_MIN_SCORE))
-            found = hits.rotated_back(found, turns, pyramid.width, pyramid.height)
-        found = hits.moved(found, factor_x=factor, factor_y=factor)
-        return hits.faces(hits.clipped(found, width, height)[:max_faces])
+            turned = self._verified(network, pyramid.turned(turns), max(min_score, _ROTATED_MIN_SCORE))
+            if turned[:, hits.SCORE].sum() > found[:, hits.SCORE].sum():
+                return hits.rotated_back(turned, turns, pyramid.width, pyramid.height)
+        return found
+
+    def _every(self, pyramid: Pyramid, min_score: float) -> Hits:
+        """What either network takes for a face at any scale, and YuNet in the picture rotated; best score first."""
+        found = [
+            scales.search_all(self._yunet, pyramid, min_score, max_area=scales.MAX_AREA),
+            scales.search_all(self._centerface, pyramid, min_score, max_area=scales.FINE_AREA),
+        ]
+        coarse, factor_x, factor_y = pyramid.scaled(pyramid.factor(scales.COARSE_AREA))
+        small = Pyramid(coarse)
+        for turns in (1, 2, 3):
+            turned = scales.at_scale(self._yunet, small.turned(turns), 1, max(min_score, _ROTATED_MIN_SCORE))
+            turned = hits.rotated_back(turned, turns, small.width, small.height)
+            found.append(hits.moved(turned, factor_x=1 / factor_x, factor_y=1 / factor_y))
+        return hits.best(hits.joined(found), _MAX_OVERLAP)
 
     def _verified(self, network: Network, pyramid: Pyramid, min_score: float) -> Hits:
         """Hits of at least `min_score`, best first; the doubtful ones of YuNet verified by CenterFace.
@@ -93,7 +123,7 @@ class Detector:
             uncertain = found[:, hits.SCORE] < np.where(large, _CERTAIN_LARGE, scales.CERTAIN)
             chosen = np.flatnonzero(uncertain | (hits.tilts(found) > _TILTED) | (sizes == sizes.max()))
             for index in chosen[np.lexsort((-sizes[chosen], ~uncertain[chosen]))][:_MAX_VERIFIED]:
-                match = self._match(pyramid, found[index])
+                match = self._match(pyramid, found[index], *(_VERIFY if uncertain[index] else _REFINE))
                 if match is not None:
                     found[index, 5:] = match[5:]
                 elif uncertain[index]:
@@ -101,11 +131,13 @@ class Detector:
             found = found[found[:, hits.SCORE] >= min_score]
         return found[np.argsort(-found[:, hits.SCORE], kind="stable")]
 
-    def _match(self, pyramid: Pyramid, hit: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
-        """CenterFace's detection of the same face, in a square of twice its size around it; None if there is none."""
-        left, top, extent = _surroundings(hit)
-        part, factor_x, factor_y = pyramid.part(left, top, extent, _VERIFY_SIDE)
-        found = self._centerface.hits(part, _VERIFY_MIN_SCORE, (_VERIFY_SIDE, _VERIFY_SIDE))
+    def _match(
+        self, pyramid: Pyramid, hit: npt.NDArray[np.float32], reach: float, side: int
+    ) -> npt.NDArray[np.float32] | None:
+        """CenterFace's detection of the same face, in a square of `reach` times its size, scaled to `side`; or None."""
+        left, top, extent = hits.surroundings(hit, reach)
+        part, factor_x, factor_y = pyramid.part(left, top, extent, side)
+        found = self._centerface.hits(part, _VERIFY_MIN_SCORE, (side, side))
         found = hits.moved(found, factor_x=1 / factor_x, factor_y=1 / factor_y, x=left, y=top)
         overlaps = hits.overlaps(hit[None], found)[0]
         return found[int(overlaps.argmax())] if (overlaps > _MAX_OVERLAP).any() else None
@@ -114,7 +146,7 @@ class Detector:
         """Whether YuNet gives this certain face its best score as it is, and not turned by a quarter or a half."""
         if hit[hits.SCORE] < scales.CERTAIN:
             return False
-        part = pyramid.part(*_surroundings(hit), _TURNED_SIDE)[0]
+        part = pyramid.part(*hits.surroundings(hit, 2), _TURNED_SIDE)[0]
         shape = (_TURNED_SIDE, _TURNED_SIDE)
         found = [self._yunet.hits(np.rot90(part, turns), DEFAULT_MIN_SCORE, shape) for turns in range(4)]
         scores = [each[0, hits.SCORE] if len(each) else 0.0 for each in found]
@@ -128,21 +160,14 @@ class Detector:
         """
         if len(upright) and (upright[0, hits.SCORE] >= _CERTAINLY_UPRIGHT or self._is_upright(pyramid, upright[0])):
             return 0
-        factor = min(1.0, math.sqrt(_ROTATION_AREA / (pyramid.width * pyramid.height)))
-        small = Pyramid(pyramid.scaled(factor)[0])
+        area = _ROTATION_AREA if len(upright) else scales.COARSE_AREA
+        small = Pyramid(pyramid.scaled(pyramid.factor(area))[0])
         totals = np.zeros(4)
         for turns in range(4):
             found = scales.at_scale(self._yunet, small.turned(turns), 1, DEFAULT_MIN_SCORE)
             totals[turns] = (found[:, hits.SCORE] - DEFAULT_MIN_SCORE).sum()
         best = int(np.argmax(totals))
         return best if totals[best] > max(1.05 * totals[0], _ROTATED_MIN_SCORE - DEFAULT_MIN_SCORE) else 0
-
-
-def _surroundings(hit: npt.NDArray[np.float32]) -> tuple[int, int, int]:
-    """Left, top and side of a square of twice the face's size around it, moved into the picture at the left and top."""
-    extent = max(2, round(2 * float(max(hit[2] - hit[0], hit[3] - hit[1]))))
-    x, y = (float(hit[at] + hit[at + 2]) / 2 for at in (0, 1))
-    return max(0, round(x - extent / 2)), max(0, round(y - extent / 2)), extent
 
 
 def scaled(faces: Sequence[Face], factor_x: float, factor_y: float) -> list[Face]:

@@ -1,5 +1,7 @@
 """A picture at several sizes, each made once."""
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,10 @@ class Pyramid:
     def height(self) -> int:
         """Pixels of the picture itself."""
         return int(self._levels[0].shape[0])
+
+    def factor(self, area: int, at_most: float = 1) -> float:
+        """The factor that gives the picture this area in pixels, but not more than `at_most`."""
+        return min(at_most, math.sqrt(area / (self.width * self.height)))
 
     def scaled(self, factor: float) -> tuple[Pixels, float, float]:
         """The picture `factor` times as large, and the exact factors across and down, which differ by rounding."""
