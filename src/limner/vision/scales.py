@@ -15,7 +15,7 @@ Network = YuNet | CenterFace
 # Scales are given by the area of the resized picture, in pixels, not by its longer side: with a fixed longer side a
 # panorama would become too low.
 _THUMBNAIL_AREA = 160 * 120
-COARSE_AREA = 640 * 480
+COARSE_AREA = 640 * 448
 FINE_AREA = 1280 * 960
 MAX_AREA = 3264 * 2448
 _ENLARGED = 1.5  # enlarging further finds no more faces
