@@ -5,6 +5,7 @@ Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point",
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -32,7 +33,8 @@ class CenterFace:
         """`detect` as rows of `hits`. The picture is padded right and below with black to `shape` (height, width)."""
         rows, columns = shape or tuple(max(32, -(-side // 32) * 32) for side in image.shape[:2])
         blob = np.zeros((1, 3, rows, columns), np.float32)  # RGB, 0..255
-        blob[0, :, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
+        for channel, plane in enumerate(cv2.split(image)):
+            blob[0, channel, : image.shape[0], : image.shape[1]] = plane
         heat, scale, offset, points = self._session.run(_OUTPUTS, {"input.1": blob})
         return hits.best(_decoded(heat[0, 0], scale[0], offset[0], points[0], min_score), MAX_OVERLAP)
 

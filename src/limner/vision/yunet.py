@@ -5,6 +5,7 @@ Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intellige
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -31,8 +32,8 @@ class YuNet:
         """`detect` as rows of `hits`. The picture is padded right and below with black to `shape` (height, width)."""
         rows, columns = shape or _padded(image)
         blob = np.zeros((1, 3, rows, columns), np.float32)  # BGR, 0..255
-        for channel in range(3):
-            blob[0, 2 - channel, : image.shape[0], : image.shape[1]] = image[:, :, channel]
+        for channel, plane in enumerate(cv2.split(image)):
+            blob[0, 2 - channel, : image.shape[0], : image.shape[1]] = plane
         outputs = self._session.run(_OUTPUTS, {"input": blob})
         found = [
             _decoded(stride, columns // stride, [each[0] for each in outputs[4 * at : 4 * at + 4]], min_score)
