@@ -6,7 +6,9 @@ from limner.operation import Operation
 from limner.operations.contours import contours
 from limner.operations.detect import detect
 from limner.operations.generate import generate
+from limner.operations.pipeline import pipeline
 
-_LISTED: tuple[Operation[Any, Any], ...] = (detect, contours, generate)
+_STEPS: tuple[Operation[Any, Any], ...] = (detect, contours, generate)
+_LISTED = (*_STEPS, pipeline(_STEPS))
 
 CATALOGUE = {each.name: each for each in _LISTED}
