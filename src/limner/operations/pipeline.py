@@ -250,6 +250,7 @@ def _placing_errors(step: Any, number: int) -> Iterator[None]:
             if "field" in each:
                 each["field"], named = f"{place}{each['field']}", True
         error.detail = f"{place if named else f'{step.name}: '}{error.detail}"
+        error.args = (error.detail,)
         error.extra["step"] = step.name
         raise
 
