@@ -79,7 +79,7 @@ def test_a_wrong_step_is_refused_and_a_failed_one_is_told(shared_server: Server,
 
     unknown = problem(send([{"operation": "detect"}, {"operation": "enhance"}]), 422, "invalid-request")
     assert unknown["errors"] == [
-        {"field": "steps.1.operation", "message": "The value must be one of: detect, contours, generate"}
+        {"field": "steps.1.operation", "message": "The value must be one of: detect, contours, crop, generate"}
     ]
     for steps in ([], [{"operation": "detect"}] * 9, ["detect"], {"operation": "detect"}, 3):
         problem(send(steps), 422, "invalid-request")

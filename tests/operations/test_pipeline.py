@@ -14,7 +14,7 @@ from limner import local
 from limner.domain.errors import FaceNotFoundError, InvalidRequestError, PainterNotReadyError
 from limner.domain.lane import CPU, GPU, REMOTE
 from limner.local import Made
-from limner.operation import Context
+from limner.operation import Context, Operation
 from limner.operations import CATALOGUE
 from limner.operations.pipeline import MAX_STEPS, pipeline
 from limner.painters import PAINTERS
@@ -29,6 +29,7 @@ PIPELINE = CATALOGUE["pipeline"]
 ALL: list[dict[str, Any]] = [
     {"operation": "detect", "mark": "pixelate"},
     {"operation": "contours", "scheme": "seven"},
+    {"operation": "crop", "width": 80, "height": 60},
     {"operation": "generate", "style": "pixel", "seed": 7, "area": "background", "count": 2},
 ]
 
@@ -99,13 +100,14 @@ def test_the_photo_is_read_and_decoded_once(models: Models, astronaut_jpeg: byte
     )
     PIPELINE.run(PIPELINE.settled(parse(astronaut_jpeg, *ALL), "a request"), ctx)
     assert len(read) == 1
-    assert told[:2] == [1 / 3, 2 / 3]
+    assert told[:3] == [1 / 4, 2 / 4, 3 / 4]
     assert told == sorted(told)
-    assert 2 / 3 < told[-1] <= 1
+    assert 3 / 4 < told[-1] <= 1
 
 
 @pytest.mark.parametrize(
-    ("steps", "after"), list(enumerate(["detect.marked.jpg", "contours.contours.svg", "a step of generate"]))
+    ("steps", "after"),
+    list(enumerate(["detect.marked.jpg", "contours.contours.svg", "crop.crop.jpg", "a step of generate"])),
 )
 def test_it_stops_between_and_within_steps(steps: int, after: str, models: Models, astronaut_jpeg: bytes) -> None:
     class StopError(Exception):
@@ -115,7 +117,7 @@ def test_it_stops_between_and_within_steps(steps: int, after: str, models: Model
     told: list[float] = []
 
     def check() -> None:
-        if after in attached or (after == "a step of generate" and told and told[-1] > 2 / 3):
+        if after in attached or (after == "a step of generate" and told and told[-1] > 3 / 4):
             raise StopError
 
     ctx = Context(
@@ -128,7 +130,8 @@ def test_it_stops_between_and_within_steps(steps: int, after: str, models: Model
     )
     with pytest.raises(StopError):
         PIPELINE.run(PIPELINE.settled(parse(astronaut_jpeg, *ALL), "a request"), ctx)
-    assert attached == ["detect.marked.jpg", "contours.contours.svg", "generate.image-1.jpg"][: steps + 1]
+    files = ["detect.marked.jpg", "contours.contours.svg", "crop.crop.jpg", "generate.image-1.jpg"]
+    assert attached == files[: steps + 1]
 
 
 @pytest.mark.parametrize(
@@ -253,17 +256,21 @@ def test_it_is_cached_as_a_whole_unless_a_step_must_be_fresh(
     assert fingerprint("a") != fingerprint("b"), "a hosted painter paints anew"
 
 
+def _alone(operation: Operation[Any, Any]) -> Operation[Any, Any]:
+    return pipeline([operation], default=[operation])
+
+
 def test_a_new_version_of_a_step_is_other_work(astronaut_jpeg: bytes) -> None:
 
-    newer = pipeline([replace(CATALOGUE["detect"], version=99)])
+    newer = _alone(replace(CATALOGUE["detect"], version=99))
     steps = {"steps": [{"operation": "detect"}]}
 
     def fingerprint(of: Any) -> str:
         return str(of.fingerprint(of.parse(steps, {"image": astronaut_jpeg}, Limits()), lambda _: "", "request"))
 
-    assert fingerprint(newer) != fingerprint(pipeline([CATALOGUE["detect"]]))
+    assert fingerprint(newer) != fingerprint(_alone(CATALOGUE["detect"]))
 
 
 def test_the_numbers_of_a_pipeline_are_the_largest_of_its_steps(run: Run, astronaut: Pixels) -> None:
-    made = run([*ALL[:2], {**ALL[2], "count": 2, "size": "64"}], as_jpeg(np.tile(astronaut, (1, 2, 1))))
+    made = run([*ALL[:2], {**ALL[-1], "size": "64"}], as_jpeg(np.tile(astronaut, (1, 2, 1))))
     assert made.result.summary() == {"faces_count": 2, "pictures_count": 2}

@@ -4,11 +4,12 @@ from typing import Any
 
 from limner.operation import Operation
 from limner.operations.contours import contours
+from limner.operations.crop import crop
 from limner.operations.detect import detect
 from limner.operations.generate import generate
 from limner.operations.pipeline import pipeline
 
-_STEPS: tuple[Operation[Any, Any], ...] = (detect, contours, generate)
-_LISTED = (*_STEPS, pipeline(_STEPS))
+_STEPS: tuple[Operation[Any, Any], ...] = (detect, contours, crop, generate)
+_LISTED = (*_STEPS, pipeline(_STEPS, default=(detect, contours, generate)))
 
 CATALOGUE = {each.name: each for each in _LISTED}

@@ -50,7 +50,8 @@ class _Params(PhotoParams):
     def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
         """Adapt each step as its operation does."""
         models = lists(cls)["steps"].models
-        steps = given.get("steps", [{"operation": name} for name in models])
+        default = cls.model_fields["steps"].get_default(call_default_factory=True)
+        steps = given.get("steps", [{"operation": each.operation} for each in default])
         if not isinstance(steps, list):
             return dict(given)
         adapted = [
@@ -82,10 +83,10 @@ class _Result(Result):
         return "; ".join(f"{name}: {step.result.in_words()}" for name, step in self.steps.items())
 
 
-def pipeline(operations: Sequence[_AnyOperation]) -> _AnyOperation:
+def pipeline(operations: Sequence[_AnyOperation], *, default: Sequence[_AnyOperation]) -> _AnyOperation:
     """Run several operations on one photo, as one job."""
     known = {each.name: each for each in operations}
-    params_type, result_type = _params(operations), _result(operations)
+    params_type, result_type = _params(operations, default), _result(operations)
 
     @operation(
         version=VERSION,
@@ -109,7 +110,7 @@ def pipeline(operations: Sequence[_AnyOperation]) -> _AnyOperation:
 # --- parameters and result, made of those of the operations ----------------------------------------------------------
 
 
-def _params(operations: Sequence[_AnyOperation]) -> type[_Params]:
+def _params(operations: Sequence[_AnyOperation], default: Sequence[_AnyOperation]) -> type[_Params]:
     steps = {each.name: _step(each) for each in operations}
     members = list[Annotated[Any, Choice("operation", steps)]]
     pictures: dict[str, Any] = {
@@ -129,8 +130,8 @@ def _params(operations: Sequence[_AnyOperation]) -> type[_Params]:
         steps=(
             members,
             Field(
-                default_factory=lambda: [each.model_validate({"operation": name}) for name, each in steps.items()],
-                json_schema_extra={"default": [{"operation": name} for name in steps]},
+                default_factory=lambda: [steps[each.name].model_validate({"operation": each.name}) for each in default],
+                json_schema_extra={"default": [{"operation": each.name} for each in default]},
                 min_length=1,
                 max_length=MAX_STEPS,
                 title="Steps",
