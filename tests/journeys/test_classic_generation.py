@@ -88,7 +88,7 @@ def test_pages_follow_one_another_in_both_directions(house: Server, astronaut_jp
     assert get(house, f"{LIST}?page=1").json()["results"] == [each for page in pages for each in page["results"]]
     problem(get(house, f"{LIST}?page=2"), 404, "not-found")
     problem(get(house, f"{LIST}?page=500&page_size=100"), 404, "not-found")
-    for wrong in ("page=0", "page=x", "page=10001", "page_size=0", "page_size=101"):
+    for wrong in ("page=0", "page=x", "page=5001", "page_size=0", "page_size=101"):
         problem(get(house, f"{LIST}?{wrong}"), 422, "invalid-request")
     problem(get(house, f"{LIST}no-such-picture/"), 404, "not-found")
     other = submit(house, astronaut_jpeg, wait=True)

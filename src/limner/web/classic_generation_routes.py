@@ -18,7 +18,7 @@ from limner.web.services import CallerDep, ServicesDep
 
 router = APIRouter(tags=["classic"])
 
-LISTED = 10_000
+LISTED = 5_000
 """The list ends after so many of the newest jobs, because the time of a numbered page grows with its number."""
 PAGE_SIZE = 20
 _OPERATION = "generate"
@@ -49,7 +49,7 @@ class PictureShape(BaseModel):
 class PicturesShape(BaseModel):
     """A page of the list, newest first."""
 
-    count: int = Field(description="How many there are on all pages, at most 10000: the list ends there")
+    count: int = Field(description="How many there are on all pages, at most 5000: the list ends there")
     next: str | None
     previous: str | None
     results: list[PictureShape]
