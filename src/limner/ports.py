@@ -233,6 +233,14 @@ class JobReader(Protocol):
         """
         ...
 
+    def numbered_page(self, operation: str, *, key_id: str | None = None, skip: int, limit: int) -> list[Job]:
+        """The same for an operation, without its newest `skip` jobs, at most 201. The time grows with `skip`."""
+        ...
+
+    def count_of(self, operation: str, *, key_id: str | None = None, limit: int) -> int:
+        """How many jobs of an operation there are, counted up to `limit`; with `key_id`, only those of this owner."""
+        ...
+
     def file(self, file_id: str, *, key_id: str | None = None) -> File | None:
         """A file by its own id; with `key_id`, only if its job has this owner."""
         ...

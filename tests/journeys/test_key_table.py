@@ -49,6 +49,9 @@ NEEDS: dict[tuple[str, str], str] = {
     ("GET", "/api/v1/images/{file_id}"): "read",
     ("HEAD", "/api/v1/images/{file_id}"): "read",
     ("GET", "/api/v1/images/{file_id}/meta"): "read",
+    ("GET", "/api/v1/images/"): "read",
+    ("GET", "/api/v1/images/{job_id}/"): "read",
+    ("POST", "/"): "submit",
     ("POST", "/api/v1/submit"): "submit",
     ("POST", "/api/v1/frontal/crop/submit"): "submit",
     ("GET", "/api/v1/status/{job_id}"): "read",
@@ -102,7 +105,7 @@ class House:
 
     def path(self, path: str) -> str:
         """A route's path with ids of the first owner's jobs."""
-        job = "contours" if "/status/" in path else "detect"
+        job = "contours" if "/status/" in path else "generate" if path.startswith("/api/v1/images/") else "detect"
         return path.format(job_id=self.ids[job], file_id=self.ids["file"], name="marked.jpg")
 
     def call(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
@@ -126,6 +129,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, astronaut_jpeg: bytes) -> It
         ids = {
             "detect": send(client, astronaut_jpeg)["id"],
             "contours": send(client, astronaut_jpeg, path="/v1/contours")["id"],
+            "generate": send(client, astronaut_jpeg, path="/v1/generate")["id"],
             "file": client.post("/api/v1/images", files={"file": astronaut_jpeg}).json()["uuid"],
         }
     yield House(server, owner, stranger, ids)

@@ -25,13 +25,23 @@ Pixels = npt.NDArray[np.uint8]
 Pictures = dict[str, bytes]
 
 # By operation: without a face, does it fail with "no face found", succeed without pictures, or go on as always?
-WITHOUT_A_FACE = {"contours": "fails", "crop": "goes on", "detect": "makes nothing", "generate": "goes on"}
+WITHOUT_A_FACE = {
+    "contours": "fails",
+    "crop": "goes on",
+    "detect": "makes nothing",
+    "generate": "goes on",
+    "pipeline": "fails",
+}
 
 # Another value of `cache` than the default.
 CACHE = {"generate": "exact"}
 
 # What makes results repeatable, and the tests quick.
-FIXED: dict[str, dict[str, Any]] = {"generate": {"seed": 7, "style": "pixel"}}
+PIXEL = {"seed": 7, "style": "pixel"}
+FIXED: dict[str, dict[str, Any]] = {
+    "generate": PIXEL,
+    "pipeline": {"steps": [{"operation": "detect"}, {"operation": "contours"}, {"operation": "generate", **PIXEL}]},
+}
 
 # For each parameter a value that is not the default, with other parameters if it needs them.
 OTHER: dict[str, dict[str, dict[str, Any]]] = {
@@ -90,6 +100,7 @@ OTHER: dict[str, dict[str, dict[str, Any]]] = {
         "format": {"format": "png"},
         "provenance": {"provenance": False},
     },
+    "pipeline": {"steps": {"steps": [{"operation": "generate", **PIXEL}, {"operation": "detect", "mark": "blur"}]}},
 }
 
 every_operation = pytest.mark.parametrize("operation", CATALOGUE.values(), ids=CATALOGUE)

@@ -7,7 +7,9 @@ from limner.operations.contours import contours
 from limner.operations.crop import crop
 from limner.operations.detect import detect
 from limner.operations.generate import generate
+from limner.operations.pipeline import pipeline
 
-_LISTED: tuple[Operation[Any, Any], ...] = (detect, contours, crop, generate)
+_STEPS: tuple[Operation[Any, Any], ...] = (detect, contours, crop, generate)
+_LISTED = (*_STEPS, pipeline(_STEPS, default=(detect, contours, generate)))
 
 CATALOGUE = {each.name: each for each in _LISTED}

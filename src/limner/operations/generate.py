@@ -201,10 +201,8 @@ class _Subject:
 def _decoded(params: GenerateParams, ctx: Context) -> "Picture | None":
     if params.image is None:
         return None
-    from limner.vision import image
-
     with ctx.stage("decode"):
-        return image.decode_picture(ctx.data(params.image), ctx.limits)
+        return ctx.picture(params.image)
 
 
 def _style_photo(params: GenerateParams, ctx: Context) -> "Pixels | None":
