@@ -14,8 +14,14 @@ help: ## Show this list
 install: ## Make .venv, install Limner into it, fetch and check the models
 	@scripts/install.sh
 
+install-cluster: ## The same, with the extras: PostgreSQL, Celery, Redis and S3, and traces
+	@scripts/install.sh --cluster
+
 run: install ## Start the service (LIMNER_PORT, else 8282) until Ctrl-C
 	@scripts/run.sh
+
+limner: install ## Run a limner command on the data of `make run`: ARGS='keys create me', ARGS=doctor
+	@scripts/run.sh $(or $(ARGS),--help)
 
 demo: install ## Send a real photo to a server in the background; print its faces and the marked picture's URL
 	@$(PY) scripts/demo.py
@@ -84,5 +90,5 @@ install-tests:
 install-services: install-tests
 	@scripts/install.sh --services
 
-.PHONY: help install install-tests install-services run demo stop stack stack-stop test test-slow test-chaos test-container \
+.PHONY: help install install-cluster install-tests install-services run limner demo stop stack stack-stop test test-slow test-chaos test-container \
 	test-stack check check-style check-types check-layers check-locks check-docs format lock image clean

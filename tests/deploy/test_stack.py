@@ -59,7 +59,14 @@ class Stack:
         return run([str(self.folder / "scripts/stack.sh"), "up", *words, *self.services], self.environment, START_S)
 
     def down(self, *words: str) -> None:
-        """`make stack-stop`."""
+        """`make stack-stop`. The logs of the containers stay in `folder`."""
+        for service in self.services:
+            for name in self.containers(service):
+                log = subprocess.run(
+                    [self.engine.name, "logs", name], env=self.environment, capture_output=True, check=False
+                )
+                with self.folder.joinpath(f"{name}.log").open("ab") as file:
+                    file.write(log.stdout + log.stderr)
         run([str(self.folder / "scripts/stack.sh"), "down", *words], self.environment, START_S)
 
     def containers(self, service: str) -> list[str]:
@@ -130,10 +137,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         assert started.key not in told
         yield started
     finally:
-        for service in services:
-            for name in started.containers(service):
-                log = subprocess.run([engine.name, "logs", name], env=environment, capture_output=True, check=False)
-                folder.joinpath(f"{name}.log").write_bytes(log.stdout + log.stderr)
         started.down("--volumes")
 
 

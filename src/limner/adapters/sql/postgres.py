@@ -308,8 +308,9 @@ def driver_url(url: URL) -> tuple[URL, bool]:
 
 
 def name_of(url: URL) -> str:
-    """Host, port and name of a database, without user and password."""
-    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+    """Host (or folder of its socket), port and name of a database, without user and password."""
+    host = url.host or url.query.get("host") or "localhost"
+    return f"{host if isinstance(host, str) else ','.join(host)}:{url.port or 5432}/{url.database or ''}"
 
 
 def check_server(connection: psycopg.Connection[Any]) -> None:
