@@ -64,7 +64,10 @@ class GenerateParams(Params, WithChoices):
     count: Annotated[int, Field(ge=1, le=8, title="Pictures", description="How many, each with the next seed")] = 1
     area: Annotated[
         Literal["all", "faces", "background"],
-        Field(title="Area", description="What is painted; the rest stays as in the photo"),
+        Field(
+            title="Area",
+            description="What is painted: everything, the faces, or all but the people; the rest stays as in the photo",
+        ),
     ] = "all"
     keep_colour: Annotated[
         bool, Field(title="Keep colours", description="Keep the photo's colours, and take only lightness")
@@ -152,9 +155,9 @@ def _fresh(params: GenerateParams) -> bool:
 
 
 @operation(
-    version=1,
+    version=2,
     lanes=tuple(dict.fromkeys(lane for each in PAINTERS.values() for lane in each.lanes)),
-    models=("yunet", "centerface", "face_landmark", "iris_landmark"),
+    models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
     choices=Choices(
         lane=lambda params: _painter(params).lane(params.painter),
@@ -197,6 +200,12 @@ class _Subject:
         with self._ctx.stage("mesh"):
             return [mesh.points for mesh in self._ctx.models.mesh().fit(self.photo, faces)] if faces else []
 
+    @cached_property
+    def people(self) -> "NDArray[np.float32]":
+        """The mask of `vision.person`."""
+        with self._ctx.stage("people"):
+            return self._ctx.models.person().find(self.photo, [face.box for face in self.faces])
+
 
 def _decoded(params: GenerateParams, ctx: Context) -> "Picture | None":
     if params.image is None:
@@ -238,6 +247,7 @@ def _painted(
         find_faces=lambda _: subject.faces if subject is not None else [],
         fit_meshes=lambda _photo, _faces: subject.meshes if subject is not None else [],
         style_photo=style_photo,
+        beside_photo=params.area != "all",
     )
     with ctx.stage("paint"):
         painted = painter.paint(canvas, params.painter)
@@ -247,7 +257,7 @@ def _painted(
 
 
 def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Subject) -> "Pixels":
-    """The picture with what is kept of the photo: its colours, its faces or all but these."""
+    """The picture with what is kept of the photo: its colours, its people, or all but the faces."""
     if params.area == "all" and not params.keep_colour:
         return painted
     import numpy as np
@@ -255,6 +265,7 @@ def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Sub
     from limner.vision import blend
 
     meshes = subject.meshes if params.area != "all" else []
+    people = subject.people if params.area == "background" else None
     with ctx.stage("blend"):
         width, height = _shape_of(painted)
         photo = _resized(subject.photo, (width, height))
@@ -264,7 +275,9 @@ def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Sub
             return painted
         scale = np.array((width / subject.photo.shape[1], height / subject.photo.shape[0]), np.float32)
         mask = blend.faces_mask((width, height), [mesh[:, :2] * scale for mesh in meshes])
-        return blend.blend(photo, painted, mask if params.area == "faces" else 1 - mask)
+        if people is not None:
+            mask = 1 - blend.either(mask, people)
+        return blend.blend(photo, painted, mask)
 
 
 def _attached(

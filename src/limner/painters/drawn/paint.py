@@ -46,15 +46,17 @@ def paint(
     meshes: Sequence[Field] = (),
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    expose: bool = True,
 ) -> Pixels:
     """The photo, drawn: RGB uint8 of `size` (width, height), or of `natural_size`.
 
     photo: upright RGB (H, W, 3) uint8 of at least one pixel. faces, and meshes (points of `vision.mesh`, (N, 2 or
     more)), in its pixels: strokes follow the largest face, low-poly uses the meshes. A `size` of another shape than the
-    photo's stretches it. The same arguments give the same pixels.
+    photo's stretches it. Without `expose`, colours are as light as in the photo. The same
+    arguments give the same pixels.
     """
     size = size or natural_size(photo.shape[1], photo.shape[0], faces)
-    drawn = _EFFECTS[type(style)](Study(photo, faces, meshes, seed, size), style)
+    drawn = _EFFECTS[type(style)](Study(photo, faces, meshes, seed, size, expose=expose), style)
     if (drawn.shape[1], drawn.shape[0]) != size:
         drawn = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), np.uint8)
     return drawn

@@ -73,4 +73,5 @@ class Drawn:
             meshes=meshes,
             seed=canvas.seed,
             size=canvas.size,
+            expose=not canvas.beside_photo,
         )
