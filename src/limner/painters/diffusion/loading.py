@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from limner.domain.errors import LimnerError, PainterNotReadyError
 from limner.painters.diffusion import devices
 from limner.painters.diffusion.entries import FOLDER
-from limner.painters.diffusion.plans import Plan
+from limner.painters.diffusion.plans import Model
 from limner.vision.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _WAIT_S = 0.1
 class Loaded:
     """A model in memory."""
 
-    plan: Plan
+    model: Model
     device: "torch.device"
     first: Any
     """The pipeline that was loaded; others share its networks."""
@@ -44,7 +44,7 @@ class Loaded:
         """The pipeline of diffusers that paints from a photo, or from words alone."""
         import diffusers
 
-        wanted = _class_name(self.plan, with_photo=with_photo)
+        wanted = _class_name(self.model, with_photo=with_photo)
         if type(self.first).__name__ == wanted:
             return self.first
         if wanted not in self.others:
@@ -64,13 +64,15 @@ class Keeper:
         self._used = 0.0
         self._timer: threading.Timer | None = None
 
-    def has(self, plan: Plan) -> bool:
-        """Whether the plan's model is in memory."""
-        return self._loaded is not None and self._key == _key(plan)
+    def has(self, model: Model) -> bool:
+        """Whether the model is in memory."""
+        return self._loaded is not None and self._key == _key(model)
 
     @contextmanager
-    def use(self, plan: Plan, size: tuple[int, int], *, with_photo: bool, wait: Callable[[], None]) -> Iterator[Loaded]:
-        """The plan's model, for this thread alone.
+    def use(
+        self, model: Model, size: tuple[int, int], *, with_photo: bool, wait: Callable[[], None]
+    ) -> Iterator[Loaded]:
+        """The model, for this thread alone.
 
         `wait` is called again and again meanwhile; what it raises ends the wait, but loading goes on, for the next job.
         JobMemoryError if it does not fit, PainterNotReadyError if it cannot be loaded.
@@ -80,14 +82,14 @@ class Keeper:
         handed_over = False
         try:
             self._stop_timer()
-            device = _device(plan, wait)
-            if not self.has(plan):
+            device = _device(model, wait)
+            if not self.has(model):
                 self._drop()
                 handed_over = True
-                self._load(plan, size, device, with_photo=with_photo, wait=wait)
+                self._load(model, size, device, with_photo=with_photo, wait=wait)
                 handed_over = False
             else:
-                devices.check_memory(plan.name, device, 0, plan.activations(size), size)
+                devices.check_memory(model.name, device, 0, model.activations(size), size)
             assert self._loaded is not None
             yield self._loaded
         finally:
@@ -95,7 +97,7 @@ class Keeper:
                 self._release()
 
     def _load(
-        self, plan: Plan, size: tuple[int, int], device: "torch.device", *, with_photo: bool, wait: Callable[[], None]
+        self, model: Model, size: tuple[int, int], device: "torch.device", *, with_photo: bool, wait: Callable[[], None]
     ) -> None:
         """Load in a thread of its own, so that a job can stop meanwhile. The lock is released by whoever is last."""
         errors: list[Exception] = []
@@ -105,11 +107,11 @@ class Keeper:
 
         def work() -> None:
             try:
-                devices.check_memory(plan.name, device, plan.resident(), plan.activations(size), size)
+                devices.check_memory(model.name, device, model.resident(), model.activations(size), size)
                 started = time.monotonic()
-                self._loaded = _load(plan, device, with_photo=with_photo)
-                self._key = _key(plan)
-                log.info("model loaded", extra={"model": plan.name, "ms": round((time.monotonic() - started) * 1000)})
+                self._loaded = _load(model, device, with_photo=with_photo)
+                self._key = _key(model)
+                log.info("model loaded", extra={"model": model.name, "ms": round((time.monotonic() - started) * 1000)})
             except Exception as error:  # noqa: BLE001  # raised in the thread that waits
                 errors.append(error)
             finally:
@@ -133,13 +135,13 @@ class Keeper:
             errors[0].__traceback__ = None  # it holds what was loaded
             _empty_cache()
             self._release()
-            raise _told(errors[0], plan)
+            raise _told(errors[0], model)
 
     def _release(self) -> None:
         """Give the model free, and unload it later if nobody uses it again."""
         self._used = time.monotonic()
         if self._loaded is not None:
-            self._timer = threading.Timer(self._loaded.plan.entry.unload_after_s, self._unload_if_idle, [self._used])
+            self._timer = threading.Timer(self._loaded.model.entry.unload_after_s, self._unload_if_idle, [self._used])
             self._timer.daemon = True
             self._timer.start()
         self._busy.release()
@@ -154,7 +156,7 @@ class Keeper:
             return  # it is in use
         try:
             if self._used == used and self._loaded is not None:
-                name = self._loaded.plan.name
+                name = self._loaded.model.name
                 self._drop()
                 log.info("model unloaded", extra={"model": name})
         finally:
@@ -172,8 +174,8 @@ class Keeper:
             _empty_cache()
 
 
-def _key(plan: Plan) -> object:
-    return plan.name, plan.entry.model_copy(update={"presets": {}}), plan.weights.mark
+def _key(model: Model) -> object:
+    return model.name, model.entry.model_copy(update={"presets": {}}), model.weights.mark
 
 
 def _empty_cache() -> None:
@@ -184,23 +186,23 @@ def _empty_cache() -> None:
         torch.cuda.empty_cache()
 
 
-def _told(error: Exception, plan: Plan) -> Exception:
+def _told(error: Exception, model: Model) -> Exception:
     """The error as clients learn it."""
     if isinstance(error, LimnerError):
         return error
     if is_out_of_memory(error):
         return MemoryError(str(error))
     first = str(error).strip().partition("\n")[0][:200]
-    return PainterNotReadyError(f"{FOLDER}/{plan.name}.toml: the model cannot be loaded: {first}")
+    return PainterNotReadyError(f"{FOLDER}/{model.name}.toml: the model cannot be loaded: {first}")
 
 
-def _class_name(plan: Plan, *, with_photo: bool) -> str:
-    family = plan.weights.family
+def _class_name(model: Model, *, with_photo: bool) -> str:
+    family = model.weights.family
     return family.with_photo if with_photo or family.without_photo is None else family.without_photo
 
 
-def _device(plan: Plan, wait: Callable[[], None]) -> "torch.device":
-    if plan.entry.device == "cuda":
+def _device(model: Model, wait: Callable[[], None]) -> "torch.device":
+    if model.entry.device == "cuda":
         return devices.claim_gpu(wait)
     import torch
 
@@ -215,7 +217,7 @@ def prepare_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
-def _load(plan: Plan, device: "torch.device", *, with_photo: bool) -> Loaded:
+def _load(model: Model, device: "torch.device", *, with_photo: bool) -> Loaded:
     import diffusers
     import torch
     import transformers
@@ -226,36 +228,36 @@ def _load(plan: Plan, device: "torch.device", *, with_photo: bool) -> Loaded:
     transformers.utils.logging.set_verbosity_error()
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
-    entry = plan.entry
+    entry = model.entry
     if device.type == "cpu":
         torch.set_num_threads(entry.threads or max(1, (os.cpu_count() or 2) // 2))
     else:
         torch.backends.cudnn.benchmark = False  # else the same seed could give other pixels
         torch.backends.cudnn.deterministic = True
-    pipeline = getattr(diffusers, _class_name(plan, with_photo=with_photo)).from_pretrained(
+    pipeline = getattr(diffusers, _class_name(model, with_photo=with_photo)).from_pretrained(
         str(entry.folder),
-        dtype=getattr(torch, plan.dtype),
+        dtype=getattr(torch, model.dtype),
         variant=entry.variant,
         use_safetensors=True,
         local_files_only=True,
         low_cpu_mem_usage=True,
     )
     pipeline.set_progress_bar_config(disable=True)
-    _add_loras(pipeline, plan)
+    _add_loras(pipeline, model)
     preview = previews.fit(pipeline.vae.to(device), device)
     if entry.offload:
         pipeline.vae.to("cpu")
         pipeline.enable_model_cpu_offload(device=device)
     else:
         pipeline.to(device)
-    return Loaded(plan, device, pipeline, preview)
+    return Loaded(model, device, pipeline, preview)
 
 
-def _add_loras(pipeline: Any, plan: Plan) -> None:
+def _add_loras(pipeline: Any, model: Model) -> None:
     """Add the LoRAs to the weights themselves, which costs nothing while painting. ValueError if one does not fit."""
     names = []
-    for number, lora in enumerate(plan.entry.loras):
-        file = plan.entry.lora_file(lora)
+    for number, lora in enumerate(model.entry.loras):
+        file = model.entry.lora_file(lora)
         pipeline.load_lora_weights(
             str(file.parent), weight_name=file.name, adapter_name=f"lora{number}", local_files_only=True
         )
@@ -263,7 +265,7 @@ def _add_loras(pipeline: Any, plan: Plan) -> None:
             raise ValueError(f"the LoRA {lora.file} does not fit this model")
         names.append(f"lora{number}")
     if names:
-        pipeline.set_adapters(names, [lora.scale for lora in plan.entry.loras])
+        pipeline.set_adapters(names, [lora.scale for lora in model.entry.loras])
         pipeline.fuse_lora(adapter_names=names)
         pipeline.unload_lora_weights()
 

@@ -15,9 +15,9 @@ from pydantic import Field
 from limner.domain.errors import InvalidRequestError, LimnerError, PainterNotReadyError
 from limner.painters import configuration
 from limner.painters.configuration import EntryName
-from limner.painters.diffusion import devices, entries, plans, weights
-from limner.painters.diffusion.entries import FOLDER, MAX_WORDS, ModelEntry
-from limner.painters.diffusion.plans import Plan
+from limner.painters.diffusion import devices, entries, plans
+from limner.painters.diffusion.entries import FOLDER, MAX_WORDS
+from limner.painters.diffusion.plans import Model
 from limner.painters.painter import Canvas, Lane, PainterParams
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Diffusion:
 
     def lane(self, params: DiffusionParams) -> Lane:
         """As the model's entry says: a GPU is never used beside a worker's other jobs, and never silently replaced."""
-        return "gpu" if plans.plan(params).entry.device == "cuda" else "cpu"
+        return "gpu" if plans.model(params).entry.device == "cuda" else "cpu"
 
     def ready(self) -> str | None:
         """None if at least one model can be used; else what is wrong with the first."""
@@ -99,7 +99,7 @@ class Diffusion:
         reasons = []
         for name in names:
             try:
-                _check(name, entries.read(name))
+                _check(plans.read(name))
             except LimnerError as error:
                 reasons.append(error.detail)
             else:
@@ -114,9 +114,9 @@ class Diffusion:
         plan = plans.plan(params)
         told = [
             VERSION,
-            plan.entry.model_dump_json(),
-            plan.weights.mark,
-            plan.name,
+            plan.model.name,
+            plan.model.entry.model_dump_json(),
+            plan.model.weights.mark,
             [plan.prompt, plan.negative_prompt, plan.strength, plan.steps, plan.guidance, plan.image_guidance],
             [_version(name) for name in ("torch", "diffusers", "transformers")],
         ]
@@ -124,24 +124,24 @@ class Diffusion:
 
     def estimate(self, params: DiffusionParams, size: tuple[int, int]) -> int:
         """See `Painter.estimate`. What is loaded already is not counted again."""
-        plan = plans.plan(params)
+        model = plans.model(params)
         needed = 0 if "diffusers" in sys.modules else _LIBRARY_BYTES
         loading = sys.modules.get("limner.painters.diffusion.loading")
-        if loading is None or not loading.KEEPER.has(plan):
-            # A file is mapped while its numbers are copied.
-            needed += plan.weights.total(plan.width) + plan.weights.largest(plan.width)
-        if plan.entry.device == "cpu":
-            needed += plan.activations(plan.work_size(size, is_asked_for=False))
+        if loading is None or not loading.KEEPER.has(model):
+            width = model.bytes_per_number
+            needed += model.weights.total(width) + model.weights.largest(width)  # a file is mapped while it is copied
+        if model.entry.device == "cpu":
+            needed += model.activations(model.work_size(size, is_asked_for=False))
         return needed + size[0] * size[1] * 3
 
     def needs(self, params: DiffusionParams) -> Literal["photo", "nothing"]:
         """See `Painter.needs`."""
-        return "photo" if plans.plan(params).needs_photo else "nothing"
+        return "photo" if plans.model(params).weights.photo_only else "nothing"
 
     def paint(self, canvas: Canvas, params: DiffusionParams) -> "RGB":
         """See `Painter.paint`. Loads the model if it is not in memory."""
         plan = plans.plan(params)
-        if canvas.photo is None and plan.needs_photo:
+        if canvas.photo is None and plan.model.weights.photo_only:
             raise InvalidRequestError("image: This model needs a photo.", field="image")
         if canvas.photo is None and params.strength is not None:
             raise InvalidRequestError("strength: Without a photo there is nothing to repaint.", field="strength")
@@ -155,34 +155,32 @@ class Diffusion:
         asked = canvas.size or (1024, 1024)
         if canvas.size is None and canvas.photo is not None:
             asked = canvas.photo.shape[1], canvas.photo.shape[0]
-        size = plan.work_size(asked, is_asked_for=canvas.size is not None)
+        size = plan.model.work_size(asked, is_asked_for=canvas.size is not None)
 
         def wait() -> None:
             canvas.step(0, plan.steps, None)
 
-        with loading.KEEPER.use(plan, size, with_photo=canvas.photo is not None, wait=wait) as loaded:
+        with loading.KEEPER.use(plan.model, size, with_photo=canvas.photo is not None, wait=wait) as loaded:
             from limner.painters.diffusion import painting
 
             return painting.paint(loaded, canvas, plan, size)
 
 
-def _check(name: str, entry: ModelEntry) -> None:
+def _check(model: Model) -> None:
     """PainterNotReadyError if the model cannot be used here."""
-    found = weights.look(name, entry)
     if not configuration.works_here():
         return  # workers of other machines have the libraries and the GPU, or say what they lack
     missing = _missing_libraries()
     if missing is not None:
         raise PainterNotReadyError(missing)
-    plan = Plan(name, entry, found, "", None, 1, 1, 1, 1)
-    needed = plan.resident()
-    if entry.device == "cuda":
+    needed = model.resident()
+    if model.entry.device == "cuda":
         there, place = devices.gpu_memory(), "the GPU"
     else:
         there, place = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
     if needed > there:
         raise PainterNotReadyError(
-            f"{FOLDER}/{name}.toml: the model needs {needed / 1e6:,.0f} MB, and {place} has {there / 1e6:,.0f} MB."
+            f"{FOLDER}/{model.name}.toml: it needs {needed / 1e6:,.0f} MB, and {place} has {there / 1e6:,.0f} MB."
         )
 
 

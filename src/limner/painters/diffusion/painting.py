@@ -41,12 +41,14 @@ def paint(loaded: Loaded, canvas: "Canvas", plan: Plan, size: tuple[int, int]) -
         if not is_out_of_memory(error):
             raise
         told = str(error).partition("\n")[0][:300]
-        raise JobMemoryError(f"The model {plan.name} at {size[0]}×{size[1]} pixels: {told}") from None
+        raise JobMemoryError(f"The model {plan.model.name} at {size[0]}×{size[1]} pixels: {told}") from None
     if any(getattr(made, "nsfw_content_detected", None) or ()):
         raise ContentRefusedError("The model's own filter refused the picture that it made.")
     picture = made.images[0].detach().to("cpu", torch.float32).permute(1, 2, 0).numpy()
     if not np.isfinite(picture).all():
-        raise LimnerError(f'The model {plan.name} overflowed in {plan.dtype}; write dtype = "bfloat16" or "float32".')
+        raise LimnerError(
+            f'The model {plan.model.name} overflowed in {plan.model.dtype}; write dtype = "bfloat16" or "float32".'
+        )
     canvas.step(steps.of, steps.of, None)
     return np.asarray(picture.clip(0, 1) * 255 + 0.5, np.uint8)
 
@@ -55,7 +57,7 @@ def _more(canvas: "Canvas", plan: Plan, size: tuple[int, int]) -> dict[str, Any]
     """The arguments that not all pipelines take."""
     from PIL import Image
 
-    family = plan.weights.family
+    family = plan.model.weights.family
     given: dict[str, Any] = {} if family.is_flux else {"negative_prompt": plan.negative_prompt}
     if canvas.photo is not None:
         given["image"] = Image.fromarray(_resized(canvas.photo, size))
@@ -78,7 +80,7 @@ class _Steps:
         self.of = plan.steps
         self._loaded = loaded
         self._canvas = canvas
-        self._packed = plan.weights.family.is_flux
+        self._packed = plan.model.weights.family.is_flux
         self._size = size
         self._shown = float("-inf")
 
@@ -98,7 +100,7 @@ class _Steps:
 
 def _check_words(pipeline: Any, plan: Plan) -> None:
     """InvalidRequestError for words that the model would not read: it cuts them off without a word."""
-    family = plan.weights.family
+    family = plan.model.weights.family
     tokenizer = getattr(pipeline, family.tokenizer)
     for field, words in (("prompt", plan.prompt), ("negative_prompt", plan.negative_prompt or "")):
         count = len(tokenizer(words, truncation=False).input_ids)

@@ -20,18 +20,12 @@ _LEAST_SIDE = 64
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is painted, with nothing left open."""
+class Model:
+    """A model that can be loaded: an entry with its weights."""
 
     name: str
     entry: ModelEntry
     weights: Weights
-    prompt: str
-    negative_prompt: str | None
-    strength: float
-    steps: int
-    guidance: float
-    image_guidance: float
 
     @property
     def dtype(self) -> str:
@@ -43,14 +37,9 @@ class Plan:
         return "bfloat16" if self.weights.family.is_flux else "float16"
 
     @property
-    def width(self) -> int:
-        """Bytes of a number."""
+    def bytes_per_number(self) -> int:
+        """Of that type."""
         return 4 if self.dtype == "float32" else 2
-
-    @property
-    def needs_photo(self) -> bool:
-        """Whether it cannot paint from words alone."""
-        return self.weights.photo_only
 
     def work_size(self, size: tuple[int, int], *, is_asked_for: bool) -> tuple[int, int]:
         """Width and height at which it paints: about `size`, within what the model can do.
@@ -64,29 +53,48 @@ class Plan:
         scale = (wanted / area) ** 0.5
         multiple = family.multiple
         across, down = (max(_LEAST_SIDE // multiple, round(side * scale / multiple)) * multiple for side in size)
-        return across, down
+        longest = max(_LEAST_SIDE, int(most / min(across, down)) // multiple * multiple)
+        # Of a strip, the shorter side was enlarged; else rounding alone makes it a little larger than `most`.
+        return (min(across, longest), min(down, longest)) if min(across, down) == _LEAST_SIDE else (across, down)
 
     def activations(self, size: tuple[int, int]) -> int:
         """Bytes that painting needs at most beside the weights; `size` as from `work_size`."""
-        width = 4 if self.weights.upcasts else self.width
+        width = 4 if self.weights.upcasts else self.bytes_per_number
         return max(_LEAST_ACTIVATIONS, size[0] * size[1] * _ACTIVATIONS[width])
 
     def resident(self) -> int:
         """Bytes of the weights that are on the device at the same time."""
-        total = self.weights.largest if self.entry.offload else self.weights.total
-        extra = self.weights.bytes_of("vae", 2) if self.weights.upcasts and self.width == 2 else 0
-        return total(self.width) + extra
+        width = self.bytes_per_number
+        total = self.weights.largest(width) if self.entry.offload else self.weights.total(width)
+        return total + (self.weights.bytes_of("vae", 2) if self.weights.upcasts and width == 2 else 0)
+
+    def presets(self) -> dict[str, Preset]:
+        """The presets that it can be used with: its own, and those for all models of its kind."""
+        kind = self.weights.family.kind
+        return {name: each for name, each in entries.shared_presets().items() if each.kind == kind} | self.entry.presets
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is painted, with nothing left open."""
+
+    model: Model
+    prompt: str
+    negative_prompt: str | None
+    strength: float
+    steps: int
+    guidance: float
+    image_guidance: float
 
 
 def plan(params: "DiffusionParams") -> Plan:
     """The plan for these parameters. InvalidRequestError, PainterNotReadyError."""
-    name, entry, found = _model(params)
-    preset = _preset(params, name, entry, found)
+    chosen = model(params)
+    entry, found = chosen.entry, chosen.weights
+    preset = _preset(params, chosen)
     _refuse_unused(params, found)
     return Plan(
-        name=name,
-        entry=entry,
-        weights=found,
+        model=chosen,
         prompt=_prompt(params, preset),
         negative_prompt=_negative_prompt(params, entry, preset, found),
         strength=_number("strength", params, entry, preset, _STRENGTH),
@@ -96,21 +104,25 @@ def plan(params: "DiffusionParams") -> Plan:
     )
 
 
-def _model(params: "DiffusionParams") -> tuple[str, ModelEntry, Weights]:
-    """The model that is asked for, or the first one that can be used with the preset."""
+def read(name: str) -> Model:
+    """The model of this name. InvalidRequestError if there is none, PainterNotReadyError if it cannot be used."""
+    entry = entries.read(name)
+    return Model(name, entry, weights.look(name, entry))
+
+
+def model(params: "DiffusionParams") -> Model:
+    """The model that is asked for, or the first one that can be used with the preset. As `read`."""
     if params.model is not None:
-        entry = entries.read(params.model)
-        return params.model, entry, weights.look(params.model, entry)
+        return read(params.model)
     errors: list[LimnerError] = []
     for name in entries.names():
         try:
-            entry = entries.read(name)
-            found = weights.look(name, entry)
+            found = read(name)
         except PainterNotReadyError as error:
             errors.append(error)
         else:
-            if params.preset is None or params.preset in presets_of(entry, found):
-                return name, entry, found
+            if params.preset is None or params.preset in found.presets():
+                return found
     if errors:
         raise errors[0]
     if not entries.names():
@@ -119,19 +131,13 @@ def _model(params: "DiffusionParams") -> tuple[str, ModelEntry, Weights]:
     raise InvalidRequestError(f"preset: No model has a preset named {params.preset!r}.", field="preset")
 
 
-def presets_of(entry: ModelEntry, found: Weights) -> dict[str, Preset]:
-    """The presets that the model can be used with, its own first."""
-    shared = {name: each for name, each in entries.shared_presets().items() if each.kind == found.family.kind}
-    return {**entry.presets, **{name: each for name, each in shared.items() if name not in entry.presets}}
-
-
-def _preset(params: "DiffusionParams", name: str, entry: ModelEntry, found: Weights) -> Preset | None:
+def _preset(params: "DiffusionParams", chosen: Model) -> Preset | None:
     if params.preset is None:
         return None
-    known = presets_of(entry, found)
+    known = chosen.presets()
     if params.preset not in known:
         raise InvalidRequestError(
-            f"preset: The model {name} has no preset named {params.preset!r}; it has {', '.join(known)}.",
+            f"preset: The model {chosen.name} has no preset named {params.preset!r}; it has {', '.join(known)}.",
             field="preset",
         )
     return known[params.preset]

@@ -135,15 +135,15 @@ def _numbers(file: Path, size: int, changed_ns: int) -> tuple[int, int]:
             raise ValueError(f"{file.name} is no safetensors file")
         header = json.loads(opened.read(length))
     floats = others = 0
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            count, kind = math.prod(tensor["shape"]), tensor["dtype"]
-        except (TypeError, KeyError):
-            raise ValueError(f"{file.name} is no safetensors file") from None
-        if kind in _FLOATS:
-            floats += count
-        else:
-            others += count * _BYTES.get(kind, 1)
+    try:
+        for name, tensor in header.items():
+            if name == "__metadata__":
+                continue
+            count = math.prod(tensor["shape"])
+            if tensor["dtype"] in _FLOATS:
+                floats += count
+            else:
+                others += count * _BYTES.get(tensor["dtype"], 1)
+    except (AttributeError, TypeError, KeyError):
+        raise ValueError(f"{file.name} is no safetensors file") from None
     return floats, others
