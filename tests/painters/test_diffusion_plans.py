@@ -52,7 +52,8 @@ def test_there_is_a_cartoon_film_for_photos_and_one_by_instruction() -> None:
     assert shared["cartoon-film"].kind == "picture"
     assert shared["faces-like"].kind == "instruction"
     for each in shared.values():
-        assert each.worded("") and each.summary and each.steps and each.guidance
+        assert each.worded("")
+        assert None not in (each.summary or None, each.steps, each.guidance)
         assert (each.strength is None) == (each.kind == "instruction")
 
 
