@@ -6,7 +6,7 @@ import jsonschema_rs
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from limner.choices import Choice, WithChoices, flat_fields, flat_place
+from limner.choices import Choice, WithChoices, flat_fields, flat_place, flat_values
 
 STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,3 +95,18 @@ def test_what_does_not_go_together_is_named(values: dict[str, Any], place: str) 
 def test_all_fields_are_listed() -> None:
     assert [name for name, _ in flat_fields(Given)] == ["seed", "painter", "style", "detail", "brush", "brush", "file"]
     assert set(Given.model_json_schema()["properties"]) == {"seed", "painter", "style", "detail", "brush", "file"}
+
+
+@pytest.mark.parametrize("sent", RIGHT)
+def test_stored_values_can_be_sent_again(sent: dict[str, Any]) -> None:
+    given = Given.model_validate(sent)
+    flat = flat_values(Given, given.model_dump(mode="json"))
+    assert sent.items() <= flat.items()
+    assert not any(isinstance(value, dict) for value in flat.values())
+    assert Given.model_validate(flat) == given
+
+
+def test_stored_values_of_another_version_stay_as_they_are() -> None:
+    stored = {"seed": 1, "gone": 2, "painter": {"name": "retired", "size": 3}}
+    assert flat_values(Given, stored) == stored
+    assert flat_values(Given, {"painter": "text"}) == {"painter": "text"}

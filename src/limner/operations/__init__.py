@@ -6,7 +6,8 @@ from limner.operation import Operation
 from limner.operations.contours import contours
 from limner.operations.detect import detect
 from limner.operations.generate import generate
+from limner.operations.samples import samples
 
-_LISTED: tuple[Operation[Any, Any], ...] = (detect, contours, generate)
+_LISTED: tuple[Operation[Any, Any], ...] = (detect, contours, generate, samples)
 
 CATALOGUE = {each.name: each for each in _LISTED}
