@@ -1,5 +1,6 @@
 """`limner keys`: creates, lists, revokes and rotates API keys in the database that the settings name."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,8 @@ from limner.domain.key import SHOWN, Key, Scope, find_key, hash_of, joined, new_
 if TYPE_CHECKING:
     from limner.ports import JobStore, KeyReader
 
+MOST = 1_000_000_000  # what a column of the database holds
+MOST_DAYS = 36_500
 DEFAULT_SCOPES = (Scope.SUBMIT, Scope.READ, Scope.ERASE)
 
 
@@ -32,13 +35,15 @@ def keys() -> None:
     type=click.Choice([scope.value for scope in Scope]),
     help="What the key may do; repeat for several. Default: submit, read and erase its own jobs.",
 )
-@click.option("--rate", type=click.IntRange(1), help="Most requests per minute.")
-@click.option("--quota", type=click.IntRange(1), help="Most submissions per day (UTC).")
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Days after which the key expires.")
+@click.option("--rate", type=click.IntRange(1, MOST), help="Most requests per minute.")
+@click.option("--quota", type=click.IntRange(1, MOST), help="Most submissions per day (UTC).")
+@click.option("--days", type=click.FloatRange(0, MOST_DAYS, min_open=True), help="Days after which the key expires.")
 def create(name: str, scopes: tuple[str, ...], rate: int | None, quota: int | None, days: float | None) -> None:
     """Create a key called NAME and print it. It is shown only now: the database has its SHA-256."""
     from uuid_utils import uuid7
 
+    if days is not None and not math.isfinite(days):  # click lets `nan` pass
+        raise click.BadParameter("must be a number", param_hint="--days")
     if not (0 < len(name) <= 64 and name.isprintable()):
         raise click.BadParameter("must have 1 to 64 printable characters", param_hint="NAME")
     token, now = new_token(), datetime.now(UTC)

@@ -40,6 +40,8 @@ class ImageRef(BaseModel):
     size: int
     width: int
     height: int
+    frames: int = Field(1, exclude=True)
+    """Only known when the request arrives: operations may refuse animations, and the stored job needs it no more."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -61,6 +63,7 @@ def reference(data: bytes, limits: Limits) -> ImageRef:
         size=len(data),
         width=info.width,
         height=info.height,
+        frames=info.frames,
     )
 
 
@@ -86,6 +89,14 @@ class Params(BaseModel):
         """Adapt the values given on the command line; `output` is the path for artifacts, None without one."""
         del output
         return dict(given)
+
+
+_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+
+
+def format_of(output: Path | None) -> str | None:
+    """The format that the suffix of an output file stands for, None if there is none."""
+    return None if output is None else _FORMATS.get(output.suffix.lower())
 
 
 class PhotoParams(Params):

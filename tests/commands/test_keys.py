@@ -72,6 +72,10 @@ def test_scopes_limits_and_an_end(database: Path) -> None:
         ("x", "--rate", "0"),
         ("x", "--quota", "-1"),
         ("x", "--days", "0"),
+        ("x", "--days", "nan"),
+        ("x", "--days", "1e9"),
+        ("x", "--rate", "3000000000"),
+        ("x", "--quota", "99999999999999999999"),
     ],
 )
 def test_what_makes_no_sense_is_refused(database: Path, arguments: tuple[str, ...]) -> None:
@@ -166,3 +170,23 @@ def test_each_key_has_a_secret_for_its_webhooks(database: Path) -> None:
     unknown = CliRunner().invoke(main, ["webhooks", "secret", "--key", "lim_nobody"])
     assert unknown.exit_code != 0
     assert "No keys are named 'lim_nobody'" in unknown.output
+
+
+def test_a_webhook_can_be_of_one_key(database: Path) -> None:
+    def webhooks(*words: str, status: int = 0) -> str:
+        done = CliRunner().invoke(main, ["webhooks", *words])
+        assert done.exit_code == status, done.output
+        return done.output
+
+    keys("create", "a photo booth")
+    key = _row(database)
+    webhooks("add", "https://example.org/a", "--key", str(key["prefix"]))
+    added = webhooks("add", "https://example.org/b", "--key", "admin").split()
+    webhooks("add", "https://example.org/c")
+    whose = [line.split("  ")[4] for line in webhooks("list").splitlines()]
+    assert whose == [f"jobs of key {key['id']}", "jobs of key admin", "all jobs"]
+    assert webhooks("secret", "--webhook", added[1]).strip() == added[-1]
+    webhooks("add", "https://example.org/d", "--key", "lim_nobody", status=1)
+    webhooks("secret", "--webhook", added[1], "--key", "admin", status=2)
+    for command in (["secret", "--webhook", "nothing"], ["replay", "--webhook", "nothing"]):
+        assert "There is no webhook nothing" in webhooks(*command, status=1)

@@ -140,6 +140,7 @@ def test_the_folder_of_blobs_cannot_be_reached(artifact: str, service: Server, n
         "/metrics",
         "//metrics",
         "/%6detrics",
+        "/metrics%0A",
     ]
     for trick in tricks:
         answer = raw_get(nginx, trick)

@@ -213,7 +213,7 @@ def test_what_is_open_needs_no_key(house: House, path: str) -> None:
     assert httpx.get(house.server.url + path).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/page/nothing", "/v1/jobs/"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/page/nothing", "/v1/jobs/", "/v1/jobs%0A", "/docs%0A"])
 def test_an_unknown_path_is_unknown_without_a_key_too(house: House, path: str) -> None:
     answer = httpx.get(house.server.url + path)
     assert answer.status_code in (307, 404)
@@ -240,6 +240,15 @@ def test_a_socket_without_a_valid_key(house: House, bad_keys: dict[str, dict[str
             pass
         assert refused.value.response.status_code == 401, kind
         assert json.loads(refused.value.response.body)["type"] == "urn:limner:problem:unauthorized"
+
+
+def test_a_socket_at_a_path_with_a_line_feed_is_unknown(house: House) -> None:
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        listening(house.server, "/v1/events%0A", additional_headers=with_key(house.owner)),
+    ):
+        pass
+    assert refused.value.response.status_code == 404
 
 
 @pytest.mark.parametrize("path", SOCKETS)

@@ -25,7 +25,13 @@ Pixels = npt.NDArray[np.uint8]
 Pictures = dict[str, bytes]
 
 # By operation: without a face, does it fail with "no face found", succeed without pictures, or go on as always?
-WITHOUT_A_FACE = {"contours": "fails", "detect": "makes nothing", "generate": "goes on", "samples": "goes on"}
+WITHOUT_A_FACE = {
+    "contours": "fails",
+    "crop": "goes on",
+    "detect": "makes nothing",
+    "generate": "goes on",
+    "samples": "goes on",
+}
 
 # Another value of `cache` than the default.
 CACHE = {"generate": "exact"}
@@ -37,6 +43,9 @@ FIXED: dict[str, dict[str, Any]] = {"generate": {"seed": 7, "style": "pixel"}, "
 OTHER: dict[str, dict[str, dict[str, Any]]] = {
     "detect": {
         "mark": {"mark": "blur"},
+        "margin": {"mark": "blur", "margin": 0.5},
+        "colour": {"mark": "solid", "colour": "white"},
+        "boxes": {"boxes": [{"x": 1, "y": 2, "width": 3, "height": 4}]},
         "min_score": {"min_score": 0.25},
         "precise": {"precise": True},
         "max_faces": {"max_faces": 1},
@@ -62,6 +71,18 @@ OTHER: dict[str, dict[str, dict[str, Any]]] = {
         "padding": {"padding": 0.5},
         "smoothing": {"smoothing": 0.9},
         "size": {"size": 256},
+    },
+    "crop": {
+        "width": {"width": 200},
+        "height": {"height": 200},
+        "aspect": {"aspect": "16:9"},
+        "zoom": {"zoom": 0.5},
+        "each": {"each": True},
+        "size": {"each": True, "size": 100},
+        "margin": {"each": True, "margin": 0.5},
+        "max_faces": {"each": True, "max_faces": 2},
+        "min_score": {"min_score": 0.25},
+        "format": {"format": "png"},
     },
     "generate": {
         "painter": {"painter": "drawn", "style": "oil"},
@@ -216,7 +237,8 @@ def _places(result: BaseModel) -> dict[str, list[float]]:
     """The position of the face in the operation's result."""
     plain = result.model_dump()
     if "faces" in plain:
-        return {name: [at["x"], at["y"]] for name, at in plain["faces"][0]["landmarks"].items() if isinstance(at, dict)}
+        face = plain["faces"][0]
+        return {name: [at["x"], at["y"]] for name, at in face.get("landmarks", {"face": face}).items()}
     if "landmarks" not in plain:
         return {}
     return {str(number): [plain["landmarks"][number][axis] for axis in "xy"] for number in (1, 33, 263, 61, 291)}

@@ -4,10 +4,11 @@ from typing import Any
 
 from limner.operation import Operation
 from limner.operations.contours import contours
+from limner.operations.crop import crop
 from limner.operations.detect import detect
 from limner.operations.generate import generate
 from limner.operations.samples import samples
 
-_LISTED: tuple[Operation[Any, Any], ...] = (detect, contours, generate, samples)
+_LISTED: tuple[Operation[Any, Any], ...] = (detect, contours, crop, generate, samples)
 
 CATALOGUE = {each.name: each for each in _LISTED}

@@ -12,7 +12,7 @@ from limner import __version__
 from limner.choices import Choice, WithChoices
 from limner.domain.errors import FaceNotFoundError, JobMemoryError, PainterNotReadyError
 from limner.geometry import SizeShape
-from limner.operation import Choices, Context, ImageRef, Params, Result, invalid_fields, operation
+from limner.operation import Choices, Context, ImageRef, Params, Result, format_of, invalid_fields, operation
 from limner.painters import PAINTERS
 from limner.painters.painter import Canvas, Painter, PainterParams
 from limner.vision import memory
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
     from limner.vision.image import Picture, Pixels
     from limner.vision.provenance import SourceType
 
-_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 _SEEDS = 2**32
 _SIDE = "([1-9][0-9]{1,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"  # 10 to 4096
 _STYLE_SIDE = 1024  # of a picture whose style is wanted: more tells no more of it
@@ -88,8 +87,7 @@ class GenerateParams(Params, WithChoices):
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
         """The suffix of the output file sets `format`, unless `format` is given."""
-        form = None if output is None else _FORMATS.get(output.suffix.lower())
-        return {"format": form, **given}
+        return {"format": format_of(output), **given}
 
 
 class PictureShape(BaseModel):

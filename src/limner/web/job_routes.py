@@ -83,7 +83,7 @@ async def get_job(job_id: str, request: Request, services: ServicesDep, caller: 
     response_model=shapes.JobShape,
     responses={**NOT_FOUND, 409: problem_response("The job has finished")},
 )
-@needs(KeyScope.SUBMIT)
+@needs(KeyScope.SUBMIT, quota=False)
 async def cancel_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Cancel a job. A running one stops at its next step."""
     await services.check_owner(job_id, caller)
