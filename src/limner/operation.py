@@ -256,6 +256,8 @@ class Choices(Generic[P]):
     """See `Operation.settled`; called once, before the job is stored."""
     fresh: Callable[[P], bool] = lambda _: False
     """Whether the work is done anew for each request, whatever results there are."""
+    ready_lanes: Callable[[], tuple[str, ...]] | None = None
+    """The lanes in which its jobs can run as this machine is set up; None: in all of the operation's."""
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,10 @@ class Operation(Generic[P, R]):
     def lane(self, params: P) -> str:
         """Where a job with these parameters runs."""
         return self.choices.lane(params) or self.lanes[0]
+
+    def ready_lanes(self) -> tuple[str, ...]:
+        """The lanes in which its jobs can run here: without those of painters that are not ready."""
+        return self.lanes if self.choices.ready_lanes is None else self.choices.ready_lanes()
 
     def settled(self, params: P, request: str) -> P:
         """The parameters with nothing left to chance, so that their results can be told apart.
