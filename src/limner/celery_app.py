@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -87,6 +87,8 @@ class Child:
 
 
 _child: Child | None = None
+_memory_bytes = settings.worker_memory_bytes
+"""The limit of each child, set before there are any."""
 
 
 @app.task(name=TASK)
@@ -118,7 +120,7 @@ def _begin_child(**_: object) -> None:
     global _child  # noqa: PLW0603
     prepare()
     make_expendable()
-    limit_memory(settings.worker_memory_bytes)
+    limit_memory(_memory_bytes)
     os.nice(NICENESS)
     tracing.start("worker")
     try:
@@ -137,8 +139,14 @@ def _end_child(**_: object) -> None:
 
 
 @signals.celeryd_init.connect
-def _begin(**_: object) -> None:
+def _begin(options: Mapping[str, Any], **_: object) -> None:
     """Before anything else in the main process of a worker."""
+    global _memory_bytes  # noqa: PLW0603  # children are forked from this process
+    queues = options.get("queues") or ()
+    if GPU in (queues.split(",") if isinstance(queues, str) else queues):
+        # CUDA reserves addresses for all memory of machine and device, and a model stays loaded from job to job.
+        _memory_bytes = 0
+        app.conf.worker_max_memory_per_child = None
     if processes.REMAP_SIGTERM != "SIGQUIT":  # `celery -A …` has read it before this module: begin again
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     app.amqp.queues.select(BY_DEFAULT)  # unless `--queues` selects others

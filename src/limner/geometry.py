@@ -1,6 +1,8 @@
 """Points, boxes and sizes as they appear in requests and results of several operations."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class PointShape(BaseModel):
@@ -17,6 +19,17 @@ class BoxShape(PointShape):
 
     width: float
     height: float
+
+
+class AreaShape(BaseModel):
+    """A rectangle that a request draws; (x, y) is its top left corner. It may reach beyond the picture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    x: Annotated[float, Field(ge=-100_000, le=100_000)]
+    y: Annotated[float, Field(ge=-100_000, le=100_000)]
+    width: Annotated[float, Field(gt=0, le=100_000)]
+    height: Annotated[float, Field(gt=0, le=100_000)]
 
 
 class SizeShape(BaseModel):

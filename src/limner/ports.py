@@ -233,6 +233,14 @@ class JobReader(Protocol):
         """
         ...
 
+    def numbered_page(self, operation: str, *, key_id: str | None = None, skip: int, limit: int) -> list[Job]:
+        """The same for an operation, without its newest `skip` jobs, at most 201. The time grows with `skip`."""
+        ...
+
+    def count_of(self, operation: str, *, key_id: str | None = None, limit: int) -> int:
+        """How many jobs of an operation there are, counted up to `limit`; with `key_id`, only those of this owner."""
+        ...
+
     def file(self, file_id: str, *, key_id: str | None = None) -> File | None:
         """A file by its own id; with `key_id`, only if its job has this owner."""
         ...
@@ -357,11 +365,18 @@ class Counters(Protocol):
     """Counts what happens in a window of time, for all processes that share the counters."""
 
     remote: bool
-    """Whether `count` waits for another program, so that it must not be called on an event loop."""
+    """Whether its methods wait for another program, so that they must not be called on an event loop.
+
+    Then they are called in several threads. They always answer: who cannot reach shared counters counts for itself.
+    """
 
     def count(self, name: str, window_s: int) -> int:
         """Count once more, and return how often this name was counted since `window_s` seconds began with its first
-        count. It always answers: who cannot reach shared counters counts in this process."""
+        count."""
+        ...
+
+    def counted(self, name: str) -> int:
+        """How often the name was counted so far, 0 when its seconds are over."""
         ...
 
 

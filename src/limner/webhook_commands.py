@@ -1,6 +1,7 @@
 """The commands `limner webhooks …`, on the database of a service, which may be running."""
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,10 +10,14 @@ from limner.domain.event import EventType
 from limner.domain.key import ADMIN_ID, find_key
 from limner.domain.webhook import ENDINGS
 
+if TYPE_CHECKING:
+    from limner.assembly.stores import Stores
+    from limner.domain.webhook import Delivery
+
 
 @click.group()
 def webhooks() -> None:
-    """Add, list and remove receivers of the events of all jobs; send events again."""
+    """Add, list and remove receivers of the events of all jobs or of a key's; send events again."""
 
 
 @webhooks.command("add")
@@ -24,9 +29,10 @@ def webhooks() -> None:
     multiple=True,
     help="An event to send; may be repeated. Default: the three that end a job.",
 )
+@click.option("--key", help="Only of the jobs of this API key, or of `admin`. Default: of all jobs.")
 @click.option("--base-url", help="Begins the URLs in what is sent. Default: LIMNER_PUBLIC_URL, or host and port.")
-def add(url: str, events: tuple[str, ...], base_url: str | None) -> None:
-    """Send events of all jobs, from now on, to URL. Prints the secret that signs them, once."""
+def add(url: str, events: tuple[str, ...], key: str | None, base_url: str | None) -> None:
+    """Send events of all jobs, or of those of one key, from now on, to URL. Prints the secret that signs them."""
     from limner import settings
     from limner.assembly.stores import open_stores
     from limner.jobs.webhooks import subscribe
@@ -36,15 +42,16 @@ def add(url: str, events: tuple[str, ...], base_url: str | None) -> None:
     check_url(url, chosen.fetch_ports, "URL")
     base = (base_url or chosen.public_url or f"http://{chosen.host}:{chosen.port}").rstrip("/")
     with open_stores(chosen) as stores:
+        owner = None if key is None else _key_id(stores, key)
         since = stores.events.last_id()
-        hook = stores.store.transact(lambda tx: subscribe(tx, url, events or ENDINGS, base, since))
+        hook = stores.store.transact(lambda tx: subscribe(tx, url, events or ENDINGS, base, since, owner))
     click.echo(f"webhook {hook.id}")
-    click.echo(f"secret, not shown again: {hook.secret}")
+    click.echo(f"secret: {hook.secret}")
 
 
 @webhooks.command("list")
 def list_webhooks() -> None:
-    """List the webhooks of all jobs, with their last delivery. Of a URL only the host is shown."""
+    """List the webhooks of all jobs or of a key's, with their last delivery. Of a URL only the host is shown."""
     from limner import settings
     from limner.assembly.stores import open_stores
     from limner.jobs.webhooks import host_of
@@ -52,12 +59,18 @@ def list_webhooks() -> None:
     with open_stores(settings.load()) as stores:
         for hook in stores.hooks.of_all():
             last = stores.hooks.recent(hook.id, 1)
-            told = (
-                f"last: {last[0].state}, {last[0].tries} tries, status {last[0].last_status}" if last else "none sent"
-            )
-            click.echo(f"{hook.id}  {hook.state:8}  {host_of(hook.url)}  {hook.events}  {told}")
+            told = f"last: {_told(last[0])}" if last else "none sent"
+            whose = "all jobs" if hook.key_id is None else f"jobs of key {hook.key_id}"
+            click.echo(f"{hook.id}  {hook.state:8}  {host_of(hook.url)}  {whose}  {hook.events}  {told}")
             if hook.reason:
                 click.echo(f"    {hook.reason}")
+
+
+def _told(delivery: "Delivery") -> str:
+    """Its state, the number of tries, and what came of the last one: a status, or why there was none."""
+    tries = "1 try" if delivery.tries == 1 else f"{delivery.tries} tries"
+    came = f"status {delivery.last_status}" if delivery.last_status is not None else delivery.last_error
+    return ", ".join(part for part in (str(delivery.state), tries, came) if part)
 
 
 @webhooks.command("remove")
@@ -83,6 +96,7 @@ def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool)
     """Send events again, with the ids that they had. A disabled webhook is enabled again."""
     from limner import settings
     from limner.assembly.stores import open_stores
+    from limner.domain.errors import NotFoundError
     from limner.domain.webhook import DeliveryState
     from limner.jobs.webhooks import replay as send_again
     from limner.jobs.webhooks import replay_of_job
@@ -95,6 +109,8 @@ def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool)
         if job_id is not None:
             count = stores.store.transact(lambda tx: replay_of_job(tx, job_id, own=False))
         else:
+            if stores.hooks.hook(str(webhook_id)) is None:
+                raise NotFoundError(f"There is no webhook {webhook_id}. `limner webhooks list` shows them.")
             found = stores.hooks.recent(str(webhook_id), limit)
             chosen = [each for each in found if not failed or each.state is DeliveryState.FAILED]
             count = stores.store.transact(lambda tx: send_again(tx, chosen))
@@ -102,7 +118,8 @@ def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool)
 
 
 @webhooks.command("secret")
-@click.option("--key", help="Of the jobs of this API key, or of `admin`. Default: of jobs of no key.")
+@click.option("--key", help="Of the jobs of this API key (its first characters or id), or `admin`. Default: of no key.")
+@click.option("--webhook", "webhook_id", help="Of this webhook, which `add` has made.")
 @click.option("--new", is_flag=True, help="Make a new one.")
 @click.option(
     "--overlap",
@@ -110,16 +127,25 @@ def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool)
     default="0s",
     help="How long the one before signs too, e.g. 1d; with --new.",
 )
-def secret(key: str | None, new: bool, overlap: timedelta) -> None:
-    """Show the secret that signs the webhooks of single jobs (`webhook_url`)."""
+def secret(key: str | None, webhook_id: str | None, new: bool, overlap: timedelta) -> None:
+    """Show the secret that signs the webhooks of single jobs (`webhook_url`), or one that `add` has made."""
     if overlap and not new:
         raise click.UsageError("--overlap belongs to --new.")
+    if key is not None and webhook_id is not None:
+        raise click.UsageError("Give --key or --webhook, not both: a webhook has a secret of its own.")
     from limner import settings
     from limner.assembly.stores import open_stores
-    from limner.jobs.webhooks import signing_secret
+    from limner.jobs.webhooks import secret_of_hook, signing_secret
 
     old_until = datetime.now(UTC) + overlap if overlap else None
-
     with open_stores(settings.load()) as stores:
-        owner = "" if key is None else key if key == ADMIN_ID else find_key(stores.keys.all(), key).id
-        click.echo(stores.store.transact(lambda tx: signing_secret(tx, owner, new=new, old_until=old_until)))
+        if webhook_id is not None:
+            found = stores.store.transact(lambda tx: secret_of_hook(tx, webhook_id, new=new, old_until=old_until))
+        else:
+            owner = "" if key is None else _key_id(stores, key)
+            found = stores.store.transact(lambda tx: signing_secret(tx, owner, new=new, old_until=old_until))
+    click.echo(found)
+
+
+def _key_id(stores: "Stores", key: str) -> str:
+    return key if key == ADMIN_ID else find_key(stores.keys.all(), key).id

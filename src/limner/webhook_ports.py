@@ -30,7 +30,7 @@ class HookRows(Protocol):
         ...
 
     def remove(self, hook_id: str) -> bool:
-        """Remove a webhook and its deliveries. False if there is none."""
+        """Remove a webhook with its deliveries and its secret. False if there is none."""
         ...
 
     def remove_of_job(self, job_id: str) -> tuple[int, int]:
@@ -58,7 +58,7 @@ class HookRows(Protocol):
         ...
 
     def secret(self, owner: str) -> str | None:
-        """The secret of a key's id, or of the service (an empty text)."""
+        """The secret of a key's id, of a webhook's, or of the service (an empty text)."""
         ...
 
     def set_secret(self, owner: str, secret: str, *, old_until: datetime | None = None) -> None:
@@ -86,7 +86,8 @@ class HookReader(Protocol):
         ...
 
     def secrets(self, owner: str, now: datetime) -> list[str]:
-        """The secret of a key's id, or of the service (an empty text), and the one before while it signs too."""
+        """The secret of a key's id, of a webhook's, or of the service (an empty text), and the one before while that
+        signs too."""
         ...
 
     def deliveries(self, job_id: str) -> list[Delivery]:

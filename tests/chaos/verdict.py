@@ -33,6 +33,8 @@ EXPECTED_ERRORS = re.compile(
     "|consumer: Cannot connect to redis"
     # Celery ends a worker whose Redis refuses commands (its disk is full), or goes away while it connects.
     "|Unrecoverable error: server:ResponseError|object has no attribute 'hostname'|Error on (terminating|stopping) Hub"
+    # redis-py reads on in a connection that was closed while it waited.
+    r"|ack_log_error of .* raised exception: ValueError\('I/O operation on closed file"
     "|Couldn't (ack|reject) |Worker exited prematurely: signal (9|14) "
     r"|No such file or directory: '/tmp/limner-\w+/\w+\.db'"  # a web process that starts while its supervisor is killed
     "|was not ready in time; keeping worker"  # uvicorn's rolling restart, while the database was away

@@ -43,6 +43,7 @@ def test_a_key_is_printed_once_and_stored_as_its_hash(database: Path) -> None:
     token = done.stdout.strip()
     assert (done.exit_code, bool(TOKEN.fullmatch(token))) == (0, True), "the only line on standard output"
     assert "shown only once" in done.stderr
+    assert str(database) in done.stderr, "whose settings are others than the service's sees it"
     row = _row(database)
     assert (row["name"], row["prefix"], row["hash"]) == ("a photo booth", token[:10], hash_of(token))
     assert (row["scopes"], row["rate_per_minute"], row["daily_quota"]) == ("erase read submit", None, None)
@@ -72,6 +73,10 @@ def test_scopes_limits_and_an_end(database: Path) -> None:
         ("x", "--rate", "0"),
         ("x", "--quota", "-1"),
         ("x", "--days", "0"),
+        ("x", "--days", "nan"),
+        ("x", "--days", "1e9"),
+        ("x", "--rate", "3000000000"),
+        ("x", "--quota", "99999999999999999999"),
     ],
 )
 def test_what_makes_no_sense_is_refused(database: Path, arguments: tuple[str, ...]) -> None:
@@ -86,7 +91,9 @@ def test_a_temporary_database_has_no_keys(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_keys_are_named_by_id_or_by_what_is_shown(database: Path) -> None:
-    assert keys("list").output == "There are no keys.\n"
+    done = keys("list")
+    assert (done.exit_code, database.exists()) == (1, False), "the settings may be those of no service"
+    assert str(database) in done.output
     token = keys("create", "x").stdout.strip()
     for unknown in ("lim_", token[:9], "nothing", token):
         done = keys("revoke", unknown)
@@ -166,3 +173,23 @@ def test_each_key_has_a_secret_for_its_webhooks(database: Path) -> None:
     unknown = CliRunner().invoke(main, ["webhooks", "secret", "--key", "lim_nobody"])
     assert unknown.exit_code != 0
     assert "No keys are named 'lim_nobody'" in unknown.output
+
+
+def test_a_webhook_can_be_of_one_key(database: Path) -> None:
+    def webhooks(*words: str, status: int = 0) -> str:
+        done = CliRunner().invoke(main, ["webhooks", *words])
+        assert done.exit_code == status, done.output
+        return done.output
+
+    keys("create", "a photo booth")
+    key = _row(database)
+    webhooks("add", "https://example.org/a", "--key", str(key["prefix"]))
+    added = webhooks("add", "https://example.org/b", "--key", "admin").split()
+    webhooks("add", "https://example.org/c")
+    whose = [line.split("  ")[4] for line in webhooks("list").splitlines()]
+    assert whose == [f"jobs of key {key['id']}", "jobs of key admin", "all jobs"]
+    assert webhooks("secret", "--webhook", added[1]).strip() == added[-1]
+    webhooks("add", "https://example.org/d", "--key", "lim_nobody", status=1)
+    webhooks("secret", "--webhook", added[1], "--key", "admin", status=2)
+    for command in (["secret", "--webhook", "nothing"], ["replay", "--webhook", "nothing"]):
+        assert "There is no webhook nothing" in webhooks(*command, status=1)

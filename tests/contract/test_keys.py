@@ -1,7 +1,9 @@
 """API keys and the owners of jobs, files and events, on every job store."""
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from limner.adapters import rate_counters
 from limner.adapters.rate_counters import LocalCounters, RedisCounters
 from limner.domain.key import Key, owned
 from limner.jobs.url_secret import url_secret
-from tests.contract.machine import Machine, new_job
+from tests.contract.machine import Machine, at_once, new_job
 from tests.services.redis_server import RedisServer
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
@@ -113,10 +115,31 @@ def test_local_counters_begin_anew_and_forget(monkeypatch: pytest.MonkeyPatch) -
     assert set(counters._counts) == {"c"}
 
 
+def test_local_counters_count_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of Redis they are used by several; one tidies up while others count new names."""
+    monkeypatch.setattr(rate_counters, "TIDY_S", 0.001)
+    counters = LocalCounters()
+
+    def count(thread: int) -> int:
+        for number in range(10_000):
+            counters.count(f"{thread} {number % 3000}", 60)
+        return counters.count("all", 60)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        seen = at_once([partial(count, thread) for thread in range(4)])
+    finally:
+        sys.setswitchinterval(before)
+    assert sorted(seen) == [1, 2, 3, 4]
+    assert (counters.counted("all"), counters.counted("other"), counters.counted("0 0")) == (4, 0, 4)
+
+
 def test_counters_in_redis_are_those_of_all_processes(redis_server: RedisServer) -> None:
     one, other = RedisCounters(redis_server.url), RedisCounters(redis_server.url)
     name = f"test {datetime.now(UTC)}"
     assert [one.count(name, 60), other.count(name, 60), one.count(name, 60)] == [1, 2, 3]
+    assert (one.counted(name), other.counted(name), other.counted(f"{name} b")) == (3, 3, 0)
 
 
 def test_without_redis_each_process_counts_for_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -126,6 +149,7 @@ def test_without_redis_each_process_counts_for_itself(tmp_path: Path, caplog: py
     assert [counters.count("a", 60) for _ in range(3)] == [1, 2, 3]
     server.process.kill()
     assert [counters.count("a", 60) for _ in range(3)] == [1, 2, 3]
+    assert (counters.counted("a"), counters.counted("b")) == (3, 0)
     assert len(caplog.records) == 1, "said once, not for each request"
     assert server.url not in caplog.text
     server.process.start()

@@ -257,6 +257,42 @@ def test_secrets(machine: Machine) -> None:
     assert machine.hooks.secrets("a key", now) == []
 
 
+def test_the_secret_of_a_webhook_of_all_jobs_can_be_replaced(machine: Machine) -> None:
+    hook, other = subscribe(machine), subscribe(machine)
+    first = hook.secret
+    assert first is not None
+
+    def asked(*, new: bool = False, old_until: datetime | None = None) -> str:
+        return machine.store.transact(lambda tx: webhooks.secret_of_hook(tx, hook.id, new=new, old_until=old_until))
+
+    def signing(now: datetime) -> list[str]:
+        found = machine.hooks.hook(hook.id)
+        assert found is not None
+        return [found.secret] if found.secret else machine.hooks.secrets(found.signer, now)
+
+    now = datetime.now(UTC)
+    until = now + timedelta(hours=1)
+    assert (asked(), signing(now)) == (first, [first])
+    second = asked(new=True, old_until=until)
+    assert (asked(), signing(now), signing(until)) == (second, [second, first], [second])
+    third = asked(new=True)
+    assert len({first, second, third}) == 3
+    assert (signing(now), machine.hooks.secrets("", now)) == ([third], [])
+    unchanged = machine.hooks.hook(other.id)
+    assert unchanged is not None
+    assert unchanged.secret == other.secret
+    machine.store.transact(lambda tx: tx.hooks.remove(hook.id))
+    assert machine.hooks.secrets(hook.id, now) == []
+    for wrong in (hook.id, with_own_hook(machine)):
+        with pytest.raises(NotFoundError):
+            machine.store.transact(lambda tx, wrong=wrong: webhooks.secret_of_hook(tx, wrong))  # type: ignore[misc]
+
+
+def with_own_hook(machine: Machine) -> str:
+    """The id of a webhook of one job."""
+    return machine.hooks.of_job(with_hook(machine, new_job()).id)[0].id
+
+
 def test_the_first_webhooks_of_a_key_share_one_secret_also_when_they_come_at_once(machine: Machine) -> None:
     for number in range(5):
         key, jobs = f"key {number}", [new_job() for _ in range(4)]

@@ -337,6 +337,7 @@ def test_celerys_own_command_starts_the_same_worker(patient: Cluster, small_jpeg
     command = [sys.executable, "-m", "celery", "-A", "tests.journeys.misbehaving.celery_app", "worker"]
     worker = Worker(patient, command=command)
     worker.start()
+    assert '"lanes": "cpu,remote"' in worker.log.read_text()
     assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
     job = misbehave(patient, small_jpeg, "steps")
     is_running(patient, job)

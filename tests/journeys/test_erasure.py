@@ -106,11 +106,19 @@ def test_a_receipt_cannot_be_forged(sweeping: Server, astronaut_jpeg: bytes, tmp
         receipt | {"removed": receipt["removed"] | {"blobs": []}},
         receipt | {"extra": 1},
         receipt | {"signature": "hmac-sha256=" + "0" * 64},
-        receipt | {"signature": "ä"},
+        receipt | {"signature": ""},
     ):
         status, text = verify(sweeping, forged)
         assert (status, "was not issued by this service" in text) == (1, True), text
     no_receipts = ("", "[]", "{}", "not JSON", "[" * 100_000, json.dumps(receipt | {"kept": [{"sha256": 1}]}))
+    # Texts that a database or a terminal would not take as they are.
+    no_receipts += tuple(
+        json.dumps(receipt | {name: text})
+        for name in ("job_id", "erased_at", "signature")
+        for text in ("ä", "\ud800", "\0", "\x1b[2J", "x" * 256)
+    )
+    reason = {"sha256": "0" * 64, "reason": "\x1b[2J"}
+    no_receipts += (json.dumps(receipt | {"kept": [reason]}),)
     for nothing in (*no_receipts, json.dumps(receipt | {"version": 2}), json.dumps(receipt | {"removed": 1})):
         status, text = verify(sweeping, nothing)
         assert (status, "is not a receipt" in text) == (2, True), text

@@ -35,6 +35,8 @@ NEEDS: dict[tuple[str, str], str] = {
     ("POST", "/v1/jobs/{job_id}/cancel"): "submit",
     ("DELETE", "/v1/jobs/{job_id}"): "erase",
     ("GET", "/v1/jobs/{job_id}/preview"): "read",
+    ("GET", "/v1/jobs/{job_id}/inputs/{name}"): "read",
+    ("HEAD", "/v1/jobs/{job_id}/inputs/{name}"): "read",
     ("GET", "/v1/jobs/{job_id}/artifacts/{name}"): "read",
     ("HEAD", "/v1/jobs/{job_id}/artifacts/{name}"): "read",
     ("GET", "/v1/jobs/{job_id}/webhooks"): "read",
@@ -49,6 +51,9 @@ NEEDS: dict[tuple[str, str], str] = {
     ("GET", "/api/v1/images/{file_id}"): "read",
     ("HEAD", "/api/v1/images/{file_id}"): "read",
     ("GET", "/api/v1/images/{file_id}/meta"): "read",
+    ("GET", "/api/v1/images/"): "read",
+    ("GET", "/api/v1/images/{job_id}/"): "read",
+    ("POST", "/"): "submit",
     ("POST", "/api/v1/submit"): "submit",
     ("POST", "/api/v1/frontal/crop/submit"): "submit",
     ("GET", "/api/v1/status/{job_id}"): "read",
@@ -102,8 +107,9 @@ class House:
 
     def path(self, path: str) -> str:
         """A route's path with ids of the first owner's jobs."""
-        job = "contours" if "/status/" in path else "detect"
-        return path.format(job_id=self.ids[job], file_id=self.ids["file"], name="marked.jpg")
+        job = "contours" if "/status/" in path else "generate" if path.startswith("/api/v1/images/") else "detect"
+        name = "image" if "/inputs/" in path else "marked.jpg"
+        return path.format(job_id=self.ids[job], file_id=self.ids["file"], name=name)
 
     def call(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
         """The answer; of an event stream only the beginning."""
@@ -126,6 +132,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, astronaut_jpeg: bytes) -> It
         ids = {
             "detect": send(client, astronaut_jpeg)["id"],
             "contours": send(client, astronaut_jpeg, path="/v1/contours")["id"],
+            "generate": send(client, astronaut_jpeg, path="/v1/generate")["id"],
             "file": client.post("/api/v1/images", files={"file": astronaut_jpeg}).json()["uuid"],
         }
     yield House(server, owner, stranger, ids)
@@ -210,7 +217,7 @@ def test_what_is_open_needs_no_key(house: House, path: str) -> None:
     assert httpx.get(house.server.url + path).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/page/nothing", "/v1/jobs/"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/page/nothing", "/v1/jobs/", "/v1/jobs%0A", "/docs%0A"])
 def test_an_unknown_path_is_unknown_without_a_key_too(house: House, path: str) -> None:
     answer = httpx.get(house.server.url + path)
     assert answer.status_code in (307, 404)
@@ -237,6 +244,15 @@ def test_a_socket_without_a_valid_key(house: House, bad_keys: dict[str, dict[str
             pass
         assert refused.value.response.status_code == 401, kind
         assert json.loads(refused.value.response.body)["type"] == "urn:limner:problem:unauthorized"
+
+
+def test_a_socket_at_a_path_with_a_line_feed_is_unknown(house: House) -> None:
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        listening(house.server, "/v1/events%0A", additional_headers=with_key(house.owner)),
+    ):
+        pass
+    assert refused.value.response.status_code == 404
 
 
 @pytest.mark.parametrize("path", SOCKETS)

@@ -246,6 +246,18 @@ def test_each_webhook_is_sent_once(
     assert Counter(told) == Counter(sent)
 
 
+def test_a_webhook_of_a_key_tells_of_its_jobs_alone(
+    cluster: Cluster, pids: tuple[int, int], pair: Pair, key: str, receiver: Receiver, small_jpeg: bytes
+) -> None:
+    added = limner(cluster, "webhooks", "add", f"{receiver.url}/fine/key", "--key", key[:SHOWN]).output.split()
+    with closing(client_at(cluster, pids[1], with_key(new_key(cluster)))) as stranger:
+        send(stranger, another(small_jpeg, 70), wait=True)
+    sent = send(pair[0], another(small_jpeg, 71), wait=True)["id"]
+    (received,) = receiver.wait("/fine/key")
+    assert Webhook(added[-1]).verify(received.body, received.headers)["job"]["id"] == sent
+    limner(cluster, "webhooks", "remove", added[1])
+
+
 def test_a_ticket_of_one_opens_one_stream_at_the_other(cluster: Cluster, pids: tuple[int, int], pair: Pair) -> None:
     for client, issuer, user in ((pair[0], *pids), (pair[1], *pids[::-1])):
         ticket = client.post("/v1/tickets").json()["ticket"]
@@ -268,6 +280,18 @@ def test_a_rate_is_counted_over_both(cluster: Cluster, pids: tuple[int, int]) ->
             assert answer.headers["ratelimit"].startswith(f'"minute";r={3 - left};')
         for client in (one, other):
             problem(client.get("/v1/jobs"), 429, "rate-limited")
+
+
+def test_wrong_keys_are_counted_over_both(pair: Pair) -> None:
+    def tried(client: httpx.Client, token: str) -> int:
+        headers = {**with_key(token), "X-Forwarded-For": "203.0.113.7"}
+        return client.get("/v1/jobs", headers=headers).status_code
+
+    while 60 - time.time() % 60 < 20:  # all of it in one minute of the clock
+        time.sleep(0.2)
+    statuses = [tried(pair[number % 2], f"lim_{number}") for number in range(24)]
+    assert statuses == [401] * 20 + [429] * 4
+    assert pair[0].get("/v1/jobs").status_code == 200, "another address"
 
 
 def test_a_revoked_key_ends_at_both(cluster: Cluster, pids: tuple[int, int], pair: Pair, key: str) -> None:

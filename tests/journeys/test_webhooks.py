@@ -275,14 +275,20 @@ def test_a_webhook_of_all_jobs(sending: Server, receiver: Receiver, astronaut_jp
     events = [verified(each, own) for each in received]
     assert [event["type"] for event in events] == ["job.queued", "job.succeeded"]  # in order
     assert {event["job"]["id"] for event in events} == {job["id"]}
+    new = limner(sending, "webhooks", "secret", "--webhook", hook_id, "--new", "--overlap", "1h").strip()
+    assert new == limner(sending, "webhooks", "secret", "--webhook", hook_id).strip() != own
+    limner(sending, "webhooks", "replay", "--webhook", hook_id, "--limit", "1")
+    both = receiver.wait("/fine/all", 3)[-1]
+    assert verified(both, new) == verified(both, own) == events[-1]
     listed = limner(sending, "webhooks", "list")
     assert hook_id in listed
+    assert "all jobs" in listed
     assert "whsec_" not in listed
     assert "/fine/all" not in listed  # the path may hold a password
     limner(sending, "webhooks", "remove", hook_id)
     submit(sending, another(astronaut_jpeg, 9), wait=True)
     time.sleep(1.5)
-    assert len(receiver.at("/fine/all")) == 2
+    assert len(receiver.at("/fine/all")) == 3
 
 
 def test_erasing_a_job_ends_its_deliveries(sending: Server, receiver: Receiver, astronaut_jpeg: bytes) -> None:

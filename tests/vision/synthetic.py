@@ -1,10 +1,11 @@
-"""Synthetic faces: landmarks from formulas, and a label map that matches them."""
+"""Synthetic faces: landmarks from formulas, a label map that matches them, boxes as a detector finds them; noise."""
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from limner.vision import align
+from limner.vision.faces import Box, Face, Landmarks, Point
 
 Points = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -79,3 +80,17 @@ def rotation(side: int, roll: float) -> npt.NDArray[np.float64]:
     angle = np.radians(roll)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     return align.translation(side / 2, side / 2) @ turn @ align.translation(-side / 2, -side / 2)
+
+
+def face(x: float, y: float, width: float, height: float, turn: float = 0) -> Face:
+    """A face whose eyes are turned clockwise by `turn` degrees about the box's centre."""
+    centre_x, centre_y = x + width / 2, y + height / 2
+    reach = min(width, height) / 5
+    across, down = reach * np.cos(np.radians(turn)), reach * np.sin(np.radians(turn))
+    eyes = (Point(centre_x - across, centre_y - down), Point(centre_x + across, centre_y + down))
+    return Face(Box(x, y, width, height), 0.93, Landmarks(*eyes, Point(centre_x, centre_y), *eyes))
+
+
+def noise(width: int, height: int, seed: int = 0) -> Pixels:
+    """Random pixels, (H, W, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)

@@ -11,10 +11,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from limner.adapters.rate_counters import LocalCounters
-from limner.domain.errors import BadSignatureError, QuotaError, RateLimitedError, UnauthorizedError
+from limner.domain.errors import (
+    BadSignatureError,
+    MissingScopeError,
+    QuotaError,
+    RateLimitedError,
+    UnauthorizedError,
+)
 from limner.domain.key import Caller, Key, Scope, hash_of, joined, new_token, owned
 from limner.web import keyring as keyring_module
-from limner.web.admission import ANY_KEY, OPEN, Admission, Need, need_of, needs
+from limner.web.admission import ANY_KEY, FAILURES_A_MINUTE, OPEN, Admission, Need, need_of, needs
 from limner.web.keyring import ADMIN, Keyring
 from limner.web.links import Links, PictureSeal, Seal
 
@@ -141,7 +147,7 @@ def test_windows_begin_with_the_clocks_minute_and_day(clock: Clock) -> None:
     clock.now = 86_400.0 * 20_000 - 61  # 61 s before midnight
 
     async def submit() -> dict[bytes, bytes]:
-        return dict((await admission.admit(asking(authorization=f"Bearer {token}"), Need(Scope.SUBMIT)))[1])
+        return dict((await admission.admit(asking(authorization=f"Bearer {token}"), Need(Scope.SUBMIT, quota=True)))[1])
 
     async def story() -> None:
         assert (await submit())[b"ratelimit"] == b'"minute";r=1;t=1, "day";r=2;t=61'
@@ -156,6 +162,51 @@ def test_windows_begin_with_the_clocks_minute_and_day(clock: Clock) -> None:
         assert used.value.retry_after_s == 60
         clock.now += 60
         assert (await submit())[b"ratelimit-policy"] == b'"minute";q=2;w=60, "day";q=3;w=86400'
+
+    asyncio.run(story())
+
+
+def test_what_lacks_the_scope_counts_for_the_rate_and_not_for_the_quota(clock: Clock) -> None:
+    token = new_token()
+    keys = Keys(key_of(token, Scope.READ, rate_per_minute=2, daily_quota=1))
+    admission = admission_of(keys)
+
+    async def story() -> None:
+        asked = asking(authorization=f"Bearer {token}")
+        for _ in range(2):
+            with pytest.raises(MissingScopeError):
+                await admission.admit(asked, Need(Scope.SUBMIT, quota=True))
+        with pytest.raises(RateLimitedError):
+            await admission.admit(asked, Need(Scope.SUBMIT, quota=True))
+        clock.now += 60
+        keys.keys = [replace(keys.keys[0], scopes="submit")]
+        await admission.keyring.call(admission.keyring._known.clear)  # type: ignore[union-attr]  # it has one
+        headers = dict((await admission.admit(asked, Need(Scope.SUBMIT, quota=True)))[1])
+        assert b'"day";r=0;' in headers[b"ratelimit"]
+
+    asyncio.run(story())
+
+
+def test_a_revoked_key_is_no_guess_and_blocks_nobody(clock: Clock) -> None:
+    revoked, good = new_token(), new_token()
+    keys = Keys(key_of(revoked, revoked_at=datetime.now(UTC)), key_of(good, id="other"))
+    admission = admission_of(keys)
+
+    async def story() -> None:
+        for _ in range(FAILURES_A_MINUTE + 5):
+            with pytest.raises(UnauthorizedError):
+                await admission.admit(asking(authorization=f"Bearer {revoked}"), ANY_KEY)
+        assert (await admission.admit(asking(authorization=f"Bearer {good}"), ANY_KEY))[0].key_id == "other"
+        for _ in range(FAILURES_A_MINUTE):
+            with pytest.raises(UnauthorizedError):
+                await admission.admit(asking(authorization=f"Bearer {new_token()}"), ANY_KEY)
+        with pytest.raises(RateLimitedError) as blocked:
+            await admission.admit(asking(authorization=f"Bearer {new_token()}"), ANY_KEY)
+        assert blocked.value.retry_after_s == 60 - int(clock.now) % 60
+        assert (await admission.admit(asking(authorization=f"Bearer {good}"), ANY_KEY))[0].key_id == "other"
+        clock.now += blocked.value.retry_after_s
+        with pytest.raises(UnauthorizedError):
+            await admission.admit(asking(authorization=f"Bearer {new_token()}"), ANY_KEY)
 
     asyncio.run(story())
 

@@ -1,7 +1,9 @@
 """`ports.Counters`: in this process, or in Redis for all processes together (with the library `limits`)."""
 
 import logging
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -24,18 +26,25 @@ class LocalCounters:
     def __init__(self) -> None:
         self._counts: dict[str, tuple[float, int]] = {}  # the end of a name's window, and its count
         self._tidy_at = time.monotonic() + TIDY_S
+        self._lock = threading.Lock()  # in place of Redis, they are called in threads
 
     def count(self, name: str, window_s: int) -> int:
         """See `ports.Counters.count`."""
         now = time.monotonic()
-        if now >= self._tidy_at:
-            self._counts = {each: counted for each, counted in self._counts.items() if counted[0] > now}
-            self._tidy_at = now + TIDY_S
+        with self._lock:
+            if now >= self._tidy_at:
+                self._counts = {each: counted for each, counted in self._counts.items() if counted[0] > now}
+                self._tidy_at = now + TIDY_S
+            ends, before = self._counts.get(name, (0.0, 0))
+            if ends <= now:
+                ends, before = now + window_s, 0
+            self._counts[name] = (ends, before + 1)
+            return before + 1
+
+    def counted(self, name: str) -> int:
+        """See `ports.Counters.counted`."""
         ends, before = self._counts.get(name, (0.0, 0))
-        if ends <= now:
-            ends, before = now + window_s, 0
-        self._counts[name] = (ends, before + 1)
-        return before + 1
+        return before if ends > time.monotonic() else 0
 
 
 class RedisCounters:
@@ -53,13 +62,24 @@ class RedisCounters:
 
     def count(self, name: str, window_s: int) -> int:
         """See `ports.Counters.count`."""
-        if time.monotonic() >= self._resting_until:
-            try:
-                return int(self._storage.incr(name, window_s))
-            except self._storage.base_exceptions as error:
-                self._resting_until = time.monotonic() + REST_S
-                log.warning(
-                    "rate limits are counted by each process alone: Redis cannot be used",
-                    extra={"error": type(error).__name__},
-                )
-        return self._local.count(name, window_s)
+        found = self._ask(lambda: self._storage.incr(name, window_s))
+        return self._local.count(name, window_s) if found is None else found
+
+    def counted(self, name: str) -> int:
+        """See `ports.Counters.counted`."""
+        found = self._ask(lambda: self._storage.get(name))
+        return self._local.counted(name) if found is None else found
+
+    def _ask(self, question: Callable[[], int]) -> int | None:
+        """Redis' answer; None while it cannot be used."""
+        if time.monotonic() < self._resting_until:
+            return None
+        try:
+            return int(question())
+        except self._storage.base_exceptions as error:
+            self._resting_until = time.monotonic() + REST_S
+            log.warning(
+                "rate limits are counted by each process alone: Redis cannot be used",
+                extra={"error": type(error).__name__},
+            )
+            return None

@@ -31,8 +31,8 @@ class Hook:
     """A receiver of events: of one job (`job_id`), or of all jobs; with `key_id`, those of one API key.
 
     `events` are event types separated by spaces. Events up to `since_event` are not sent. `base_url` begins the URLs
-    in what is sent. Without a `secret` of its own, the secret of its key or of the service signs. `failing_since` is
-    the first failure since the last success.
+    in what is sent. `secret` signs, until it is replaced; then, and where there is none, that of `signer` does.
+    `failing_since` is the first failure since the last success.
     """
 
     id: str
@@ -47,6 +47,12 @@ class Hook:
     secret: str | None = None
     failing_since: datetime | None = None
     reason: str | None = None
+
+    @property
+    def signer(self) -> str:
+        """The owner of the secret that signs if the webhook has none: itself for all jobs, else the job's key, or
+        nobody (an empty text)."""
+        return self.id if self.job_id is None else self.key_id or ""
 
 
 @dataclass(frozen=True, slots=True)

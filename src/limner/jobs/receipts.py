@@ -24,6 +24,7 @@ KEPT = "another job uses these bytes"
 _SIGNATURE = "signature"
 _PREFIX = "hmac-sha256="
 _MOST_EVENTS = 100_000
+LONGEST_TEXT = 255
 
 Receipt = dict[str, Any]
 
@@ -101,10 +102,19 @@ def is_receipt(value: object) -> bool:
     if not isinstance(value, dict) or value.get("version") != VERSION:
         return False
     blobs = value["removed"].get("blobs") if isinstance(value.get("removed"), dict) else None
-    return all(isinstance(value.get(name), str) for name in ("job_id", "erased_at", _SIGNATURE)) and all(
-        isinstance(listed, list) and all(isinstance(each, dict) and _is_sha256(each.get("sha256")) for each in listed)
-        for listed in (blobs, value.get("kept"), value.get("released"), value.get("pending"))
-    )
+    if not all(_is_text(value.get(name)) for name in ("job_id", "erased_at", _SIGNATURE)):
+        return False
+    for listed in (blobs, value.get("kept"), value.get("released"), value.get("pending")):
+        if not isinstance(listed, list):
+            return False
+        if not all(isinstance(each, dict) and _is_sha256(each.get("sha256")) for each in listed):
+            return False
+    return all(_is_text(each.get("reason")) for each in value["kept"])
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a text that databases take and terminals show as it is."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and len(value) <= LONGEST_TEXT
 
 
 def _is_sha256(value: object) -> bool:

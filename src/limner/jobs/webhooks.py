@@ -76,6 +76,22 @@ def signing_secret(tx: Transaction, owner: str, *, new: bool = False, old_until:
     return known
 
 
+def secret_of_hook(tx: Transaction, hook_id: str, *, new: bool = False, old_until: datetime | None = None) -> str:
+    """The secret of a webhook of all jobs, replaced if `new`; until `old_until`, the one before signs too.
+
+    NotFoundError.
+    """
+    hook = tx.hooks.hook(hook_id)
+    if hook is None or hook.job_id is not None:
+        raise NotFoundError(f"There is no webhook {hook_id}. `limner webhooks list` shows them.")
+    if hook.secret is not None and not new:
+        return hook.secret
+    if hook.secret is not None:
+        tx.hooks.set_secret(hook.signer, hook.secret)  # so that it may go on signing beside the new one
+        tx.hooks.change(hook.id, secret=None)
+    return signing_secret(tx, hook.signer, new=new, old_until=old_until)
+
+
 def attach(tx: Transaction, job_id: str, webhook: Webhook, since: int, key_id: str | None = None) -> None:
     """Have the job's end sent to a webhook. `since` is the last event's id before the job's first event."""
     signing_secret(tx, key_id or "")

@@ -8,9 +8,10 @@ from pydantic.json_schema import SkipJsonSchema
 from limner.domain.errors import FaceNotFoundError
 from limner.geometry import BoxShape, PointShape, SizeShape
 from limner.operation import Context, ImageRef, Result, SimilarParams, operation
+from limner.vision.colours import Colour
 from limner.vision.faces import DEFAULT_MIN_SCORE, Face
 from limner.vision.phash import SAME_PHOTO, perceptual_hash
-from limner.vision.style import COLOUR_PATTERN, STYLES, Style
+from limner.vision.style import STYLES, Style
 
 if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
     import numpy as np
@@ -18,7 +19,6 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
 
     from limner.vision.contours import Options
 
-Colour = Annotated[str, Field(pattern=COLOUR_PATTERN, max_length=20, examples=["#A16AA9"])]
 Name = Annotated[str, Field(max_length=64)]
 LabelValue = Annotated[int, Field(ge=0, le=255)]
 LandmarkIndex = Annotated[int, Field(ge=0, le=477)]
@@ -154,11 +154,11 @@ def _points(landmarks: list[PointShape]) -> "NDArray[np.float64]":
 )
 def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
     """Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin."""
-    from limner.vision import image, labels
+    from limner.vision import labels
     from limner.vision.contours import trace
 
     with ctx.stage("decode"):
-        photo = image.decode(ctx.data(params.image), ctx.limits)
+        photo = ctx.pixels(params.image)
         ctx.recognise(perceptual_hash(photo))
         label_map = None
         if params.segmentation_map is not None:

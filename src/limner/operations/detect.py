@@ -1,4 +1,4 @@
-"""The operation `detect`: find the faces in a photo and mark, blur or pixelate them."""
+"""The operation `detect`: find the faces in a photo, and mark or cover them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from limner.geometry import BoxShape, PointShape, SizeShape
-from limner.operation import Context, ImageRef, PhotoParams, Result, operation
+from limner.domain.errors import InvalidRequestError, UnsupportedMediaError
+from limner.geometry import AreaShape, BoxShape, PointShape, SizeShape
+from limner.operation import Context, ImageRef, PhotoParams, Result, format_of, operation
 from limner.vision import faces
+from limner.vision.colours import Colour, rgb
 from limner.vision.faces import DEFAULT_MIN_SCORE
 
 if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
@@ -17,16 +19,34 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
 
 _MIN_DECODED_SIDE = 2048  # enough for the detector when no picture is drawn
 _SCORES_IN_WORDS = 8
-_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
 class DetectParams(PhotoParams):
     """Parameters of `detect`."""
 
     mark: Annotated[
-        Literal["box", "blur", "pixelate", "none"],
-        Field(title="Mark", description="How faces are marked. Blur and pixelate cannot be undone"),
+        Literal["box", "blur", "pixelate", "solid", "none"],
+        Field(title="Mark", description="How faces are marked. Blur, pixelate and solid cover them for good"),
     ] = "box"
+    margin: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=2,
+            title="Margin",
+            description="How much is covered around a face, as a share of its size; default: 0.3, the whole head",
+        ),
+    ] = None
+    colour: Annotated[Colour | None, Field(title="Colour", description="Of `solid`; default: black")] = None
+    boxes: Annotated[
+        list[AreaShape] | None,
+        Field(
+            title="Boxes",
+            description="Mark exactly these areas, pixels of the upright photo, instead of the faces that are found",
+            max_length=1000,
+            fail_fast=True,
+        ),
+    ] = None
     min_score: Annotated[
         float, Field(ge=0, le=1, title="Minimum score", description="Faces below this score are left out")
     ] = DEFAULT_MIN_SCORE
@@ -49,8 +69,7 @@ class DetectParams(PhotoParams):
         """Without an output file nothing is drawn. Its suffix sets `format`, unless `format` is given."""
         if output is None:
             return {**given, "mark": "none"}
-        form = _FORMATS.get(output.suffix.lower())
-        return {"format": form, **given}
+        return {"format": format_of(output), **given}
 
 
 class LandmarksShape(BaseModel):
@@ -108,17 +127,30 @@ class DetectResult(Result):
         return "no face" if count == 0 else f"{count} face{'s' if count > 1 else ''} ({scores}{more})"
 
 
-@operation(version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"))
+_COVERS = ("blur", "pixelate", "solid")
+
+
+def _check(params: DetectParams) -> None:
+    """InvalidRequestError for what would be ignored. UnsupportedMediaError for what would lose its other frames."""
+    if params.margin is not None and (params.mark not in _COVERS or params.boxes is not None):
+        raise InvalidRequestError("margin: It is for faces that are covered: blur, pixelate or solid.", field="margin")
+    if params.colour is not None and params.mark != "solid":
+        raise InvalidRequestError("colour: It is for `mark: solid`.", field="colour")
+    if params.boxes is not None and params.mark == "none":
+        raise InvalidRequestError("boxes: They need a mark.", field="boxes")
+    if params.image.frames > 1 and params.mark in _COVERS:
+        raise UnsupportedMediaError("Faces cannot be covered in an animated picture. Send its frames one by one.")
+
+
+@operation(version=2, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=_check)
 def detect(params: DetectParams, ctx: Context) -> DetectResult:
     """Find the faces in a photo and mark each."""
-    from limner.vision import image
     from limner.vision.detector import scaled
 
-    data = ctx.data(params.image)
     with ctx.stage("decode"):
         # A picture that will be marked is needed at full size; otherwise a smaller one is enough for detection.
-        picture = image.decode_picture(data, ctx.limits) if params.mark != "none" else None
-        photo = picture.on_white() if picture else image.decode(data, ctx.limits, at_least=_MIN_DECODED_SIDE)
+        picture = ctx.picture(params.image, to_change=True) if params.mark != "none" else None
+        photo = picture.on_white() if picture else ctx.pixels(params.image, at_least=_MIN_DECODED_SIDE)
     with ctx.stage("detect"):
         found = ctx.models.detector().detect(
             photo, min_score=params.min_score, precise=params.precise, max_faces=params.max_faces
@@ -131,7 +163,7 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
         meshes = [_mesh_shape(mesh, params.image.width / width) for mesh in fitted]
     del photo
     found = scaled(found, params.image.width / width, params.image.height / height)
-    if found and picture is not None:
+    if picture is not None and (found or params.boxes is not None):
         _mark(params, picture, found, ctx)
     size = SizeShape(width=params.image.width, height=params.image.height)
     return DetectResult(
@@ -140,12 +172,24 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
 
 
 def _mark(params: DetectParams, picture: "image.Picture", found: list[faces.Face], ctx: Context) -> None:
-    """Attach the photo, at full size, with the faces marked."""
-    from limner.vision import draw, image
+    """Attach the photo, at full size, with the faces or the areas of the request marked."""
+    from limner.vision import cover, draw, heads, image
 
-    marks: dict[str, draw.Mark] = {"box": draw.boxes, "blur": draw.blur, "pixelate": draw.pixelate}
+    boxes = None
+    if params.boxes is not None:
+        boxes = [faces.Box(each.x, each.y, each.width, each.height) for each in params.boxes]
     with ctx.stage("draw"):
-        marks[params.mark](picture.pixels, found, picture.alpha)
+        if params.mark == "box":
+            draw.boxes(picture.pixels, found if boxes is None else boxes, picture.alpha)
+        else:
+            margin = heads.DEFAULT_MARGIN if params.margin is None else params.margin
+            areas = [heads.head(face, margin) for face in found] if boxes is None else list(map(cover.exactly, boxes))
+            if params.mark == "solid":
+                cover.solid(picture.pixels, areas, picture.alpha, colour=rgb(params.colour or "black"))
+            else:
+                {"blur": cover.blur, "pixelate": cover.pixelate}[params.mark](picture.pixels, areas, picture.alpha)
+            if picture.alpha is not None:
+                picture.pixels[picture.alpha == 0] = 0  # a face may be hidden in what is transparent
     chosen = params.format or picture.info.output_format
     with ctx.stage("encode"):
         marked = image.encode_picture(picture, chosen)

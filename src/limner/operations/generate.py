@@ -1,7 +1,7 @@
 """The operation `generate`: make a new picture from a photo, from words, or both. What paints is in `painters/`."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from limner import __version__
 from limner.choices import Choice, WithChoices
 from limner.domain.errors import FaceNotFoundError, JobMemoryError, PainterNotReadyError
 from limner.geometry import SizeShape
-from limner.operation import Choices, Context, ImageRef, Params, Result, invalid_fields, operation
+from limner.operation import Choices, Context, ImageRef, Params, Result, format_of, invalid_fields, operation
 from limner.painters import PAINTERS
 from limner.painters.painter import Canvas, Painter, PainterParams
 from limner.vision import memory
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
     from limner.vision.image import Picture, Pixels
     from limner.vision.provenance import SourceType
 
-_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 _SEEDS = 2**32
 _SIDE = "([1-9][0-9]{1,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"  # 10 to 4096
 _STYLE_SIDE = 1024  # of a picture whose style is wanted: more tells no more of it
@@ -65,7 +64,10 @@ class GenerateParams(Params, WithChoices):
     count: Annotated[int, Field(ge=1, le=8, title="Pictures", description="How many, each with the next seed")] = 1
     area: Annotated[
         Literal["all", "faces", "background"],
-        Field(title="Area", description="What is painted; the rest stays as in the photo"),
+        Field(
+            title="Area",
+            description="What is painted: everything, the faces, or all but the people; the rest stays as in the photo",
+        ),
     ] = "all"
     keep_colour: Annotated[
         bool, Field(title="Keep colours", description="Keep the photo's colours, and take only lightness")
@@ -88,8 +90,7 @@ class GenerateParams(Params, WithChoices):
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
         """The suffix of the output file sets `format`, unless `format` is given."""
-        form = None if output is None else _FORMATS.get(output.suffix.lower())
-        return {"format": form, **given}
+        return {"format": format_of(output), **given}
 
 
 class PictureShape(BaseModel):
@@ -148,21 +149,26 @@ def _settle(params: GenerateParams, request: str) -> GenerateParams:
     return params.model_copy(update={"seed": int.from_bytes(drawn[:4])})
 
 
+def _lanes(painters: Iterable[Painter]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lane for each in painters for lane in each.lanes))
+
+
 def _fresh(params: GenerateParams) -> bool:
     hosted = _painter(params).lane(params.painter) == "remote"
     return params.cache == "off" or (params.cache == "auto" and hosted)
 
 
 @operation(
-    version=1,
-    lanes=tuple(dict.fromkeys(lane for each in PAINTERS.values() for lane in each.lanes)),
-    models=("yunet", "centerface", "face_landmark", "iris_landmark"),
+    version=2,
+    lanes=_lanes(PAINTERS.values()),
+    models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
     choices=Choices(
         lane=lambda params: _painter(params).lane(params.painter),
         fingerprint=lambda params: _painter(params).fingerprint(params.painter),
         settle=_settle,
         fresh=_fresh,
+        ready_lanes=lambda: _lanes(each for each in PAINTERS.values() if each.ready() is None),
     ),
 )
 def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
@@ -199,14 +205,18 @@ class _Subject:
         with self._ctx.stage("mesh"):
             return [mesh.points for mesh in self._ctx.models.mesh().fit(self.photo, faces)] if faces else []
 
+    @cached_property
+    def people(self) -> "NDArray[np.float32]":
+        """The mask of `vision.person`."""
+        with self._ctx.stage("people"):
+            return self._ctx.models.person().find(self.photo, [face.box for face in self.faces])
+
 
 def _decoded(params: GenerateParams, ctx: Context) -> "Picture | None":
     if params.image is None:
         return None
-    from limner.vision import image
-
     with ctx.stage("decode"):
-        return image.decode_picture(ctx.data(params.image), ctx.limits)
+        return ctx.picture(params.image)
 
 
 def _style_photo(params: GenerateParams, ctx: Context) -> "Pixels | None":
@@ -242,6 +252,7 @@ def _painted(
         find_faces=lambda _: subject.faces if subject is not None else [],
         fit_meshes=lambda _photo, _faces: subject.meshes if subject is not None else [],
         style_photo=style_photo,
+        beside_photo=params.area != "all",
     )
     with ctx.stage("paint"):
         painted = painter.paint(canvas, params.painter)
@@ -251,7 +262,7 @@ def _painted(
 
 
 def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Subject) -> "Pixels":
-    """The picture with what is kept of the photo: its colours, its faces or all but these."""
+    """The picture with what is kept of the photo: its colours, its people, or all but the faces."""
     if params.area == "all" and not params.keep_colour:
         return painted
     import numpy as np
@@ -259,6 +270,7 @@ def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Sub
     from limner.vision import blend
 
     meshes = subject.meshes if params.area != "all" else []
+    people = subject.people if params.area == "background" else None
     with ctx.stage("blend"):
         width, height = _shape_of(painted)
         photo = _resized(subject.photo, (width, height))
@@ -268,7 +280,9 @@ def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Sub
             return painted
         scale = np.array((width / subject.photo.shape[1], height / subject.photo.shape[0]), np.float32)
         mask = blend.faces_mask((width, height), [mesh[:, :2] * scale for mesh in meshes])
-        return blend.blend(photo, painted, mask if params.area == "faces" else 1 - mask)
+        if people is not None:
+            mask = 1 - blend.either(mask, people)
+        return blend.blend(photo, painted, mask)
 
 
 def _attached(

@@ -48,6 +48,12 @@ def scaling(x: float, y: float) -> Matrix:
     return np.diag([x, y, 1.0])
 
 
+def turning(radians: float) -> Matrix:
+    """Clockwise about the origin, as seen in the picture."""
+    cos, sin = math.cos(radians), math.sin(radians)
+    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+
 def apply(matrix: Matrix, points: Points) -> Points:
     """The points (N, 2) transformed."""
     return points @ matrix[:2, :2].T + matrix[:2, 2]
@@ -69,10 +75,14 @@ def crop_box(head: Box, padding: float, canvas_width: int, canvas_height: int) -
     return Box(x0, y0, max(1, x1 - x0), max(1, y1 - y0))
 
 
-def warp_image(image: NDArray[np.uint8], matrix: Matrix, width: int, height: int, fill: Colour) -> NDArray[np.uint8]:
-    """The transformed picture, (height, width, 3) uint8; `fill` outside the source.
+def warp_image(
+    image: NDArray[np.uint8], matrix: Matrix, width: int, height: int, fill: Colour | None, *, cubic: bool = False
+) -> NDArray[np.uint8]:
+    """The transformed picture, (height, width, 3) or (height, width) uint8 as the source; `fill` outside the source, or
+    the source's border pixels.
 
-    Bilinear. When shrinking by 2 or more, areas are averaged first: bilinear sampling alone would alias fine hair.
+    Bilinear, or with `cubic` bicubic, which keeps an enlarged picture sharper. When shrinking by 2 or more, areas are
+    averaged first: bilinear sampling alone would alias fine hair.
     """
     factor = int(1.0 / max(math.sqrt(abs(float(np.linalg.det(matrix[:2, :2])))), 1e-9) + 1e-6)
     if factor >= 2:
@@ -84,9 +94,9 @@ def warp_image(image: NDArray[np.uint8], matrix: Matrix, width: int, height: int
         image,
         _for_cv2(matrix),
         (width, height),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=fill,
+        flags=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT,
+        borderValue=fill or (0, 0, 0),
     )
     return np.asarray(warped, dtype=np.uint8)
 

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from limner.domain.errors import InvalidRequestError
-
-COLOUR_PATTERN = r"^(#[0-9A-Fa-f]{3}|#[0-9A-Fa-f]{6}|[A-Za-z]{3,20})$"
-"""A colour: `#rgb`, `#rrggbb` or a CSS colour name; the longest one has 20 letters."""
+from limner.vision.colours import COLOUR_PATTERN
 
 _COLOUR = re.compile(COLOUR_PATTERN)
 

@@ -8,11 +8,10 @@ import ipaddress
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 from urllib.parse import parse_qs
 
 from starlette.types import Scope as Connection
@@ -35,13 +34,13 @@ from limner.web.links import PictureSeal, Seal
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., object])
+Ts = TypeVarTuple("Ts")
 Header = tuple[bytes, bytes]
 
 MINUTE_S = 60
 DAY_S = 86_400
 TICKET_S = 60
 FAILURES_A_MINUTE = 20
-BLOCKED_ADDRESSES = 10_000
 
 SIGNED_FOR = "limner.signed_for_s"
 """Key in a request's scope: for how many seconds its signed URL is still valid."""
@@ -62,15 +61,21 @@ class Need:
     """A signed URL will do instead of a key."""
     ticket: bool = False
     """A ticket will do instead of a key."""
+    quota: bool = False
+    """It counts for the key's daily quota."""
 
 
 OPEN = Need(None, open=True)
 ANY_KEY = Need(None)
 
 
-def needs(need: Scope | Need, *, signed: bool = False, ticket: bool = False) -> Callable[[F], F]:
-    """Declare what a route's function needs: a scope, `ANY_KEY` or `OPEN`."""
-    declared = need if isinstance(need, Need) else Need(need, signed=signed, ticket=ticket)
+def needs(need: Scope | Need, *, signed: bool = False, ticket: bool = False, quota: bool = True) -> Callable[[F], F]:
+    """Declare what a route's function needs: a scope, `ANY_KEY` or `OPEN`.
+
+    What needs the scope `submit` counts for the daily quota, unless `quota` is False.
+    """
+    counts = quota and need is Scope.SUBMIT
+    declared = need if isinstance(need, Need) else Need(need, signed=signed, ticket=ticket, quota=counts)
 
     def declare(function: F) -> F:
         function.needs = declared  # type: ignore[attr-defined]  # a function's own attribute
@@ -106,7 +111,6 @@ class Admission:
         self._open_metrics = open_metrics
         self._proxies = [ipaddress.ip_network(each, strict=False) for each in proxies]
         self._watch: asyncio.Task[None] | None = None
-        self._blocked: OrderedDict[str, float] = OrderedDict()
         self.pictures = PictureSeal(seal, lifetime_s) if seal is not None else None
 
     @property
@@ -135,6 +139,9 @@ class Admission:
                 except UnavailableError as error:
                     log.warning("keys of open streams cannot be checked", extra={"detail": error.detail})
                     break
+                except Exception:  # the next round tries again
+                    log.exception("keys of open streams cannot be checked")
+                    break
                 if caller is None or not caller.may(Scope.READ):
                     streams.refuse(key_id)
 
@@ -146,9 +153,11 @@ class Admission:
         if self.keyring is None or need.open or (need.scope is Scope.METRICS and self._open_metrics):
             return ANYONE, []
         caller = await self._identify(connection, need, self.keyring)
-        if need.scope is not None and not caller.may(need.scope):
+        may = need.scope is None or caller.may(need.scope)
+        headers = await self._meter(caller, submits=need.quota and may)  # refused requests count for the rate, too
+        if not may:
             raise MissingScopeError(f"The key lacks the scope `{need.scope}`. It has: {_listed(caller)}.")
-        return caller, await self._meter(caller, submits=need.scope is Scope.SUBMIT)
+        return caller, headers
 
     async def _identify(self, connection: Connection, need: Need, keyring: Keyring) -> Caller:
         token = _token(connection["headers"])
@@ -166,21 +175,25 @@ class Admission:
         address = connection["client"][0] if connection.get("client") else None
         client = client_network(address, self._proxies)
         # A known key still works, so that one visitor's mistakes do not lock out others behind the same address.
-        if client is not None and self._blocked.get(client, 0) > time.monotonic() and not keyring.is_known(token):
-            left = int(self._blocked[client] - time.monotonic()) + 1
-            raise RateLimitedError("Too many wrong keys came from this address. Try again later.", retry_after_s=left)
-        caller = await keyring.by_token(token)
-        if caller is not None:
-            return caller
-        if client is not None and await self._count(f"wrong key {client}", MINUTE_S) >= FAILURES_A_MINUTE:
-            self._block(client)
-        raise UnauthorizedError("The key is not valid: it is wrong, revoked or expired.")
+        if client is None or keyring.is_known(token):
+            caller = await keyring.by_token(token)
+        else:
+            caller = await self._by_unknown_token(token, client, keyring)
+        if caller is None:
+            raise UnauthorizedError("The key is not valid: it is wrong, revoked or expired.")
+        return caller
 
-    def _block(self, client: str) -> None:
-        self._blocked[client] = time.monotonic() + MINUTE_S
-        self._blocked.move_to_end(client)
-        if len(self._blocked) > BLOCKED_ADDRESSES:
-            self._blocked.popitem(last=False)
+    async def _by_unknown_token(self, token: str, client: str, keyring: Keyring) -> Caller | None:
+        """The same for a token that may be a guess. RateLimitedError for a client that has guessed too often."""
+        minute, passed = divmod(int(time.time()), MINUTE_S)
+        name = f"wrong key {client} {minute}"
+        if await self._ask(self._shared.counted, name) >= FAILURES_A_MINUTE:
+            detail = "Too many wrong keys came from this address. Try again later."
+            raise RateLimitedError(detail, retry_after_s=MINUTE_S - passed)
+        caller = await keyring.by_token(token)
+        if caller is None and not keyring.is_known(token):  # a revoked key is no guess
+            await self._count(name, MINUTE_S)
+        return caller
 
     def _check_signature(self, path: str, query: dict[str, list[str]]) -> int:
         assert self.pictures is not None
@@ -238,11 +251,17 @@ class Admission:
         return rate_headers(", ".join(policies), ", ".join(states)) if policies else []
 
     async def _count(self, name: str, window_s: int) -> int:
-        assert self.keyring is not None
+        return await self._ask(self._shared.count, name, window_s)
+
+    @property
+    def _shared(self) -> Counters:
         assert self._counters is not None
-        if self._counters.remote:
-            return await self.keyring.call(self._counters.count, name, window_s)
-        return self._counters.count(name, window_s)
+        return self._counters
+
+    async def _ask(self, count: Callable[[*Ts], int], *args: *Ts) -> int:
+        """Call a method of the counters."""
+        assert self.keyring is not None
+        return await self.keyring.call(count, *args) if self._shared.remote else count(*args)
 
 
 def rate_headers(policy: str, state: str) -> list[Header]:

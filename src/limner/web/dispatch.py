@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from limner.domain.errors import LimnerError, UnavailableError
+from limner.domain.errors import LimnerError, NotFoundError, UnavailableError
 from limner.web import problems
 from limner.web.admission import Admission, Header, need_of
 from limner.web.services import Services, find_caller, find_services
@@ -37,6 +37,10 @@ class Dispatch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it on to `app`."""
+        if scope["type"] in ("http", "websocket") and not scope["path"].isprintable():
+            # `$` of a route's pattern matches before a final line feed, so a proxy and we would read another path.
+            await problems.answer(NotFoundError("There is nothing at this path."))(scope, receive, send)
+            return
         if scope["type"] == "http":
             path = scope["path"]
             for route in self._routes.get((scope["method"], path.count("/")), ()):

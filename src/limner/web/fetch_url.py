@@ -10,11 +10,13 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 
 from limner.domain.errors import TooLargeError, UrlFetchError, UrlNotAllowedError
-from limner.web.outgoing import GuardedNetwork, check_url
+from limner.web.outgoing import HEADER_BYTES, GuardedNetwork, check_url
 
 FIELD = "image_url"
 MAX_REDIRECTS = 3
 PORTS = (80, 443)
+MAX_CHUNKS = 20_000  # of a picture of 20 MB, each has 1 kB
+CHUNKS_AT_ONCE = 50
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 
 
@@ -31,14 +33,16 @@ async def fetch(
 
     `take` is called with the number of bytes of each chunk that arrives, and may raise to refuse it.
     """
+    network = GuardedNetwork(private_hosts, FIELD)
     try:
         async with (
             asyncio.timeout(timeout_s),
-            httpcore.AsyncConnectionPool(network_backend=GuardedNetwork(private_hosts, FIELD), retries=0) as pool,
+            httpcore.AsyncConnectionPool(network_backend=network, retries=0) as pool,
         ):
             for _ in range(MAX_REDIRECTS + 1):
                 check_url(url, ports, FIELD)
-                answer = await _get(pool, url, max_bytes, take)
+                network.limit(HEADER_BYTES)
+                answer = await _get(pool, url, max_bytes, take, network)
                 if isinstance(answer, bytes):
                     return answer
                 url = _target(url, answer)
@@ -57,7 +61,11 @@ def _target(url: str, place: str) -> str:
 
 
 async def _get(
-    pool: httpcore.AsyncConnectionPool, url: str, max_bytes: int, take: Callable[[int], None]
+    pool: httpcore.AsyncConnectionPool,
+    url: str,
+    max_bytes: int,
+    take: Callable[[int], None],
+    network: GuardedNetwork,
 ) -> bytes | str:
     """The body, or the target of a redirect."""
     # identity, so that the size limit counts the real bytes and no compressed bomb is possible
@@ -75,10 +83,17 @@ async def _get(
             return place.decode("latin-1")
         if answer.status != 200:
             raise UrlFetchError(f"The other server answered with status {answer.status}.")
+        network.limit(None)
         data = bytearray()
+        chunks = 0
         async for chunk in answer.aiter_stream():
             take(len(chunk))
             data += chunk
+            chunks += 1
+            if chunks % CHUNKS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # one read may hold thousands, and others wait
+            if chunks > MAX_CHUNKS:
+                raise UrlFetchError("The other server sends the picture in too small pieces.")
             if len(data) > max_bytes:
                 raise TooLargeError(f"image_url: The picture is larger than {max_bytes:,} bytes.", limit=max_bytes)
         return bytes(data)

@@ -30,7 +30,7 @@ async def list_webhooks(job_id: str, services: ServicesDep, caller: CallerDep) -
     response_model=shapes.WebhooksShape,
     responses={**NOT_FOUND, 422: problem_response("The job has no webhook, or has not ended yet")},
 )
-@needs(Scope.SUBMIT)
+@needs(Scope.SUBMIT, quota=False)
 async def replay_webhooks(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
     """Send the job's end to its own webhooks again, with the same ids."""
     await services.job(job_id, caller)

@@ -122,7 +122,10 @@ class WebhookSender:
             return IDLE_S
         if more or due is None:
             return IDLE_S
-        return min(IDLE_S, max(MIN_PAUSE_S, (due - datetime.now(UTC)).total_seconds()))
+        self._active = True  # so that a new webhook need not wait for the end of a slow host's try
+        left = (due - datetime.now(UTC)).total_seconds()
+        # What is due and was not begun is for a host with all its places taken: the end of a try wakes this thread.
+        return min(IDLE_S, max(MIN_PAUSE_S, left)) if left > 0 else IDLE_S
 
     # --- in a thread of the pool ---------------------------------------------------------------------------------
 
@@ -239,7 +242,7 @@ class WebhookSender:
         if hook is None or not found or found[0].id != delivery.event_id or found[0].content is None:
             return None
         now = datetime.now(UTC)
-        secrets = [hook.secret] if hook.secret else self.hooks.secrets(hook.key_id or "", now)
+        secrets = [hook.secret] if hook.secret else self.hooks.secrets(hook.signer, now)
         if not secrets:
             return None
         body = to_json(shapes.event(found[0], Links(hook.base_url or "", self.pictures)))

@@ -308,8 +308,9 @@ def driver_url(url: URL) -> tuple[URL, bool]:
 
 
 def name_of(url: URL) -> str:
-    """Host, port and name of a database, without user and password."""
-    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+    """Host (or folder of its socket), port and name of a database, without user and password."""
+    host = url.host or url.query.get("host") or "localhost"
+    return f"{host if isinstance(host, str) else ','.join(host)}:{url.port or 5432}/{url.database or ''}"
 
 
 def check_server(connection: psycopg.Connection[Any]) -> None:
@@ -365,9 +366,9 @@ def _roll_back(held: PoolProxiedConnection, reason: BaseException) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """The driver's message without the details, which may hold values of a row.
+    """The driver's message, which clients are told too.
 
-    Clients are told it too, so it names neither the server's address nor its user.
+    Without its details, which may hold values of a row, and without the server's address and user.
     """
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     if primary:

@@ -194,7 +194,8 @@ deliveries = Table(
     _partial("deliveries_waiting", "next_try_at", where="state = 'waiting'"),
 )
 
-# What signs webhooks that have no secret of their own; the owner is a key's id, or empty for the service.
+# What signs webhooks that have no secret of their own. The owner is a key's id, or empty for the service; or that of a
+# webhook of all jobs whose secret was replaced.
 webhook_secrets = Table(
     "webhook_secrets",
     metadata,

@@ -125,6 +125,7 @@ class SqlHookRows:
     def remove(self, hook_id: str) -> bool:
         """See `HookRows.remove`."""
         _REMOVE_OF_HOOK.run(self._db, of_hook=hook_id)
+        _REMOVE_SECRET.run(self._db, owner=hook_id)
         return _REMOVE_HOOK.run(self._db, of_hook=hook_id) > 0
 
     def remove_of_job(self, job_id: str) -> tuple[int, int]:
