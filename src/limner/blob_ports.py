@@ -1,4 +1,4 @@
-"""The interfaces of a store of bytes: photos, artifacts, previews. As in `ports.py`."""
+"""The interfaces of the store of bytes, as `ports.py` has those of the database."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The interfaces of API keys: reading them, and counting what is done with them. As in `ports.py`."""
+"""The interfaces by which API keys are read, and what callers do is counted."""
 
 from typing import Protocol
 
