@@ -78,6 +78,8 @@ def test_every_path_is_described_once(described: Json) -> None:
         "/api/v1/images",
         "/api/v1/images/{file_id}",
         "/api/v1/images/{file_id}/meta",
+        "/api/v1/images/",
+        "/api/v1/images/{job_id}/",
         "/api/v1/submit",
         "/api/v1/status/{job_id}",
         "/api/v1/frontal/crop/submit",

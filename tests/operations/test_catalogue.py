@@ -30,6 +30,7 @@ WITHOUT_A_FACE = {
     "crop": "goes on",
     "detect": "makes nothing",
     "generate": "goes on",
+    "pipeline": "fails",
     "samples": "goes on",
 }
 
@@ -37,7 +38,12 @@ WITHOUT_A_FACE = {
 CACHE = {"generate": "exact"}
 
 # What makes results repeatable, and the tests quick.
-FIXED: dict[str, dict[str, Any]] = {"generate": {"seed": 7, "style": "pixel"}, "samples": {"size": 64}}
+PIXEL = {"seed": 7, "style": "pixel"}
+FIXED: dict[str, dict[str, Any]] = {
+    "generate": PIXEL,
+    "samples": {"size": 64},
+    "pipeline": {"steps": [{"operation": "detect"}, {"operation": "contours"}, {"operation": "generate", **PIXEL}]},
+}
 
 # For each parameter a value that is not the default, with other parameters if it needs them.
 OTHER: dict[str, dict[str, dict[str, Any]]] = {
@@ -96,6 +102,7 @@ OTHER: dict[str, dict[str, dict[str, Any]]] = {
         "format": {"format": "png"},
         "provenance": {"provenance": False},
     },
+    "pipeline": {"steps": {"steps": [{"operation": "generate", **PIXEL}, {"operation": "detect", "mark": "blur"}]}},
     "samples": {"painter": {"painter": "styles"}, "size": {"size": 100}},
 }
 

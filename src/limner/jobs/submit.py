@@ -135,7 +135,9 @@ class Submissions:
         """How many jobs may wait in a lane. UnavailableError if nobody serves it."""
         found = self.lanes.get(lane)
         if found is None or not found.workers:
-            raise UnavailableError(f"No worker of this service runs jobs of this kind (lane {lane}).")
+            raise UnavailableError(
+                f"No worker of this service runs jobs of the lane {lane}; see LIMNER_{lane.upper()}_WORKERS."
+            )
         return found.max_queued
 
     def _submit(

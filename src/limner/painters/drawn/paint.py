@@ -46,6 +46,7 @@ def paint(
     meshes: Sequence[Field] = (),
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    expose: bool = True,
     draft: bool = False,
     show: Show = lambda _part, _picture: None,
 ) -> Pixels:
@@ -53,11 +54,13 @@ def paint(
 
     photo: upright RGB (H, W, 3) uint8 of at least one pixel. faces, and meshes (points of `vision.mesh`, (N, 2 or
     more)), in its pixels: strokes follow the largest face, low-poly uses the meshes. A `size` of another shape than the
-    photo's stretches it. The same arguments give the same pixels. A `draft` is a quick one for a small sample.
-    `show` is called with what there is so far, a few times and after each 400,000 pixels.
+    photo's stretches it. Without `expose`, colours are as light as in the photo. The same arguments give the same
+    pixels. A `draft` is a quick one for a small sample. `show` is called with what there is so far, a few times and
+    after each 400,000 pixels.
     """
     size = size or natural_size(photo.shape[1], photo.shape[0], faces)
-    drawn = _EFFECTS[type(style)](Study(photo, faces, meshes, seed, size, draft=draft, show=show), style)
+    study = Study(photo, faces, meshes, seed, size, expose=expose, draft=draft, show=show)
+    drawn = _EFFECTS[type(style)](study, style)
     if (drawn.shape[1], drawn.shape[0]) != size:
         drawn = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), np.uint8)
     return drawn

@@ -77,6 +77,7 @@ class Drawn:
             meshes=meshes,
             seed=canvas.seed,
             size=canvas.size,
+            expose=not canvas.beside_photo,
             draft=canvas.draft,
             show=show,
         )

@@ -90,10 +90,12 @@ class Study:
         seed: int,
         size: tuple[int, int],
         *,
+        expose: bool = True,
         draft: bool = False,
         show: Show = lambda _part, _picture: None,
     ) -> None:
-        """photo: (H, W, 3) RGB uint8. faces, meshes ((N, 2 or more)): its pixels. size: width and height asked for."""
+        """photo: (H, W, 3) RGB uint8. faces, meshes ((N, 2 or more)): its pixels. size: width and height asked for.
+        expose: whether colours are made as light as suits drawing; tones for lines always are."""
         height, width = photo.shape[:2]
         scale: Scale = scale_of(width, height, faces, draft=draft)
         self.width, self.height, self.unit = scale.width, scale.height, scale.unit
@@ -108,7 +110,9 @@ class Study:
         )
         self.colour: Field  # (H, W, 3) RGB
         self.tone: Field  # (H, W) lightness
-        self.colour, self.tone = exposed(np.asarray(worked, np.float32) / np.float32(255.0), self.faces)
+        colour = np.asarray(worked, np.float32) / np.float32(255.0)
+        exposed_colour, self.tone = exposed(colour, self.faces)
+        self.colour = exposed_colour if expose else colour
         # A small output is drawn at the worked size and reduced at the end, so that lines stay smooth.
         enlarged = max(size[0] / self.width, size[1] / self.height)
         self.canvas = (
