@@ -180,6 +180,22 @@ def flat_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
                 yield from (each for each in flat_fields(chosen) if each[0] != found[name].tag)
 
 
+def flat_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as they are stored, in the form in which clients send them. Unknown fields and values stay as they are."""
+    flat: dict[str, Any] = {}
+    found = choices(model)
+    for name, value in values.items():
+        choice = found.get(name)
+        chosen = value.get(choice.tag) if choice is not None and isinstance(value, Mapping) else None
+        if choice is None or chosen not in choice.models:
+            flat[name] = value
+            continue
+        own = flat_values(choice.models[chosen], value)
+        flat[name] = own.pop(choice.tag)
+        flat |= own
+    return flat
+
+
 def _default(model: type[BaseModel], field: str) -> str:
     chosen = model.model_fields[field].get_default(call_default_factory=True)
     return str(getattr(chosen, choices(model)[field].tag))

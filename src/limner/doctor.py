@@ -180,7 +180,7 @@ def _workers(chosen: Settings) -> str:
         ) from None
     finally:
         app.close()
-    idle = sorted({lane for each in CATALOGUE.values() for lane in each.lanes if not counts[lane]})
+    idle = sorted({lane for each in CATALOGUE.values() for lane in each.ready_lanes() if not counts[lane]})
     if idle:
         lanes = ",".join(idle)
         raise UnavailableError(f"no worker answers for {lanes}: start `limner work --lanes {lanes}`")

@@ -117,7 +117,10 @@ def _show(key: Key, token: str, place: str) -> None:
 
 
 def _change(named: str, change: Callable[[Key], dict[str, Any]], *, valid: bool = False) -> tuple[Key, str]:
-    """Set fields of the key that is named; the key now, and its database. NotFoundError; SettingsError if `valid` is wanted and it is not."""
+    """Set fields of the key that is named; the key now, and its database.
+
+    NotFoundError; SettingsError if `valid` is wanted and it is not.
+    """
     now = datetime.now(UTC)
     with _database() as stores:
         key = find_key(stores.keys.all(), named)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from limner.choices import UNKNOWN, flat_fields, flat_place, lists
+from limner.choices import UNKNOWN, flat_fields, flat_place, flat_values, lists
 from limner.domain.errors import InvalidRequestError
 from limner.tracing import step
 from limner.vision.header import Limits
@@ -256,6 +256,8 @@ class Choices(Generic[P]):
     """See `Operation.settled`; called once, before the job is stored."""
     fresh: Callable[[P], bool] = lambda _: False
     """Whether the work is done anew for each request, whatever results there are."""
+    ready_lanes: Callable[[], tuple[str, ...]] | None = None
+    """The lanes in which its jobs can run as this machine is set up; None: in all of the operation's."""
 
 
 @dataclass(frozen=True)
@@ -272,11 +274,16 @@ class Operation(Generic[P, R]):
     models: tuple[str, ...]
     check: Callable[[P], None] | None
     similar_within: int | None
+    yields: bool
     choices: "Choices[P]"
 
     def lane(self, params: P) -> str:
         """Where a job with these parameters runs."""
         return self.choices.lane(params) or self.lanes[0]
+
+    def ready_lanes(self) -> tuple[str, ...]:
+        """The lanes in which its jobs can run here: without those of painters that are not ready."""
+        return self.lanes if self.choices.ready_lanes is None else self.choices.ready_lanes()
 
     def settled(self, params: P, request: str) -> P:
         """The parameters with nothing left to chance, so that their results can be told apart.
@@ -299,6 +306,17 @@ class Operation(Generic[P, R]):
             for name, field in self.params.model_fields.items()
             if field.annotation is ImageRef or ImageRef in get_args(field.annotation)
         )
+
+    def as_sent(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Stored parameters in the form in which a client would send them again, without pictures.
+
+        They may be those of an older version; what is not known is left as it is.
+        """
+        return {
+            name: value
+            for name, value in flat_values(self.params, params).items()
+            if name not in self.image_fields and value is not None
+        }
 
     def parse(self, values: Mapping[str, Any], pictures: Mapping[str, bytes], limits: Limits) -> P:
         """Validate plain values and pictures (not decoded: `structure.look`), and run the operation's own `check`.
@@ -371,6 +389,7 @@ def operation(
     models: tuple[str, ...] = (),
     check: Callable[[P], None] | None = None,
     similar_within: int | None = None,
+    yields: bool = False,
     choices: Choices[P] | None = None,
 ) -> Callable[[Callable[[P, Context], R]], Operation[P, R]]:
     """Make a function `(params, ctx) -> result` an operation. The first line of its docstring is the summary.
@@ -379,7 +398,8 @@ def operation(
     is called at submission and raises for parameters that would make the job fail, so that the client learns it at
     once. `similar_within` is the largest difference, in bits, of perceptual hashes for which a request may accept the
     result of another photo; the parameters are then `SimilarParams`, and the function calls `Context.recognise`.
-    `lanes` are all that `choices` may decide for.
+    `lanes` are all that `choices` may decide for. With `yields`, a job is refused as if the queue were full while any
+    job of its lane waits: for what is nice to have, and short.
     """
 
     def declare(run: Callable[[P, Context], R]) -> Operation[P, R]:
@@ -395,6 +415,7 @@ def operation(
             models=models,
             check=check,
             similar_within=similar_within,
+            yields=yields,
             choices=choices or Choices(),
         )
 

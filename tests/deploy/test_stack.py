@@ -390,3 +390,34 @@ def test_a_stop_and_a_start_keep_everything(stack: Stack, astronaut_jpeg: bytes)
         assert _kinds_of_events(http, job) == kinds
         cached = _submit(http, another(astronaut_jpeg, 300), Prefer="wait=60")
         assert cached["result"] == job["result"]
+
+
+def test_a_backup_brings_everything_back(stack: Stack, astronaut_jpeg: bytes, tmp_path: Path) -> None:
+    script = str(stack.folder / "scripts/stack.sh")
+    with stack.client() as http:
+        jobs = [_submit(http, another(astronaut_jpeg, number), Prefer="wait=60") for number in range(400, 405)]
+        pictures = [http.get(job["artifacts"][0]["url"]).content for job in jobs]
+        run([script, "backup", str(tmp_path / "copy")], stack.environment, START_S)
+        later = _submit(http, another(astronaut_jpeg, 405), Prefer="wait=60")
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "copy", *(tmp_path / "copy").iterdir())} == {0}
+    stack.down("--volumes")
+    stack.folder.joinpath("deploy/.env").unlink()
+    run([script, "restore", str(tmp_path / "copy")], stack.environment, START_S)
+    for service in stack.services:
+        assert stack.containers(service) == []
+    stack.up()
+    with stack.client() as http:  # with the key of before
+        for job, picture in zip(jobs, pictures, strict=True):
+            assert http.get(f"/v1/jobs/{job['id']}").json()["result"] == job["result"]
+            assert http.get(job["artifacts"][0]["url"]).content == picture, "by its earlier address"
+            assert _kinds_of_events(http, job)[-1].endswith("succeeded")
+        assert http.get(f"/v1/jobs/{later['id']}").status_code == 404
+        assert _submit(http, another(astronaut_jpeg, 406), Prefer="wait=60")["status"] == "succeeded"
+
+
+def test_what_is_no_backup_changes_nothing(stack: Stack, tmp_path: Path) -> None:
+    command = [str(stack.folder / "scripts/stack.sh"), "restore", str(tmp_path)]
+    done = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=START_S, check=False)
+    assert (done.returncode, "is no backup: limner.dump is missing" in done.stderr) == (1, True)
+    with stack.client() as http:
+        assert http.get("/readyz").status_code == 200

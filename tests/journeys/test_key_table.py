@@ -35,6 +35,8 @@ NEEDS: dict[tuple[str, str], str] = {
     ("POST", "/v1/jobs/{job_id}/cancel"): "submit",
     ("DELETE", "/v1/jobs/{job_id}"): "erase",
     ("GET", "/v1/jobs/{job_id}/preview"): "read",
+    ("GET", "/v1/jobs/{job_id}/inputs/{name}"): "read",
+    ("HEAD", "/v1/jobs/{job_id}/inputs/{name}"): "read",
     ("GET", "/v1/jobs/{job_id}/artifacts/{name}"): "read",
     ("HEAD", "/v1/jobs/{job_id}/artifacts/{name}"): "read",
     ("GET", "/v1/jobs/{job_id}/webhooks"): "read",
@@ -106,7 +108,8 @@ class House:
     def path(self, path: str) -> str:
         """A route's path with ids of the first owner's jobs."""
         job = "contours" if "/status/" in path else "generate" if path.startswith("/api/v1/images/") else "detect"
-        return path.format(job_id=self.ids[job], file_id=self.ids["file"], name="marked.jpg")
+        name = "image" if "/inputs/" in path else "marked.jpg"
+        return path.format(job_id=self.ids[job], file_id=self.ids["file"], name=name)
 
     def call(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
         """The answer; of an event stream only the beginning."""

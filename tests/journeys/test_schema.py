@@ -67,6 +67,7 @@ def test_every_path_is_described_once(described: Json) -> None:
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/cancel",
         "/v1/jobs/{job_id}/artifacts/{name}",
+        "/v1/jobs/{job_id}/inputs/{name}",
         "/v1/events",
         "/healthz",
         "/readyz",

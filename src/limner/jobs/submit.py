@@ -88,6 +88,8 @@ class Submissions:
         fingerprint = operation.fingerprint(params, self.fingerprint, request)
         lane = operation.lane(params)
         max_queued = self._max_queued(lane)
+        if operation.yields:
+            max_queued = min(max_queued, 1)
         similarity_key = operation.similarity_key(params, fingerprint)
         job = Job(
             id=job_id,

@@ -1,7 +1,7 @@
 """The operation `generate`: make a new picture from a photo, from words, or both. What paints is in `painters/`."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -149,6 +149,10 @@ def _settle(params: GenerateParams, request: str) -> GenerateParams:
     return params.model_copy(update={"seed": int.from_bytes(drawn[:4])})
 
 
+def _lanes(painters: Iterable[Painter]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lane for each in painters for lane in each.lanes))
+
+
 def _fresh(params: GenerateParams) -> bool:
     hosted = _painter(params).lane(params.painter) == "remote"
     return params.cache == "off" or (params.cache == "auto" and hosted)
@@ -156,7 +160,7 @@ def _fresh(params: GenerateParams) -> bool:
 
 @operation(
     version=2,
-    lanes=tuple(dict.fromkeys(lane for each in PAINTERS.values() for lane in each.lanes)),
+    lanes=_lanes(PAINTERS.values()),
     models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
     choices=Choices(
@@ -164,6 +168,7 @@ def _fresh(params: GenerateParams) -> bool:
         fingerprint=lambda params: _painter(params).fingerprint(params.painter),
         settle=_settle,
         fresh=_fresh,
+        ready_lanes=lambda: _lanes(each for each in PAINTERS.values() if each.ready() is None),
     ),
 )
 def generate(params: GenerateParams, ctx: Context) -> GenerateResult:

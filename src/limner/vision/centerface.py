@@ -22,6 +22,9 @@ _OUTPUTS = ["537", "538", "539", "540"]  # heatmap, scale, offset, landmarks
 class CenterFace:
     """One loaded network; safe to use from several threads."""
 
+    tile_side = 640
+    """Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better."""
+
     def __init__(self, weights_folder: Path) -> None:
         self._session = runtime.session(weights.path(weights_folder, "centerface"))
 

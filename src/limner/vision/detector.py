@@ -23,9 +23,11 @@ _MIN_PICTURE_SIDE = 8  # a smaller picture cannot show a face
 _FLOOR = 0.25  # detection threshold before merging; low, so that weaker duplicates take part in the suppression
 
 _CERTAIN_LARGE = 0.9  # below this a large face is verified, as a small one is below `scales.CERTAIN`
+_CERTAIN_BESIDE = 0.87  # the same beside a face that is certain; dogs get 0.88 at most
 _LARGE = 0.06  # a face is large from this share of the square root of the picture's area
 _TILTED = 5  # degrees; YuNet draws the landmarks of tilted faces too upright: 20 degrees may look like this
-_MAX_VERIFIED = 24  # uncertain ones first, then the largest; in a crowd nearly all the others are faces
+_MAX_VERIFIED = 24  # the largest uncertain ones; in a crowd nearly all the others are faces
+_MAX_REFINED = 2  # the largest ones whose landmarks are in doubt
 _VERIFY = (2.0, 96)  # how far around the face CenterFace looks, in face sizes, and the pixels this is scaled to
 _REFINE = (1.5, 96)  # the same where only the landmarks are in doubt
 _TURNED_SIDE = 128
@@ -113,16 +115,21 @@ class Detector:
 
         YuNet gives dogs, wheels and folds of cloth scores up to 0.9. If CenterFace does not detect a face there, the
         score of an uncertain hit is halved. If it does, its landmarks replace YuNet's, because they are more exact.
-        For that reason the largest face and tilted ones are verified too.
+        For that reason the largest face and a tilted one are verified too.
         """
         found = scales.search(network, pyramid, min(min_score, _FLOOR))
         found = hits.clipped(found[found[:, hits.SCORE] >= min_score], pyramid.width, pyramid.height)
         if network is self._yunet and len(found):
             sizes = hits.sizes(found)
             large = sizes > _LARGE * math.sqrt(pyramid.width * pyramid.height)
-            uncertain = found[:, hits.SCORE] < np.where(large, _CERTAIN_LARGE, scales.CERTAIN)
-            chosen = np.flatnonzero(uncertain | (hits.tilts(found) > _TILTED) | (sizes == sizes.max()))
-            for index in chosen[np.lexsort((-sizes[chosen], ~uncertain[chosen]))][:_MAX_VERIFIED]:
+            beside = found[:, hits.SCORE].max() >= _CERTAINLY_UPRIGHT
+            certain = np.where(large, _CERTAIN_BESIDE if beside else _CERTAIN_LARGE, scales.CERTAIN)
+            uncertain = found[:, hits.SCORE] < certain
+            tilted = (hits.tilts(found) > _TILTED) | (sizes == sizes.max())
+            largest_first = np.argsort(-sizes, kind="stable")
+            chosen = largest_first[uncertain[largest_first]][:_MAX_VERIFIED]
+            refined = largest_first[(tilted & ~uncertain)[largest_first]][:_MAX_REFINED]
+            for index in (*chosen, *refined):
                 match = self._match(pyramid, found[index], *(_VERIFY if uncertain[index] else _REFINE))
                 if match is not None:
                     found[index, 5:] = match[5:]

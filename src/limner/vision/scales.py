@@ -27,8 +27,6 @@ _COARSE_MAX_SIZE = 300
 _FINE_MAX_SIZE = 96  # also the overlap of neighbouring tiles, so that a face cut by one tile is whole in the other
 _MIN_SIZE = 24  # does not apply to the largest scale, which accepts all smaller faces
 
-# Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better.
-_TILE_SIDES: dict[type[Network], int] = {YuNet: 768, CenterFace: 640}
 _MULTIPLE = 32  # tile sides are padded to multiples of the coarsest stride
 _MAX_OVERLAP = 0.3
 _MAX_COVERED = 0.7
@@ -119,7 +117,7 @@ def _best(found: Hits) -> float:
 def at_scale(network: Network, pyramid: Pyramid, factor: float, min_score: float) -> Hits:
     """Hits in the picture scaled by `factor`, tile by tile, in the picture's own pixels."""
     resized, factor_x, factor_y = pyramid.scaled(factor)
-    down, across = (_spans(length, _TILE_SIDES[type(network)]) for length in resized.shape[:2])
+    down, across = (_spans(length, network.tile_side) for length in resized.shape[:2])
     shape = _padded(down[0][1]), _padded(across[0][1])
     found = [
         hits.moved(network.hits(resized[top:bottom, left:right], min_score, shape), x=left, y=top)

@@ -21,6 +21,9 @@ _OUTPUTS = [f"{kind}_{stride}" for stride in _STRIDES for kind in ("cls", "obj",
 class YuNet:
     """One loaded network; safe to use from several threads."""
 
+    tile_side = 768
+    """Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better."""
+
     def __init__(self, weights_folder: Path) -> None:
         self._session = runtime.session(weights.path(weights_folder, "yunet"))
 

@@ -82,7 +82,7 @@ def _without_worker(painter: Painter, settings: Settings) -> str | None:
         return f"No worker runs such jobs; set LIMNER_{lane.upper()}_WORKERS."
     if settings.worker_memory_bytes and needed > settings.worker_memory_bytes:
         return (
-            f"It needs about {needed / 1e6:,.0f} MB, and a worker may take {settings.worker_memory_bytes / 1e6:,.0f} MB "
-            "(LIMNER_WORKER_MEMORY_BYTES)."
+            f"It needs about {needed / 1e6:,.0f} MB, and a worker may take "
+            f"{settings.worker_memory_bytes / 1e6:,.0f} MB (LIMNER_WORKER_MEMORY_BYTES)."
         )
     return None

@@ -366,9 +366,9 @@ def _roll_back(held: PoolProxiedConnection, reason: BaseException) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """The driver's message without the details, which may hold values of a row, and without the server's address and user.
+    """The driver's message, which clients are told too.
 
-    Clients are told it too.
+    Without its details, which may hold values of a row, and without the server's address and user.
     """
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     if primary:
