@@ -238,7 +238,9 @@ def test_broker_bus_and_workers_are_asked(doctor: Doctor, tmp_path: Path, redis_
     cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="1")
     status, output = doctor(**cluster.variables)
     assert status == 1
-    assert "BAD  workers: no worker answers for cpu,remote: start `limner work --lanes cpu,remote`" in output
+    assert (
+        "BAD  workers: no worker answers for cpu,paint,remote: start `limner work --lanes cpu,paint,remote`" in output
+    )
     assert "ok   bus: 127.0.0.1:" in output
     try:
         cluster.start()
