@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from limner.domain.errors import SettingsError
 from limner.domain.lane import CPU, GPU, PAINT, REMOTE, Lane
 from limner.vision.header import Limits
+from limner.vision.manifest import CONTENT_FILTER, MANIFEST, OPTIONAL
 
 PREFIX = "LIMNER_"
 EMBEDDED = "processes:"
@@ -113,6 +114,15 @@ class Settings(BaseSettings):
     )
     painters_dir: Path = Field(
         default_factory=_painters_dir, description="Folder of your own painters: networks, servers, workflows"
+    )
+
+    content_filter: Literal["off", "hosted", "all"] = Field(
+        "off",
+        description="Which pictures that `generate` has made are held back if they seem to show nudity: none, those "
+        "that other servers have made, or all; needs `limner models fetch content-filter`",
+    )
+    content_filter_score: float = Field(
+        0.5, gt=0, lt=1, description="Score of a picture from which on it is held back; lower is stricter"
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on")
@@ -272,6 +282,11 @@ class Settings(BaseSettings):
             GPU: Lane(gpu_workers, self.gpu_max_queued, self.gpu_job_timeout_s),
             REMOTE: Lane(remote_workers, self.remote_max_queued, self.remote_job_timeout_s, on_demand=True),
         }
+
+    def model_names(self) -> list[str]:
+        """The models that a service with these settings needs."""
+        bundles = {None} if self.content_filter == "off" else {None, CONTENT_FILTER}
+        return [each.name for each in (*MANIFEST, *OPTIONAL) if each.bundle in bundles]
 
     def limits(self) -> Limits:
         """The size limits of an accepted picture."""
