@@ -58,7 +58,7 @@ OTHER: dict[str, dict[str, dict[str, Any]]] = {
         "stroke": {"stroke": "black"},
         "stroke_width": {"stroke_width": 3},
         "dash": {"dash": []},
-        "texts": {"texts": False},
+        "labels": {"labels": "none"},
         "photo": {"photo": False},
         "clip": {"clip": True},
         "transparent": {"transparent": True},

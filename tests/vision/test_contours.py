@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limner.domain.errors import InvalidRequestError
-from limner.vision import align, labels, regions, smooth, svg
+from limner.vision import align, labels, lettering, regions, smooth
 from limner.vision.contours import Contours, Options, trace
 from limner.vision.mesh import FaceMesh
 from limner.vision.style import STYLES, Style
@@ -86,7 +86,7 @@ def test_golden_places_on_the_portrait(mesh_points: Points, astronaut: Pixels) -
     places = {"nose": (225, 120), "left_eye": (204, 101), "right_eye": (246, 104), "chin": (222, 167)}
     for name, place in places.items():
         rings = [smooth.Ring(np.zeros((0, 4, 2)), np.array(ring), False) for ring in result.mask_contours[name]]
-        x, y, _, _ = svg.inner_pole(rings)
+        x, y, _ = lettering.inner_pole(rings)
         assert align.apply(back, np.array([[x, y]]))[0] == pytest.approx(place, abs=7), name
 
 
@@ -102,17 +102,18 @@ def test_the_svg_is_well_formed_and_holds_the_photo(mesh_points: Points, astrona
     root = parsed(result.svg)
     assert max(int(root.get("width", 0)), int(root.get("height", 0))) == 512
     assert root.get("viewBox") == f"0 0 {int(result.crop.width)} {int(result.crop.height)}"
+    assert (int(root.get("width", 0)), int(root.get("height", 0))) == result.drawn
     references = [value for element in root.iter() for name, value in element.attrib.items() if name.endswith("href")]
     assert len(references) == 1
     assert references[0].startswith("data:image/jpeg;base64,")
     assert {element.tag.split("}")[1] for element in root.iter()} <= {
-        "svg", "title", "defs", "clipPath", "path", "g", "image", "text"
+        "svg", "title", "defs", "clipPath", "path", "g", "image", "text", "circle"
     }  # fmt: skip
 
 
 def test_texts_can_be_left_out(mesh_points: Points, astronaut: Pixels) -> None:
     assert "<text" in trace(astronaut, mesh_points, None, PLAIN).svg
-    assert "<text" not in trace(astronaut, mesh_points, None, replace(PLAIN, texts=False)).svg
+    assert "<text" not in trace(astronaut, mesh_points, None, replace(PLAIN, labels="none")).svg
 
 
 def test_own_regions(mesh_points: Points, astronaut: Pixels) -> None:

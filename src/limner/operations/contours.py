@@ -1,5 +1,6 @@
 """The operation `contours`: outline the regions of a face as SVG."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from limner.operation import Context, ImageRef, Result, SimilarParams, operation
 from limner.vision.colours import Colour
 from limner.vision.faces import DEFAULT_MIN_SCORE, Face
 from limner.vision.phash import SAME_PHOTO, perceptual_hash
-from limner.vision.style import STYLES, Style
+from limner.vision.style import STYLES
 
 if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
     import numpy as np
@@ -68,21 +69,35 @@ class ContoursParams(SimilarParams):
             max_length=256,
         ),
     ] = None
-    style: Annotated[Literal["default", "light"], Field(title="Style")] = "default"
-    fill: Annotated[Colour | None, Field(title="Fill", description="Colour of the regions")] = None
+    style: Annotated[
+        Literal["default", "classic", "light"],
+        Field(title="Style", description="Six colours by part of the face, all regions purple, or all grey"),
+    ] = "default"
+    fill: Annotated[Colour | None, Field(title="Fill", description="One colour for all regions")] = None
     fills: Annotated[
         dict[Name, Colour] | None, Field(title="Fills", description="Colours of single regions, by name", max_length=64)
     ] = None
     opacity: Annotated[float | None, Field(ge=0, le=1, title="Opacity", description="Opacity of the fill, 0 to 1")] = (
         None
     )
-    stroke: Annotated[Colour | None, Field(title="Line colour")] = None
-    stroke_width: Annotated[float | None, Field(ge=0, le=100, title="Line width", description="Pixels")] = None
+    stroke: Annotated[
+        Colour | None, Field(title="Line colour", description="Default: the style's, or that of the region")
+    ] = None
+    stroke_width: Annotated[
+        float | None,
+        Field(ge=0, le=100, title="Line width", description="Pixels; default: relative to the face's width"),
+    ] = None
     dash: Annotated[
         list[Annotated[float, Field(ge=0, le=1000)]] | None,
         Field(title="Dashes", description="Lengths of dashes and gaps, pixels; [] for a solid line", max_length=16),
     ] = None
-    texts: Annotated[bool, Field(title="Names", description="Write the name or number on each region")] = True
+    labels: Annotated[
+        Literal["names", "numbers", "none"] | None,
+        Field(
+            title="Labels",
+            description="What is written on the regions; default: names, or numbers where the regions are numbered",
+        ),
+    ] = None
     photo: Annotated[bool, Field(title="Photo", description="Embed the photo below the regions")] = True
     clip: Annotated[bool, Field(title="Clip", description="Clip the photo to the outline of the head")] = False
     transparent: Annotated[
@@ -95,7 +110,12 @@ class ContoursParams(SimilarParams):
     smoothing: Annotated[float, Field(ge=0, le=1, title="Smoothing")] = 0.4
     size: Annotated[
         int | None,
-        Field(ge=16, le=8192, title="Size", description="Longer side of the SVG, pixels; default: that of the crop"),
+        Field(
+            ge=16,
+            le=8192,
+            title="Size",
+            description="Longer side of the drawn crop, pixels; default: that of the crop, the shorter at least 512",
+        ),
     ] = None
     answer_after_s: SkipJsonSchema[Annotated[float, Field(ge=0, le=60)]] = 0
     """Set only by the classic paths: for this long they report "processing". The job itself is not delayed."""
@@ -150,7 +170,7 @@ def _points(landmarks: list[PointShape]) -> "NDArray[np.float64]":
 
 
 @operation(
-    version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
+    version=2, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
 )
 def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
     """Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin."""
@@ -171,8 +191,8 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
         "contours.svg",
         traced.svg.encode(),
         "image/svg+xml",
-        width=round(traced.crop.width),
-        height=round(traced.crop.height),
+        width=traced.drawn[0],
+        height=traced.drawn[1],
     )
     return ContoursResult(
         image=SizeShape(width=params.image.width, height=params.image.height),
@@ -198,7 +218,7 @@ def _landmarks(
     if not faces:
         raise FaceNotFoundError
     with ctx.stage("mesh"):
-        mesh = ctx.models.mesh().fit(photo, [max(faces, key=_area)])[0]
+        mesh = ctx.models.mesh().fit(photo, [max(faces, key=_area)], symmetric=True)[0]
     return mesh.points[:, :2].astype(float), round(mesh.presence, 4)
 
 
@@ -211,20 +231,20 @@ def _options(params: ContoursParams) -> "Options":
     from limner.vision.contours import Options
 
     style = STYLES[params.style]
-    style = Style(
+    style = replace(
+        style,
         fill=params.fill or style.fill,
         fills=params.fills or style.fills,
         opacity=style.opacity if params.opacity is None else params.opacity,
         stroke=params.stroke or style.stroke,
-        stroke_width=style.stroke_width if params.stroke_width is None else params.stroke_width,
-        dash=style.dash if params.dash is None else tuple(params.dash),
-        label=style.label,
+        exact_line=params.stroke_width,
+        exact_dash=None if params.dash is None else tuple(params.dash),
     )
     return Options(
         scheme=params.scheme,
         regions=params.regions or {},
         style=style,
-        texts=params.texts,
+        labels=params.labels,
         photo=params.photo,
         clip=params.clip,
         transparent=params.transparent,
