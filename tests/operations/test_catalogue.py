@@ -50,6 +50,7 @@ OTHER: dict[str, dict[str, dict[str, Any]]] = {
         "landmarks": {"landmarks": [{"x": 10.0 + number % 22, "y": 20.0 + number // 22} for number in range(478)]},
         "scheme": {"scheme": "seven"},
         "regions": {"scheme": "own", "regions": {"a": [1, 2, 3]}},
+        "map_values": {"map_values": "indices"},
         "label_meanings": {"label_meanings": {"1": "skin"}},
         "style": {"style": "light"},
         "fill": {"fill": "#123456"},

@@ -37,6 +37,13 @@ class ContoursParams(SimilarParams):
             description="A picture of the same photo whose pixel values are labels, one per part of the head",
         ),
     ] = None
+    map_values: Annotated[
+        Literal["grey", "indices"],
+        Field(
+            title="Values of the map",
+            description="For a map with a palette: `indices` if its indices are the labels. Else it must be grey",
+        ),
+    ] = "grey"
     landmarks: Annotated[
         list[PointShape] | None,
         Field(
@@ -182,7 +189,7 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
         ctx.recognise(perceptual_hash(photo))
         label_map = None
         if params.segmentation_map is not None:
-            label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits)
+            label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits, params.map_values)
     points, presence = _landmarks(params, photo, ctx)
     with ctx.stage("trace"):
         source: Literal["client", "server"] = "server" if params.landmarks is None else "client"
