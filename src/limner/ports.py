@@ -161,6 +161,10 @@ class Transaction(Protocol):
         """Set fields of a key. False if there is no such key."""
         ...
 
+    def now(self) -> datetime:
+        """The time by the one clock that all processes compare leases with, whatever their own clocks say."""
+        ...
+
     def ping(self) -> None:
         """Write something, to test whether that is possible. Raises if it is not."""
         ...
@@ -227,6 +231,14 @@ class JobReader(Protocol):
 
         Their `params` are empty, because no list shows them.
         """
+        ...
+
+    def numbered_page(self, operation: str, *, key_id: str | None = None, skip: int, limit: int) -> list[Job]:
+        """The same for an operation, without its newest `skip` jobs, at most 201. The time grows with `skip`."""
+        ...
+
+    def count_of(self, operation: str, *, key_id: str | None = None, limit: int) -> int:
+        """How many jobs of an operation there are, counted up to `limit`; with `key_id`, only those of this owner."""
         ...
 
     def file(self, file_id: str, *, key_id: str | None = None) -> File | None:
@@ -464,7 +476,7 @@ class Engine(Protocol):
         an id twice is harmless. It returns at once, whatever the state of the engine."""
         ...
 
-    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+    def resend(self, waiting: Sequence[Waiting], now: datetime) -> list[str]:
         """Have these jobs run, of which some are on their way already; called by each sweep. It may take seconds.
 
         Returns the ids for which the store must remember that they were sent now.

@@ -74,4 +74,4 @@ def test_missing_libraries_of_a_cluster_are_named(tmp_path: Path, start: str) ->
         [sys.executable, "-c", program], env=os.environ | variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "pip install 'limner[cluster]'" in done.stderr
+    assert "run `make install-cluster` in a checkout of Limner, or pip install 'limner[cluster]'" in done.stderr

@@ -113,9 +113,6 @@ class Machine:
         assert isinstance(ended, bool)
         return ended
 
-    def requeue(self, job_id: str, attempt: int) -> bool:
-        return self.store.transact(lambda tx: transitions.requeue(tx, job_id, attempt))
-
     def lose(self, worker: str, reason: Any, *, max_attempts: int = 5) -> list[Sent]:
         return self.store.transact(lambda tx: transitions.lose(tx, worker, reason, max_attempts=max_attempts))
 

@@ -99,6 +99,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         every_s=settings.sweep_s,
         lease=lease(settings),
         alone=not stores.shared,
+        clock=lambda: store.transact(lambda tx: tx.now()),
     )
 
     hooks = SqlHookReader(stores.database)

@@ -88,6 +88,8 @@ class Submissions:
         fingerprint = operation.fingerprint(params, self.fingerprint, request)
         lane = operation.lane(params)
         max_queued = self._max_queued(lane)
+        if operation.yields:
+            max_queued = min(max_queued, 1)
         similarity_key = operation.similarity_key(params, fingerprint)
         job = Job(
             id=job_id,
@@ -133,7 +135,9 @@ class Submissions:
         """How many jobs may wait in a lane. UnavailableError if nobody serves it."""
         found = self.lanes.get(lane)
         if found is None or not found.workers:
-            raise UnavailableError(f"No worker of this service runs jobs of this kind (lane {lane}).")
+            raise UnavailableError(
+                f"No worker of this service runs jobs of the lane {lane}; see LIMNER_{lane.upper()}_WORKERS."
+            )
         return found.max_queued
 
     def _submit(

@@ -181,11 +181,11 @@ def _points(landmarks: list[PointShape]) -> "NDArray[np.float64]":
 )
 def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
     """Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin."""
-    from limner.vision import image, labels
+    from limner.vision import labels
     from limner.vision.contours import trace
 
     with ctx.stage("decode"):
-        photo = image.decode(ctx.data(params.image), ctx.limits)
+        photo = ctx.pixels(params.image)
         ctx.recognise(perceptual_hash(photo))
         label_map = None
         if params.segmentation_map is not None:

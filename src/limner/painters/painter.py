@@ -65,6 +65,10 @@ class Canvas:
     fit_meshes: "Callable[[RGB, Sequence[Face]], Sequence[Mesh]]"
     style_photo: "RGB | None" = None
     """The picture whose style is asked for, if one was sent."""
+    beside_photo: bool = False
+    """Whether parts of the photo stay beside it, so that its colours should be no lighter or darker."""
+    draft: bool = False
+    """A small sample is wanted, quickly: a painter that can does less work for it."""
 
     @cached_property
     def faces(self) -> "Sequence[Face]":

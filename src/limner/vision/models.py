@@ -8,6 +8,7 @@ import cv2
 
 from limner.vision.detector import Detector
 from limner.vision.mesh import FaceMesh
+from limner.vision.person import PersonMask
 
 
 class Models:
@@ -36,3 +37,12 @@ class Models:
     @cached_property
     def _mesh(self) -> FaceMesh:
         return FaceMesh(self.folder)
+
+    def person(self) -> PersonMask:
+        """The mask of people."""
+        with self._lock:
+            return self._person
+
+    @cached_property
+    def _person(self) -> PersonMask:
+        return PersonMask(self.folder)
