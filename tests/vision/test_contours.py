@@ -189,8 +189,10 @@ def bad(index: int, x: float, y: float) -> Points:
         (np.zeros((68, 1)), "68 landmarks"),
         (bad(13, math.nan, 5), "Landmark 13 is not"),
         (bad(40, 5, math.inf), "Landmark 40 is not"),
-        (bad(7, -30, 5), r"Landmark 7 at \(-30.0, 5.0\) lies outside the picture of 600×600"),
-        (bad(67, 5, 603), "Landmark 67 "),
+        (bad(7, -700, 5), r"Landmark 7 at \(-700.0, 5.0\) lies outside the picture of 600×600"),
+        (bad(67, 5, 1303), "Landmark 67 "),
+        (synthetic.landmarks_68() - [600, 0], "Landmark 0 .* like all others"),
+        (synthetic.landmarks_68() / 600, "landmarks_unit"),
         (np.full((68, 2), 300.0), "collapsed: landmark 1 "),
         (np.stack([np.linspace(10, 500, 68)] * 2, axis=1), "collapsed"),
         (synthetic.landmarks_68() * np.array([-1.0, 1.0]) + np.array([600.0, 0.0]), "mirrored"),
@@ -229,6 +231,12 @@ def test_bad_maps_are_refused() -> None:
         trace(synthetic.photo(), points, synthetic.label_map()[:580], PLAIN)
     with pytest.raises(InvalidRequestError, match="no skin"):
         trace(synthetic.photo(), points, np.full((600, 600), 30, np.uint8), PLAIN)
+
+
+def test_a_clients_points_may_leave_the_picture_by_a_faces_size() -> None:
+    points = synthetic.landmarks_68() - np.array([300.0, 0.0])
+    assert points.min() < -100
+    assert "right_cheek" in trace(synthetic.photo(), points, None, PLAIN).mask_contours
 
 
 def test_a_servers_mesh_may_leave_the_picture() -> None:
