@@ -340,6 +340,7 @@ async def _submit_contours(request: Request, services: Services, caller: Caller,
             skips_delay = sent.get("loadtest_mode") is True or services.settings.load_test_mode
             values = {
                 "scheme": scheme,
+                "style": "classic",
                 "landmarks": sent.get("landmarks") or None,
                 "answer_after_s": 0 if skips_delay else services.settings.simulated_delay_s,
             }
