@@ -19,7 +19,7 @@ from limner.domain.job import File, Job, Role, Status
 from limner.domain.key import Caller, Scope
 from limner.web import shapes
 from limner.web.admission import needs
-from limner.web.event_streams import serve_socket
+from limner.web.event_sockets import serve_socket
 from limner.web.job_routes import send_file
 from limner.web.links import Links
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
@@ -340,6 +340,7 @@ async def _submit_contours(request: Request, services: Services, caller: Caller,
             skips_delay = sent.get("loadtest_mode") is True or services.settings.load_test_mode
             values = {
                 "scheme": scheme,
+                "style": "classic",
                 "landmarks": sent.get("landmarks") or None,
                 "answer_after_s": 0 if skips_delay else services.settings.simulated_delay_s,
             }
