@@ -55,7 +55,7 @@ test-chaos: install-services ## Kill, freeze, cut off and fill up every part und
 test-diffusion: install-tests ## Test the painter diffusion with tiny models (installs CPU torch, 1.1 GB; TORCH_INDEX=… names an index)
 	@scripts/install.sh --diffusion
 	@.venv-diffusion/bin/python -m pytest tests/painters/test_diffusion_plans.py tests/painters/test_diffusion.py \
-		tests/journeys/test_diffusion.py $(ARGS)
+		tests/painters/test_diffusion_hub.py tests/journeys/test_diffusion.py $(ARGS)
 
 test-container: install-tests ## Build the container image and try it (needs docker or podman)
 	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy/test_container.py $(ARGS)

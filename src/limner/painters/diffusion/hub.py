@@ -72,8 +72,9 @@ def fetch(name: str, *, agree: Callable[[str], None], say: Callable[[str], None]
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0][:300]
         raise ModelError(f"{entry.model} could not be fetched: {first}") from None
-    for file in files:
-        _compare(part / file.path, file)
+    wrong = [file.path for file in files if not _is_right(part / file.path, file)]
+    if wrong:
+        raise ModelError(f"{entry.model}: {wrong[0]} has not the SHA-256 that the hub told. Fetch the model again.")
     shutil.rmtree(part / ".cache", ignore_errors=True)  # what the library remembers of broken downloads
     part.rename(entry.folder)
     try:
@@ -114,17 +115,18 @@ def _needed(api: "HfApi", entry: ModelEntry, index: dict[str, Any]) -> list[HubF
         if wanted:
             found.append(file)
     if not any(file.path.endswith(".safetensors") for file in found):
-        raise ValueError("there are no .safetensors files" + (f" of the variant {entry.variant}" if entry.variant else ""))
+        raise ValueError(
+            "there are no .safetensors files" + (f" of the variant {entry.variant}" if entry.variant else "")
+        )
     return found
 
 
 def _need_room(part: Path, total: int) -> None:
     there = sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
     free = shutil.disk_usage(part).free
-    if free + there < total + _SPARE_BYTES:
-        raise ModelError(
-            f"{part} has {free / 1e6:,.0f} MB of free disk space; {(total - there + _SPARE_BYTES) / 1e6:,.0f} MB are needed."
-        )
+    needed = total - there + _SPARE_BYTES
+    if free < needed:
+        raise ModelError(f"{part} has {free / 1e6:,.0f} MB of free disk space; {needed / 1e6:,.0f} MB are needed.")
 
 
 def _download(api: "HfApi", entry: ModelEntry, files: list[HubFile], part: Path) -> None:
@@ -132,12 +134,12 @@ def _download(api: "HfApi", entry: ModelEntry, files: list[HubFile], part: Path)
         api.hf_hub_download(entry.model, file.path, revision=entry.revision, local_dir=part)
 
 
-def _compare(path: Path, file: HubFile) -> None:
-    """ModelError for a file that is not the one that was told; it is removed, so that it is fetched again."""
+def _is_right(path: Path, file: HubFile) -> bool:
+    """Whether the file is the one that was told. Another is removed, so that it is fetched again."""
     if file.sha256 is None:
-        return
+        return True
     with path.open("rb") as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != file.sha256:
         path.unlink()
-        raise ModelError(f"{file.path} has the SHA-256 {found}, not {file.sha256}. Fetch the model again.")
+    return found == file.sha256
