@@ -221,7 +221,7 @@ def test_a_wrong_entry_is_told(folder: Path, toml: str) -> None:
 def test_the_lane_is_the_entrys(write: Write) -> None:
     write("a")
     write("b", 'device = "cpu"')
-    assert [Diffusion().lane(DiffusionParams(model=name)) for name in ("a", "b", None)] == ["gpu", "cpu", "gpu"]
+    assert [Diffusion().lane(DiffusionParams(model=name)) for name in ("a", "b", None)] == ["gpu", "paint", "gpu"]
     assert Diffusion().needs(DiffusionParams()) == "nothing"
 
 
