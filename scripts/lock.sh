@@ -6,7 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 .venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 compile() { .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate "$@"; }
 compile pyproject.toml --output-file requirements.lock "$@"
-compile pyproject.toml --all-extras --constraints requirements.lock --output-file requirements-cluster.lock "$@"
-compile pyproject.toml --all-extras --group dev --constraints requirements-cluster.lock --output-file requirements-dev.lock "$@"
+extras=(--extra cluster --extra traces --extra c2pa)
+compile pyproject.toml "${extras[@]}" --constraints requirements.lock --output-file requirements-cluster.lock "$@"
+compile pyproject.toml "${extras[@]}" --group dev --constraints requirements-cluster.lock --output-file requirements-dev.lock "$@"
 compile --group build --constraints requirements-dev.lock --output-file requirements-build.lock "$@"
 scripts/check_locks.sh
