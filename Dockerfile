@@ -41,6 +41,7 @@ ENV PATH=/opt/limner/bin:$PATH \
     LIMNER_DATABASE_URL=sqlite:////data/limner.db \
     LIMNER_BLOBS_URL=/data/blobs \
     LIMNER_MODELS_DIR=/opt/limner/models \
+    LIMNER_PAINTERS_DIR=/data/painters \
     LIMNER_DRAIN_S=8
 USER 10001:0
 WORKDIR /data

@@ -14,8 +14,14 @@ help: ## Show this list
 install: ## Make .venv, install Limner into it, fetch and check the models
 	@scripts/install.sh
 
+install-cluster: ## The same, with the extras: PostgreSQL, Celery, Redis and S3, and traces
+	@scripts/install.sh --cluster
+
 run: install ## Start the service (LIMNER_PORT, else 8282) until Ctrl-C
 	@scripts/run.sh
+
+limner: install ## Run a limner command on the data of `make run`: ARGS='keys create me', ARGS=doctor
+	@scripts/run.sh $(or $(ARGS),--help)
 
 demo: install ## Send a real photo to a server in the background; print its faces and the marked picture's URL
 	@$(PY) scripts/demo.py
@@ -25,6 +31,12 @@ stop: ## Stop the demo's server and remove its data
 
 stack: ## Build and start the stack for one server in containers: nginx, web, workers, PostgreSQL, Redis, Prometheus, Grafana
 	@scripts/stack.sh up $(ARGS)
+
+stack-backup: ## Copy its database, photos and secrets while it runs: TO=folder
+	@scripts/stack.sh backup "$(TO)"
+
+stack-restore: ## Replace its data by such a copy, and leave it stopped: FROM=folder
+	@scripts/stack.sh restore "$(FROM)"
 
 stack-stop: ## Stop it, and keep its data (ARGS=--volumes: remove them)
 	@scripts/stack.sh down $(ARGS)
@@ -41,7 +53,7 @@ test-chaos: install-services ## Kill, freeze, cut off and fill up every part und
 	@$(PY) -m pytest -m chaos -s tests/chaos $(ARGS)
 
 test-container: install-tests ## Build the container image and try it (needs docker or podman)
-	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy $(ARGS)
+	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy/test_container.py $(ARGS)
 
 test-stack: install-tests ## Build and try the stack of containers: lose workers, web processes, PostgreSQL (needs docker or podman)
 	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy/test_stack.py $(ARGS)
@@ -84,5 +96,5 @@ install-tests:
 install-services: install-tests
 	@scripts/install.sh --services
 
-.PHONY: help install install-tests install-services run demo stop stack stack-stop test test-slow test-chaos test-container \
+.PHONY: help install install-cluster install-tests install-services run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-container \
 	test-stack check check-style check-types check-layers check-locks check-docs format lock image clean

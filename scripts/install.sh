@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Creates .venv, installs Limner into it from the lock files, and fetches the models into models/ (or LIMNER_MODELS_DIR).
 # It is fast and needs no network if all of this is done already. PYTHON names the Python to use; an environment of
-# another Python is replaced. `--tests` also installs what the tests need; `--services` finds or installs the servers that
-# they start (PostgreSQL, Redis, nginx, Prometheus); `--browser` finds or installs a Chromium and prints its path. pip uses its own configuration, so a mirror or a private index works.
+# another Python is replaced. `--cluster` also installs the extras `cluster` and `traces`; `--tests` what the tests need;
+# `--services` finds or installs the servers that they start (PostgreSQL, Redis, nginx, Prometheus); `--browser` finds or
+# installs a Chromium and prints its path. pip uses its own configuration, so a mirror or a private index works.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 exec 9<scripts/install.sh && flock 9  # two runs at once would disturb each other
@@ -84,14 +85,15 @@ install_limner() {
     printf '%s\n' "$wanted" >"$VENV/limner.state"
 }
 
-install_tests() {
+# install_more <name> <lock> <what>: further libraries, into the same environment.
+install_more() {
     local wanted
-    wanted=$(state requirements-dev.lock)
-    if is_done tests.state "$wanted"; then return; fi
-    rm -f "$VENV/tests.state"
-    say "Installing what the tests need …"
-    pip_install --require-hashes -r requirements-dev.lock
-    printf '%s\n' "$wanted" >"$VENV/tests.state"
+    wanted=$(state "$2")
+    if is_done "$1.state" "$wanted"; then return; fi
+    rm -f "$VENV/$1.state"
+    say "Installing $3 …"
+    pip_install --require-hashes -r "$2"
+    printf '%s\n' "$wanted" >"$VENV/$1.state"
 }
 
 fetch_models() {
@@ -168,9 +170,14 @@ case "${1:-}" in
     ensure_driver
     find_chromium
     ;;
+--cluster)
+    install_limner
+    install_more cluster requirements-cluster.lock "what more than one machine needs, and traces"
+    fetch_models
+    ;;
 --tests)
     install_limner
-    install_tests
+    install_more tests requirements-dev.lock "what the tests need"
     fetch_models
     ;;
 "")

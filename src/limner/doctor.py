@@ -175,12 +175,12 @@ def _workers(chosen: Settings) -> str:
         counts = workers_of_lanes(app)
     except broker_errors(app) as error:
         raise UnavailableError(
-            f"the broker {place} does not answer ({type(error.__cause__ or error).__name__}): start it, or set "
+            f"the broker {place} cannot be used ({type(error.__cause__ or error).__name__}): start it, or correct "
             "LIMNER_ENGINE_URL. Jobs are accepted meanwhile, and wait"
         ) from None
     finally:
         app.close()
-    idle = sorted({lane for each in CATALOGUE.values() for lane in each.lanes if not counts[lane]})
+    idle = sorted({lane for each in CATALOGUE.values() for lane in each.ready_lanes() if not counts[lane]})
     if idle:
         lanes = ",".join(idle)
         raise UnavailableError(f"no worker answers for {lanes}: start `limner work --lanes {lanes}`")
@@ -198,8 +198,8 @@ def _bus(url: str) -> str:
             client.ping()
     except redis.RedisError as error:
         raise UnavailableError(
-            f"Redis at {place} does not answer ({type(error).__name__}): start it, or set LIMNER_BUS_URL. Events come "
-            "a second late meanwhile"
+            f"Redis at {place} cannot be used ({type(error).__name__}): start it, or correct LIMNER_BUS_URL. Events "
+            "come a second late meanwhile"
         ) from None
     return place
 

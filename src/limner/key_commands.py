@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limner.command_types import Duration
+from limner.command_types import Commands, Duration
 from limner.domain.errors import SettingsError
 from limner.domain.key import SHOWN, Key, Scope, find_key, hash_of, joined, new_token
 
 if TYPE_CHECKING:
-    from limner.ports import JobStore, KeyReader
+    from limner.assembly.stores import Stores
 
 MOST = 1_000_000_000  # what a column of the database holds
 MOST_DAYS = 36_500
 DEFAULT_SCOPES = (Scope.SUBMIT, Scope.READ, Scope.ERASE)
 
 
-@click.group()
+@click.group(cls=Commands)
 def keys() -> None:
     """API keys: create, list, revoke, rotate."""
 
@@ -58,16 +58,16 @@ def create(name: str, scopes: tuple[str, ...], rate: int | None, quota: int | No
         daily_quota=quota,
         expires_at=None if days is None else now + timedelta(days=days),
     )
-    with _database() as (store, _):
-        store.transact(lambda tx: tx.add_key(key))
-    _show(key, token)
+    with _database(create=True) as stores:
+        stores.store.transact(lambda tx: tx.add_key(key))
+    _show(key, token, stores.place)
 
 
 @keys.command("list")
 def list_keys() -> None:
     """List all keys, oldest first."""
-    with _database() as (_, reader):
-        known = reader.all()
+    with _database() as stores:
+        known = stores.keys.all()
     now = datetime.now(UTC)
     for key in known:
         limits = [f"{most}/{unit}" for most, unit in ((key.rate_per_minute, "min"), (key.daily_quota, "day")) if most]
@@ -85,7 +85,7 @@ def list_keys() -> None:
 @click.argument("key")
 def revoke(key: str) -> None:
     """Revoke KEY, named by its id or by its first characters as `list` shows them. Its jobs stay."""
-    changed = _change(key, lambda _: {"revoked_at": datetime.now(UTC)})
+    changed, _ = _change(key, lambda _: {"revoked_at": datetime.now(UTC)})
     click.echo(f"{changed.name} is revoked. Running services refuse it within 5 s, and end its streams within 10 s.")
 
 
@@ -105,30 +105,35 @@ def rotate(key: str, overlap: timedelta) -> None:
             old = {"old_hash": before.hash, "old_until": datetime.now(UTC) + overlap}
         return {"prefix": token[:SHOWN], "hash": hash_of(token), **old}
 
-    changed = _change(key, values, valid=True)
-    _show(changed, token)
+    changed, place = _change(key, values, valid=True)
+    _show(changed, token, place)
 
 
-def _show(key: Key, token: str) -> None:
-    click.echo(f"{key.name} ({key.id}), scopes: {key.scopes}", err=True)
+def _show(key: Key, token: str, place: str) -> None:
+    """Print a key and, because the settings may be those of another service, which database has it."""
+    click.echo(f"{key.name} ({key.id}), scopes: {key.scopes}, in the database {place}", err=True)
     click.echo("The key is shown only once:", err=True)
     click.echo(token)
 
 
-def _change(named: str, change: Callable[[Key], dict[str, Any]], *, valid: bool = False) -> Key:
-    """Set fields of the key that is named. NotFoundError; SettingsError if `valid` is wanted and it is not."""
+def _change(named: str, change: Callable[[Key], dict[str, Any]], *, valid: bool = False) -> tuple[Key, str]:
+    """Set fields of the key that is named; the key now, and its database.
+
+    NotFoundError; SettingsError if `valid` is wanted and it is not.
+    """
     now = datetime.now(UTC)
-    with _database() as (store, reader):
-        key = find_key(reader.all(), named)
+    with _database() as stores:
+        key = find_key(stores.keys.all(), named)
         if valid and key.state(now) != "valid":
             raise SettingsError(f"The key is {key.state(now)}. Create another.")
         values = change(key)
-        store.transact(lambda tx: tx.change_key(key.id, **values))
-    return replace(key, **values)
+        stores.store.transact(lambda tx: tx.change_key(key.id, **values))
+    return replace(key, **values), stores.place
 
 
 @contextmanager
-def _database() -> "Iterator[tuple[JobStore, KeyReader]]":
+def _database(*, create: bool = False) -> "Iterator[Stores]":
+    """The stores of the service. With `create`, its database is made if it has not been started yet. SettingsError."""
     from limner import settings
     from limner.assembly.stores import open_stores
 
@@ -137,5 +142,5 @@ def _database() -> "Iterator[tuple[JobStore, KeyReader]]":
         raise SettingsError(
             "With LIMNER_DATABASE_URL=memory: the keys are gone when the service stops: set LIMNER_ADMIN_KEY instead"
         )
-    with open_stores(chosen, create=True) as stores:
-        yield stores.store, stores.keys
+    with open_stores(chosen, create=create) as stores:
+        yield stores

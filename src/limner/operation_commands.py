@@ -228,14 +228,22 @@ def _on_files(
 
 
 def _write(artifacts: Mapping[str, bytes], photo: Path, output: Path | None, *, several: bool) -> list[Path]:
-    """Write the artifacts to `output`, or into the folder `output` if there are several photos."""
+    """Write the artifacts to `output`, or into the folder `output` if there are several photos.
+
+    Several of one photo are numbered, and have suffixes of their own if these differ.
+    """
     if output is None:
         return []
     written = []
+    suffixes = {Path(name).suffix for name in artifacts}
     for number, (name, data) in enumerate(artifacts.items(), 1):
-        into_folder = several or output.is_dir()
-        alone = output if len(artifacts) == 1 else output.with_stem(f"{output.stem}-{number}")
-        target = output / f"{photo.stem}.{name}" if into_folder else alone
+        target = output
+        if several or output.is_dir():
+            target = output / f"{photo.stem}.{name}"
+        elif len(artifacts) > 1:
+            target = output.with_name(
+                f"{output.stem}-{number}{output.suffix if len(suffixes) == 1 else Path(name).suffix}"
+            )
         target.write_bytes(data)
         written.append(target)
     return written

@@ -194,7 +194,9 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="Port on which `limner work` serves the metrics of its processes; 0: none"
     )
     worker_memory_bytes: int = Field(
-        4_000_000_000, ge=0, description="Address space that one worker process may take; 0: no limit"
+        4_000_000_000,
+        ge=0,
+        description="Address space that one worker process may take; 0: no limit, as always for a worker with a GPU",
     )
     worker_jobs: int = Field(1000, ge=0, description="Jobs after which a worker process is replaced; 0: never")
     max_queued: int = Field(1000, ge=1, description="Queued jobs before new ones are answered 429")

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from limner.domain.errors import SettingsError
+from limner.domain.errors import SettingsError, how_to_install
 
 if TYPE_CHECKING:
     from limner.otel import Tracing
@@ -99,7 +99,7 @@ def check() -> None:
     missing = [name for name in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http") if not _is_there(name)]
     if missing:
         variable = next(name for name in ENDPOINTS if os.environ.get(name))
-        raise SettingsError(f"{variable} needs {missing[0]}, which is not installed: pip install 'limner[traces]'")
+        raise SettingsError(f"{variable} needs {missing[0]}, which is not installed: {how_to_install('traces')}")
 
 
 def _is_there(name: str) -> bool:

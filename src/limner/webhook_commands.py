@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from limner.command_types import Duration
+from limner.command_types import Commands, Duration
 from limner.domain.event import EventType
 from limner.domain.key import ADMIN_ID, find_key
 from limner.domain.webhook import ENDINGS
 
 if TYPE_CHECKING:
     from limner.assembly.stores import Stores
+    from limner.domain.webhook import Delivery
 
 
-@click.group()
+@click.group(cls=Commands)
 def webhooks() -> None:
     """Add, list and remove receivers of the events of all jobs or of a key's; send events again."""
 
@@ -58,13 +59,18 @@ def list_webhooks() -> None:
     with open_stores(settings.load()) as stores:
         for hook in stores.hooks.of_all():
             last = stores.hooks.recent(hook.id, 1)
-            told = (
-                f"last: {last[0].state}, {last[0].tries} tries, status {last[0].last_status}" if last else "none sent"
-            )
+            told = f"last: {_told(last[0])}" if last else "none sent"
             whose = "all jobs" if hook.key_id is None else f"jobs of key {hook.key_id}"
             click.echo(f"{hook.id}  {hook.state:8}  {host_of(hook.url)}  {whose}  {hook.events}  {told}")
             if hook.reason:
                 click.echo(f"    {hook.reason}")
+
+
+def _told(delivery: "Delivery") -> str:
+    """Its state, the number of tries, and what came of the last one: a status, or why there was none."""
+    tries = "1 try" if delivery.tries == 1 else f"{delivery.tries} tries"
+    came = f"status {delivery.last_status}" if delivery.last_status is not None else delivery.last_error
+    return ", ".join(part for part in (str(delivery.state), tries, came) if part)
 
 
 @webhooks.command("remove")
@@ -112,7 +118,7 @@ def replay(job_id: str | None, webhook_id: str | None, limit: int, failed: bool)
 
 
 @webhooks.command("secret")
-@click.option("--key", help="Of the jobs of this API key, or of `admin`. Default: of jobs of no key.")
+@click.option("--key", help="Of the jobs of this API key (its first characters or id), or `admin`. Default: of no key.")
 @click.option("--webhook", "webhook_id", help="Of this webhook, which `add` has made.")
 @click.option("--new", is_flag=True, help="Make a new one.")
 @click.option(

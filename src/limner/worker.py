@@ -24,13 +24,15 @@ def main() -> None:
 
     from limner.assembly.workers import build_runner
     from limner.domain.errors import LimnerError
+    from limner.domain.lane import GPU
     from limner.settings import Settings
     from limner.telemetry import set_up_log
     from limner.vision.memory import is_out_of_memory
 
     settings = Settings(**greeting["settings"])
     set_up_log(settings.log_level, settings.log_format)
-    limit_memory(settings.worker_memory_bytes)
+    if greeting["lane"] != GPU:  # CUDA reserves addresses for all memory of machine and device
+        limit_memory(settings.worker_memory_bytes)
     tracing.start("worker")
     file = greeting["database_file"]
     try:

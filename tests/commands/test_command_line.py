@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from limner.assembly.engines import WORKER
+from limner.cli import main
 from tests.conftest import MODELS
 
 Limner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -74,4 +76,11 @@ def test_missing_libraries_of_a_cluster_are_named(tmp_path: Path, start: str) ->
         [sys.executable, "-c", program], env=os.environ | variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "pip install 'limner[cluster]'" in done.stderr
+    assert "run `make install-cluster` in a checkout of Limner, or pip install 'limner[cluster]'" in done.stderr
+
+
+def test_the_list_of_commands_tells_whole_sentences() -> None:
+    for arguments in ((), ("keys",), ("webhooks",), ("models",), ("bench",)):
+        told = CliRunner().invoke(main, [*arguments, "--help"]).output
+        assert "Commands:" in told
+        assert "..." not in told.partition("Commands:")[2], arguments

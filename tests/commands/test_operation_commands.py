@@ -106,7 +106,7 @@ def test_a_folder_of_photos(limner: Limner, tmp_path: Path, astronaut_jpeg: byte
 
 
 def test_contours(limner: Limner, photo: Path) -> None:
-    done = limner("contours", photo, "-o", "face.svg", "--no-photo", "--no-texts", "--clip", "--style", "light")
+    done = limner("contours", photo, "-o", "face.svg", "--no-photo", "--labels", "none", "--clip", "--style", "light")
     assert re.fullmatch(rf"{photo}: \d+ regions, face tilted by -?\d+\.\d° → face\.svg\n", done.stdout), done.output
     svg = Path("face.svg").read_text()
     assert "<image" not in svg
@@ -190,3 +190,18 @@ def test_a_command_without_models_and_index_says_what_to_do(
     done = limner("detect", photo)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "limner models fetch" in done.stderr
+
+
+def test_a_pipeline_runs_the_steps_that_it_is_given_and_numbers_their_files(limner: Limner, photo: Path) -> None:
+    steps = [{"operation": "contours"}, {"operation": "generate", "style": "pixel", "name": "small", "size": "64"}]
+    Path("steps.json").write_text(json.dumps({"steps": steps}))
+    done = limner("pipeline", photo, "--steps", "steps.json", "-o", "made.png")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"contours: \d+ regions.*; small: painted by drawn .* → made-1.svg → made-2.png", done.stdout)
+    with Image.open("made-2.png") as small:
+        assert (small.format, small.size) == ("PNG", (64, 64))
+    told = as_json(limner("pipeline", photo, "--json", "--steps", json.dumps([{"operation": "detect"}])))
+    assert (list(told["steps"]), told["steps"]["detect"]["artifacts"]) == (["detect"], []), "nothing drawn without -o"
+    Path("all").mkdir()
+    assert limner("pipeline", photo, "--steps", "steps.json", "-o", "all").exit_code == 0
+    assert {path.name for path in Path("all").iterdir()} == {"photo.contours.contours.svg", "photo.small.image-1.jpg"}

@@ -70,6 +70,7 @@ def test_only_what_calls_the_internet_has_a_way_out() -> None:
     assert {name: networks for name, networks in others.items() if networks} == {
         "nginx": {"published"},
         "web": {"outside"},
+        "worker-remote": {"outside"},
     }
 
 

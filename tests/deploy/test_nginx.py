@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
 import resource
 import socket
@@ -288,11 +289,24 @@ def test_json_is_compressed_and_pictures_are_not(nginx: Nginx, artifact: str) ->
     assert "content-encoding" not in httpx.get(artifact).headers
 
 
-def test_the_log_has_no_query(nginx: Nginx) -> None:
-    httpx.get(f"{nginx.url}/v1/jobs?cursor=very-secret")
+def test_the_log_has_what_was_asked_for_without_its_query(nginx: Nginx, artifact: str) -> None:
+    for url in (f"{nginx.url}/v1/jobs?cursor=very-secret", f"{nginx.url}/metrics", f"{artifact}?signature=very-secret"):
+        httpx.get(url)
     lines = [json.loads(line) for line in nginx.log.read_text().splitlines()]
-    assert lines
+    paths = {line["path"] for line in lines}
+    assert {"/v1/jobs", "/metrics", httpx.URL(artifact).path} <= paths, "not where nginx sends it itself"
     assert "very-secret" not in nginx.log.read_text()
+
+
+def test_the_documents_command_fills_in_the_whole_template() -> None:
+    text = (TEMPLATE.parents[1] / "docs/deploy.md").read_text()
+    command = re.search(r"^export NGINX_.*?^envsubst (.*?) <deploy/nginx.conf", text, re.MULTILINE | re.DOTALL)
+    assert command is not None
+    script = command[0].replace(f"envsubst {command[1]} <deploy/nginx.conf", f"echo {command[1]}")
+    told = subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"]}, capture_output=True, check=True)
+    assert set(told.stdout.decode().split()) == {
+        name.replace("{", "").replace("}", "") for name in re.findall(r"\$\{NGINX_\w+\}", TEMPLATE.read_text())
+    }
 
 
 def test_tls(service: Server, tmp_path: Path) -> None:
@@ -331,6 +345,10 @@ def test_a_service_that_has_moved_is_found(service: Server, tmp_path: Path) -> N
             while httpx.get(f"{moved.url}/healthz", timeout=30).status_code != 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
+            time.sleep(2.5)  # until nginx asks again
+            names.lost = 1
+            assert httpx.get(f"{moved.url}/healthz", timeout=30).status_code == 200, "it asks a second time"
+            assert names.lost == 0
         finally:
             moved.process.stop()
 
@@ -340,6 +358,7 @@ class NameServer:
 
     def __init__(self) -> None:
         self.answer = "127.0.0.1"
+        self.lost = 0  # so many of the next questions get no answer
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
@@ -359,6 +378,9 @@ class NameServer:
             asked, client = self._socket.recvfrom(1500)
             if not asked:
                 return
+            if self.lost:
+                self.lost -= 1
+                continue
             question = asked[12 : asked.index(b"\0", 12) + 5]
             record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x01\x00\x04" + socket.inet_aton(self.answer)
             self._socket.sendto(asked[:2] + b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00" + question + record, client)

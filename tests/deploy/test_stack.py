@@ -59,7 +59,14 @@ class Stack:
         return run([str(self.folder / "scripts/stack.sh"), "up", *words, *self.services], self.environment, START_S)
 
     def down(self, *words: str) -> None:
-        """`make stack-stop`."""
+        """`make stack-stop`. The logs of the containers stay in `folder`."""
+        for service in self.services:
+            for name in self.containers(service):
+                log = subprocess.run(
+                    [self.engine.name, "logs", name], env=self.environment, capture_output=True, check=False
+                )
+                with self.folder.joinpath(f"{name}.log").open("ab") as file:
+                    file.write(log.stdout + log.stderr)
         run([str(self.folder / "scripts/stack.sh"), "down", *words], self.environment, START_S)
 
     def containers(self, service: str) -> list[str]:
@@ -130,10 +137,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         assert started.key not in told
         yield started
     finally:
-        for service in services:
-            for name in started.containers(service):
-                log = subprocess.run([engine.name, "logs", name], env=environment, capture_output=True, check=False)
-                folder.joinpath(f"{name}.log").write_bytes(log.stdout + log.stderr)
         started.down("--volumes")
 
 
@@ -387,3 +390,34 @@ def test_a_stop_and_a_start_keep_everything(stack: Stack, astronaut_jpeg: bytes)
         assert _kinds_of_events(http, job) == kinds
         cached = _submit(http, another(astronaut_jpeg, 300), Prefer="wait=60")
         assert cached["result"] == job["result"]
+
+
+def test_a_backup_brings_everything_back(stack: Stack, astronaut_jpeg: bytes, tmp_path: Path) -> None:
+    script = str(stack.folder / "scripts/stack.sh")
+    with stack.client() as http:
+        jobs = [_submit(http, another(astronaut_jpeg, number), Prefer="wait=60") for number in range(400, 405)]
+        pictures = [http.get(job["artifacts"][0]["url"]).content for job in jobs]
+        run([script, "backup", str(tmp_path / "copy")], stack.environment, START_S)
+        later = _submit(http, another(astronaut_jpeg, 405), Prefer="wait=60")
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "copy", *(tmp_path / "copy").iterdir())} == {0}
+    stack.down("--volumes")
+    stack.folder.joinpath("deploy/.env").unlink()
+    run([script, "restore", str(tmp_path / "copy")], stack.environment, START_S)
+    for service in stack.services:
+        assert stack.containers(service) == []
+    stack.up()
+    with stack.client() as http:  # with the key of before
+        for job, picture in zip(jobs, pictures, strict=True):
+            assert http.get(f"/v1/jobs/{job['id']}").json()["result"] == job["result"]
+            assert http.get(job["artifacts"][0]["url"]).content == picture, "by its earlier address"
+            assert _kinds_of_events(http, job)[-1].endswith("succeeded")
+        assert http.get(f"/v1/jobs/{later['id']}").status_code == 404
+        assert _submit(http, another(astronaut_jpeg, 406), Prefer="wait=60")["status"] == "succeeded"
+
+
+def test_what_is_no_backup_changes_nothing(stack: Stack, tmp_path: Path) -> None:
+    command = [str(stack.folder / "scripts/stack.sh"), "restore", str(tmp_path)]
+    done = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=START_S, check=False)
+    assert (done.returncode, "is no backup: limner.dump is missing" in done.stderr) == (1, True)
+    with stack.client() as http:
+        assert http.get("/readyz").status_code == 200

@@ -5,10 +5,13 @@ import json
 
 import httpx
 import jsonschema_rs
+import numpy as np
 import pytest
 
-from tests.conftest import another
+from tests.conftest import another, as_jpeg
 from tests.journeys.client import finished, get, problem
+from tests.journeys.client import submit as submit_to
+from tests.journeys.conftest import StartServer
 from tests.journeys.server import Server
 
 QUICK = {"style": "pixel", "size": "96"}
@@ -107,3 +110,44 @@ def test_openapi_tells_which_fields_go_together(server: Server) -> None:
         assert schema.is_valid(right), right
     for wrong in ({"style": "ink", "dot": 1}, {"style": "none"}, {"painter": "none"}, {"other": 1}):
         assert not schema.is_valid(wrong), wrong
+
+
+def test_a_job_tells_its_parameters_and_photo_so_that_it_can_be_sent_again(
+    server: Server, astronaut_jpeg: bytes
+) -> None:
+    first = finished(server, submit(server, astronaut_jpeg, colours="9", keep_colour="true").json()["id"])
+    seed = first["result"]["pictures"][0]["seed"]
+    sent = {"painter": "drawn", "style": "pixel", "colours": 9, "across_face": 28, "size": "96", "seed": seed}
+    assert sent.items() <= first["parameters"].items()
+    assert "image" not in first["parameters"]
+    (photo,) = first["inputs"]
+    assert (photo["name"], photo["width"], photo["size"]) == ("image", 512, len(astronaut_jpeg))
+    content = httpx.get(photo["url"])
+    assert content.content == astronaut_jpeg
+    assert httpx.get(photo["url"], headers={"If-None-Match": content.headers["etag"]}).status_code == 304
+    assert problem(httpx.get(photo["url"].replace("image", "other")), 404, "not-found")
+    again = httpx.post(
+        f"{server.url}/v1/generate",
+        json={**first["parameters"], "image": base64.b64encode(content.content).decode()},
+    )
+    assert (again.status_code, again.json()["cached"]) == (200, "exact")
+    assert again.json()["result"] == first["result"]
+    listed = get(server, "/v1/jobs").json()["jobs"][0]
+    assert listed["parameters"] is None
+    assert listed["inputs"][0]["name"] == "image"
+    assert httpx.delete(first["url"]).status_code == 204
+    assert problem(httpx.get(photo["url"]), 404, "not-found")
+
+
+def test_samples_are_refused_while_other_work_waits(start_server: StartServer, astronaut_jpeg: bytes) -> None:
+    server = start_server(LIMNER_WORKERS="1")
+    walls = [as_jpeg(np.full((5000 + number, 6000, 3), 90, np.uint8)) for number in range(3)]
+    others = [submit_to(server, wall, precise="true")["id"] for wall in walls]
+    files = {"image": astronaut_jpeg}
+    refused = problem(httpx.post(f"{server.url}/v1/samples", files=files), 429, "queue-full")
+    assert refused["retryable"]
+    for other in others:
+        assert finished(server, other)["status"] == "succeeded"
+    made = httpx.post(f"{server.url}/v1/samples", files=files, headers={"Prefer": "wait=30"}, timeout=40)
+    assert made.json()["status"] == "succeeded"
+    assert [each["style"] for each in made.json()["result"]["samples"]][:2] == ["cartoon", "ink"]

@@ -52,7 +52,7 @@ def test_make_targets_exist() -> None:
         for block in _FENCED.findall(text):
             commands += re.findall(r"^(?:\w+=\S+ )*(make .*)$", block, re.MULTILINE)
         for command in commands:
-            words = re.sub(r"#.*|-C \S+|&&.*|\w+=\S+", "", command).split()[1:]
+            words = re.sub(r"#.*|-C \S+|&&.*|\w+=(?:'[^']*'|\S+)", "", command).split()[1:]
             assert set(words) <= targets, f"{_name(document)}: {command}"
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from limner import tracing
-from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import BlobStore, EventLog, JobReader, JobStore
+from limner.blob_ports import BlobStore
+from limner.domain.errors import SettingsError, UnavailableError, how_to_install
+from limner.ports import EventLog, JobReader, JobStore
 from limner.settings import Settings, database_file
 from limner.together import S3, scheme
 
@@ -40,6 +41,8 @@ class Stores:
     events: EventLog
     traces: "SqlTraces"
     blobs: "DiskBlobs | S3Blobs"
+    place: str
+    """Where the database is, for people."""
 
 
 @contextmanager
@@ -77,6 +80,7 @@ def open_stores(settings: Settings, *, create: bool = False) -> Iterator[Stores]
             opened.events,
             SqlTraces(database),
             blobs,
+            database.name,
         )
 
 
@@ -137,7 +141,7 @@ def cluster_libraries(variable: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"{variable} needs {error.name}, which is not installed: pip install 'limner[cluster]'"
+            f"{variable} needs {error.name}, which is not installed: {how_to_install('cluster')}"
         ) from None
 
 

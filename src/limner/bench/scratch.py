@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from limner.bench.filler import fill_postgres, fill_sqlite
-from limner.domain.errors import SettingsError
+from limner.domain.errors import SettingsError, how_to_install
 
 CACHE_KEY = "SELECT cache_key FROM jobs"
 
@@ -114,7 +114,7 @@ def empty_redis(url: str) -> Iterator[None]:
     try:
         import redis
     except ImportError:
-        raise SettingsError("Redis needs more libraries: pip install 'limner[cluster]'") from None
+        raise SettingsError(f"Redis needs more libraries: {how_to_install('cluster')}") from None
     try:
         with redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=10) as client:
             if client.dbsize():
@@ -131,7 +131,7 @@ def connected(url: str) -> Iterator[Any]:
     try:
         import psycopg
     except ImportError:
-        raise SettingsError("PostgreSQL needs more libraries: pip install 'limner[cluster]'") from None
+        raise SettingsError(f"PostgreSQL needs more libraries: {how_to_install('cluster')}") from None
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             yield connection

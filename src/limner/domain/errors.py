@@ -33,6 +33,11 @@ class LimnerError(Exception):
         }
 
 
+def how_to_install(extra: str) -> str:
+    """How to install the optional libraries of an extra of pyproject.toml, for an error that names what is missing."""
+    return f"run `make install-cluster` in a checkout of Limner, or pip install 'limner[{extra}]'"
+
+
 class InvalidRequestError(LimnerError):
     """The request's fields are not valid."""
 

@@ -123,11 +123,10 @@ def _check(params: CropParams) -> None:
 @operation(version=1, models=("yunet", "centerface"), check=_check)
 def crop(params: CropParams, ctx: Context) -> CropResult:
     """Cut a photo to a size or shape about its faces, or cut out each face."""
-    from limner.vision import image
     from limner.vision.framing import window
 
     with ctx.stage("decode"):
-        picture = image.decode_picture(ctx.data(params.image), ctx.limits)
+        picture = ctx.picture(params.image)
         photo = picture.on_white()
     with ctx.stage("detect"):
         most = (params.max_faces or _DEFAULT_FACES) if params.each else None

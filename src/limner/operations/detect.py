@@ -145,14 +145,12 @@ def _check(params: DetectParams) -> None:
 @operation(version=2, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=_check)
 def detect(params: DetectParams, ctx: Context) -> DetectResult:
     """Find the faces in a photo and mark each."""
-    from limner.vision import image
     from limner.vision.detector import scaled
 
-    data = ctx.data(params.image)
     with ctx.stage("decode"):
         # A picture that will be marked is needed at full size; otherwise a smaller one is enough for detection.
-        picture = image.decode_picture(data, ctx.limits) if params.mark != "none" else None
-        photo = picture.on_white() if picture else image.decode(data, ctx.limits, at_least=_MIN_DECODED_SIDE)
+        picture = ctx.picture(params.image, to_change=True) if params.mark != "none" else None
+        photo = picture.on_white() if picture else ctx.pixels(params.image, at_least=_MIN_DECODED_SIDE)
     with ctx.stage("detect"):
         found = ctx.models.detector().detect(
             photo, min_score=params.min_score, precise=params.precise, max_faces=params.max_faces

@@ -1,7 +1,7 @@
 """The operation `generate`: make a new picture from a photo, from words, or both. What paints is in `painters/`."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -160,6 +160,10 @@ def _settle(params: GenerateParams, request: str) -> GenerateParams:
     return params.model_copy(update={"seed": int.from_bytes(drawn[:4])})
 
 
+def _lanes(painters: Iterable[Painter]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lane for each in painters for lane in each.lanes))
+
+
 def _filtered(params: GenerateParams) -> bool:
     """Whether the content filter looks at the pictures. Then no previews are shown, because it has not seen these."""
     return configuration.filters_content(hosted=_painter(params).lane(params.painter) == "remote")
@@ -189,7 +193,7 @@ def _fresh(params: GenerateParams) -> bool:
 
 @operation(
     version=2,
-    lanes=tuple(dict.fromkeys(lane for each in PAINTERS.values() for lane in each.lanes)),
+    lanes=_lanes(PAINTERS.values()),
     models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
     choices=Choices(
@@ -197,6 +201,7 @@ def _fresh(params: GenerateParams) -> bool:
         fingerprint=_fingerprint,
         settle=_settle,
         fresh=_fresh,
+        ready_lanes=lambda: _lanes(each for each in PAINTERS.values() if each.ready() is None),
     ),
 )
 def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
@@ -243,10 +248,8 @@ class _Subject:
 def _decoded(params: GenerateParams, ctx: Context) -> "Picture | None":
     if params.image is None:
         return None
-    from limner.vision import image
-
     with ctx.stage("decode"):
-        return image.decode_picture(ctx.data(params.image), ctx.limits)
+        return ctx.picture(params.image)
 
 
 def _style_photo(params: GenerateParams, ctx: Context) -> "Pixels | None":

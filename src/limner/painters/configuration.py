@@ -66,6 +66,11 @@ def _folder(variable: str, name: str) -> Path:
     return Path(given) if given else platformdirs.user_data_path("limner", appauthor=False) / name
 
 
+def works_here() -> bool:
+    """Whether jobs run on this machine: the setting `engine_url` names no broker, whose workers may be elsewhere."""
+    return os.environ.get("LIMNER_ENGINE_URL", "processes:") == "processes:"
+
+
 def entry_names(painter: str) -> list[str]:
     """The names of a painter's entries, sorted; no file is opened. Files with other names are no entries."""
     try:

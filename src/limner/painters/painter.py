@@ -68,6 +68,8 @@ class Canvas:
     """The picture whose style is asked for, if one was sent."""
     beside_photo: bool = False
     """Whether parts of the photo stay beside it, so that its colours should be no lighter or darker."""
+    draft: bool = False
+    """A small sample is wanted, quickly: a painter that can does less work for it."""
 
     @cached_property
     def faces(self) -> "Sequence[Face]":

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 from limner.adapters.sql.database import Database
 from limner.adapters.sql.events import SqlEvents
 from limner.adapters.sql.reader import SqlReader
-from limner.domain.errors import SettingsError
+from limner.domain.errors import SettingsError, how_to_install
 from limner.ports import EventLog, JobReader, JobStore
 
 WEB_CONNECTIONS = 8
@@ -56,7 +56,7 @@ def with_libraries() -> Iterator[None]:
         yield
     except ImportError as error:
         raise SettingsError(
-            f"LIMNER_DATABASE_URL: PostgreSQL needs more libraries: pip install 'limner[cluster]' ({error})"
+            f"LIMNER_DATABASE_URL: PostgreSQL needs more libraries: {how_to_install('cluster')} ({error})"
         ) from None
 
 

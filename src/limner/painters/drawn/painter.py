@@ -65,6 +65,10 @@ class Drawn:
 
         assert canvas.photo is not None  # it needs one
         canvas.step(0, 1, None)
+
+        def show(part: float, picture: "RGB | None") -> None:
+            canvas.step(round(100 * part), 100, picture)
+
         meshes = canvas.meshes if params.style.style == "low-poly" else ()
         return paint(
             canvas.photo,
@@ -74,4 +78,6 @@ class Drawn:
             seed=canvas.seed,
             size=canvas.size,
             expose=not canvas.beside_photo,
+            draft=canvas.draft,
+            show=show,
         )
