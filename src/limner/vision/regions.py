@@ -40,7 +40,7 @@ _SHIFT = 4  # fillPoly takes fixed-point coordinates with this many binary place
 _GAP = 0.0125  # distance between neighbouring regions and to the face's edge, as a share of the face's width
 _BROW_WINDOW = 0.03  # how far beyond its outline a brow's hair is searched, as a share of the face's width
 # Radius of a region's corners, as a share of the face's width.
-_ROUND = {"forehead": 0.03, "under_eye": 0.011, "cheek": 0.02, "chin": 0.03, "jaw": 0.025, "lower_face": 0.03}
+_ROUND = {"forehead": 0.03, "under_eye": 0.011, "cheek": 0.02, "chin": 0.04, "jaw": 0.03, "lower_face": 0.03}
 _TURNED_AWAY = 0.25  # a region whose outline has less of the area of its mirror image is turned away from the camera
 _MIN_LABEL_AREA = 2e-4  # a label with a smaller area, as a share of the face's width squared, counts as absent
 

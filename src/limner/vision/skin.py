@@ -63,7 +63,7 @@ def hairline(picture: NDArray[np.uint8], seed: Mask, allowed: Mask, lowest_y: fl
         return None
     lowest = floor - _LOWEST * (floor - mesh_top_y)
     tops = np.minimum(_median(tops, 5), lowest)
-    smooth = cv2.GaussianBlur(np.pad(tops, 4, mode="edge")[None], (0, 0), 1.2)[0, 4:-4]
+    smooth = cv2.GaussianBlur(np.pad(tops, 4, mode="edge")[None], (0, 0), 1.8)[0, 4:-4]
     centres = (edges[:-1] + edges[1:]) / 2
     line = np.interp(np.arange(allowed.shape[1]), centres, smooth)
     below = np.where(np.arange(allowed.shape[0])[:, None] >= line, allowed, 0).astype(np.uint8)
