@@ -113,7 +113,9 @@ def trace(
     grid = _Grid(view, min(_WORKING_WIDTH / face.width, (_MAX_WORKING_PIXELS / (view[0] * view[1])) ** 0.5))
 
     on_grid = None if label_map is None else grid.labels(label_map, to_crop, (width, height))
-    seen = align.warp_image(photo, grid.matrix @ to_crop, grid.shape[1], grid.shape[0], None)
+    seen = None
+    if on_grid is None and options.scheme != "own":
+        seen = align.warp_image(photo, grid.matrix @ to_crop, grid.shape[1], grid.shape[0], None)
     masks, notes = _masks(options, align.apply(grid.matrix @ to_crop, source), grid, on_grid, seen, (reach, widening))
     assumptions += notes
     unit = face.width * grid.scale
@@ -266,7 +268,7 @@ def _masks(
     landmarks: Points,
     grid: _Grid,
     on_grid: Mask | None,
-    seen: NDArray[np.uint8],
+    seen: NDArray[np.uint8] | None,
     reach: tuple[float, float],
 ) -> tuple[dict[str, Mask], list[str]]:
     """The masks of the scheme, in its order, and the assumptions made for them."""

@@ -319,7 +319,7 @@ def _eroded(mask: Mask, radius: float) -> Mask:
 
     def shrunk(part: Mask) -> Mask:
         framed = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-        return _u8(cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] > radius)
+        return _u8(cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1] > radius)
 
     return _in_window(mask, shrunk)
 
@@ -331,7 +331,7 @@ def _dilated(mask: Mask, radius: float) -> Mask:
     reach = int(radius) + 2
     window = np.s_[max(0, y - reach) : y + height + reach, max(0, x - reach) : x + width + reach]
     grown = np.zeros_like(mask)
-    grown[window] = _u8(cv2.distanceTransform(_not(mask[window]), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius)
+    grown[window] = _u8(cv2.distanceTransform(_not(mask[window]), cv2.DIST_L2, cv2.DIST_MASK_5) <= radius)
     return grown
 
 
