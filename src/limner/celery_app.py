@@ -155,8 +155,8 @@ def _begin(options: Mapping[str, Any], **_: object) -> None:
         atexit.register(held.close)
         shared_metrics.use_folder(private_folder.make(None, held, watched=False))
     try:
-        for entry in weights.MANIFEST:
-            weights.path(settings.models_dir, entry.name)
+        for name in settings.model_names():
+            weights.path(settings.models_dir, name)
     except LimnerError as error:  # Celery only logs what its signals raise
         raise SystemExit(f"Error: {error.title}: {error.detail}") from None
 

@@ -11,6 +11,7 @@ import click
 
 from limner import __version__
 from limner.bench.commands import bench
+from limner.command_types import Commands
 from limner.domain.errors import LimnerError
 from limner.erasure_commands import verify_erasure
 from limner.key_commands import keys
@@ -19,7 +20,7 @@ from limner.operation_commands import operation_commands
 from limner.webhook_commands import webhooks
 
 
-class _Commands(click.Group):
+class _Commands(Commands):
     """Prints a LimnerError as one line instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:  # click's signature
@@ -32,7 +33,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Limner finds faces in photos, marks them and outlines their regions."""
+    """Limner finds faces in photos, marks and outlines them, and crops and paints photos."""
 
 
 # --- the service ----------------------------------------------------------------------------------------------------
@@ -52,7 +53,7 @@ def serve(host: str | None, port: int | None) -> None:
 
 
 @main.command()
-@click.option("--lanes", default="", help="Comma-separated lanes of jobs to run; default: cpu,remote.")
+@click.option("--lanes", default="", help="Comma-separated lanes of jobs to run; default: all but gpu.")
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Worker processes (LIMNER_WORKERS, the cores).")
 def work(lanes: str, concurrency: int | None) -> None:
     """Run jobs that Celery brings: for more than one machine, with LIMNER_ENGINE_URL a broker."""

@@ -1,4 +1,4 @@
-"""Types of options on the command line."""
+"""Types of options on the command line, and groups of commands."""
 
 import re
 from datetime import timedelta
@@ -6,8 +6,19 @@ from typing import Any
 
 import click
 
+LONGEST = 400
 MOST = timedelta(days=30)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Commands(click.Group):
+    """A group whose list of commands has the whole first sentence of each, on several lines if need be."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list."""
+        known = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(LONGEST)) for name, command in known if command])
 
 
 class Duration(click.ParamType[timedelta]):

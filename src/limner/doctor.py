@@ -43,7 +43,7 @@ def examine() -> Iterator[Finding]:
         yield Finding("settings", False, error.detail)
         return
     yield Finding("settings", True, "valid")
-    yield _finding("models", lambda: _models(chosen.models_dir))
+    yield _finding("models", lambda: _models(chosen))
     yield _finding("detector", lambda: _detector(chosen.models_dir))
     database = _finding("database", lambda: _database(chosen))
     yield database
@@ -71,9 +71,9 @@ def _finding(part: str, look: Callable[[], str]) -> Finding:
         return Finding(part, False, f"{type(error).__name__}: {error}")
 
 
-def _models(folder: Path) -> str:
-    weights.check(folder)
-    return f"{folder}, all as expected"
+def _models(chosen: Settings) -> str:
+    weights.check(chosen.models_dir, chosen.model_names())
+    return f"{chosen.models_dir}, all as expected"
 
 
 def _detector(folder: Path) -> str:

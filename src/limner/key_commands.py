@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limner.command_types import Duration
+from limner.command_types import Commands, Duration
 from limner.domain.errors import SettingsError
 from limner.domain.key import SHOWN, Key, Scope, find_key, hash_of, joined, new_token
 
@@ -21,7 +21,7 @@ MOST_DAYS = 36_500
 DEFAULT_SCOPES = (Scope.SUBMIT, Scope.READ, Scope.ERASE)
 
 
-@click.group()
+@click.group(cls=Commands)
 def keys() -> None:
     """API keys: create, list, revoke, rotate."""
 

@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from limner.command_types import Commands
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from limner.vision.manifest import Weight
 
 
-@click.group()
+@click.group(cls=Commands)
 def models() -> None:
     """Fetch, check and list the model files."""
 

@@ -1,5 +1,7 @@
 """Which settings work together. `docs/deploy.md` has the same as a table, and a test compares."""
 
+from urllib.parse import urlsplit
+
 from limner.domain.errors import SettingsError
 from limner.settings import EMBEDDED, Settings
 from limner.tracing import check as check_tracing
@@ -36,10 +38,28 @@ def _check_urls(settings: Settings) -> None:
         raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:' or begin with {_or(BROKERS)}, not {engine!r}")
     if settings.bus_url != LOCAL and bus not in BUSES:
         raise SettingsError(f"LIMNER_BUS_URL must be 'local:' or begin with {_or(BUSES)}, not {bus!r}")
+    for name, url in (("LIMNER_ENGINE_URL", settings.engine_url), ("LIMNER_BUS_URL", settings.bus_url)):
+        if url not in (EMBEDDED, LOCAL):
+            _check_address(name, url)
     if "://" in settings.blobs_url and not settings.blobs_url.startswith(S3):
         raise SettingsError(
             f"LIMNER_BLOBS_URL must be a folder or 's3://bucket/prefix', not {scheme(settings.blobs_url)!r}"
         )
+
+
+def _check_address(name: str, url: str) -> None:
+    """SettingsError, which does not repeat the URL, unless it names a host, a possible port, and for Redis a number."""
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname is not None and parts.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise SettingsError(
+            f"{name} must be like redis://:password@host:6379/0; in a password, write # as %23, / as %2F and @ as %40"
+        )
+    if scheme(url) in BUSES and not parts.path.strip("/").isdecimal() and parts.path.strip("/"):
+        raise SettingsError(f"{name} must end with the number of a database of Redis, such as /0")
 
 
 def _check_processes(settings: Settings) -> None:

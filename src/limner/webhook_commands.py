@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from limner.command_types import Duration
+from limner.command_types import Commands, Duration
 from limner.domain.event import EventType
 from limner.domain.key import ADMIN_ID, find_key
 from limner.domain.webhook import ENDINGS
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from limner.domain.webhook import Delivery
 
 
-@click.group()
+@click.group(cls=Commands)
 def webhooks() -> None:
     """Add, list and remove receivers of the events of all jobs or of a key's; send events again."""
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from limner.assembly.engines import WORKER
+from limner.cli import main
 from tests.conftest import MODELS
 
 Limner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -75,3 +77,10 @@ def test_missing_libraries_of_a_cluster_are_named(tmp_path: Path, start: str) ->
     )
     assert done.returncode == 1
     assert "run `make install-cluster` in a checkout of Limner, or pip install 'limner[cluster]'" in done.stderr
+
+
+def test_the_list_of_commands_tells_whole_sentences() -> None:
+    for arguments in ((), ("keys",), ("webhooks",), ("models",), ("bench",)):
+        told = CliRunner().invoke(main, [*arguments, "--help"]).output
+        assert "Commands:" in told
+        assert "..." not in told.partition("Commands:")[2], arguments

@@ -28,7 +28,8 @@ from limner.domain.event import Event
 from limner.domain.job import File, Job, Outcome, Role
 from limner.jobs import transitions
 from limner.jobs.transitions import Decision, Erased, IsIntact, IsStored, Missing, Sent, Submitted
-from limner.ports import EventLog, JobReader, JobStore, KeyReader
+from limner.key_ports import KeyReader
+from limner.ports import EventLog, JobReader, JobStore
 from limner.webhook_ports import HookReader
 
 DAY = timedelta(days=1)

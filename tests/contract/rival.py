@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from limner.adapters.disk_blobs import DiskBlobs
+from limner.blob_ports import BlobStore
 from limner.domain.errors import JobFinishedError, NotFoundError
 from limner.domain.job import Job, Outcome, Role
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
-from limner.ports import BlobStore, Transaction
+from limner.ports import Transaction
 from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, file_of, new_job, open_machine
 
 Pause = Callable[[str], None]

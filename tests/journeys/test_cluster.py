@@ -337,7 +337,7 @@ def test_celerys_own_command_starts_the_same_worker(patient: Cluster, small_jpeg
     command = [sys.executable, "-m", "celery", "-A", "tests.journeys.misbehaving.celery_app", "worker"]
     worker = Worker(patient, command=command)
     worker.start()
-    assert '"lanes": "cpu,remote"' in worker.log.read_text()
+    assert '"lanes": "cpu,paint,remote"' in worker.log.read_text()
     assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
     job = misbehave(patient, small_jpeg, "steps")
     is_running(patient, job)
@@ -458,7 +458,7 @@ def test_celerys_own_command_is_refused_what_would_not_be_guarded(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "served", "children"), [([], "cpu,remote", 2), (["-Q", "gpu", "-c", "1"], "gpu", 1)]
+    ("arguments", "served", "children"), [([], "cpu,paint,remote", 2), (["-Q", "gpu", "-c", "1"], "gpu", 1)]
 )
 def test_celerys_own_command_serves_the_same_lanes(
     tmp_path: Path, redis_server: RedisServer, arguments: list[str], served: str, children: int

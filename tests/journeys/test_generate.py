@@ -8,7 +8,7 @@ import jsonschema_rs
 import numpy as np
 import pytest
 
-from tests.conftest import as_jpeg
+from tests.conftest import another, as_jpeg
 from tests.journeys.client import finished, get, problem
 from tests.journeys.client import submit as submit_to
 from tests.journeys.conftest import StartServer
@@ -71,6 +71,22 @@ def test_without_a_seed_the_picture_is_new_and_a_repeat_is_the_same_job(server: 
     assert sent[0] == sent[1]
 
 
+def test_generating_never_holds_up_detecting(server: Server, astronaut_jpeg: bytes) -> None:
+    """All workers that make pictures are busy, and more pictures wait than these can make at once."""
+    waiting = [
+        submit(server, another(astronaut_jpeg, number), style="oil", size="1024").json()["id"] for number in range(12)
+    ]
+    try:
+        for number in range(3):
+            sent = httpx.post(f"{server.url}/v1/detect", files={"image": another(astronaut_jpeg, 100 + number)})
+            assert finished(server, sent.json()["id"])["status"] == "succeeded"
+        ended = [get(server, f"/v1/jobs/{job}").json()["status"] for job in waiting]
+        assert "queued" in ended
+    finally:
+        for job in waiting:
+            httpx.delete(f"{server.url}/v1/jobs/{job}")
+
+
 def test_a_photo_is_needed_and_a_wrong_field_is_named(server: Server, astronaut_jpeg: bytes) -> None:
     assert problem(submit(server, None), 422, "invalid-request")["errors"][0]["field"] == "image"
     wrong = problem(submit(server, astronaut_jpeg, dot="1"), 422, "invalid-request")
@@ -80,7 +96,7 @@ def test_a_photo_is_needed_and_a_wrong_field_is_named(server: Server, astronaut_
 def test_painters_are_listed_with_examples(server: Server) -> None:
     drawn, *others = get(server, "/v1/painters").json()["painters"]
     assert all(each["ready"] == (each["reason"] is None) for each in others)
-    assert (drawn["name"], drawn["ready"], drawn["reason"], drawn["lanes"]) == ("drawn", True, None, ["cpu"])
+    assert (drawn["name"], drawn["ready"], drawn["reason"], drawn["lanes"]) == ("drawn", True, None, ["paint"])
     assert len(drawn["styles"]) == 11
     for url in (drawn["preview"], *drawn["styles"].values()):
         assert httpx.get(url).headers["content-type"] == "image/jpeg"

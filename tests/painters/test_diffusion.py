@@ -17,7 +17,7 @@ from tests.painters.servers import Pixels, Steps, canvas, gradient
 MISSING = [name for name in painter.LIBRARIES if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"limner[diffusion] is not installed ({', '.join(MISSING)})"),
-    pytest.mark.filterwarnings("default"),  # the libraries warn of their own future
+    pytest.mark.filterwarnings("ignore"),  # the libraries warn of their own future
 ]
 
 PHOTO = gradient(100, 130)

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,4 +184,6 @@ def save(name: str, folder: Path, **options: Any) -> None:
     import torch
 
     torch.manual_seed(0)
-    ALL[name]().save_pretrained(folder, safe_serialization=True, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries warn of their own future
+        ALL[name]().save_pretrained(folder, safe_serialization=True, **options)

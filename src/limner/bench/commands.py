@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from limner.command_types import Commands
 
-@click.group()
+
+@click.group(cls=Commands)
 def bench() -> None:
     """Run benchmarks. Most compare with a reference measured in the same run."""
 

@@ -308,6 +308,14 @@ class ContentRefusedError(LimnerError):
     status = 403
 
 
+class ContentFilteredError(LimnerError):
+    """This service's content filter held a picture back, and none is stored. Other words or another seed may help."""
+
+    slug = "content-filtered"
+    title = "Held back by the content filter"
+    status = 403
+
+
 class PainterRequestError(LimnerError):
     """The painter's server did not accept these parameters."""
 

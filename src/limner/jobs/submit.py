@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from uuid_utils import uuid7
 
+from limner.blob_ports import BlobStore
 from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role
 from limner.domain.key import owned
@@ -22,7 +23,7 @@ from limner.jobs.receipts import Issuer, Receipt
 from limner.jobs.transitions import Decision, Erased, IsStored, Missing, Sent, Submitted
 from limner.jobs.webhooks import Webhook
 from limner.operation import ImageRef, Operation, P, R
-from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
+from limner.ports import Bus, Engine, JobReader, JobStore, Transaction
 from limner.telemetry import JOBS_SUBMITTED, request_id
 from limner.tracing import Span, span, step, traceparent
 

@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 
+from limner.blob_ports import BlobStore
 from limner.domain.blob import BlobState
 from limner.domain.errors import NotFoundError, UnavailableError
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import retention, transitions
-from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
+from limner.ports import Bus, Engine, JobReader, JobStore, Transaction
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field
 
 from limner import __version__
 from limner.choices import Choice, WithChoices
-from limner.domain.errors import FaceNotFoundError, JobMemoryError, PainterNotReadyError
+from limner.domain.errors import ContentFilteredError, FaceNotFoundError, JobMemoryError, PainterNotReadyError
 from limner.geometry import SizeShape
 from limner.operation import Choices, Context, ImageRef, Params, Result, format_of, invalid_fields, operation
-from limner.painters import PAINTERS
+from limner.painters import PAINTERS, configuration
 from limner.painters.painter import Canvas, Painter, PainterParams
 from limner.vision import memory
 from limner.vision.faces import DEFAULT_MIN_SCORE, Face
@@ -153,6 +153,17 @@ def _lanes(painters: Iterable[Painter]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lane for each in painters for lane in each.lanes))
 
 
+def _filtered(params: GenerateParams) -> bool:
+    """Whether the content filter looks at the pictures. Then no previews are shown, because it has not seen these."""
+    return configuration.filters_content(hosted=_painter(params).lane(params.painter) == "remote")
+
+
+def _fingerprint(params: GenerateParams) -> str:
+    """What the painter says, and the content filter: results that it has not seen must not answer."""
+    filtered = f" filter {configuration.highest_content_score()}" if _filtered(params) else ""
+    return f"{_painter(params).fingerprint(params.painter)}{filtered}"
+
+
 def _fresh(params: GenerateParams) -> bool:
     hosted = _painter(params).lane(params.painter) == "remote"
     return params.cache == "off" or (params.cache == "auto" and hosted)
@@ -165,7 +176,7 @@ def _fresh(params: GenerateParams) -> bool:
     check=check,
     choices=Choices(
         lane=lambda params: _painter(params).lane(params.painter),
-        fingerprint=lambda params: _painter(params).fingerprint(params.painter),
+        fingerprint=_fingerprint,
         settle=_settle,
         fresh=_fresh,
         ready_lanes=lambda: _lanes(each for each in PAINTERS.values() if each.ready() is None),
@@ -237,18 +248,23 @@ def _painted(
     seed: int,
     number: int,
 ) -> "Pixels":
-    """One picture, of the size asked for, painted only where it is wanted. JobMemoryError, FaceNotFoundError."""
+    """One picture, of the size asked for, painted only where it is wanted. JobMemoryError, FaceNotFoundError,
+    ContentFilteredError.
+    """
     painter = _painter(params)
     photo = None if subject is None else subject.photo
     size = _size(params.size, photo)
     if params.area == "faces" and subject is not None and not subject.faces:
         raise FaceNotFoundError
     _check_memory(painter, params.painter, size or _shape_of(photo))
+    filtered = _filtered(params)
     canvas = Canvas(
         photo=photo,
         size=size,
         seed=seed,
-        step=lambda done, steps, preview: ctx.step(number * steps + done, params.count * steps, preview),
+        step=lambda done, steps, preview: ctx.step(
+            number * steps + done, params.count * steps, None if filtered else preview
+        ),
         find_faces=lambda _: subject.faces if subject is not None else [],
         fit_meshes=lambda _photo, _faces: subject.meshes if subject is not None else [],
         style_photo=style_photo,
@@ -256,6 +272,10 @@ def _painted(
     )
     with ctx.stage("paint"):
         painted = painter.paint(canvas, params.painter)
+    if filtered:
+        with ctx.stage("filter"):
+            if ctx.models.content().of(painted) >= configuration.highest_content_score():
+                raise ContentFilteredError
     if size is not None:
         painted = _resized(painted, size)
     return painted if subject is None else _kept(params, ctx, painted, subject)

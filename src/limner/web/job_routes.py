@@ -18,7 +18,8 @@ from limner.domain.key import Scope as KeyScope
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
 from limner.web.admission import SIGNED_FOR, needs
-from limner.web.event_streams import RefusedError, TooSlowError, serve_socket
+from limner.web.event_sockets import serve_socket
+from limner.web.event_streams import RefusedError, TooSlowError
 from limner.web.links import Links
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import CallerDep, Services, ServicesDep

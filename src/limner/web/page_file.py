@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from starlette.responses import FileResponse, Response
 
+from limner.blob_ports import BlobStore
 from limner.domain.errors import LimnerError
-from limner.ports import BlobStore
 from limner.web.problems import headers_of
 
 FOLDER = Path(__file__).parent / "page"

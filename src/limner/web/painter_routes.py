@@ -27,7 +27,9 @@ class PainterShape(BaseModel):
     name: str
     summary: str
     licence: str
-    lanes: list[str] = Field(description="Where its jobs run: `cpu`, `gpu`, or `remote`: on another server")
+    lanes: list[str] = Field(
+        description="Where its jobs run: `paint`: on a core; `gpu`; or `remote`: on another server"
+    )
     ready: bool
     reason: str | None = Field(description="What is missing, if it is not ready")
     preview: str | None = Field(description="URL of an example")

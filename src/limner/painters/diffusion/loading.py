@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -213,8 +214,9 @@ def prepare_libraries() -> None:
     """Have the libraries ask no server and log no words. Call it before they are imported."""
     for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ[name] = "1"
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    warnings.filterwarnings("ignore", module=r"(diffusers|transformers|peft|accelerate)\b")  # of their own future
 
 
 def _load(model: Model, device: "torch.device", *, with_photo: bool) -> Loaded:

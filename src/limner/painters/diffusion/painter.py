@@ -87,11 +87,11 @@ class Diffusion:
     licence = "LicenseRef-see-entry"
     source_type: Literal["trainedAlgorithmicMedia"] = "trainedAlgorithmicMedia"
     params = DiffusionParams
-    lanes: tuple[Lane, ...] = ("gpu", "cpu")
+    lanes: tuple[Lane, ...] = ("gpu", "paint")
 
     def lane(self, params: DiffusionParams) -> Lane:
         """As the model's entry says: a GPU is never used beside a worker's other jobs, and never silently replaced."""
-        return "gpu" if plans.model(params).entry.device == "cuda" else "cpu"
+        return "gpu" if plans.model(params).entry.device == "cuda" else "paint"
 
     def ready(self) -> str | None:
         """None if at least one model can be used; else what is wrong with the first."""

@@ -33,12 +33,12 @@ class Drawn:
     licence = "Apache-2.0"
     source_type: Literal["algorithmicallyEnhanced"] = "algorithmicallyEnhanced"
     params = DrawnParams
-    lanes: tuple[Lane, ...] = ("cpu",)
+    lanes: tuple[Lane, ...] = ("paint",)
 
     def lane(self, params: DrawnParams) -> Lane:
         """See `Painter.lane`."""
         del params
-        return "cpu"
+        return "paint"
 
     def ready(self) -> str | None:
         """See `Painter.ready`."""

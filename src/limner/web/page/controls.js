@@ -137,6 +137,15 @@ function slider(name, field, { low, high, step }) {
   };
 }
 
+/** Not by the attribute `pattern`, whose expressions have another syntax (flag `v`) and match the whole value. */
+function checkPattern(input, pattern) {
+  const expression = new RegExp(pattern, "u");
+  input.addEventListener("input", () => {
+    const fits = input.value === "" || expression.test(input.value);
+    input.setCustomValidity(fits ? "" : `This must have the form ${pattern}`);
+  });
+}
+
 function typed(name, field) {
   const id = `option-${name}`;
   const initial = field.default ?? "";
@@ -149,7 +158,8 @@ function typed(name, field) {
     input = el("textarea", { name, id, rows: 3, maxlength: field.maxLength });
     input.value = initial;
   } else {
-    input = el("input", { type: "text", name, id, maxlength: field.maxLength, pattern: field.pattern, value: initial });
+    input = el("input", { type: "text", name, id, maxlength: field.maxLength, value: initial });
+    if (field.pattern) checkPattern(input, field.pattern);
   }
   return labelled(name, field, input, !field.nullable && !isNumber(field),
     () => (input.value === String(initial) ? null : input.value), (given = initial) => { input.value = given; });

@@ -44,6 +44,7 @@ export class OptionsForm {
       this.more = el("details", { class: "more-options" }, el("summary", { text: "More options" }), ...rest.map((each) => each.element));
       this.element.append(this.more);
     }
+    if (this.choice) this.element.append(this.choice.notReady);
     this.#suit();
   }
 
@@ -76,8 +77,10 @@ export class OptionsForm {
     this.own.replaceChildren(...this.#ownControls.map((each) => each.element));
     // A picture whose style is wanted is needed for one style and not known to most others.
     const style = this.controls.find((each) => each.name === "style_image");
-    if (style && this.choice.needsStyle) this.own.append(style.element);
-    else if (style) this.more.prepend(this.more.firstElementChild, style.element);
+    if (!style) return;
+    style.input.required = this.choice.needsStyle;
+    if (this.choice.needsStyle) this.own.append(style.element);
+    else this.more.prepend(this.more.firstElementChild, style.element);
   }
 
   /** Whether a photo must be there, as far as the form can know. */

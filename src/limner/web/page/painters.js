@@ -44,7 +44,9 @@ export class PainterChoice {
     this.samples = new Samples();
     this.element = el("div", { class: "painter-choice" },
       el("div", { class: "field" }, el("label", { for: this.select.id, text: "Painter" }), this.select, this.about),
-      this.tiles, this.samples.element, ...[this.#notReady(names)].filter(Boolean));
+      this.tiles, this.samples.element);
+    /** What the others lack, for the end of the form; "" if nothing. */
+    this.notReady = this.#notReady(names);
     this.choose({ painter: this.first });
   }
 
@@ -66,8 +68,8 @@ export class PainterChoice {
 
   #notReady(names) {
     const missing = names.map((name) => this.known.get(name)).filter((each) => each && !each.ready);
-    if (missing.length === 0) return null;
-    return el("details", {}, el("summary", { text: `${plural(missing.length, "painter")} not ready` }),
+    if (missing.length === 0) return "";
+    return el("details", { class: "not-ready" }, el("summary", { text: `${plural(missing.length, "painter")} not ready` }),
       el("dl", { class: "reasons" }, ...missing.flatMap((each) => [el("dt", { text: sentence(each.name) }), el("dd", { text: each.reason.replaceAll("`", "") })])));
   }
 
