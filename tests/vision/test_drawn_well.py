@@ -142,16 +142,19 @@ def boxes(drawn: Contours) -> list[tuple[str, float, float, float, float, bool]]
 
 
 def drawings(portrait: Contours, mapped: Contours) -> Sequence[Contours]:
-    turned = trace(
-        synthetic.photo(), synthetic.landmarks_68(roll=90), None, Options(photo=False), landmarks_source="server"
-    )
-    return (portrait, mapped, turned)
+    """The portrait, with a map, tilted by 90°, at the photo's edge, and with many names of one's own."""
+    photo, points = synthetic.photo(), synthetic.landmarks_68()
+    tilted = trace(photo, synthetic.landmarks_68(roll=90), None, Options(photo=False))
+    cut = trace(photo, points - [220, 0], None, Options(photo=False), landmarks_source="server")
+    own = {f"part number {number}": [number, number + 1, 30] for number in range(60)}
+    many = trace(photo, points, None, Options(photo=False, scheme="own", regions=own))
+    return (portrait, mapped, tilted, cut, many)
 
 
 def test_names_are_inside_their_region_or_have_a_line(portrait: Contours, mapped: Contours) -> None:
     for drawn in drawings(portrait, mapped):
         painted = masks(drawn, 4.0)
-        assert len(boxes(drawn)) == len(painted)
+        assert {name for name, *_ in boxes(drawn)} == set(painted)
         for name, left, top, right, bottom, has_line in boxes(drawn):
             if not has_line:
                 area = painted[name][round(top * 4) : round(bottom * 4), round(left * 4) : round(right * 4)]

@@ -123,6 +123,10 @@ def trace(
     rings = {key: grid.outline(mask, strength=options.smoothing, unit=unit, grain=grain) for key, mask in masks.items()}
     rings = {key: found for key, found in rings.items() if found}
 
+    undrawn = sorted(set(options.style.fills) - set(rings))
+    if undrawn:
+        assumptions.append(f"`fills` has regions that are not drawn: {', '.join(undrawn)}.")
+
     head = None
     if options.photo and options.clip:
         head = _head_rings(face, on_grid, grid, crop, unit, options.smoothing, grain)
