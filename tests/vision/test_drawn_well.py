@@ -243,6 +243,17 @@ def test_regions_turned_away_are_left_out(astronaut: Pixels, portrait: Contours)
     assert any("turned away" in each and "right_cheek" in each for each in drawn.assumptions)
 
 
+def test_a_clipped_photo_shows_all_that_is_drawn(astronaut: Pixels, portrait: Contours) -> None:
+    drawn = trace(astronaut, portrait.landmarks, None, Options(clip=True), landmarks_source="server")
+    clip = ET.fromstring(drawn.svg).find(f".//{SVG}clipPath/{SVG}path")
+    assert clip is not None
+    numbers = (clip.get("d") or "")[1:-1].replace("L", " ").split()
+    outline = np.array(numbers, np.float32).reshape(-1, 1, 2)
+    for name, rings in drawn.mask_contours.items():
+        distances = [cv2.pointPolygonTest(outline, point, True) for ring in rings for point in ring]
+        assert min(distances) > -0.1, name
+
+
 def test_the_forehead_ends_at_the_hair() -> None:
     """Skin that goes on above the mesh up to a dark head of hair; without one, the mesh's edge."""
     points, side = synthetic.landmarks_68(), synthetic.SIDE

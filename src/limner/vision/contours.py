@@ -127,9 +127,15 @@ def trace(
     if undrawn:
         assumptions.append(f"`fills` has regions that are not drawn: {', '.join(undrawn)}.")
 
-    head = None
+    head: list[Ring] | Points | None = None  # what the photo is clipped to: the map's foreground, or all that is drawn
     if options.photo and options.clip:
-        head = _head_rings(face, on_grid, grid, crop, unit, options.smoothing, grain)
+        if on_grid is None:
+            head = _hull(
+                [face.parts["face"] - (crop.x, crop.y), *(ring.polygon for each in rings.values() for ring in each)]
+            )
+        else:
+            foreground = (on_grid != 0).astype(np.uint8) * np.uint8(255)
+            head = grid.outline(foreground, strength=options.smoothing, unit=unit, grain=grain)
     document = _drawing(photo, to_crop, view, rings, head, options, face.width)
     return Contours(
         svg=document.text,
@@ -321,14 +327,10 @@ def _own_masks(
     return masks, [] if head is None else ["The regions were clipped to the foreground of the segmentation map."]
 
 
-def _head_rings(
-    face: Outlines, on_grid: Mask | None, grid: _Grid, crop: Box, unit: float, strength: float, grain: float
-) -> list[Ring] | Points:
-    """The head's outline in crop pixels: the foreground of the map, or without a map the face's oval."""
-    if on_grid is None:
-        return face.parts["face"] - (crop.x, crop.y)
-    head = (on_grid != 0).astype(np.uint8) * np.uint8(255)
-    return grid.outline(head, strength=strength, unit=unit, grain=grain)
+def _hull(polygons: Sequence[Points]) -> Points:
+    """The convex hull of polygons: a face's outline has no dents."""
+    points = np.concatenate(polygons).astype(np.float32)
+    return cv2.convexHull(points)[:, 0, :].astype(np.float64)
 
 
 def _drawing(
