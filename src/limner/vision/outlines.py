@@ -147,7 +147,7 @@ def _of_68(points: Points, forehead_reach: Points) -> Outlines:
     nose_left, nose_right = ridge - half_nose, ridge + half_nose
     wing_up = np.array([0.0, -0.18 * height])
     below_lip = points[57]
-    chin_top = below_lip + (jaw[8] - below_lip) * 0.3
+    chin_top = below_lip  # the lip and the gap are cut out of it
     chin_half = (points[54] - points[48]) * 0.36
     parts = {
         "face": np.concatenate([upper, jaw[::-1]]),
