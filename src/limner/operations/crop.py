@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
@@ -87,6 +87,8 @@ class CropShape(BaseModel):
 
 class CropResult(Result):
     """Result of `crop`."""
+
+    is_its_files: ClassVar[bool] = True
 
     image: SizeShape
     faces: list[BoxShape] = Field(description="What was found, pixels of the upright photo, best first")
