@@ -125,6 +125,13 @@ class Settings(BaseSettings):
         0.5, gt=0, lt=1, description="Score of a picture from which on it is held back; lower is stricter"
     )
 
+    c2pa_certificate: Path | None = Field(
+        None,
+        description="File of the certificate (PEM, with those that issued it) by which pictures that `generate` "
+        "has made are signed; needs `limner[c2pa]`",
+    )
+    c2pa_key: Path | None = Field(None, description="File of the certificate's private key (PEM)")
+
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8282, ge=0, le=65535, description="Port to listen on")
     web_processes: int = Field(

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from limner.domain.errors import SettingsError
+from limner.domain.errors import SettingsError, SigningError
 from limner.settings import EMBEDDED, Settings
 from limner.tracing import check as check_tracing
 
@@ -19,6 +19,7 @@ def check_together(settings: Settings) -> None:
     _check_processes(settings)
     _check_blobs(settings)
     check_tracing()
+    _check_signing(settings)
     if settings.keys_required() and settings.admin_key is None and settings.database_url == MEMORY:
         raise SettingsError(
             f"API keys are required, because LIMNER_HOST is {settings.host}, and with LIMNER_DATABASE_URL=memory: "
@@ -105,6 +106,23 @@ def _check_blobs(settings: Settings) -> None:
         )
     if settings.accel_prefix is not None and is_s3:
         raise SettingsError("LIMNER_ACCEL_PREFIX needs LIMNER_BLOBS_URL to be a folder: nginx cannot read S3 as files")
+
+
+def _check_signing(settings: Settings) -> None:
+    if settings.c2pa_certificate is None and settings.c2pa_key is None:
+        return
+    if settings.c2pa_certificate is None or settings.c2pa_key is None:
+        raise SettingsError("LIMNER_C2PA_CERTIFICATE and LIMNER_C2PA_KEY belong together: set both or neither")
+    from limner.vision import signing
+
+    if not signing.is_installed():
+        raise SettingsError(
+            "LIMNER_C2PA_CERTIFICATE needs c2pa-python, which is not installed: pip install 'limner[c2pa]'"
+        )
+    try:
+        signing.Identity(settings.c2pa_certificate, settings.c2pa_key).check()
+    except SigningError as error:
+        raise SettingsError(f"LIMNER_C2PA_CERTIFICATE, LIMNER_C2PA_KEY: {error.detail}") from error
 
 
 def _or(schemes: tuple[str, ...]) -> str:

@@ -398,6 +398,35 @@ def test_painters_of_other_servers(shared_server: Server, open_page: OpenPage) -
     shot(page, "hosted")
 
 
+def test_presets_are_chosen_like_styles(shared_server: Server, open_page: OpenPage) -> None:
+    diffusion = {**HOSTED, "name": "diffusion", "lanes": ["gpu"]}
+    sent: list[str] = []
+
+    def take(route: Route) -> None:
+        sent.append((route.request.post_data_buffer or b"").decode("latin-1"))
+        route.fulfill(json=job_json(len(sent), "generate", result={"painter": "diffusion", "pictures": []}))
+
+    def stub(page: Page) -> None:
+        page.route("**/v1/painters", fulfil({"painters": [diffusion]}))
+        page.route("**/v1/generate", take)
+
+    page = open_page(shared_server, before=stub)
+    to_generate(page)
+    page.get_by_label("Painter", exact=True).select_option("diffusion")
+    expect(page.get_by_role("radio", name="Your words")).to_be_checked()
+    page.get_by_label("Prompt", exact=True).fill("a king")
+    run = page.get_by_role("button", name="Make the picture")
+    run.click()
+    expect(page.locator('[data-job="job-1"]')).to_be_visible()
+    page.locator(".tile", has_text="Cartoon film").first.click()
+    run.click()
+    expect(page.locator('[data-job="job-2"]')).to_be_visible()
+    names = [re.findall(r'name="(\w+)"', each) for each in sent]
+    assert names == [["painter", "prompt"], ["painter", "preset", "prompt"]]
+    assert "cartoon-film" in sent[1]
+    shot(page, "presets")
+
+
 def test_a_style_of_the_users_own_needs_its_picture(
     shared_server: Server, open_page: OpenPage, astronaut_jpeg: bytes
 ) -> None:

@@ -167,5 +167,6 @@ def test_colours_can_be_changed_one_by_one(draw: Draw, style: str) -> None:
     drawing = made.artifacts["contours.svg"].decode()
     assert drawing.count('fill="teal" stroke="black"') >= 10
     assert drawing.count('fill="#123456" stroke="black"') == 1
+    assert any("`fills`" in line and "nosse" in line for line in result_of(draw(fills={"nosse": "red"})).assumptions)
     with pytest.raises(InvalidRequestError, match="not a colour"):
         draw(fill="notacolour")

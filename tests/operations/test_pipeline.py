@@ -12,7 +12,7 @@ from PIL import Image
 
 from limner import local
 from limner.domain.errors import FaceNotFoundError, InvalidRequestError, PainterNotReadyError
-from limner.domain.lane import CPU, GPU, REMOTE
+from limner.domain.lane import CPU, GPU, LANES, PAINT, REMOTE
 from limner.local import Made
 from limner.operation import Context, Operation
 from limner.operations import CATALOGUE
@@ -207,6 +207,18 @@ def test_a_step_that_fails_is_told(run: Run) -> None:
         "detail": "contours: No face was found in the photo.",
         "step": "contours",
     }
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_step_of_any_lane_decides_where_it_runs(
+    lane: str, astronaut_jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(PAINTERS["drawn"]), "lane", lambda *_: lane)
+    assert PIPELINE.lane(parse(astronaut_jpeg, {"operation": "detect"}, {"operation": "generate"})) == lane
+
+
+def test_drawing_is_a_job_of_painting(astronaut_jpeg: bytes) -> None:
+    assert PIPELINE.lane(parse(astronaut_jpeg, {"operation": "detect"}, {"operation": "generate"})) == PAINT
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,18 @@ def test_a_preset_takes_the_words_and_has_some_of_its_own(write: Write) -> None:
     assert ", a {prompt} {0}, " in film.prompt
 
 
+def test_own_presets_are_offered_beside_the_shared_ones(write: Write, folder: Path) -> None:
+    def offered() -> list[str]:
+        found: list[str] = DiffusionParams.model_json_schema()["properties"]["preset"]["examples"]
+        return found
+
+    shared = list(entries.shared_presets())
+    assert offered() == shared
+    write("sd", '[presets.sketch]\nprompt = "sketch of {prompt}"\n')
+    (folder / "wrong.toml").write_text("presets = 1")
+    assert offered() == [*shared, "sketch"]
+
+
 def test_own_presets_and_what_goes_before_what(write: Write) -> None:
     own = '[presets.sketch]\nprompt = "sketch of {prompt}"\nsteps = 5\n[presets.plain]\nprompt = "plain"\n'
     write("sd", f'steps = 9\nguidance = 2\nstrength = 0.3\nnegative_prompt = "mine"\n{own}')

@@ -142,16 +142,19 @@ def boxes(drawn: Contours) -> list[tuple[str, float, float, float, float, bool]]
 
 
 def drawings(portrait: Contours, mapped: Contours) -> Sequence[Contours]:
-    turned = trace(
-        synthetic.photo(), synthetic.landmarks_68(roll=90), None, Options(photo=False), landmarks_source="server"
-    )
-    return (portrait, mapped, turned)
+    """The portrait, with a map, tilted by 90°, at the photo's edge, and with many names of one's own."""
+    photo, points = synthetic.photo(), synthetic.landmarks_68()
+    tilted = trace(photo, synthetic.landmarks_68(roll=90), None, Options(photo=False))
+    cut = trace(photo, points - [220, 0], None, Options(photo=False), landmarks_source="server")
+    own = {f"part number {number}": [number, number + 1, 30] for number in range(60)}
+    many = trace(photo, points, None, Options(photo=False, scheme="own", regions=own))
+    return (portrait, mapped, tilted, cut, many)
 
 
 def test_names_are_inside_their_region_or_have_a_line(portrait: Contours, mapped: Contours) -> None:
     for drawn in drawings(portrait, mapped):
         painted = masks(drawn, 4.0)
-        assert len(boxes(drawn)) == len(painted)
+        assert {name for name, *_ in boxes(drawn)} == set(painted)
         for name, left, top, right, bottom, has_line in boxes(drawn):
             if not has_line:
                 area = painted[name][round(top * 4) : round(bottom * 4), round(left * 4) : round(right * 4)]
@@ -238,6 +241,17 @@ def test_regions_turned_away_are_left_out(astronaut: Pixels, portrait: Contours)
     assert {"left_cheek", "left_under_eye", "left_eye"} <= set(drawn.mask_contours)
     assert not {"right_cheek", "right_under_eye", "right_eye", "right_brow"} & set(drawn.mask_contours)
     assert any("turned away" in each and "right_cheek" in each for each in drawn.assumptions)
+
+
+def test_a_clipped_photo_shows_all_that_is_drawn(astronaut: Pixels, portrait: Contours) -> None:
+    drawn = trace(astronaut, portrait.landmarks, None, Options(clip=True), landmarks_source="server")
+    clip = ET.fromstring(drawn.svg).find(f".//{SVG}clipPath/{SVG}path")
+    assert clip is not None
+    numbers = (clip.get("d") or "")[1:-1].replace("L", " ").split()
+    outline = np.array(numbers, np.float32).reshape(-1, 1, 2)
+    for name, rings in drawn.mask_contours.items():
+        distances = [cv2.pointPolygonTest(outline, point, True) for ring in rings for point in ring]
+        assert min(distances) > -0.1, name
 
 
 def test_the_forehead_ends_at_the_hair() -> None:

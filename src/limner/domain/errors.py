@@ -316,6 +316,14 @@ class ContentFilteredError(LimnerError):
     status = 403
 
 
+class SigningError(LimnerError):
+    """The picture could not be signed: its certificate may have ended, or its files may have been changed."""
+
+    slug = "signing-failed"
+    title = "Picture not signed"
+    status = 500
+
+
 class PainterRequestError(LimnerError):
     """The painter's server did not accept these parameters."""
 

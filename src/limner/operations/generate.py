@@ -10,7 +10,13 @@ from pydantic import BaseModel, Field
 
 from limner import __version__
 from limner.choices import Choice, WithChoices
-from limner.domain.errors import ContentFilteredError, FaceNotFoundError, JobMemoryError, PainterNotReadyError
+from limner.domain.errors import (
+    ContentFilteredError,
+    FaceNotFoundError,
+    JobMemoryError,
+    PainterNotReadyError,
+    SigningError,
+)
 from limner.geometry import SizeShape
 from limner.operation import Choices, Context, ImageRef, Params, Result, format_of, invalid_fields, operation
 from limner.painters import PAINTERS, configuration
@@ -77,7 +83,12 @@ class GenerateParams(Params, WithChoices):
         Field(title="Format", description="Format of the pictures; default: that of the photo"),
     ] = None
     provenance: Annotated[
-        bool, Field(title="Provenance", description="Say inside the file that, and by which painter, it was made")
+        bool,
+        Field(
+            title="Provenance",
+            description="Say inside the file that, and by which painter, it was made, and sign this if there is a "
+            "certificate",
+        ),
     ] = True
     cache: Annotated[
         Literal["auto", "exact", "off"],
@@ -159,9 +170,20 @@ def _filtered(params: GenerateParams) -> bool:
 
 
 def _fingerprint(params: GenerateParams) -> str:
-    """What the painter says, and the content filter: results that it has not seen must not answer."""
+    """What the painter says, content filter and signature: results without them must not answer."""
     filtered = f" filter {configuration.highest_content_score()}" if _filtered(params) else ""
-    return f"{_painter(params).fingerprint(params.painter)}{filtered}"
+    files = configuration.c2pa_files() if params.provenance else None
+    signed = "" if files is None else f" signed {_changed(files[0])}"
+    return f"{_painter(params).fingerprint(params.painter)}{filtered}{signed}"
+
+
+def _changed(file: Path) -> str:
+    """What tells a file from an earlier one. SigningError."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise SigningError(f"{file.name} cannot be read ({error.strerror}).") from error
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _fresh(params: GenerateParams) -> bool:
@@ -319,6 +341,13 @@ def _attached(
         xmp = xmp_of(_source_type(params), tool=tool, painter=params.painter.name, seed=seed)
     with ctx.stage("encode"):
         data = image.encode(painted, form, profile=None if picture is None else picture.profile, xmp=xmp)
+    files = configuration.c2pa_files() if params.provenance else None
+    if files is not None:
+        from limner.vision.signing import Claim, Identity
+
+        claim = Claim(_source_type(params), tool="Limner", version=__version__, painter=params.painter.name, seed=seed)
+        with ctx.stage("sign"):
+            data = Identity(*files).signed(data, f"image/{form}", claim)
     name = f"image-{number + 1}.{'jpg' if form == 'jpeg' else form}"
     ctx.attach(name, data, f"image/{form}", width=width, height=height)
     return PictureShape(name=name, seed=seed, width=width, height=height)

@@ -14,14 +14,14 @@ from pydantic.json_schema import SkipJsonSchema
 
 from limner.choices import Choice, lists
 from limner.domain.errors import LimnerError
-from limner.domain.lane import CPU, GPU, REMOTE
+from limner.domain.lane import CPU, GPU, PAINT, REMOTE
 from limner.geometry import SizeShape
 from limner.operation import Choices, Context, ImageRef, Operation, PhotoParams, Result, invalid_fields, operation
 
 VERSION = 1
 MAX_STEPS = 8
 # A step that needs a device can only run beside it. One that waits for another server would hold up a core meanwhile.
-_LANES = (CPU, REMOTE, GPU)
+_LANES = (CPU, PAINT, REMOTE, GPU)
 
 _AnyOperation = Operation[Any, Any]
 _Known = Mapping[str, _AnyOperation]

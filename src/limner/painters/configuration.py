@@ -50,6 +50,12 @@ def highest_content_score() -> float:
     return float(_variable("LIMNER_CONTENT_FILTER_SCORE") or 0.5)
 
 
+def c2pa_files() -> tuple[Path, Path] | None:
+    """The files of certificate and private key; the same as the settings `c2pa_certificate` and `c2pa_key`."""
+    certificate, key = _variable("LIMNER_C2PA_CERTIFICATE"), _variable("LIMNER_C2PA_KEY")
+    return (Path(certificate), Path(key)) if certificate and key else None
+
+
 def _variable(name: str) -> str | None:
     """The environment variable, in any case, as for settings."""
     return next((value for each, value in os.environ.items() if each.upper() == name), None)

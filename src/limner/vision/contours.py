@@ -113,7 +113,9 @@ def trace(
     grid = _Grid(view, min(_WORKING_WIDTH / face.width, (_MAX_WORKING_PIXELS / (view[0] * view[1])) ** 0.5))
 
     on_grid = None if label_map is None else grid.labels(label_map, to_crop, (width, height))
-    seen = align.warp_image(photo, grid.matrix @ to_crop, grid.shape[1], grid.shape[0], None)
+    seen = None
+    if on_grid is None and options.scheme != "own":
+        seen = align.warp_image(photo, grid.matrix @ to_crop, grid.shape[1], grid.shape[0], None)
     masks, notes = _masks(options, align.apply(grid.matrix @ to_crop, source), grid, on_grid, seen, (reach, widening))
     assumptions += notes
     unit = face.width * grid.scale
@@ -121,9 +123,19 @@ def trace(
     rings = {key: grid.outline(mask, strength=options.smoothing, unit=unit, grain=grain) for key, mask in masks.items()}
     rings = {key: found for key, found in rings.items() if found}
 
-    head = None
+    undrawn = sorted(set(options.style.fills) - set(rings))
+    if undrawn:
+        assumptions.append(f"`fills` has regions that are not drawn: {', '.join(undrawn)}.")
+
+    head: list[Ring] | Points | None = None  # what the photo is clipped to: the map's foreground, or all that is drawn
     if options.photo and options.clip:
-        head = _head_rings(face, on_grid, grid, crop, unit, options.smoothing, grain)
+        if on_grid is None:
+            head = _hull(
+                [face.parts["face"] - (crop.x, crop.y), *(ring.polygon for each in rings.values() for ring in each)]
+            )
+        else:
+            foreground = (on_grid != 0).astype(np.uint8) * np.uint8(255)
+            head = grid.outline(foreground, strength=options.smoothing, unit=unit, grain=grain)
     document = _drawing(photo, to_crop, view, rings, head, options, face.width)
     return Contours(
         svg=document.text,
@@ -266,7 +278,7 @@ def _masks(
     landmarks: Points,
     grid: _Grid,
     on_grid: Mask | None,
-    seen: NDArray[np.uint8],
+    seen: NDArray[np.uint8] | None,
     reach: tuple[float, float],
 ) -> tuple[dict[str, Mask], list[str]]:
     """The masks of the scheme, in its order, and the assumptions made for them."""
@@ -315,14 +327,10 @@ def _own_masks(
     return masks, [] if head is None else ["The regions were clipped to the foreground of the segmentation map."]
 
 
-def _head_rings(
-    face: Outlines, on_grid: Mask | None, grid: _Grid, crop: Box, unit: float, strength: float, grain: float
-) -> list[Ring] | Points:
-    """The head's outline in crop pixels: the foreground of the map, or without a map the face's oval."""
-    if on_grid is None:
-        return face.parts["face"] - (crop.x, crop.y)
-    head = (on_grid != 0).astype(np.uint8) * np.uint8(255)
-    return grid.outline(head, strength=strength, unit=unit, grain=grain)
+def _hull(polygons: Sequence[Points]) -> Points:
+    """The convex hull of polygons: a face's outline has no dents."""
+    points = np.concatenate(polygons).astype(np.float32)
+    return cv2.convexHull(points)[:, 0, :].astype(np.float64)
 
 
 def _drawing(

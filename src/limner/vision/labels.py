@@ -56,7 +56,7 @@ def decode(data: bytes, limits: Limits, values: Values = "grey") -> "NDArray[np.
 
     try:
         media_type, structure = inspect(data, limits)
-        if media_type in _LOSSY or (media_type == "image/webp" and b"VP8L" not in _webp_chunks(data)):
+        if media_type in _LOSSY or (media_type == "image/webp" and not _is_lossless(structure.for_codec(data))):
             kind = _LOSSY.get(media_type, "lossy WebP")
             raise InvalidRequestError(
                 f"The segmentation map must be a label picture, and {kind} changes labels at borders. {_ACCEPTED}"
@@ -80,14 +80,15 @@ def decode(data: bytes, limits: Limits, values: Values = "grey") -> "NDArray[np.
     return labels
 
 
-def _webp_chunks(data: bytes) -> set[bytes]:
-    """The kinds of a WebP's chunks. A lossless picture is in `VP8L`."""
-    found, at = set(), 12
-    while at + 8 <= len(data):
-        found.add(data[at : at + 4])
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
+def _is_lossless(webp: bytes) -> bool:
+    """Whether the first picture in a WebP is lossless: `VP8L`, not `VP8 `."""
+    at = 12
+    while at + 8 <= len(webp):
+        kind, size = webp[at : at + 4], int.from_bytes(webp[at + 4 : at + 8], "little")
+        if kind in {b"VP8L", b"VP8 "}:
+            return kind == b"VP8L"
         at += 8 + size + size % 2
-    return found
+    return False
 
 
 def _depth(picture: "Image", data: bytes) -> int:
@@ -115,7 +116,7 @@ def _from_palette(read: "NDArray[np.uint8]", palette: list[int], values: Values)
         return read
     colours = np.zeros((256, 3), int)
     colours[: len(palette) // 3] = np.reshape(palette[: len(palette) // 3 * 3], (-1, 3))[:256]
-    used = np.flatnonzero(np.bincount(read.ravel(), minlength=256))
+    used = np.flatnonzero(_counts(read))
     if (colours[used] != used[:, None]).any():
         raise InvalidRequestError(
             "The segmentation map has a palette, whose indices need not be the labels: programs that write small files "
@@ -173,6 +174,14 @@ def _require_exact(values: "NDArray[np.uint8]") -> None:
         )
 
 
+def _counts(values: "NDArray[np.uint8]") -> "NDArray[np.float32]":
+    """How often each value occurs, (256,); six times as fast as np.bincount, in less memory."""
+    import cv2
+    import numpy as np
+
+    return np.asarray(cv2.calcHist([values], [0], None, [256], [0, 256]), np.float32).ravel()
+
+
 def check_aspect(width: int, height: int, photo_width: int, photo_height: int) -> None:
     """InvalidRequestError if a map's aspect ratio differs from the photo's by more than 2 %."""
     if abs(width * photo_height / (height * photo_width) - 1.0) > MAX_ASPECT_DIFFERENCE:
@@ -194,10 +203,7 @@ def check(values: "NDArray[np.uint8]", photo_width: int, photo_height: int) -> l
         raise InvalidRequestError("The segmentation map must have one 8-bit channel: it is a label picture.")
     height, width = values.shape
     check_aspect(width, height, photo_width, photo_height)
-    import cv2
-
-    counts = cv2.calcHist([values], [0], None, [256], [0, 256])  # six times as fast as np.bincount
-    present = np.flatnonzero(counts).tolist()
+    present = np.flatnonzero(_counts(values)).tolist()
     if len(present) > MAX_VALUES:
         raise InvalidRequestError(
             f"The segmentation map has {len(present)} values; a label picture has at most {MAX_VALUES}."

@@ -42,8 +42,8 @@ class Placed:
 
 def place(
     wanted: Sequence[Wanted | None], font: float, width: float, height: float
-) -> tuple[list[Placed | None], float, float]:
-    """Each text's place, None for None, and how much room the names need left and right of the view box.
+) -> tuple[list[Placed | None], tuple[float, float, float]]:
+    """Each text's place, None for None, and how much room the names need left, right and below the view box.
 
     A text fits if its box lies in the largest circle inside its region. Texts outside are in a column on their
     region's side, in the order of their regions' heights, and do not touch each other.
@@ -60,14 +60,15 @@ def place(
         else:
             outside.append(index)
     if not outside:
-        return placed, 0.0, 0.0
+        return placed, (0.0, 0.0, 0.0)
     bounds = [_columns(each.rings) for each in wanted if each is not None and not each.is_around_face]
     bounds = bounds or [_columns(each.rings) for each in wanted if each is not None]
     low, high = min(left for left, _ in bounds), max(right for _, right in bounds)
     columns = _sides(outside, poles, (low + high) / 2, high - low)
-    room = [0.0, 0.0]
+    room = [0.0, 0.0, 0.0]
     for side, members in enumerate(columns):
         heights = _spread([poles[index][1] for index in members], font * _LINE_HEIGHT, font, height - font)
+        room[2] = max([room[2], *(y + font - height for y in heights)])
         edge = low - _AWAY * font if side == 0 else high + _AWAY * font
         for index, y in zip(members, heights, strict=True):
             each = wanted[index]
@@ -78,7 +79,7 @@ def place(
             placed[index] = Placed(each.text, edge, y, "end" if side == 0 else "start", line)
             reach = text_width(each.text, font) + 0.4 * font
             room[side] = max(room[side], reach - edge if side == 0 else edge + reach - width)
-    return placed, room[0], room[1]
+    return placed, (max(0.0, room[0]), max(0.0, room[1]), max(0.0, room[2]))
 
 
 def inner_pole(rings: Sequence[Ring]) -> tuple[float, float, float]:

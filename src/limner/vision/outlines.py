@@ -35,8 +35,8 @@ _LOWER_LIDS = ((33, 7, 163, 144, 145, 153, 154, 155, 133), (263, 249, 390, 373, 
 # From the temple below the eye and up beside the nose, down the nose and the fold to the mouth's corner, and round
 # below the mouth's line back up along the face's edge. Under-eye and nose are cut out of it: it overlaps them.
 _CHEEKS = (
-    (127, 34, 143, 35, 226, 23, 243, 245, 122, 196, 236, 134, 220, 115, 219, 64, 203, 206, 92, 186, 57),
-    (356, 264, 372, 265, 446, 253, 463, 465, 351, 419, 456, 363, 440, 344, 439, 294, 423, 426, 322, 410, 287),
+    (127, 34, 143, 35, 226, 23, 243, 245, 122, 196, 236, 134, 220, 115, 219, 64, 92, 186, 57),
+    (356, 264, 372, 265, 446, 253, 463, 465, 351, 419, 456, 363, 440, 344, 439, 294, 322, 410, 287),
 )
 _CHEEK_ENDS = (((212, 202), (214, 210), (214, 138)), ((432, 422), (434, 430), (434, 367)))  # points between these
 _FACE_EDGES = ((58, 132, 93, 234), (288, 361, 323, 454))  # upward
@@ -48,8 +48,8 @@ _INNER_LIPS = ((82, 87), (13, 14), (312, 317))  # upper and lower edge of the op
 _INNER_CORNERS = (78, 308)
 _CHIN = (106, 91, 84, 17, 314, 321, 335, 262, 400, 377, 152, 148, 176, 32)
 _JAWS = (
-    (58, 212, 202, 106, 194, 32, 140, 176, 149, 150, 136, 172),
-    (288, 432, 422, 335, 418, 262, 369, 400, 378, 379, 365, 397),
+    (58, 57, 43, 106, 194, 32, 140, 176, 149, 150, 136, 172),
+    (288, 287, 273, 335, 418, 262, 369, 400, 378, 379, 365, 397),
 )
 _NOSE_BASE_LINE = (132, 147, 187, 205, 98, 97, 2, 326, 327, 425, 411, 376, 361)
 _LOWER_OVAL = (361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132)
@@ -147,7 +147,7 @@ def _of_68(points: Points, forehead_reach: Points) -> Outlines:
     nose_left, nose_right = ridge - half_nose, ridge + half_nose
     wing_up = np.array([0.0, -0.18 * height])
     below_lip = points[57]
-    chin_top = below_lip + (jaw[8] - below_lip) * 0.3
+    chin_top = below_lip  # the lip and the gap are cut out of it
     chin_half = (points[54] - points[48]) * 0.36
     parts = {
         "face": np.concatenate([upper, jaw[::-1]]),
@@ -223,10 +223,10 @@ def _points(values: npt.ArrayLike) -> Points:
 def _crescent(lid: Points, depth: float) -> Points:
     """The under-eye below a lid that runs from the outer to the inner corner: deepest a little outside the middle."""
     line = _even(lid, 33)
-    reach = (line[0] - line[-1]) * 0.04
+    reach = (line[0] - line[-1]) * 0.12
     line = np.concatenate([[line[0] + reach], line[1:-1], [line[-1] - reach]])
     along = np.linspace(0.0, 1.0, len(line)) ** (np.log(0.5) / np.log(_DEEPEST))
-    lower = line + np.stack([np.zeros(len(line)), depth * (4.0 * along * (1.0 - along)) ** 0.65], axis=1)
+    lower = line + np.stack([np.zeros(len(line)), depth * (4.0 * along * (1.0 - along)) ** 0.55], axis=1)
     return np.concatenate([line, lower[-2:0:-1]])
 
 

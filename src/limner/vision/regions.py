@@ -40,7 +40,7 @@ _SHIFT = 4  # fillPoly takes fixed-point coordinates with this many binary place
 _GAP = 0.0125  # distance between neighbouring regions and to the face's edge, as a share of the face's width
 _BROW_WINDOW = 0.03  # how far beyond its outline a brow's hair is searched, as a share of the face's width
 # Radius of a region's corners, as a share of the face's width.
-_ROUND = {"forehead": 0.03, "under_eye": 0.011, "cheek": 0.02, "chin": 0.03, "jaw": 0.025, "lower_face": 0.03}
+_ROUND = {"forehead": 0.03, "under_eye": 0.011, "cheek": 0.02, "chin": 0.04, "jaw": 0.03, "lower_face": 0.03}
 _TURNED_AWAY = 0.25  # a region whose outline has less of the area of its mirror image is turned away from the camera
 _MIN_LABEL_AREA = 2e-4  # a label with a smaller area, as a share of the face's width squared, counts as absent
 
@@ -319,7 +319,7 @@ def _eroded(mask: Mask, radius: float) -> Mask:
 
     def shrunk(part: Mask) -> Mask:
         framed = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-        return _u8(cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] > radius)
+        return _u8(cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1] > radius)
 
     return _in_window(mask, shrunk)
 
@@ -331,7 +331,7 @@ def _dilated(mask: Mask, radius: float) -> Mask:
     reach = int(radius) + 2
     window = np.s_[max(0, y - reach) : y + height + reach, max(0, x - reach) : x + width + reach]
     grown = np.zeros_like(mask)
-    grown[window] = _u8(cv2.distanceTransform(_not(mask[window]), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius)
+    grown[window] = _u8(cv2.distanceTransform(_not(mask[window]), cv2.DIST_L2, cv2.DIST_MASK_5) <= radius)
     return grown
 
 

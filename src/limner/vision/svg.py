@@ -71,13 +71,13 @@ def document(
     pixel = 1.0 / scale  # a drawn pixel, in units of the view box
     font = min(max(_FONT * face, _MIN_FONT * pixel), _MAX_FONT * pixel)
     wanted = [lettering.Wanted(s.text, s.rings, s.part == "hair") if s.text else None for s in shapes]
-    placed, left, right = lettering.place(wanted, font, width, height)
-    left, right = (float(np.ceil(max(0.0, room))) for room in (left, right))
-    drawn = (max(1, round((width + left + right) * scale)), max(1, round(height * scale)))
+    placed, room = lettering.place(wanted, font, width, height)
+    left, right, below = (float(np.ceil(needed)) for needed in room)
+    drawn = (max(1, round((width + left + right) * scale)), max(1, round((height + below) * scale)))
     paths = ["".join(path_data(ring.beziers, fine=pixel < 0.5) for ring in shape.rings) for shape in shapes]
     prefix = _prefix(photo, paths, drawn)
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    view = f"{_number(-left)} 0 {_number(width + left + right)} {height}"
+    view = f"{_number(-left)} 0 {_number(width + left + right)} {_number(height + below)}"
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<svg {spaces} version="1.1" width="{drawn[0]}" height="{drawn[1]}" viewBox="{view}">',

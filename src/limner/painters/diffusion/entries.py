@@ -3,6 +3,7 @@
 Read `ModelEntry`, which is what a file may say. `presets.toml` has the presets that all models of a kind share.
 """
 
+import contextlib
 import functools
 import re
 import tomllib
@@ -11,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from limner.domain.errors import LimnerError
 from limner.painters import configuration
 from limner.painters.configuration import Entry, EntryName
 from limner.painters.diffusion.families import Kind
@@ -122,6 +124,15 @@ def names() -> list[str]:
 def read(name: str) -> ModelEntry:
     """The entry. InvalidRequestError if there is none, PainterNotReadyError if the file is not valid."""
     return configuration.read_entry(FOLDER, name, ModelEntry)
+
+
+def preset_names() -> list[str]:
+    """The presets that a request can name: the shared ones, and those of the entries that are valid."""
+    found = dict.fromkeys(shared_presets())
+    for name in names():
+        with contextlib.suppress(LimnerError):  # `ready` tells what is wrong with the entry
+            found.update(dict.fromkeys(read(name).presets))
+    return list(found)
 
 
 @functools.cache

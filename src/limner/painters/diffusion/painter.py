@@ -36,7 +36,7 @@ def _show_models(schema: dict[str, Any]) -> None:
 
 
 def _show_presets(schema: dict[str, Any]) -> None:
-    schema["examples"] = list(entries.shared_presets())
+    schema["examples"] = entries.preset_names()
 
 
 class DiffusionParams(PainterParams):

@@ -150,6 +150,7 @@ function typed(name, field) {
   const id = `option-${name}`;
   const initial = field.default ?? "";
   let input;
+  let suggestions = null; // names that are known, beside which others may be typed
   if (isNumber(field)) {
     const { low, high, step } = bounds(field);
     input = el("input", { type: "number", inputmode: field.type === "integer" ? "numeric" : "decimal",
@@ -160,9 +161,13 @@ function typed(name, field) {
   } else {
     input = el("input", { type: "text", name, id, maxlength: field.maxLength, value: initial });
     if (field.pattern) checkPattern(input, field.pattern);
+    if (field.examples?.length) suggestions = el("datalist", { id: `${id}-known` }, ...field.examples.map((value) => el("option", { value })));
+    if (suggestions) input.setAttribute("list", suggestions.id);
   }
-  return labelled(name, field, input, !field.nullable && !isNumber(field),
+  const made = labelled(name, field, input, !field.nullable && !isNumber(field),
     () => (input.value === String(initial) ? null : input.value), (given = initial) => { input.value = given; });
+  if (suggestions) made.element.append(suggestions);
+  return made;
 }
 
 function file(name, field) {

@@ -14,6 +14,11 @@ import { Samples } from "./samples.js";
 
 const NAMES_A_STYLE = ["style", "preset"]; // fields of which each value is an entry of the gallery
 
+function titleOf(style) {
+  if (style === null) return "Your words";
+  return style === "picture" ? "Your picture" : sentence(style.replaceAll("-", " "));
+}
+
 export class PainterChoice {
   /** The chosen alternative of the schema. */
   leaf = null;
@@ -61,9 +66,9 @@ export class PainterChoice {
     if (!own) return { painter, field: null, entries: leaves.map((leaf) =>
       ({ leaf, style: leaf.properties[field].const, title: sentence(leaf.properties[field].const.replaceAll("-", " ")), about: leaf.description })) };
     const [leaf] = leaves;
-    const values = leaf.properties[field].enum ?? Object.keys(painter.styles);
-    return { painter, field, entries: values.map((style) =>
-      ({ leaf, style, title: style === "picture" ? "Your picture" : sentence(style.replaceAll("-", " ")), about: "" })) };
+    const { enum: values, examples = [] } = leaf.properties[field];
+    // A field that may be left out, with names that are known: the entry without a name is that of the words alone.
+    return { painter, field, entries: (values ?? [null, ...examples]).map((style) => ({ leaf, style, title: titleOf(style), about: "" })) };
   }
 
   #notReady(names) {
@@ -78,7 +83,7 @@ export class PainterChoice {
     const name = this.#groups.has(values.painter) ? values.painter : this.first;
     const { painter, entries, field } = this.#groups.get(name);
     const given = NAMES_A_STYLE.map((each) => values[each]).find((each) => each !== undefined);
-    const standard = field && entries[0].leaf.properties[field].default;
+    const standard = field ? entries[0].leaf.properties[field].default ?? null : undefined;
     const entry = entries.find((each) => each.style === (given ?? standard)) ?? entries[0];
     this.select.value = name;
     const away = painter.lanes.length > 0 && painter.lanes.every((lane) => lane === "remote");
@@ -97,11 +102,11 @@ export class PainterChoice {
   }
 
   #tile(painter, entry, checked) {
-    const input = el("input", { type: "radio", name: "tile", value: entry.style, checked, title: entry.about });
+    const input = el("input", { type: "radio", name: "tile", value: entry.style ?? "", checked, title: entry.about });
     input.addEventListener("change", () => this.#take(entry));
     const example = painter.styles[entry.style] ?? null;
     return el("label", { class: "tile" }, input,
-      el("span", { class: "tile-picture", "data-style": entry.style },
+      el("span", { class: "tile-picture", "data-style": entry.style ?? "" },
         example ? el("img", { src: exampleAddress(example), alt: "", loading: "lazy", draggable: "false" })
           : el("span", { class: "tile-letter", "aria-hidden": "true", text: entry.title.charAt(0) })),
       el("span", { class: "tile-name", text: entry.title }));
@@ -110,6 +115,6 @@ export class PainterChoice {
   /** What the choice sends. */
   fields() {
     const given = Object.entries(this.leaf.properties).filter(([, field]) => field.const !== undefined).map(([name, field]) => [name, field.const]);
-    return this.field ? [...given, [this.field, this.#style]] : given;
+    return this.field && this.#style !== null ? [...given, [this.field, this.#style]] : given;
   }
 }

@@ -121,7 +121,8 @@ export class Viewer {
     bar.setAttribute("aria-label", card.title.textContent);
     this.#title.textContent = card.title.textContent;
     this.#live.querySelector("p.centre").textContent = job.preview ? "This is what it looks like so far." : "This job has not finished yet.";
-    if (!job.preview) return;
+    if (!job.preview || this.#live.dataset.event === String(lastEvent)) return;
+    this.#live.dataset.event = lastEvent;
     // It is put in its place when it is loaded, so that nothing flickers. It may be gone by then, because the job has ended.
     const image = el("img", { src: previewAddress(job, lastEvent), alt: "What it looks like so far" });
     const place = this.#live.querySelector(".live");
