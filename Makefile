@@ -52,6 +52,11 @@ test-slow: install-services ## Run the slow tests: soak, load, container, fuzzin
 test-chaos: install-services ## Kill, freeze, cut off and fill up every part under load (root; CHAOS_FAULTS=200, CHAOS_SECONDS=1500)
 	@$(PY) -m pytest -m chaos -s tests/chaos $(ARGS)
 
+test-diffusion: install-tests ## Test the painter diffusion with tiny models (installs CPU torch, 1.1 GB; TORCH_INDEX=… names an index)
+	@scripts/install.sh --diffusion
+	@.venv-diffusion/bin/python -m pytest tests/painters/test_diffusion_plans.py tests/painters/test_diffusion.py \
+		tests/painters/test_diffusion_hub.py tests/journeys/test_diffusion.py $(ARGS)
+
 test-container: install-tests ## Build the container image and try it (needs docker or podman)
 	@$(PY) -m pytest -m slow --timeout 1800 tests/deploy/test_container.py $(ARGS)
 
@@ -87,7 +92,7 @@ image: ## Build the container image (IMAGE=limner:dev; needs docker, podman or b
 	@scripts/build_image.sh
 
 clean: ## Remove generated files; keeps data/ and models/
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-diffusion dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
 install-tests:
@@ -96,5 +101,5 @@ install-tests:
 install-services: install-tests
 	@scripts/install.sh --services
 
-.PHONY: help install install-cluster install-tests install-services run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-container \
+.PHONY: help install install-cluster install-tests install-services run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-diffusion test-container \
 	test-stack check check-style check-types check-layers check-locks check-docs format lock image clean

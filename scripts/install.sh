@@ -2,7 +2,8 @@
 # Creates .venv, installs Limner into it from the lock files, and fetches the models into models/ (or LIMNER_MODELS_DIR).
 # It is fast and needs no network if all of this is done already. PYTHON names the Python to use; an environment of
 # another Python is replaced. `--cluster` also installs the extras `cluster` and `traces`; `--tests` what the tests need;
-# `--services` finds or installs the servers that they start (PostgreSQL, Redis, nginx, Prometheus); `--browser` finds or
+# `--diffusion` what the painter diffusion needs, into .venv-diffusion; `--services` finds or installs the servers that the
+# tests start (PostgreSQL, Redis, nginx, Prometheus); `--browser` finds or
 # installs a Chromium and prints its path. pip uses its own configuration, so a mirror or a private index works.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -96,6 +97,30 @@ install_more() {
     printf '%s\n' "$wanted" >"$VENV/$1.state"
 }
 
+# What the painter `diffusion` needs, in an environment of its own that sees the packages of the first one. Its tests need
+# no GPU, so torch comes without CUDA (1 GB and not several), if pip finds such a build: TORCH_INDEX names an index that has it.
+install_diffusion() {
+    local venv=.venv-diffusion lock=requirements-diffusion.lock wanted version site
+    wanted=$(state "$lock" requirements-dev.lock)
+    if [ "$(cat "$venv/diffusion.state" 2>/dev/null)" = "$wanted" ]; then return; fi
+    say "Installing what the painter diffusion needs into $venv (1.1 GB) …"
+    rm -rf "$venv"
+    "$VENV/bin/python" -m venv "$venv"
+    site=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    printf 'import site; site.addsitedir(%s)\n' "'$site'" >"$("$venv/bin/python" -c \
+        'import sysconfig; print(sysconfig.get_path("purelib"))')/limner.pth"
+    version=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' "$lock")
+    if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch==$version+cpu" 2>/dev/null; then
+        awk '/^[a-z]/ { skip = /^(torch|triton|cuda-|nvidia-(cu|nccl|nv))/ } !skip' "$lock" >"$venv/without-torch.lock"
+        lock=$venv/without-torch.lock
+    else
+        say "pip finds no torch $version without CUDA (TORCH_INDEX can name an index). Installing it with CUDA (several GB) …"
+    fi
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r "$lock"
+    printf '%s\n' "$wanted" >"$venv/diffusion.state"
+}
+
 fetch_models() {
     local report
     report=$(mktemp)
@@ -174,6 +199,9 @@ case "${1:-}" in
     install_limner
     install_more cluster requirements-cluster.lock "what more than one machine needs, and traces"
     fetch_models
+    ;;
+--diffusion)
+    install_diffusion
     ;;
 --tests)
     install_limner

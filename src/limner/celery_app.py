@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +16,7 @@ os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # a stop waits for running jo
 
 from billiard import common as processes
 from celery import signals
+from celery.concurrency.prefork import TaskPool
 from celery.exceptions import Reject
 
 from limner import private_folder, shared_metrics, tracing
@@ -36,6 +37,7 @@ NICENESS = 10
 HARD_LIMIT_S = 30.0  # after the timeout, Celery kills a child that its own guard could not end
 RESIDENT_KIB = 2_000_000  # a child that has grown to this size is replaced after its job
 START_S = 60.0
+BY_DEFAULT = [lane for lane in LANES if lane != GPU]
 AGAIN_S = 1.0  # before a job that could not be started is given back: the next worker would fail alike
 
 settings = load()
@@ -85,6 +87,8 @@ class Child:
 
 
 _child: Child | None = None
+_memory_bytes = settings.worker_memory_bytes
+"""The limit of each child, set before there are any."""
 
 
 @app.task(name=TASK)
@@ -116,7 +120,7 @@ def _begin_child(**_: object) -> None:
     global _child  # noqa: PLW0603
     prepare()
     make_expendable()
-    limit_memory(settings.worker_memory_bytes)
+    limit_memory(_memory_bytes)
     os.nice(NICENESS)
     tracing.start("worker")
     try:
@@ -135,20 +139,52 @@ def _end_child(**_: object) -> None:
 
 
 @signals.celeryd_init.connect
-def _begin(**_: object) -> None:
+def _begin(options: Mapping[str, Any], **_: object) -> None:
     """Before anything else in the main process of a worker."""
+    global _memory_bytes  # noqa: PLW0603  # children are forked from this process
+    queues = options.get("queues") or ()
+    if GPU in (queues.split(",") if isinstance(queues, str) else queues):
+        # CUDA reserves addresses for all memory of machine and device, and a model stays loaded from job to job.
+        _memory_bytes = 0
+        app.conf.worker_max_memory_per_child = None
     if processes.REMAP_SIGTERM != "SIGQUIT":  # `celery -A …` has read it before this module: begin again
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
-    app.amqp.queues.deselect([GPU])  # `--queues gpu` is still heard; without it, the same lanes as `limner work`
+    app.amqp.queues.select(BY_DEFAULT)  # unless `--queues` selects others
     if settings.worker_metrics_port:
         held = ExitStack()
         atexit.register(held.close)
         shared_metrics.use_folder(private_folder.make(None, held, watched=False))
     try:
-        for entry in weights.MANIFEST:
-            weights.path(settings.models_dir, entry.name)
+        for name in settings.model_names():
+            weights.path(settings.models_dir, name)
     except LimnerError as error:  # Celery only logs what its signals raise
         raise SystemExit(f"Error: {error.title}: {error.detail}") from None
+
+
+@signals.celeryd_after_setup.connect
+def _check_options(instance: Any, **_: object) -> None:
+    """Refuse options of Celery's own command with which jobs would not be guarded, or would share a device."""
+    try:
+        _check_pool(instance.pool_cls)
+        _check_lanes(list(app.amqp.queues.consume_from), instance.max_concurrency or instance.concurrency)
+    except SettingsError as error:
+        raise SystemExit(f"Error: {error.title}: {error.detail}") from None
+
+
+def _check_pool(pool: type) -> None:
+    if pool is not TaskPool:
+        raise SettingsError("--pool must be prefork: a job that crashes or hangs must end with a process of its own")
+
+
+def _check_lanes(lanes: Sequence[str], concurrency: int | None) -> None:
+    """SettingsError for lanes that one worker cannot serve, or not with so many jobs at a time."""
+    unknown = set(lanes) - set(LANES)
+    if unknown:
+        raise SettingsError(f"--lanes: no such lane: {', '.join(sorted(unknown))}; there are {', '.join(LANES)}")
+    if GPU in lanes and (len(lanes) > 1 or (concurrency or 1) > 1):
+        raise SettingsError(
+            "--lanes: a worker of the lane gpu serves no other one, and runs one job at a time (--concurrency 1)"
+        )
 
 
 @signals.setup_logging.connect
@@ -185,12 +221,8 @@ def work(lanes: Sequence[str], concurrency: int | None) -> None:
 
     A worker of the lane `gpu` runs one job at a time, because it has a device alone; so it can serve no other lane.
     """
-    unknown = set(lanes) - set(LANES)
-    if unknown:
-        raise SettingsError(f"--lanes: no such lane: {', '.join(sorted(unknown))}; there are {', '.join(LANES)}")
-    if GPU in lanes and (len(lanes) > 1 or (concurrency or 1) > 1):
-        raise SettingsError("--lanes: a worker of the lane gpu serves no other one, and runs one job at a time")
-    if GPU in lanes:
+    _check_lanes(lanes, concurrency)
+    if list(lanes) == [GPU]:
         concurrency = 1
     elif list(lanes) == [REMOTE]:
         concurrency = concurrency or settings.lanes()[REMOTE].workers
@@ -203,7 +235,7 @@ def work(lanes: Sequence[str], concurrency: int | None) -> None:
             "--hostname",
             f"limner-{os.getpid()}@%h",  # unique, so that several workers of a machine can be told apart
             "--queues",
-            ",".join(lanes or [lane for lane in LANES if lane != GPU]),
+            ",".join(lanes or BY_DEFAULT),
             *(["--concurrency", str(concurrency)] if concurrency else []),
         ]
     )

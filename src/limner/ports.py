@@ -1,14 +1,13 @@
-"""The interfaces that `jobs/` needs: job store, job reader, event log, blob store, engine, overseer and bus.
+"""The interfaces that `jobs/` needs: job store, job reader, event log, engine, overseer and bus.
 
 Docstrings are the contracts; `tests/contract/` tests every adapter against them. All methods are synchronous and may
 be called from any thread. Nothing here knows the web, pictures or operations.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from limner.domain.blob import BlobState
@@ -161,6 +160,10 @@ class Transaction(Protocol):
         """Set fields of a key. False if there is no such key."""
         ...
 
+    def now(self) -> datetime:
+        """The time by the one clock that all processes compare leases with, whatever their own clocks say."""
+        ...
+
     def ping(self) -> None:
         """Write something, to test whether that is possible. Raises if it is not."""
         ...
@@ -227,6 +230,14 @@ class JobReader(Protocol):
 
         Their `params` are empty, because no list shows them.
         """
+        ...
+
+    def numbered_page(self, operation: str, *, key_id: str | None = None, skip: int, limit: int) -> list[Job]:
+        """The same for an operation, without its newest `skip` jobs, at most 201. The time grows with `skip`."""
+        ...
+
+    def count_of(self, operation: str, *, key_id: str | None = None, limit: int) -> int:
+        """How many jobs of an operation there are, counted up to `limit`; with `key_id`, only those of this owner."""
         ...
 
     def file(self, file_id: str, *, key_id: str | None = None) -> File | None:
@@ -333,129 +344,6 @@ class EventLog(Protocol):
         ...
 
 
-class KeyReader(Protocol):
-    """Reads API keys. They are written by `Transaction`. UnavailableError when the database cannot be used."""
-
-    def by_hash(self, sha256: str) -> Key | None:
-        """The key whose token has, or had before its rotation, this SHA-256, also if it is revoked or expired."""
-        ...
-
-    def by_id(self, key_id: str) -> Key | None:
-        """The key with this id, also if it is revoked or expired."""
-        ...
-
-    def all(self) -> list[Key]:
-        """All keys, oldest first."""
-        ...
-
-
-class Counters(Protocol):
-    """Counts what happens in a window of time, for all processes that share the counters."""
-
-    remote: bool
-    """Whether its methods wait for another program, so that they must not be called on an event loop.
-
-    Then they are called in several threads. They always answer: who cannot reach shared counters counts for itself.
-    """
-
-    def count(self, name: str, window_s: int) -> int:
-        """Count once more, and return how often this name was counted since `window_s` seconds began with its first
-        count."""
-        ...
-
-    def counted(self, name: str) -> int:
-        """How often the name was counted so far, 0 when its seconds are over."""
-        ...
-
-
-class BlobStore(Protocol):
-    """Bytes stored under their SHA-256 (lower-case hex)."""
-
-    def put(self, data: bytes, *, sha256: str | None = None, media_type: str | None = None) -> str:
-        """Store the bytes and return their SHA-256; pass `sha256` if it has been computed already.
-
-        `media_type` is told to those who read the bytes by a URL of the store.
-
-        When this returns, the bytes survive a power cut (unless durability is relaxed). Bytes that are stored already
-        in their full size are not written again. UnavailableError when they cannot be written.
-        """
-        ...
-
-    def get(self, sha256: str) -> bytes:
-        """The bytes. NotFoundError, also if they are no longer those that were stored: then they are removed."""
-        ...
-
-    def part(self, sha256: str, *, start: int, stop: int) -> bytes:
-        """The bytes from `start` to before `stop`, which are not compared with the SHA-256.
-
-        NotFoundError, also if there are fewer.
-        """
-        ...
-
-    def has(self, sha256: str, *, size: int | None = None) -> bool:
-        """Whether these bytes are stored, and have this size. Fast, because the bytes are not read.
-
-        A store across a network raises UnavailableError.
-        """
-        ...
-
-    def delete(self, sha256: str) -> None:
-        """Remove the bytes. Does nothing if they are not stored. UnavailableError."""
-        ...
-
-    def check_removable(self) -> None:
-        """UnavailableError if nothing can be removed now, as far as this can be seen quickly."""
-        ...
-
-    def local_path(self, sha256: str, *, size: int | None = None) -> Path | None:
-        """The file that holds the bytes, None if this store has no files. NotFoundError, also for another size."""
-        ...
-
-    def temporary_url(self, sha256: str, *, head: bool = False) -> str | None:
-        """A URL of the store itself by which a client can read the bytes for a short time (with `head`: their HEAD).
-
-        None if clients read through the service. Whether the bytes are stored is not checked. UnavailableError.
-        """
-        ...
-
-    def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
-        """SHA-256s written before `before` and at or after `since`, in any order."""
-        ...
-
-    def ping(self) -> None:
-        """Write something, to test whether that is possible. UnavailableError if it is not."""
-        ...
-
-
-class OwnedBlobs(Protocol):
-    """Blobs of one place, which belong to one database. `jobs/pairing.py` decides to which."""
-
-    @property
-    def owner_mark(self) -> str:
-        """Where the owner's id is kept, for people."""
-        ...
-
-    def claim(self) -> str | None:
-        """Keep other services away until `release`, if this database cannot be shared with them.
-
-        Returns the id of the database that owns the blobs, None if none does. SettingsError if another service has
-        claimed them, or they cannot be written.
-        """
-        ...
-
-    def belong_to(self, database_id: str) -> None:
-        """Have the blobs, which are claimed, belong to a database. UnavailableError."""
-        ...
-
-    def sample(self, limit: int) -> list[str]:
-        """SHA-256s of some of the blobs."""
-        ...
-
-    def release(self) -> None:
-        """Let other services claim the blobs."""
-        ...
-
-
 class Engine(Protocol):
     """Passes job ids to workers, which run the jobs."""
 
@@ -464,7 +352,7 @@ class Engine(Protocol):
         an id twice is harmless. It returns at once, whatever the state of the engine."""
         ...
 
-    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+    def resend(self, waiting: Sequence[Waiting], now: datetime) -> list[str]:
         """Have these jobs run, of which some are on their way already; called by each sweep. It may take seconds.
 
         Returns the ids for which the store must remember that they were sent now.

@@ -45,8 +45,8 @@ def run_server(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, stop: EarlyStop) -> None:
-    for entry in weights.MANIFEST:
-        weights.path(settings.models_dir, entry.name)
+    for name in settings.model_names():
+        weights.path(settings.models_dir, name)
     check_together(settings)
     settings = settings.model_copy(update={"max_connections": _make_room_for_connections(settings)})
     listener = _listen(settings.host, settings.port)

@@ -11,8 +11,9 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from limner.domain.errors import SettingsError
-from limner.domain.lane import CPU, GPU, REMOTE, Lane
+from limner.domain.lane import CPU, GPU, PAINT, REMOTE, Lane
 from limner.vision.header import Limits
+from limner.vision.manifest import CONTENT_FILTER, MANIFEST, OPTIONAL
 
 PREFIX = "LIMNER_"
 EMBEDDED = "processes:"
@@ -48,6 +49,11 @@ def _blobs_url(earlier: dict[str, Any]) -> str:
 def _lease_s(earlier: dict[str, Any]) -> float:
     """Without a supervisor beside the worker, only the end of the lease tells that it is gone."""
     return 60 if earlier.get("engine_url") == EMBEDDED else 20
+
+
+def _paint_workers(earlier: dict[str, Any]) -> int:
+    """They rest while other jobs need the cores."""
+    return int(earlier.get("workers", 1))
 
 
 def _painters_dir() -> Path:
@@ -110,6 +116,22 @@ class Settings(BaseSettings):
         default_factory=_painters_dir, description="Folder of your own painters: networks, servers, workflows"
     )
 
+    content_filter: Literal["off", "hosted", "all"] = Field(
+        "off",
+        description="Which pictures that `generate` has made are held back if they seem to show nudity: none, those "
+        "that other servers have made, or all; needs `limner models fetch content-filter`",
+    )
+    content_filter_score: float = Field(
+        0.5, gt=0, lt=1, description="Score of a picture from which on it is held back; lower is stricter"
+    )
+
+    c2pa_certificate: Path | None = Field(
+        None,
+        description="File of the certificate (PEM, with those that issued it) by which pictures that `generate` "
+        "has made are signed; needs `limner[c2pa]`",
+    )
+    c2pa_key: Path | None = Field(None, description="File of the certificate's private key (PEM)")
+
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8282, ge=0, le=65535, description="Port to listen on")
     web_processes: int = Field(
@@ -155,6 +177,13 @@ class Settings(BaseSettings):
         le=256,
         description="Worker processes (of each `limner work` with Celery); default: the cores",
     )
+    paint_workers: int = Field(
+        default_factory=_paint_workers,
+        ge=0,
+        le=256,
+        description="Worker processes, started when needed, for pictures that are made on the CPU, which take what "
+        "other jobs leave of it; default: as many as `LIMNER_WORKERS`",
+    )
     gpu_workers: int = Field(
         0, ge=0, le=64, description="Worker processes for jobs on a GPU, one for each device; each has the device alone"
     )
@@ -165,10 +194,13 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="Port on which `limner work` serves the metrics of its processes; 0: none"
     )
     worker_memory_bytes: int = Field(
-        4_000_000_000, ge=0, description="Address space that one worker process may take; 0: no limit"
+        4_000_000_000,
+        ge=0,
+        description="Address space that one worker process may take; 0: no limit, as always for a worker with a GPU",
     )
     worker_jobs: int = Field(1000, ge=0, description="Jobs after which a worker process is replaced; 0: never")
     max_queued: int = Field(1000, ge=1, description="Queued jobs before new ones are answered 429")
+    paint_max_queued: int = Field(1000, ge=1, description="The same for pictures that are made on the CPU")
     gpu_max_queued: int = Field(100, ge=1, description="The same for jobs on a GPU")
     remote_max_queued: int = Field(1000, ge=1, description="The same for jobs that another server does")
     max_attempts: int = Field(5, ge=1, description="Starts of one job before it counts as crashed")
@@ -177,6 +209,7 @@ class Settings(BaseSettings):
     )
     sweep_s: float = Field(5, gt=0, description="Seconds between two sweeps for jobs that were left lying")
     job_timeout_s: float = Field(120, gt=0, description="Longest time one job may run")
+    paint_job_timeout_s: float = Field(600, gt=0, description="The same for pictures that are made on the CPU")
     gpu_job_timeout_s: float = Field(600, gt=0, description="The same for a job on a GPU")
     remote_job_timeout_s: float = Field(300, gt=0, description="The same for a job that another server does")
     drain_s: float = Field(20, ge=0, description="Seconds that running jobs and open requests get at a stop")
@@ -249,13 +282,20 @@ class Settings(BaseSettings):
     def lanes(self) -> dict[str, Lane]:
         """The lanes of jobs, by name. With a broker, how many workers serve each is decided where they are started."""
         broker = self.engine_url != EMBEDDED
+        paint_workers = max(self.paint_workers, 1) if broker else self.paint_workers
         gpu_workers = max(self.gpu_workers, 1) if broker else self.gpu_workers
         remote_workers = max(self.remote_workers, 1) if broker else self.remote_workers
         return {
             CPU: Lane(self.workers, self.max_queued, self.job_timeout_s),
+            PAINT: Lane(paint_workers, self.paint_max_queued, self.paint_job_timeout_s, on_demand=True),
             GPU: Lane(gpu_workers, self.gpu_max_queued, self.gpu_job_timeout_s),
             REMOTE: Lane(remote_workers, self.remote_max_queued, self.remote_job_timeout_s, on_demand=True),
         }
+
+    def model_names(self) -> list[str]:
+        """The models that a service with these settings needs."""
+        bundles = {None} if self.content_filter == "off" else {None, CONTENT_FILTER}
+        return [each.name for each in (*MANIFEST, *OPTIONAL) if each.bundle in bundles]
 
     def limits(self) -> Limits:
         """The size limits of an accepted picture."""

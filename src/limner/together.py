@@ -1,6 +1,8 @@
 """Which settings work together. `docs/deploy.md` has the same as a table, and a test compares."""
 
-from limner.domain.errors import SettingsError
+from urllib.parse import urlsplit
+
+from limner.domain.errors import SettingsError, SigningError
 from limner.settings import EMBEDDED, Settings
 from limner.tracing import check as check_tracing
 
@@ -17,6 +19,7 @@ def check_together(settings: Settings) -> None:
     _check_processes(settings)
     _check_blobs(settings)
     check_tracing()
+    _check_signing(settings)
     if settings.keys_required() and settings.admin_key is None and settings.database_url == MEMORY:
         raise SettingsError(
             f"API keys are required, because LIMNER_HOST is {settings.host}, and with LIMNER_DATABASE_URL=memory: "
@@ -36,10 +39,28 @@ def _check_urls(settings: Settings) -> None:
         raise SettingsError(f"LIMNER_ENGINE_URL must be 'processes:' or begin with {_or(BROKERS)}, not {engine!r}")
     if settings.bus_url != LOCAL and bus not in BUSES:
         raise SettingsError(f"LIMNER_BUS_URL must be 'local:' or begin with {_or(BUSES)}, not {bus!r}")
+    for name, url in (("LIMNER_ENGINE_URL", settings.engine_url), ("LIMNER_BUS_URL", settings.bus_url)):
+        if url not in (EMBEDDED, LOCAL):
+            _check_address(name, url)
     if "://" in settings.blobs_url and not settings.blobs_url.startswith(S3):
         raise SettingsError(
             f"LIMNER_BLOBS_URL must be a folder or 's3://bucket/prefix', not {scheme(settings.blobs_url)!r}"
         )
+
+
+def _check_address(name: str, url: str) -> None:
+    """SettingsError, which does not repeat the URL, unless it names a host, a possible port, and for Redis a number."""
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname is not None and parts.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise SettingsError(
+            f"{name} must be like redis://:password@host:6379/0; in a password, write # as %23, / as %2F and @ as %40"
+        )
+    if scheme(url) in BUSES and not parts.path.strip("/").isdecimal() and parts.path.strip("/"):
+        raise SettingsError(f"{name} must end with the number of a database of Redis, such as /0")
 
 
 def _check_processes(settings: Settings) -> None:
@@ -85,6 +106,23 @@ def _check_blobs(settings: Settings) -> None:
         )
     if settings.accel_prefix is not None and is_s3:
         raise SettingsError("LIMNER_ACCEL_PREFIX needs LIMNER_BLOBS_URL to be a folder: nginx cannot read S3 as files")
+
+
+def _check_signing(settings: Settings) -> None:
+    if settings.c2pa_certificate is None and settings.c2pa_key is None:
+        return
+    if settings.c2pa_certificate is None or settings.c2pa_key is None:
+        raise SettingsError("LIMNER_C2PA_CERTIFICATE and LIMNER_C2PA_KEY belong together: set both or neither")
+    from limner.vision import signing
+
+    if not signing.is_installed():
+        raise SettingsError(
+            "LIMNER_C2PA_CERTIFICATE needs c2pa-python, which is not installed: pip install 'limner[c2pa]'"
+        )
+    try:
+        signing.Identity(settings.c2pa_certificate, settings.c2pa_key).check()
+    except SigningError as error:
+        raise SettingsError(f"LIMNER_C2PA_CERTIFICATE, LIMNER_C2PA_KEY: {error.detail}") from error
 
 
 def _or(schemes: tuple[str, ...]) -> str:

@@ -5,11 +5,14 @@ import os
 
 from limner import tracing
 from limner.adapters.process_worker import PipeBus, connect, limit_memory, serve
+from limner.domain.lane import PAINT
 
 log = logging.getLogger("limner.worker")  # it runs as `__main__`
 
-NICENESS = 10
-"""A lower priority than the web process, so that requests and events are answered first when all cores are busy."""
+NICENESS, PAINT_NICENESS = 10, 19
+"""A lower priority than the web process, so that requests and events are answered first when all cores are busy. Where
+pictures are made, which takes seconds, it is lower than for other jobs: these get eight times as much of a busy core.
+"""
 
 
 def main() -> None:
@@ -21,13 +24,15 @@ def main() -> None:
 
     from limner.assembly.workers import build_runner
     from limner.domain.errors import LimnerError
+    from limner.domain.lane import GPU
     from limner.settings import Settings
     from limner.telemetry import set_up_log
     from limner.vision.memory import is_out_of_memory
 
     settings = Settings(**greeting["settings"])
     set_up_log(settings.log_level, settings.log_format)
-    limit_memory(settings.worker_memory_bytes)
+    if greeting["lane"] != GPU:  # CUDA reserves addresses for all memory of machine and device
+        limit_memory(settings.worker_memory_bytes)
     tracing.start("worker")
     file = greeting["database_file"]
     try:
@@ -49,7 +54,7 @@ def main() -> None:
         report = runner.run(job_id)
         return None if report is None else asdict(report)
 
-    os.nice(NICENESS)
+    os.nice(PAINT_NICENESS if greeting["lane"] == PAINT else NICENESS)
     serve(pipe, run)
     tracing.stop()
     logging.shutdown()

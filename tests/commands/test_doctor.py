@@ -232,18 +232,18 @@ def test_broker_bus_and_workers_are_asked(doctor: Doctor, tmp_path: Path, redis_
     away = "redis://:secret@127.0.0.1:1/0"
     status, output = doctor(LIMNER_ENGINE_URL=away, LIMNER_BUS_URL=away)
     assert status == 1
-    assert "BAD  workers: the broker 127.0.0.1:1/0 does not answer" in output
-    assert "BAD  bus: Redis at 127.0.0.1:1/0 does not answer" in output
+    assert "BAD  workers: the broker 127.0.0.1:1/0 cannot be used" in output
+    assert "BAD  bus: Redis at 127.0.0.1:1/0 cannot be used" in output
     assert "secret" not in output
     cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="1")
     status, output = doctor(**cluster.variables)
     assert status == 1
-    assert "BAD  workers: no worker answers for cpu: start `limner work --lanes cpu`" in output
+    assert "BAD  workers: no worker answers for cpu,paint: start `limner work --lanes cpu,paint`" in output
     hosted = {"OPENAI_API_KEY": "a-key"}
     _, output = doctor(**cluster.variables, **hosted)
-    assert "BAD  workers: no worker answers for cpu,remote: start `limner work --lanes cpu,remote`" in output, (
-        "a painter of another server is set up"
-    )
+    assert (
+        "BAD  workers: no worker answers for cpu,paint,remote: start `limner work --lanes cpu,paint,remote`" in output
+    ), "a painter of another server is set up"
     assert "ok   bus: 127.0.0.1:" in output
     try:
         cluster.start()

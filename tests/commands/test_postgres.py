@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from limner.adapters.sql.inspect_postgres import Found
 from limner.adapters.sql.migrate import head_revision
 from tests.conftest import MODELS
 from tests.services.postgres import Postgres
@@ -66,6 +67,13 @@ def test_doctor_before_and_after_the_tables_are_made(limner: Limner, postgres: P
 def test_doctor_says_that_the_server_has_too_few_connections(limner: Limner, postgres: Postgres) -> None:
     status, told = limner("doctor", postgres.new_database(), LIMNER_WORKERS="100")
     assert (status, "may open 208 connections, but" in told, "raise max_connections" in told) == (1, True, True), told
+
+
+@pytest.mark.parametrize(("ahead_s", "told"), [(60, "60 s ahead of"), (-3600, "3600 s behind"), (0.5, None)])
+def test_doctor_compares_the_clocks(ahead_s: float, told: str | None) -> None:
+    found = Found("host:5432/limner", "15.1", None, True, False, room=100, taken=0, is_durable=True, ahead_s=ahead_s)
+    assert ("its clock is" in found.notes(8)) == (told is not None)
+    assert told is None or told in found.notes(8)
 
 
 def test_doctor_with_tables_of_another_version(limner: Limner, postgres: Postgres) -> None:

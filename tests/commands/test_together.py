@@ -60,6 +60,24 @@ def test_a_row_of_the_table(processes: int, engine: str, bus: str, database: str
             check_together(settings)
 
 
+@pytest.mark.parametrize("variable", ["engine_url", "bus_url"])
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://:geheim@host:99999/0", "must be like redis://"),
+        ("redis://:gehe#im@host:6379/0", "%23"),
+        ("redis://:12/geheim@host:6379/0", "%2F"),
+        ("rediss://host/geheim", "the number of a database"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_and_not_repeated(variable: str, url: str, reason: str) -> None:
+    urls = {"engine_url": "redis://host/0", "bus_url": "redis://host/0", variable: url}
+    with pytest.raises(SettingsError, match=reason) as refused:
+        check_together(Settings(database_url="postgresql://host/name", blobs_url="/data/blobs", **urls))  # type: ignore[arg-type]
+    assert f"LIMNER_{variable.upper()}" in refused.value.detail
+    assert "geh" not in refused.value.detail
+
+
 def test_nginx_sends_no_files_from_s3() -> None:
     check_together(Settings(accel_prefix="/_blobs/", blobs_url="/data/blobs"))
     with pytest.raises(SettingsError, match="LIMNER_ACCEL_PREFIX"):

@@ -10,7 +10,8 @@ from limner.adapters.local_bus import LocalBus
 from limner.adapters.redis_bus import RedisBus
 from limner.adapters.remembered_blobs import RememberedBlobs
 from limner.adapters.s3_blobs import S3Blobs
-from limner.ports import BlobStore, Bus
+from limner.blob_ports import BlobStore
+from limner.ports import Bus
 from tests.contract.databases import Databases
 from tests.contract.machine import MACHINES, Machine, open_machine
 

@@ -28,7 +28,8 @@ from limner.domain.event import Event
 from limner.domain.job import File, Job, Outcome, Role
 from limner.jobs import transitions
 from limner.jobs.transitions import Decision, Erased, IsIntact, IsStored, Missing, Sent, Submitted
-from limner.ports import EventLog, JobReader, JobStore, KeyReader
+from limner.key_ports import KeyReader
+from limner.ports import EventLog, JobReader, JobStore
 from limner.webhook_ports import HookReader
 
 DAY = timedelta(days=1)
@@ -112,9 +113,6 @@ class Machine:
         ended = self.try_finish(job, Outcome(error=error or {"title": "broken"}))
         assert isinstance(ended, bool)
         return ended
-
-    def requeue(self, job_id: str, attempt: int) -> bool:
-        return self.store.transact(lambda tx: transitions.requeue(tx, job_id, attempt))
 
     def lose(self, worker: str, reason: Any, *, max_attempts: int = 5) -> list[Sent]:
         return self.store.transact(lambda tx: transitions.lose(tx, worker, reason, max_attempts=max_attempts))

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from limner.adapters.disk_blobs import DiskBlobs
+from limner.blob_ports import BlobStore
 from limner.domain.errors import JobFinishedError, NotFoundError
 from limner.domain.job import Job, Outcome, Role
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
-from limner.ports import BlobStore, Transaction
+from limner.ports import Transaction
 from tests.contract.machine import DAY, FAR, LEASE, SUMMARY, Machine, file_of, new_job, open_machine
 
 Pause = Callable[[str], None]
@@ -32,7 +33,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "erase": ("inside", "erased", "before delete", "after delete"),
     "remove": ("before delete", "after delete"),
     "expire": ("inside",),
-    "requeue": ("inside",),
+    "lose": ("inside",),
     "renew": ("inside",),
     "start": ("inside",),
 }
@@ -41,6 +42,11 @@ POINTS: dict[str, tuple[str, ...]] = {
 
 def sha256_of(data: str) -> str:
     return hashlib.sha256(data.encode()).hexdigest()
+
+
+def worker_of(job_id: str) -> str:
+    """The worker of this job alone, so that its end concerns no other job."""
+    return f"worker of {job_id}"
 
 
 def act(machine: Machine, blobs: BlobStore, pause: Pause, action: str, job_id: str = "", data: str = "") -> str:
@@ -58,9 +64,9 @@ def act(machine: Machine, blobs: BlobStore, pause: Pause, action: str, job_id: s
     short: dict[str, Callable[[Transaction], Any]] = {
         "cancel": cancel,
         "expire": lambda tx: transitions.expire(tx, job_id, now=far, max_attempts=5),
-        "requeue": lambda tx: transitions.requeue(tx, job_id, 1),
+        "lose": lambda tx: transitions.lose(tx, worker_of(job_id), "stopped", max_attempts=5),
         "renew": lambda tx: transitions.renew(tx, job_id, 1, lease=LEASE),
-        "start": lambda tx: transitions.start(tx, job_id, worker="rival", lease=LEASE),
+        "start": lambda tx: transitions.start(tx, job_id, worker=worker_of(job_id), lease=LEASE),
     }
     try:
         if action in short:

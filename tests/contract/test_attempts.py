@@ -129,7 +129,7 @@ def test_finish_asks_for_artifacts_that_are_not_stored_and_writes_nothing(machin
     assert machine.try_finish(started, ended) is True
 
 
-@pytest.mark.parametrize("overtake", ["cancel", "erase", "expire", "finish", "requeue", "lose", "timeout"])
+@pytest.mark.parametrize("overtake", ["cancel", "erase", "expire", "finish", "lose", "timeout"])
 def test_an_overtaken_attempt_can_do_nothing_more(machine: Machine, overtake: str) -> None:
     job = machine.submit(new_job())
     started = machine.start(job)
@@ -139,18 +139,16 @@ def test_an_overtaken_attempt_can_do_nothing_more(machine: Machine, overtake: st
         "erase": lambda: machine.erase(job.id),
         "expire": lambda: machine.expire(job.id),
         "finish": lambda: machine.finish(started),
-        "requeue": lambda: machine.requeue(job.id, attempt),
         "lose": lambda: machine.lose("worker", "died"),
         "timeout": lambda: machine.lose("worker", "timeout"),
     }
     ways[overtake]()
-    runs_again = overtake in ("expire", "requeue", "lose")
+    runs_again = overtake in ("expire", "lose")
     if runs_again:
         assert machine.start(job, worker="another").attempt == attempt + 1
     before, log = machine.reader.get(job.id), machine.events()
     assert not machine.reader.is_current(job.id, attempt)
     assert not machine.progress(job.id, attempt, 0.5)
-    assert not machine.requeue(job.id, attempt)
     assert not machine.finish(started, "late.jpg")
     assert not machine.renew(job.id, attempt, FAR)
     assert machine.lose("worker", "died") == []
@@ -219,14 +217,14 @@ def test_followers_get_a_similar_photos_result(machine: Machine) -> None:
     assert machine.reader.totals()[0] == 1  # only one was worked out
 
 
-# --- requeue, lose, expire -------------------------------------------------------------------------------------------
+# --- lose, expire ----------------------------------------------------------------------------------------------------
 
 
 def test_a_requeued_job_waits_again(machine: Machine) -> None:
     job = machine.submit(new_job())
     attempt = machine.start(job).attempt
     machine.progress(job.id, attempt, 0.5)
-    assert machine.requeue(job.id, attempt)
+    assert machine.lose("worker", "stopped") == [(job.id, "cpu")]
     assert machine.known(job) == replace(job, attempt=1, sent_at=None)
     assert machine.waiting(10) == [(job.id, "cpu")]
     assert machine.told() == ["job.queued", "job.running", "job.progress", "job.queued"]
@@ -262,6 +260,20 @@ def test_a_stop_never_ends_a_job(machine: Machine) -> None:
     for _ in range(3):
         machine.start(job, worker="w")
         assert machine.lose("w", "stopped", max_attempts=1) == [(job.id, "cpu")]
+
+
+@pytest.mark.parametrize("end", ["died", "stopped", "lease"])
+def test_what_another_server_does_is_started_once(machine: Machine, end: Any) -> None:
+    """That server may charge for each start, whatever becomes of the worker that waits for its answer."""
+    job, behind = (machine.submit(new_job("same", lane="remote")) for _ in range(2))
+    machine.start(job, worker="w")
+    if end == "lease":
+        assert machine.expire(job.id)
+    else:
+        assert machine.lose("w", end) == []
+    _assert_failed_as(machine, "job-crashed", job, behind)
+    assert "charged" in str(machine.known(job).error)
+    assert machine.waiting(10) == []
 
 
 def test_a_timeout_ends_the_job_at_once_and_those_behind_it(machine: Machine) -> None:
@@ -335,7 +347,6 @@ def test_a_new_job_counts_as_sent_a_requeued_one_does_not(machine: Machine) -> N
     assert follower.sent_at is None
     assert [each.sent_at for each in machine.reader.waiting(10)] == [job.sent_at]
     for leave in (
-        lambda started: machine.requeue(started.id, started.attempt),
         lambda started: machine.lose(started.worker, "stopped"),
         lambda started: machine.expire(started.id),
     ):

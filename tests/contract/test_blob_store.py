@@ -1,4 +1,4 @@
-"""The contract of `ports.BlobStore`, tested on every adapter."""
+"""The contract of `blob_ports.BlobStore`, tested on every adapter."""
 
 import hashlib
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from limner.adapters.disk_blobs import DiskBlobs
+from limner.blob_ports import BlobStore
 from limner.domain.errors import NotFoundError, SettingsError, UnavailableError
-from limner.ports import BlobStore
 
 DATA = bytes(range(256)) * 100
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import amqp.exceptions
 import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from limner.adapters.celery_engine import CeleryEngine, broker_app, connected, depth
+from limner.adapters.celery_engine import CeleryEngine, broker_app, broker_errors, connected, depth
 from limner.adapters.redis_bus import connect
 from limner.ports import Waiting
 from tests.services.redis_server import RedisServer
@@ -76,7 +77,7 @@ def test_a_lane_that_does_not_exist_is_logged_once(redis_server: RedisServer, ca
     with engine(redis_server.new_database()) as sender:
         for _ in range(3):
             sender.send("a", "nowhere")
-        assert sender.resend([Waiting("a", "nowhere", None)]) == []
+        assert sender.resend([Waiting("a", "nowhere", None)], datetime.now(UTC)) == []
     assert [record.levelno for record in caplog.records if "nowhere" in record.getMessage()] == [logging.ERROR]
 
 
@@ -99,22 +100,24 @@ def test_a_sweep_sends_again_what_was_lost_and_does_not_flood(redis_server: Redi
             waiting("late", sent_ago_s=31),
             waiting("old", sent_ago_s=601),
         )
-        assert sender.resend([fresh]) == []
-        assert sender.resend([waiting("never", sent_ago_s=None)]) == ["never"]
+        assert sender.resend([fresh], datetime.now(UTC)) == []
+        assert sender.resend([waiting("never", sent_ago_s=None)], datetime.now(UTC)) == ["never"]
         until(lambda: queued(url) == ["never"])
-        assert sender.resend([fresh, late]) == [], "the queue is not empty: it only has to wait for its turn"
-        assert sender.resend([fresh, late, old]) == ["old"]
+        assert sender.resend([fresh, late], datetime.now(UTC)) == [], (
+            "the queue is not empty: it only has to wait for its turn"
+        )
+        assert sender.resend([fresh, late, old], datetime.now(UTC)) == ["old"]
         until(lambda: queued(url) == ["never", "old"])
         with redis.Redis.from_url(url) as client:
             client.flushdb()  # all messages are lost
-        assert sender.resend([fresh, late]) == ["late"]
+        assert sender.resend([fresh, late], datetime.now(UTC)) == ["late"]
         until(lambda: queued(url) == ["late"])
 
 
 def test_without_a_broker_nothing_is_resent_that_may_be_there(own_redis: RedisServer) -> None:
     own_redis.process.kill()
     with engine(own_redis.url) as sender:
-        assert sender.resend([waiting("late", sent_ago_s=31)]) == []
+        assert sender.resend([waiting("late", sent_ago_s=31)], datetime.now(UTC)) == []
 
 
 def test_what_is_sent_while_redis_is_down_arrives_later_once(
@@ -128,7 +131,7 @@ def test_what_is_sent_while_redis_is_down_arrives_later_once(
             for job_id in ids:
                 sender.send(job_id, "cpu")
         assert time.monotonic() - start < QUICK_S
-        assert sender.resend([waiting(job_id, sent_ago_s=None) for job_id in ids]) == ids
+        assert sender.resend([waiting(job_id, sent_ago_s=None) for job_id in ids], datetime.now(UTC)) == ids
         until(lambda: "the broker is away" in caplog.text)
         own_redis.process.start()
         until(lambda: queued(own_redis.url) == ids)
@@ -148,7 +151,9 @@ def test_a_frozen_redis_keeps_no_caller_waiting(own_redis: RedisServer) -> None:
             for number in range(300):
                 sender.send(f"job{number}", "cpu")
             assert time.monotonic() - start < QUICK_S
-            sent = sender.resend([waiting(f"other{number}", sent_ago_s=None) for number in range(300)])
+            sent = sender.resend(
+                [waiting(f"other{number}", sent_ago_s=None) for number in range(300)], datetime.now(UTC)
+            )
             assert len(sent) < 150, "what does not fit must be sent by a later sweep"
         finally:
             own_redis.process.thaw()
@@ -156,12 +161,26 @@ def test_a_frozen_redis_keeps_no_caller_waiting(own_redis: RedisServer) -> None:
         assert set(queued(own_redis.url)) <= {"first", *(f"job{number}" for number in range(300)), *sent}
 
 
+def test_a_broker_that_refuses_is_one_that_is_away(own_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The sweep goes on, and what was accepted is sent when the permission is there."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.acl_setuser("weak", enabled=True, passwords=["+pw"], categories=["-@all"], commands=["+ping", "+select"])
+        with engine(own_redis.url.replace("//", "//weak:pw@")) as sender:
+            sender.send("a", "cpu")
+            until(lambda: "the broker is away" in caplog.text)
+            assert sender.resend([waiting("late", sent_ago_s=31)], datetime.now(UTC)) == []
+            client.acl_setuser("weak", enabled=True, categories=["+@all"], keys=["*"], channels=["*"])
+            until(lambda: queued(own_redis.url) == ["a"])
+    assert "Traceback" not in caplog.text
+    assert issubclass(amqp.exceptions.AccessRefused, broker_errors(broker_app("amqp://guest:wrong@127.0.0.1:1//")))
+
+
 def test_no_password_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with engine("redis://:geheim@127.0.0.1:1/0") as sender:
         sender.send("a", "cpu")
         until(lambda: "the broker is away" in caplog.text)
-        sender.resend([waiting("a", sent_ago_s=31)])
+        sender.resend([waiting("a", sent_ago_s=31)], datetime.now(UTC))
     assert "geheim" not in caplog.text
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from limner.domain.blob import BlobState
 from limner.domain.errors import UnavailableError
-from limner.domain.job import Job, Status
+from limner.domain.job import Job, Role, Status
 from limner.jobs import transitions
-from limner.ports import Transaction
-from tests.contract.machine import DAY, FAR, LEASE, Machine, new_job, success, unsent
+from limner.ports import LossReason, Transaction
+from tests.contract.machine import DAY, FAR, LEASE, Machine, file_of, new_job, success, unsent
 
 Other = Callable[[Transaction], object]
 
@@ -60,7 +60,7 @@ def overtaken(job: Job) -> Other:
     """Requeue the attempt and begin another one."""
 
     def do(tx: Transaction) -> None:
-        assert transitions.requeue(tx, job.id, job.attempt)
+        assert transitions.lose(tx, str(job.worker), "stopped", max_attempts=5)
         started_by_another(job)(tx)
 
     return do
@@ -72,6 +72,22 @@ def finished(job: Job) -> Other:
 
 def cancelled(job: Job) -> Other:
     return lambda tx: transitions.cancel(tx, job.id)
+
+
+@pytest.mark.parametrize("reason", ["timeout", "stopped"])
+def test_the_end_of_a_worker_sees_a_preview_that_was_just_added(machine: Machine, reason: LossReason) -> None:
+    job = machine.start(machine.submit(new_job()), worker="w")
+    preview = file_of(job.id, Role.PREVIEW, "preview.jpg", "sha of the preview")
+
+    def show(tx: Transaction) -> None:
+        assert transitions.show(tx, job, 0.5, preview, is_stored=lambda _: True) == []
+
+    machine.store.transact(
+        lambda tx: transitions.lose(
+            cast("Transaction", Between(tx, "running_on", show, 1)), "w", reason, max_attempts=5
+        )
+    )
+    assert machine.known(job).previews == ()
 
 
 @pytest.mark.parametrize("other", [started_by_another, cancelled])
@@ -88,9 +104,9 @@ def test_a_start_checks_again_that_the_job_is_queued(machine: Machine, other: Ca
     [
         lambda tx, job: transitions.renew(tx, job.id, job.attempt, lease=FAR),
         lambda tx, job: transitions.progress(tx, job.id, job.attempt, 0.5),
-        lambda tx, job: transitions.requeue(tx, job.id, job.attempt),
+        lambda tx, job: transitions.lose(tx, str(job.worker), "stopped", max_attempts=5),
     ],
-    ids=["renew", "progress", "requeue"],
+    ids=["renew", "progress", "lose"],
 )
 def test_an_attempt_checks_again_that_it_is_current(
     machine: Machine, work: Callable[[Transaction, Job], bool], other: Callable[[Job], Other]

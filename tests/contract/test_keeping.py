@@ -5,13 +5,13 @@ from typing import cast
 
 import pytest
 
+from limner.blob_ports import BlobStore
 from limner.domain.blob import BlobState
 from limner.domain.errors import UnavailableError
 from limner.domain.job import Job
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
 from limner.jobs.transitions import Submitted
-from limner.ports import BlobStore
 from tests.contract.machine import DAY, Machine, new_job, unsent
 from tests.contract.rival import sha256_of
 

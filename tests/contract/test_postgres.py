@@ -405,6 +405,25 @@ def test_a_running_process_goes_on_with_newer_tables_or_says_what_is_wrong(postg
     opened.close()
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"port": 1}, "(Connection refused)"),
+        ({"host": "db.nowhere.invalid"}, ""),
+        ({"database": "none"}, 'database "…" does not exist'),
+        ({"username": "stranger"}, 'role "…" does not exist'),
+    ],
+)
+def test_clients_are_not_told_where_the_database_is(url: str, change: dict[str, Any], reason: str) -> None:
+    opened = open_stores(make_url(url).set(**change).render_as_string(hide_password=False), durable=True)
+    with pytest.raises(UnavailableError) as failed:
+        opened.reader.page()
+    opened.close()
+    told = failed.value.detail
+    assert reason.replace('"…"', "…") in told
+    assert not [name for name in ("127.0.0.1", "nowhere", "none", "stranger", "limner", "port") if name in told], told
+
+
 # --- a server that is not there, or ends -----------------------------------------------------------------------------
 
 
@@ -483,6 +502,41 @@ def test_a_server_that_freezes_is_given_up(server: Postgres, monkeypatch: pytest
     assert machine.known(job) == job
     machine.close()
     opened.close()
+
+
+def test_a_replica_is_like_no_server_until_it_is_the_primary(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a failover, when the name in the URL still leads to the server that was the primary before."""
+    monkeypatch.setattr(postgres_module, "START_PAUSE_S", 0.1)
+    url = server.new_service_database()
+    machine = open_postgres(url)
+    job = machine.submit(new_job())
+    server.become(replica=True)
+    with pytest.raises(UnavailableError, match="read-write mode"):
+        machine.submit(new_job())
+    opened = open_stores(url, durable=True)
+    with caplog.at_level(logging.WARNING), ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(migrate, opened.database)
+        time.sleep(0.5)
+        assert not starting.done()
+        server.become(replica=False)
+        assert starting.result(30) is None
+    assert [record.message for record in caplog.records] == ["waiting for the database"]
+    machine.start(job)
+    machine.close()
+    opened.close()
+
+
+def test_a_column_whose_type_was_changed_costs_one_request_a_connection(machine: Machine, url: str) -> None:
+    job = machine.submit(new_job())
+    for _ in range(5):  # the plan is prepared
+        machine.known(job)
+    with client(url) as other:
+        other.execute("ALTER TABLE jobs ALTER COLUMN operation TYPE varchar(500)")
+    with pytest.raises(UnavailableError, match="cached plan"):
+        machine.known(job)
+    machine.known(job)
 
 
 def test_a_start_waits_for_the_server(

@@ -132,7 +132,7 @@ def test_a_job_stops_within_the_step_when_its_time_is_over(bench: Bench) -> None
 LOSSES: dict[str, Callable[[Machine, Job], object]] = {
     "lost": lambda machine, _: machine.lose("worker", "died"),
     "timed out": lambda machine, _: machine.lose("worker", "timeout"),
-    "requeued": lambda machine, job: machine.requeue(job.id, 1),
+    "stopped": lambda machine, _: machine.lose("worker", "stopped"),
     "overdue": lambda machine, job: machine.store.transact(
         lambda tx: transitions.expire(tx, job.id, now=datetime.now(UTC) + timedelta(days=9), max_attempts=5)
     ),
@@ -161,7 +161,7 @@ def test_the_preview_of_a_dead_worker_is_marked_for_the_sweep(bench: Bench, how:
 def test_an_attempt_that_was_overtaken_shows_nothing(bench: Bench) -> None:
     machine = bench.machine
     old = machine.start(bench.submit())
-    machine.requeue(old.id, 1)
+    machine.lose("worker", "stopped")
     machine.start(old)
     file = File("preview", old.id, Role.PREVIEW, "preview.jpg", sha256_of("x"), "image/jpeg", 1, 1, 1)
     assert machine.store.transact(lambda tx: transitions.show(tx, old, 0.5, file, is_stored=lambda _: True)) is None
@@ -178,7 +178,7 @@ def test_two_jobs_with_the_same_preview_each_keep_it(bench: Bench) -> None:
             return transitions.show(tx, job, 0.5, file, is_stored=lambda _: True)
 
         machine.store.transact(show)
-    machine.requeue(one.id, 1)
+    machine.lose("0", "stopped")
     assert machine.reader.blobs_in(BlobState.MARKED, datetime.now(UTC) + SOON, 10) == []
-    machine.requeue(two.id, 1)
+    machine.lose("1", "stopped")
     assert machine.reader.blobs_in(BlobState.MARKED, datetime.now(UTC) + SOON, 10) == [sha256_of("x")]

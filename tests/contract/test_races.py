@@ -24,7 +24,7 @@ from limner.jobs.sweep import Sweep
 from limner.ports import Waiting
 from tests.contract.databases import Databases
 from tests.contract.machine import DAY, Machine, new_job, open_machine
-from tests.contract.rival import POINTS, ProcessRival, Rival, ThreadRival, act, sha256_of
+from tests.contract.rival import POINTS, ProcessRival, Rival, ThreadRival, act, sha256_of, worker_of
 
 ARENAS = [("sqlite", "threads"), ("sqlite", "processes"), ("postgresql", "processes")]
 BLOCKED_S = 0.015  # how long a stopped transaction may delay the other action
@@ -70,7 +70,7 @@ class World:
             "remove": ("", self.old),
             "remove stray": ("", self.stray),
             "expire": (self.leader.id, ""),
-            "requeue": (self.leader.id, ""),
+            "lose": (self.leader.id, ""),
             "renew": (self.leader.id, ""),
             "start": (self.queued.id, ""),
         }[action]
@@ -90,7 +90,7 @@ ACTIONS = (
     "remove",
     "remove stray",
     "expire",
-    "requeue",
+    "lose",
     "renew",
     "start",
 )
@@ -141,7 +141,7 @@ def world(arena: Arena) -> World:
         arena.machine.submit(new_job(key, picture=photo))
         for key in (f"same {number}", f"same {number}", f"queued {number}")
     )
-    started = arena.machine.start(leader)
+    started = arena.machine.start(leader, worker=worker_of(leader.id))
     _put(arena, stray)
     return World(ended, started, behind, queued, old, made, stray)
 
@@ -164,7 +164,7 @@ def test_interrupted_and_interrupting_actions_keep_all_guarantees(arena: Arena, 
         for second in ACTIONS:
             _, theirs, mine = race(arena, point, first, second)
             # If two actions end the same attempt or job, one takes effect, and the other reports that it did not.
-            if {first, second} <= {"finish", "cancel", "expire", "requeue"} and "renew" not in (first, second):
+            if {first, second} <= {"finish", "cancel", "expire", "lose"} and "renew" not in (first, second):
                 took = [each for each in (theirs, mine) if each not in ("overtaken", "job-finished")]
                 assert 1 <= len(took) <= 2, (first, point, second, theirs, mine)
                 if {first, second} in ({"finish"}, {"finish", "cancel"}, {"cancel"}):
@@ -290,8 +290,8 @@ class _Nobody:
     def send(self, job_id: str, lane: str) -> None:
         raise AssertionError((job_id, lane))
 
-    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
-        raise AssertionError(waiting)
+    def resend(self, waiting: Sequence[Waiting], now: datetime) -> list[str]:
+        raise AssertionError((waiting, now))
 
     def start(self) -> None:
         raise AssertionError
@@ -312,7 +312,7 @@ def test_many_at_once_on_few_jobs_and_bytes(database_url: str, tmp_path: Path) -
             act(mine, blobs, _hesitate, "submit", key, data)
             jobs = mine.reader.page(limit=6)
             job = jobs[(seed * rounds) % len(jobs)]
-            action = ("start", "finish", "cancel", "erase", "expire", "remove", "requeue", "finish")[rounds % 8]
+            action = ("start", "finish", "cancel", "erase", "expire", "remove", "lose", "finish")[rounds % 8]
             data = f"artifact {rounds % 2}" if action == "finish" else data
             act(mine, blobs, _hesitate, action, job.id, data)
         return rounds

@@ -86,6 +86,26 @@ def test_pages_by_every_combination_of_filters(machine: Machine) -> None:
         assert page == [as_listed(job) for job in expected[:limit]], (operation, status, before, limit)
 
 
+def test_numbered_pages_and_counts_of_an_operation(machine: Machine) -> None:
+    owners = ("one", "two", None)
+    stored = [
+        machine.submit(new_job(operation="generate" if number % 2 else "detect", key_id=owners[number % 3]))
+        for number in range(24)
+    ]
+    machine.finish(machine.start(stored[5]), "image-1.jpg")
+    for operation, key_id in product(("generate", "detect", "unknown"), (None, "one", "two", "three")):
+        expected = [
+            as_listed(machine.known(job))
+            for job in stored[::-1]
+            if job.operation == operation and key_id in (None, job.key_id)
+        ]
+        for skip, limit in ((0, 3), (3, 3), (0, 50), (11, 50), (50, 3)):
+            page = machine.reader.numbered_page(operation, key_id=key_id, skip=skip, limit=limit)
+            assert page == expected[skip : skip + limit], (operation, key_id, skip, limit)
+        for limit in (1, 5, 100):
+            assert machine.reader.count_of(operation, key_id=key_id, limit=limit) == min(len(expected), limit)
+
+
 def test_files_are_found_by_their_own_id_and_artifacts_by_their_name(machine: Machine) -> None:
     job = machine.done(new_job(), "marked.jpg", "other.svg")
     for file in job.files:

@@ -49,7 +49,8 @@ class Line:
     def send(self, job_id: str, lane: str) -> None:
         self.sent.append((job_id, lane))
 
-    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+    def resend(self, waiting: Sequence[Waiting], now: datetime) -> list[str]:
+        del now
         self.sent += [(each.job_id, each.lane) for each in waiting]
         return [each.job_id for each in waiting]
 
@@ -369,7 +370,8 @@ def test_a_blob_that_cannot_be_removed_holds_up_nothing_else(service: Service, m
 def test_a_start_takes_up_what_a_crash_has_left(service: Service) -> None:
     running, worn_out = service.submit("one"), service.submit("two")
     service.machine.start(running)
-    service.machine.requeue(service.machine.start(worn_out).id, 1)
+    service.machine.start(worn_out, worker="lost")
+    service.machine.lose("lost", "died")
     service.machine.start(worn_out)
     erased = service.submit("three")
     service.machine.erase(erased.id)

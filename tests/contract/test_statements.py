@@ -57,12 +57,20 @@ def _every() -> Iterator[tuple[str, Statement]]:
     for of_owner in (False, True):
         yield f"file of {of_owner}", reader._FILE_OF[of_owner]
         yield f"artifact of {of_owner}", reader._ARTIFACT_OF[of_owner]
+        yield f"reader._COUNT_OF {of_owner}", reader._COUNT_OF[of_owner]
     yield "change of a key", transaction._change_key(frozenset(transaction.KEY_FIELDS) - {"id"})
-    for flags in product((False, True), repeat=5):
-        for kind, statement in zip(("jobs", "files"), reader._page(*flags), strict=True):
-            yield f"page of {kind} {flags}", statement
+    yield from _pages()
     for flags_after in product((False, True), repeat=3):
         yield f"events after {flags_after}", events._after(*flags_after)
+
+
+def _pages() -> Iterator[tuple[str, Statement]]:
+    pages = {str(flags): reader._page(*flags) for flags in product((False, True), repeat=5)}
+    pages |= {f"numbered {of_owner}": both for of_owner, both in reader._NUMBERED.items()}
+    for name, both in pages.items():
+        yield from (
+            (f"page of {kind} {name}", statement) for kind, statement in zip(("jobs", "files"), both, strict=True)
+        )
 
 
 STATEMENTS = dict(_every())
@@ -99,6 +107,7 @@ def value_of(name: str) -> Any:
         "position",
         "amount",
         "last_place",
+        "skip",
         "progress",
         "cache_distance",
         "rate_per_minute",
@@ -193,6 +202,8 @@ SCANS_ALLOWED = {
     "transaction._PING": ("alembic_version", "one row"),
     "reader._AHEAD": ("counted", "LIMIT"),
     "reader._RUNNING_IN": ("counted", "LIMIT"),
+    "reader._COUNT_OF False": ("counted", "LIMIT"),
+    "reader._COUNT_OF True": ("counted", "LIMIT"),
     "webhooks._OF_ALL": ("hooks USING INDEX hooks_of_all", "few: an administrator adds them"),
     "webhooks._NEXT_DUE": ("deliveries USING INDEX deliveries_waiting", "LIMIT"),
     "transaction._KNOWN": ("CONSTANT ROW", "the row that its four subqueries make up"),

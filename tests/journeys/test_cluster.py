@@ -17,7 +17,7 @@ import pytest
 from limner.adapters.celery_engine import TASK, broker_app
 from tests.conftest import another, as_jpeg
 from tests.journeys.client import FINAL, Json, finished, get, last_event_id, rows, submit
-from tests.journeys.server import Cluster, Worker
+from tests.journeys.server import Cluster, Worker, address_space
 from tests.services.postgres import Postgres
 from tests.services.process import free_port
 from tests.services.redis_server import RedisServer
@@ -337,12 +337,30 @@ def test_celerys_own_command_starts_the_same_worker(patient: Cluster, small_jpeg
     command = [sys.executable, "-m", "celery", "-A", "tests.journeys.misbehaving.celery_app", "worker"]
     worker = Worker(patient, command=command)
     worker.start()
-    assert '"lanes": "cpu,remote"' in worker.log.read_text()
+    assert '"lanes": "cpu,paint,remote"' in worker.log.read_text()
     assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
     job = misbehave(patient, small_jpeg, "steps")
     is_running(patient, job)
     assert worker.stop() == 0
     assert status(patient, job) == "queued"
+
+
+@pytest.mark.parametrize("off_s", ["-300", "300"])
+def test_a_worker_whose_clock_is_wrong_keeps_its_jobs(patient: Cluster, small_jpeg: bytes, off_s: str) -> None:
+    """Its leases would be over as soon as they begin, or last for ever: the database's clock counts."""
+    patient.worker.stop()
+    variables = dict(patient.variables)
+    patient.variables["CLOCK_OFF_S"] = off_s
+    try:
+        Worker(patient).start()
+    finally:
+        patient.variables = variables
+    job_id = misbehave(patient, small_jpeg, "steps", 3)
+    assert finished(patient, job_id)["status"] == "succeeded"
+    assert attempt(patient, job_id) == 1
+    query = "SELECT created_at, started_at, finished_at FROM jobs WHERE id = ?"
+    created, started, ended = rows(patient, query, job_id)[0]
+    assert created <= started <= ended <= created + 60e6
 
 
 def test_a_worker_serves_its_lanes_only(patient: Cluster, small_jpeg: bytes) -> None:
@@ -415,6 +433,45 @@ def test_a_worker_may_start_before_there_is_a_database(
     finally:
         cluster.kill()
     cluster.check_log()
+
+
+CELERY = [sys.executable, "-m", "celery", "-A", "limner.celery_app", "worker"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--pool", "threads"], "--pool must be prefork"),
+        (["--pool", "solo"], "--pool must be prefork"),
+        (["--queues", "gpu", "--concurrency", "2"], "one job at a time"),
+        (["--queues", "gpu", "--autoscale", "4,1"], "one job at a time"),
+        (["--queues", "cpu,gpu"], "serves no other one"),
+    ],
+)
+def test_celerys_own_command_is_refused_what_would_not_be_guarded(
+    tmp_path: Path, redis_server: RedisServer, arguments: list[str], reason: str
+) -> None:
+    cluster = Cluster(tmp_path, redis_server.new_database())
+    with pytest.raises(AssertionError, match=re.escape(reason)) as refused:
+        Worker(cluster, *arguments, command=CELERY).start()
+    assert "Traceback" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "served", "children", "memory"),
+    [([], "cpu,paint,remote", 2, "4000000000"), (["-Q", "gpu", "-c", "1"], "gpu", 1, "unlimited")],
+)
+def test_celerys_own_command_serves_the_same_lanes(
+    tmp_path: Path, redis_server: RedisServer, arguments: list[str], served: str, children: int, memory: str
+) -> None:
+    cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="2")
+    worker = Worker(cluster, *arguments, command=CELERY)
+    try:
+        worker.start()
+        assert f'"lanes": "{served}"' in worker.log.read_text()
+        assert [address_space(pid) for pid in worker.children()] == [memory] * children
+    finally:
+        worker.kill()
 
 
 @pytest.mark.parametrize(

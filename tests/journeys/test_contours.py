@@ -205,7 +205,9 @@ def test_classic_submit_and_status(
     done = settled(shared_server, f"{family}/status/{accepted['id']}")
     assert done["status"] == "completed", done
     assert set(done) == {"id", "status", "svg", "mask_contours"}
-    assert ET.fromstring(base64.b64decode(done["svg"])).tag.endswith("svg")
+    drawing = base64.b64decode(done["svg"])
+    assert ET.fromstring(drawing).tag.endswith("svg")
+    assert b'fill="#A16AA9" stroke="#A16AA9"' in drawing
     assert keys <= set(done["mask_contours"])
     again = post(shared_server, f"{family}/submit", body)[1]
     assert again["id"] != accepted["id"]

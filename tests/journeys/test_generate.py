@@ -5,9 +5,13 @@ import json
 
 import httpx
 import jsonschema_rs
+import numpy as np
 import pytest
 
+from tests.conftest import another, as_jpeg
 from tests.journeys.client import finished, get, problem
+from tests.journeys.client import submit as submit_to
+from tests.journeys.conftest import StartServer
 from tests.journeys.server import Server
 
 QUICK = {"style": "pixel", "size": "96"}
@@ -67,6 +71,22 @@ def test_without_a_seed_the_picture_is_new_and_a_repeat_is_the_same_job(server: 
     assert sent[0] == sent[1]
 
 
+def test_generating_never_holds_up_detecting(server: Server, astronaut_jpeg: bytes) -> None:
+    """All workers that make pictures are busy, and more pictures wait than these can make at once."""
+    waiting = [
+        submit(server, another(astronaut_jpeg, number), style="oil", size="1024").json()["id"] for number in range(12)
+    ]
+    try:
+        for number in range(3):
+            sent = httpx.post(f"{server.url}/v1/detect", files={"image": another(astronaut_jpeg, 100 + number)})
+            assert finished(server, sent.json()["id"])["status"] == "succeeded"
+        ended = [get(server, f"/v1/jobs/{job}").json()["status"] for job in waiting]
+        assert "queued" in ended
+    finally:
+        for job in waiting:
+            httpx.delete(f"{server.url}/v1/jobs/{job}")
+
+
 def test_a_photo_is_needed_and_a_wrong_field_is_named(server: Server, astronaut_jpeg: bytes) -> None:
     assert problem(submit(server, None), 422, "invalid-request")["errors"][0]["field"] == "image"
     wrong = problem(submit(server, astronaut_jpeg, dot="1"), 422, "invalid-request")
@@ -76,7 +96,7 @@ def test_a_photo_is_needed_and_a_wrong_field_is_named(server: Server, astronaut_
 def test_painters_are_listed_with_examples(server: Server) -> None:
     drawn, *others = get(server, "/v1/painters").json()["painters"]
     assert all(each["ready"] == (each["reason"] is None) for each in others)
-    assert (drawn["name"], drawn["ready"], drawn["reason"], drawn["lanes"]) == ("drawn", True, None, ["cpu"])
+    assert (drawn["name"], drawn["ready"], drawn["reason"], drawn["lanes"]) == ("drawn", True, None, ["paint"])
     assert len(drawn["styles"]) == 11
     for url in (drawn["preview"], *drawn["styles"].values()):
         assert httpx.get(url).headers["content-type"] == "image/jpeg"
@@ -90,3 +110,44 @@ def test_openapi_tells_which_fields_go_together(server: Server) -> None:
         assert schema.is_valid(right), right
     for wrong in ({"style": "ink", "dot": 1}, {"style": "none"}, {"painter": "none"}, {"other": 1}):
         assert not schema.is_valid(wrong), wrong
+
+
+def test_a_job_tells_its_parameters_and_photo_so_that_it_can_be_sent_again(
+    server: Server, astronaut_jpeg: bytes
+) -> None:
+    first = finished(server, submit(server, astronaut_jpeg, colours="9", keep_colour="true").json()["id"])
+    seed = first["result"]["pictures"][0]["seed"]
+    sent = {"painter": "drawn", "style": "pixel", "colours": 9, "across_face": 28, "size": "96", "seed": seed}
+    assert sent.items() <= first["parameters"].items()
+    assert "image" not in first["parameters"]
+    (photo,) = first["inputs"]
+    assert (photo["name"], photo["width"], photo["size"]) == ("image", 512, len(astronaut_jpeg))
+    content = httpx.get(photo["url"])
+    assert content.content == astronaut_jpeg
+    assert httpx.get(photo["url"], headers={"If-None-Match": content.headers["etag"]}).status_code == 304
+    assert problem(httpx.get(photo["url"].replace("image", "other")), 404, "not-found")
+    again = httpx.post(
+        f"{server.url}/v1/generate",
+        json={**first["parameters"], "image": base64.b64encode(content.content).decode()},
+    )
+    assert (again.status_code, again.json()["cached"]) == (200, "exact")
+    assert again.json()["result"] == first["result"]
+    listed = get(server, "/v1/jobs").json()["jobs"][0]
+    assert listed["parameters"] is None
+    assert listed["inputs"][0]["name"] == "image"
+    assert httpx.delete(first["url"]).status_code == 204
+    assert problem(httpx.get(photo["url"]), 404, "not-found")
+
+
+def test_samples_are_refused_while_other_work_waits(start_server: StartServer, astronaut_jpeg: bytes) -> None:
+    server = start_server(LIMNER_WORKERS="1")
+    walls = [as_jpeg(np.full((5000 + number, 6000, 3), 90, np.uint8)) for number in range(3)]
+    others = [submit_to(server, wall, precise="true")["id"] for wall in walls]
+    files = {"image": astronaut_jpeg}
+    refused = problem(httpx.post(f"{server.url}/v1/samples", files=files), 429, "queue-full")
+    assert refused["retryable"]
+    for other in others:
+        assert finished(server, other)["status"] == "succeeded"
+    made = httpx.post(f"{server.url}/v1/samples", files=files, headers={"Prefer": "wait=30"}, timeout=40)
+    assert made.json()["status"] == "succeeded"
+    assert [each["style"] for each in made.json()["result"]["samples"]][:2] == ["cartoon", "ink"]

@@ -2,6 +2,8 @@
 tells what the other server said.
 """
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -99,6 +101,30 @@ def test_a_job_stops_while_the_other_server_is_silent(
         # The worker is free again at once: the next job is painted although the first request is still open.
         stability.answer = lambda _: Reply(png(gradient()), headers={"finish-reason": "SUCCESS"})
         assert finished(server, submit(server, astronaut_jpeg)["id"])["status"] == "succeeded"
+    finally:
+        over.set()
+
+
+def test_a_request_is_not_repeated_after_its_worker_was_killed(
+    server: Server, stability: LocalServer, astronaut_jpeg: bytes
+) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def silent(_: Request) -> Reply:
+        asked.set()
+        over.wait(60)
+        return Reply(b"")
+
+    stability.answer = silent
+    job = submit(server, astronaut_jpeg)
+    try:
+        assert asked.wait(30)
+        for pid in server.workers():
+            os.kill(pid, signal.SIGKILL)
+        ended = finished(server, job["id"])
+        assert ended["error"]["type"] == "urn:limner:problem:job-crashed"
+        assert "charged" in ended["error"]["detail"]
+        assert len(stability.requests) == 1
     finally:
         over.set()
 

@@ -35,6 +35,8 @@ NEEDS: dict[tuple[str, str], str] = {
     ("POST", "/v1/jobs/{job_id}/cancel"): "submit",
     ("DELETE", "/v1/jobs/{job_id}"): "erase",
     ("GET", "/v1/jobs/{job_id}/preview"): "read",
+    ("GET", "/v1/jobs/{job_id}/inputs/{name}"): "read",
+    ("HEAD", "/v1/jobs/{job_id}/inputs/{name}"): "read",
     ("GET", "/v1/jobs/{job_id}/artifacts/{name}"): "read",
     ("HEAD", "/v1/jobs/{job_id}/artifacts/{name}"): "read",
     ("GET", "/v1/jobs/{job_id}/webhooks"): "read",
@@ -49,6 +51,9 @@ NEEDS: dict[tuple[str, str], str] = {
     ("GET", "/api/v1/images/{file_id}"): "read",
     ("HEAD", "/api/v1/images/{file_id}"): "read",
     ("GET", "/api/v1/images/{file_id}/meta"): "read",
+    ("GET", "/api/v1/images/"): "read",
+    ("GET", "/api/v1/images/{job_id}/"): "read",
+    ("POST", "/"): "submit",
     ("POST", "/api/v1/submit"): "submit",
     ("POST", "/api/v1/frontal/crop/submit"): "submit",
     ("GET", "/api/v1/status/{job_id}"): "read",
@@ -102,8 +107,9 @@ class House:
 
     def path(self, path: str) -> str:
         """A route's path with ids of the first owner's jobs."""
-        job = "contours" if "/status/" in path else "detect"
-        return path.format(job_id=self.ids[job], file_id=self.ids["file"], name="marked.jpg")
+        job = "contours" if "/status/" in path else "generate" if path.startswith("/api/v1/images/") else "detect"
+        name = "image" if "/inputs/" in path else "marked.jpg"
+        return path.format(job_id=self.ids[job], file_id=self.ids["file"], name=name)
 
     def call(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
         """The answer; of an event stream only the beginning."""
@@ -126,6 +132,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, astronaut_jpeg: bytes) -> It
         ids = {
             "detect": send(client, astronaut_jpeg)["id"],
             "contours": send(client, astronaut_jpeg, path="/v1/contours")["id"],
+            "generate": send(client, astronaut_jpeg, path="/v1/generate")["id"],
             "file": client.post("/api/v1/images", files={"file": astronaut_jpeg}).json()["uuid"],
         }
     yield House(server, owner, stranger, ids)

@@ -613,27 +613,6 @@ DRAWING = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 120" width
 <g id="nose" data-region="nose" fill="#A16AA9"><path d="M40 50H60V80H40Z"/></g></svg>"""
 
 
-def test_a_picture_is_generated_with_the_fields_that_go_with_the_style(
-    shared_server: Server, open_page: OpenPage, astronaut: npt.NDArray[np.uint8]
-) -> None:
-    page = open_page(shared_server)
-    page.get_by_label("Generate").check(force=True)
-    form = page.locator("#options form")
-    expect(form.locator("[name=tones]")).to_have_count(1)
-    form.locator("[name=style]").select_option("pixel")
-    more = form.locator("details.more-options")
-    more.locator("summary").click()
-    expect(form.locator("[name=colours]")).to_be_visible()
-    for name in ("tones", "detail", "dot"):
-        expect(form.locator(f"[name={name}]")).to_be_hidden()
-    shot(page, "generate-form")
-    with page.expect_response("**/v1/generate") as sent:
-        add(page, photo(different(astronaut, 71)))
-    assert sent.value.status == 202, "a field of another style would be refused"
-    expect(page.locator('img[src*="image-1"]').first).to_be_visible()
-    shot(page, "generate")
-
-
 def test_contours_can_be_switched_and_pointed_at(shared_server: Server, open_page: OpenPage) -> None:
     job = job_json(
         2,

@@ -101,6 +101,28 @@ def test_the_log_in_and_what_follows(house: Server, open_login: Any, astronaut: 
     expect(field).to_be_visible()
 
 
+def test_pictures_are_made_and_compared_with_a_key(
+    house: Server, open_login: Any, astronaut: npt.NDArray[np.uint8]
+) -> None:
+    page = open_login(house)
+    log_in(page, new_key(house))
+    page.get_by_role("radio", name="Generate").check(force=True)
+    add(page, photo(different(astronaut, 907)))
+    page.get_by_role("button", name="Show my photo in these styles").click()
+    expect(page.locator(".tile canvas")).to_have_count(11)
+    page.locator(".tile", has_text="Pixel").click()
+    page.get_by_role("button", name="Make the picture").click()
+    card = page.locator(".card", has_text="astronaut.jpg")
+    expect(card.locator("h3")).to_have_text("Drawn")
+    page.reload()  # the browser has no photo any more
+    page.locator(".card .frame").click()
+    expect(page.get_by_role("slider", name="How much of the original is shown")).to_be_visible()
+    assert page.locator(".compare-original").evaluate("image => image.naturalWidth") == 512
+    page.get_by_role("button", name="Run again with changes").click()
+    expect(page.locator("#tray img")).to_be_visible()
+    expect(page.get_by_role("radio", name="Pixel")).to_be_checked()
+
+
 def test_a_key_that_is_revoked_brings_the_log_in_back(
     house: Server, open_login: Any, astronaut: npt.NDArray[np.uint8]
 ) -> None:

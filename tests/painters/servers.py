@@ -96,7 +96,7 @@ def serving(answer: Callable[[Request], Reply | None]) -> Iterator[LocalServer]:
             except OSError:
                 server.broken.set()
 
-        do_GET = do_POST = _answer  # noqa: N815  # the names that the library calls
+        do_GET = do_HEAD = do_POST = _answer  # noqa: N815  # the names that the library calls
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True

@@ -147,9 +147,9 @@ def test_noise_has_its_mean_its_deviation_and_its_direction() -> None:
 def test_a_band_is_a_part_of_the_enlarged_picture() -> None:
     study = Study(portrait(), [FACE], [], 0, (1100, 1375))
     assert study.canvas.scale > 1.5
-    whole = np.concatenate([band.of(study.tone) for band in study.canvas.bands()])
+    whole = np.concatenate([band.of(study.tone) for band in study.canvas.bands(study.canvas.empty())])
     assert whole.shape == (1375, 1100)
     y, x = 700, 500
     expected = study.tone[round((y + 0.5) * study.height / 1375 - 0.5), round((x + 0.5) * study.width / 1100 - 0.5)]
     assert whole[y, x] == pytest.approx(expected, abs=0.03)
-    assert sum(band.height for band in study.canvas.bands()) == 1375
+    assert sum(band.height for band in study.canvas.bands(study.canvas.empty())) == 1375

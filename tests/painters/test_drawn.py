@@ -233,3 +233,42 @@ def test_nobodys_skin_is_repainted(style: Any) -> None:
         result = drawn(style(), portrait(skin), faces=[FACE], meshes=[mesh()], size=(WIDTH, HEIGHT))
         cheeks.append(float(result[80:86, 45:52].mean()))
     assert cheeks[0] - cheeks[1] > 0.5 * (210 - 64)
+
+
+@pytest.mark.parametrize("style", DRAWN_STYLES.values())
+def test_what_there_is_so_far_is_shown(style: Any) -> None:
+    shown: list[tuple[float, Pixels]] = []
+
+    def show(part: float, picture: Pixels | None) -> None:
+        if picture is not None:
+            shown.append((part, picture.copy()))
+
+    size = (WIDTH * 8, HEIGHT * 8)
+    result = drawn(style(), meshes=[mesh()], size=size, show=show)
+    parts = [part for part, _ in shown]
+    assert parts == sorted(parts)
+    assert np.array_equal(result, drawn(style(), meshes=[mesh()], size=size)), "showing changes nothing"
+    if style not in (styles.Pixel, styles.LowPoly):  # quick at any size
+        assert len(shown) >= 3
+        last = cv2.resize(shown[-1][1], size, interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(last - result).mean() < 1
+        assert np.abs(shown[0][1].mean() - result.mean()) > 0.1
+
+
+def test_it_stops_where_it_shows() -> None:
+    class StopError(Exception):
+        pass
+
+    def show(part: float, picture: Pixels | None) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        drawn(styles.Oil(), show=show)
+
+
+@pytest.mark.parametrize("style", DRAWN_STYLES.values())
+def test_a_draft_is_like_the_picture(style: Any) -> None:
+    full = drawn(style(), meshes=[mesh()])
+    draft = drawn(style(), meshes=[mesh()], draft=True)
+    assert draft.shape == full.shape
+    assert np.corrcoef(blocks(draft, 18, 15).ravel(), blocks(full, 18, 15).ravel())[0, 1] > 0.9

@@ -195,7 +195,7 @@ def test_a_changed_file_is_loaded_anew(write: Write) -> None:
 
 def test_it_needs_a_photo(write: Write) -> None:
     params = write(negative())
-    assert (Onnx().needs(params), Onnx().lane(params)) == ("photo", "cpu")
+    assert (Onnx().needs(params), Onnx().lane(params)) == ("photo", "paint")
     with pytest.raises(errors.InvalidRequestError, match="photo"):
         Onnx().paint(canvas(), params)
 

@@ -164,9 +164,9 @@ def test_without_its_models_it_says_the_command(tmp_path: Path, monkeypatch: pyt
 
 @pytest.fixture(scope="module")
 def real(models_dir: Path) -> Path:
-    if not all(weights.is_here(models_dir, entry.name) for entry in weights.OPTIONAL):
+    if not all(weights.is_here(models_dir, entry.name) for entry in weights.bundle("styles")):
         pytest.skip("the optional models are not here; `limner models fetch styles` fetches them")
-    weights.check(models_dir, [entry.name for entry in weights.OPTIONAL])
+    weights.check(models_dir, [entry.name for entry in weights.bundle("styles")])
     return models_dir
 
 

@@ -6,7 +6,7 @@ import jsonschema_rs
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from limner.choices import Choice, WithChoices, flat_fields, flat_place
+from limner.choices import UNKNOWN, Choice, WithChoices, flat_fields, flat_place, flat_values, lists
 
 STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,3 +95,43 @@ def test_what_does_not_go_together_is_named(values: dict[str, Any], place: str) 
 def test_all_fields_are_listed() -> None:
     assert [name for name, _ in flat_fields(Given)] == ["seed", "painter", "style", "detail", "brush", "brush", "file"]
     assert set(Given.model_json_schema()["properties"]) == {"seed", "painter", "style", "detail", "brush", "file"}
+
+
+class Several(BaseModel):
+    model_config = STRICT
+    seed: int = 1
+    members: list[Annotated[Any, Choice("name", {"drawn": Drawn, "model": Model})]]
+
+
+@pytest.mark.parametrize(
+    ("member", "place"),
+    [
+        ({"name": "none"}, ("name",)),
+        (3, ()),
+        ({"name": "model"}, ("file",)),
+        ({"name": "drawn", "style": "none"}, ("style",)),
+        ({"name": "drawn", "style": "oil", "detail": 0.5}, ("detail",)),
+    ],
+)
+def test_a_wrong_member_of_a_list_is_named(member: Any, place: tuple[str, ...]) -> None:
+    assert list(lists(Several)) == ["members"]
+    with pytest.raises(ValidationError) as refused:
+        Several.model_validate({"members": [{"name": "drawn"}, member]})
+    (error,) = refused.value.errors()
+    assert flat_place(Several, error["loc"], of_name=error["type"] == UNKNOWN) == ("members", 1, *place)
+    assert not jsonschema_rs.validator_for(Several.model_json_schema()).is_valid({"members": [member]})
+
+
+@pytest.mark.parametrize("sent", RIGHT)
+def test_stored_values_can_be_sent_again(sent: dict[str, Any]) -> None:
+    given = Given.model_validate(sent)
+    flat = flat_values(Given, given.model_dump(mode="json"))
+    assert sent.items() <= flat.items()
+    assert not any(isinstance(value, dict) for value in flat.values())
+    assert Given.model_validate(flat) == given
+
+
+def test_stored_values_of_another_version_stay_as_they_are() -> None:
+    stored = {"seed": 1, "gone": 2, "painter": {"name": "retired", "size": 3}}
+    assert flat_values(Given, stored) == stored
+    assert flat_values(Given, {"painter": "text"}) == {"painter": "text"}

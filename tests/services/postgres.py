@@ -88,6 +88,13 @@ class Postgres:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         self.process.start()
 
+    def become(self, *, replica: bool) -> None:
+        """Start again as a replica, which is only read, or as the primary server."""
+        self.process.stop()
+        mark = self.data / "standby.signal"
+        mark.touch() if replica else mark.unlink()
+        self.start()
+
     def url(self, database: str) -> str:
         """The URL of a database, as `LIMNER_DATABASE_URL` takes it."""
         return f"postgresql://limner@127.0.0.1:{self.port}/{database}"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limner.domain.errors import InvalidRequestError
-from limner.vision import align, labels, regions, smooth, svg
+from limner.vision import align, labels, lettering, regions, smooth
 from limner.vision.contours import Contours, Options, trace
 from limner.vision.mesh import FaceMesh
 from limner.vision.style import STYLES, Style
@@ -86,7 +86,7 @@ def test_golden_places_on_the_portrait(mesh_points: Points, astronaut: Pixels) -
     places = {"nose": (225, 120), "left_eye": (204, 101), "right_eye": (246, 104), "chin": (222, 167)}
     for name, place in places.items():
         rings = [smooth.Ring(np.zeros((0, 4, 2)), np.array(ring), False) for ring in result.mask_contours[name]]
-        x, y, _, _ = svg.inner_pole(rings)
+        x, y, _ = lettering.inner_pole(rings)
         assert align.apply(back, np.array([[x, y]]))[0] == pytest.approx(place, abs=7), name
 
 
@@ -102,17 +102,18 @@ def test_the_svg_is_well_formed_and_holds_the_photo(mesh_points: Points, astrona
     root = parsed(result.svg)
     assert max(int(root.get("width", 0)), int(root.get("height", 0))) == 512
     assert root.get("viewBox") == f"0 0 {int(result.crop.width)} {int(result.crop.height)}"
+    assert (int(root.get("width", 0)), int(root.get("height", 0))) == result.drawn
     references = [value for element in root.iter() for name, value in element.attrib.items() if name.endswith("href")]
     assert len(references) == 1
     assert references[0].startswith("data:image/jpeg;base64,")
     assert {element.tag.split("}")[1] for element in root.iter()} <= {
-        "svg", "title", "defs", "clipPath", "path", "g", "image", "text"
+        "svg", "title", "defs", "clipPath", "path", "g", "image", "text", "circle"
     }  # fmt: skip
 
 
 def test_texts_can_be_left_out(mesh_points: Points, astronaut: Pixels) -> None:
     assert "<text" in trace(astronaut, mesh_points, None, PLAIN).svg
-    assert "<text" not in trace(astronaut, mesh_points, None, replace(PLAIN, texts=False)).svg
+    assert "<text" not in trace(astronaut, mesh_points, None, replace(PLAIN, labels="none")).svg
 
 
 def test_own_regions(mesh_points: Points, astronaut: Pixels) -> None:
@@ -188,8 +189,10 @@ def bad(index: int, x: float, y: float) -> Points:
         (np.zeros((68, 1)), "68 landmarks"),
         (bad(13, math.nan, 5), "Landmark 13 is not"),
         (bad(40, 5, math.inf), "Landmark 40 is not"),
-        (bad(7, -30, 5), r"Landmark 7 at \(-30.0, 5.0\) lies outside the picture of 600×600"),
-        (bad(67, 5, 603), "Landmark 67 "),
+        (bad(7, -700, 5), r"Landmark 7 at \(-700.0, 5.0\) lies outside the picture of 600×600"),
+        (bad(67, 5, 1303), "Landmark 67 "),
+        (synthetic.landmarks_68() - [600, 0], "Landmark 0 .* like all others"),
+        (synthetic.landmarks_68() / 600, "landmarks_unit"),
         (np.full((68, 2), 300.0), "collapsed: landmark 1 "),
         (np.stack([np.linspace(10, 500, 68)] * 2, axis=1), "collapsed"),
         (synthetic.landmarks_68() * np.array([-1.0, 1.0]) + np.array([600.0, 0.0]), "mirrored"),
@@ -228,6 +231,12 @@ def test_bad_maps_are_refused() -> None:
         trace(synthetic.photo(), points, synthetic.label_map()[:580], PLAIN)
     with pytest.raises(InvalidRequestError, match="no skin"):
         trace(synthetic.photo(), points, np.full((600, 600), 30, np.uint8), PLAIN)
+
+
+def test_a_clients_points_may_leave_the_picture_by_a_faces_size() -> None:
+    points = synthetic.landmarks_68() - np.array([300.0, 0.0])
+    assert points.min() < -100
+    assert "right_cheek" in trace(synthetic.photo(), points, None, PLAIN).mask_contours
 
 
 def test_a_servers_mesh_may_leave_the_picture() -> None:

@@ -11,6 +11,7 @@ import pytest
 from limner.domain.errors import ModelError
 from limner.vision.faces import Box, Face, Landmarks, Point
 from limner.vision.mesh import FaceMesh, MeshResult
+from limner.vision.mesh_symmetry import MIRRORED
 from limner.vision.pose import head_pose
 
 Pixels = npt.NDArray[np.uint8]
@@ -67,6 +68,22 @@ def test_depends_little_on_the_detectors_points(mesh: FaceMesh, astronaut: Pixel
     faces = [face(FIVE + noise.normal(0, 3.0, FIVE.shape)) for _ in range(4)]
     for result in mesh.fit(astronaut, faces):
         assert np.abs(result.points[:, :2] - fitted.points[:, :2]).mean() < 0.03 * EYES_APART
+
+
+def test_a_symmetric_mesh_mirrors_with_the_picture(mesh: FaceMesh, astronaut: Pixels) -> None:
+    across = np.array([512 - FIVE[:, 0], FIVE[:, 1]]).T[[1, 0, 2, 4, 3]]
+    (one,) = mesh.fit(astronaut, [face()], symmetric=True)
+    (other,) = mesh.fit(np.ascontiguousarray(astronaut[:, ::-1]), [face(across)], symmetric=True)
+    back = other.points[:468, :2][MIRRORED] * (-1, 1) + (512, 0)
+    assert np.abs(back - one.points[:468, :2]).mean() < 0.01 * EYES_APART
+    assert one.presence == pytest.approx(other.presence, abs=0.01)
+
+
+def test_mirror_images_come_in_pairs() -> None:
+    assert np.array_equal(MIRRORED[MIRRORED], np.arange(468))
+    for left, right in ((33, 263), (61, 291), (234, 454), (105, 334)):
+        assert MIRRORED[left] == right
+    assert (MIRRORED[[1, 10, 152, 168]] == [1, 10, 152, 168]).all()
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

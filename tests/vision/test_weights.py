@@ -77,7 +77,7 @@ def test_the_manifest_is_whole() -> None:
         assert "==" in entry.requirement
         assert len(entry.sha256) == 64
         assert entry.upstream.startswith("https://")
-        assert entry.licence in {"MIT", "Apache-2.0"}
+        assert entry.licence in {"MIT", "Apache-2.0", "BSD-2-Clause"}
 
 
 def test_the_models_here_are_those_of_the_manifest(models_dir: Path) -> None:

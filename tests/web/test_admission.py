@@ -30,7 +30,7 @@ READ = Need(Scope.READ, signed=True, ticket=True)
 
 
 class Keys:
-    """`ports.KeyReader` and what is needed of `ports.JobStore`: keys in a list."""
+    """`key_ports.KeyReader` and what is needed of `ports.JobStore`: keys in a list."""
 
     def __init__(self, *keys: Key) -> None:
         self.keys = list(keys)

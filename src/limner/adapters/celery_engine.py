@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from celery import Celery
 from kombu.connection import Connection
@@ -120,12 +120,11 @@ class CeleryEngine:
             self._known.add(job_id)
         return True
 
-    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+    def resend(self, waiting: Sequence[Waiting], now: datetime) -> list[str]:
         """See `ports.Engine.resend`.
 
         Sends what was never sent, what is missing from an empty queue, and what was sent long ago.
         """
-        now = datetime.now(UTC)
         due: list[Waiting] = []
         late: list[Waiting] = []
         for each in waiting:
@@ -192,8 +191,9 @@ class CeleryEngine:
 
 
 def broker_errors(app: Celery) -> tuple[type[Exception], ...]:
-    """What is raised when the broker is away."""
-    return (OperationalError, OSError, *app.connection_for_write().recoverable_connection_errors)
+    """What is raised when the broker is away, or refuses what it is asked: a wrong password, a missing permission."""
+    broker = app.connection_for_write()
+    return (OperationalError, OSError, *broker.connection_errors, *broker.channel_errors)
 
 
 @contextlib.contextmanager

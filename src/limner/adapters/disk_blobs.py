@@ -23,7 +23,7 @@ MARK_S = 5.0  # another process that claims the folder needs a few milliseconds 
 
 
 class DiskBlobs:
-    """`ports.BlobStore` and `ports.OwnedBlobs` in `folder`.
+    """`blob_ports.BlobStore` and `blob_ports.OwnedBlobs` in `folder`.
 
     With `durable=False` it does not call fsync, so a power cut may lose blobs. With `shared=True`, several processes
     may claim the folder at the same time, if all of them say so. With `create=False` a folder that is missing stays
@@ -45,7 +45,7 @@ class DiskBlobs:
             raise SettingsError(f"LIMNER_BLOBS_URL: {error}") from None
 
     def put(self, data: bytes, *, sha256: str | None = None, media_type: str | None = None) -> str:  # noqa: ARG002
-        """See `ports.BlobStore.put`."""
+        """See `blob_ports.BlobStore.put`."""
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         with _errors_as_unavailable("written"):
@@ -95,7 +95,7 @@ class DiskBlobs:
             os.close(handle)
 
     def get(self, sha256: str) -> bytes:
-        """See `ports.BlobStore.get`."""
+        """See `blob_ports.BlobStore.get`."""
         path = self._path(sha256)
         with _errors_as_unavailable("read"):
             try:
@@ -111,7 +111,7 @@ class DiskBlobs:
         return data
 
     def part(self, sha256: str, *, start: int, stop: int) -> bytes:
-        """See `ports.BlobStore.part`."""
+        """See `blob_ports.BlobStore.part`."""
         path = self._path(sha256)
         with _errors_as_unavailable("read"):
             try:
@@ -125,7 +125,7 @@ class DiskBlobs:
         return data
 
     def has(self, sha256: str, *, size: int | None = None) -> bool:
-        """See `ports.BlobStore.has`."""
+        """See `blob_ports.BlobStore.has`."""
         try:
             found = os.stat(self._path(sha256)).st_size
         except OSError:
@@ -133,28 +133,28 @@ class DiskBlobs:
         return size is None or found == size
 
     def delete(self, sha256: str) -> None:
-        """See `ports.BlobStore.delete`."""
+        """See `blob_ports.BlobStore.delete`."""
         path = self._path(sha256)
         with _errors_as_unavailable("written"), suppress(FileNotFoundError):
             os.unlink(path)
 
     def check_removable(self) -> None:
-        """See `ports.BlobStore.check_removable`."""
+        """See `blob_ports.BlobStore.check_removable`."""
         if not os.access(self._root, os.W_OK | os.X_OK):
             raise UnavailableError("The folder of photos is read-only or missing, so nothing was erased.")
 
     def local_path(self, sha256: str, *, size: int | None = None) -> Path:
-        """See `ports.BlobStore.local_path`."""
+        """See `blob_ports.BlobStore.local_path`."""
         if not self.has(sha256, size=size):
             raise _gone()
         return Path(self._path(sha256))
 
     def temporary_url(self, sha256: str, *, head: bool = False) -> str | None:  # noqa: ARG002
-        """See `ports.BlobStore.temporary_url`: a folder has no URLs."""
+        """See `blob_ports.BlobStore.temporary_url`: a folder has no URLs."""
         return None
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
-        """See `ports.BlobStore.written`. Also removes old incomplete files."""
+        """See `blob_ports.BlobStore.written`. Also removes old incomplete files."""
         latest = before.timestamp()
         earliest = since.timestamp() if since is not None else 0.0
         for part in self._folder.glob(_PART + "*"):
@@ -175,11 +175,11 @@ class DiskBlobs:
 
     @property
     def owner_mark(self) -> str:
-        """See `ports.OwnedBlobs.owner_mark`."""
+        """See `blob_ports.OwnedBlobs.owner_mark`."""
         return f"{self._root}/{_OWNER}"
 
     def claim(self) -> str | None:
-        """See `ports.OwnedBlobs.claim`. The lock is on the file with the id, whatever path leads to the folder."""
+        """See `blob_ports.OwnedBlobs.claim`. The lock is on the file with the id, whatever path leads to the folder."""
         try:
             # For reading alone: a file that is open for writing would keep its disk from being made read-only.
             self._claimed = os.open(self.owner_mark, os.O_RDONLY | os.O_CREAT, 0o600)
@@ -196,7 +196,7 @@ class DiskBlobs:
         return owner
 
     def belong_to(self, database_id: str) -> None:
-        """See `ports.OwnedBlobs.belong_to`."""
+        """See `blob_ports.OwnedBlobs.belong_to`."""
         with _errors_as_unavailable("written"), open(self.owner_mark, "r+b", buffering=0) as file:
             file.write(f"{database_id}\n".encode())  # in place: the lock is on this very file
             os.fsync(file.fileno())
@@ -223,17 +223,17 @@ class DiskBlobs:
                 return True
 
     def sample(self, limit: int) -> list[str]:
-        """See `ports.OwnedBlobs.sample`."""
+        """See `blob_ports.OwnedBlobs.sample`."""
         return [sha256 for sha256, _ in islice(self._all(), limit)]
 
     def release(self) -> None:
-        """See `ports.OwnedBlobs.release`."""
+        """See `blob_ports.OwnedBlobs.release`."""
         if self._claimed is not None:
             os.close(self._claimed)
             self._claimed = None
 
     def ping(self) -> None:
-        """See `ports.BlobStore.ping`."""
+        """See `blob_ports.BlobStore.ping`."""
         with _errors_as_unavailable("written"), tempfile.TemporaryFile(prefix=_PART, dir=self._folder) as file:
             file.write(b"ok")
 

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import Any
@@ -156,8 +157,9 @@ class ProcessEngine:
         with suppress(BlockingIOError):  # it has not heard the last ones yet
             self._alarm.send(b"!")
 
-    def resend(self, waiting: Sequence[Waiting]) -> list[str]:
+    def resend(self, waiting: Sequence[Waiting], now: datetime) -> list[str]:
         """See `ports.Engine.resend`. The engine knows which ids it has, so nothing need be remembered."""
+        del now
         for each in waiting:
             self.send(each.job_id, each.lane)
         return []

@@ -1,4 +1,4 @@
-"""`ports.Counters`: in this process, or in Redis for all processes together (with the library `limits`)."""
+"""`key_ports.Counters`: in this process, or in Redis for all processes together (with the library `limits`)."""
 
 import logging
 import threading
@@ -29,7 +29,7 @@ class LocalCounters:
         self._lock = threading.Lock()  # in place of Redis, they are called in threads
 
     def count(self, name: str, window_s: int) -> int:
-        """See `ports.Counters.count`."""
+        """See `key_ports.Counters.count`."""
         now = time.monotonic()
         with self._lock:
             if now >= self._tidy_at:
@@ -42,7 +42,7 @@ class LocalCounters:
             return before + 1
 
     def counted(self, name: str) -> int:
-        """See `ports.Counters.counted`."""
+        """See `key_ports.Counters.counted`."""
         ends, before = self._counts.get(name, (0.0, 0))
         return before if ends > time.monotonic() else 0
 
@@ -61,12 +61,12 @@ class RedisCounters:
         self._resting_until = 0.0
 
     def count(self, name: str, window_s: int) -> int:
-        """See `ports.Counters.count`."""
+        """See `key_ports.Counters.count`."""
         found = self._ask(lambda: self._storage.incr(name, window_s))
         return self._local.count(name, window_s) if found is None else found
 
     def counted(self, name: str) -> int:
-        """See `ports.Counters.counted`."""
+        """See `key_ports.Counters.counted`."""
         found = self._ask(lambda: self._storage.get(name))
         return self._local.counted(name) if found is None else found
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from limner.ports import BlobStore
+from limner.blob_ports import BlobStore
 
 SMALL_BYTES = 1_000_000
 LIMIT_BYTES = 32_000_000  # about two hundred marked photos
@@ -18,7 +18,7 @@ KEEP_S = 60.0
 
 
 class RememberedBlobs:
-    """`ports.BlobStore` that caches blobs of another store, at most `limit` bytes, for a process that serves blobs.
+    """`blob_ports.BlobStore` that caches those of another store, at most `limit` bytes, for a process that serves them.
 
     Another process may have removed a blob that is cached, so read the job's row before each `get`. Such a blob is
     dropped about `keep_s` after it was read, at the next call of `get` or `ping`; health checks call `ping`.
@@ -45,7 +45,7 @@ class RememberedBlobs:
         self._lock = threading.Lock()
 
     def get(self, sha256: str) -> bytes:
-        """See `ports.BlobStore.get`."""
+        """See `blob_ports.BlobStore.get`."""
         with self._lock:
             self._forget_old()
             held = self._held.get(sha256)
@@ -64,7 +64,7 @@ class RememberedBlobs:
         return data
 
     def delete(self, sha256: str) -> None:
-        """See `ports.BlobStore.delete`."""
+        """See `blob_ports.BlobStore.delete`."""
         try:
             self._blobs.delete(sha256)
         finally:
@@ -82,35 +82,35 @@ class RememberedBlobs:
             self._size -= len(self._held.pop(sha256)[0])
 
     def put(self, data: bytes, *, sha256: str | None = None, media_type: str | None = None) -> str:
-        """See `ports.BlobStore.put`."""
+        """See `blob_ports.BlobStore.put`."""
         return self._blobs.put(data, sha256=sha256, media_type=media_type)
 
     def part(self, sha256: str, *, start: int, stop: int) -> bytes:
-        """See `ports.BlobStore.part`."""
+        """See `blob_ports.BlobStore.part`."""
         return self._blobs.part(sha256, start=start, stop=stop)
 
     def has(self, sha256: str, *, size: int | None = None) -> bool:
-        """See `ports.BlobStore.has`."""
+        """See `blob_ports.BlobStore.has`."""
         return self._blobs.has(sha256, size=size)
 
     def check_removable(self) -> None:
-        """See `ports.BlobStore.check_removable`."""
+        """See `blob_ports.BlobStore.check_removable`."""
         self._blobs.check_removable()
 
     def local_path(self, sha256: str, *, size: int | None = None) -> Path | None:
-        """See `ports.BlobStore.local_path`."""
+        """See `blob_ports.BlobStore.local_path`."""
         return self._blobs.local_path(sha256, size=size)
 
     def temporary_url(self, sha256: str, *, head: bool = False) -> str | None:
-        """See `ports.BlobStore.temporary_url`."""
+        """See `blob_ports.BlobStore.temporary_url`."""
         return self._blobs.temporary_url(sha256, head=head)
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
-        """See `ports.BlobStore.written`."""
+        """See `blob_ports.BlobStore.written`."""
         return self._blobs.written(before=before, since=since)
 
     def ping(self) -> None:
-        """See `ports.BlobStore.ping`."""
+        """See `blob_ports.BlobStore.ping`."""
         with self._lock:
             self._forget_old()
         self._blobs.ping()

@@ -41,7 +41,7 @@ _used_in: list[int] = []  # the first process that has used obstore, of this one
 
 
 class S3Blobs:
-    """`ports.BlobStore` and `ports.OwnedBlobs` for a URL `s3://bucket/prefix`.
+    """`blob_ports.BlobStore` and `blob_ports.OwnedBlobs` for a URL `s3://bucket/prefix`.
 
     Nothing is asked of the network before the first method is called. With `presigned`, clients get URLs of the
     bucket. Use it first after forking: obstore's threads do not exist in the child of a process that has used it.
@@ -70,7 +70,7 @@ class S3Blobs:
         )
 
     def put(self, data: bytes, *, sha256: str | None = None, media_type: str | None = None) -> str:
-        """See `ports.BlobStore.put`."""
+        """See `blob_ports.BlobStore.put`."""
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         key = _key(sha256)
         # Clients that fetch the bytes by URL must not keep photos of faces: they would not learn of an erasure.
@@ -82,7 +82,7 @@ class S3Blobs:
         return sha256
 
     def get(self, sha256: str) -> bytes:
-        """See `ports.BlobStore.get`."""
+        """See `blob_ports.BlobStore.get`."""
         key = _key(sha256)
         with _errors_as_unavailable("read"):
             data = bytes(obstore.get(self._slow, key).bytes())
@@ -94,7 +94,7 @@ class S3Blobs:
         return data
 
     def part(self, sha256: str, *, start: int, stop: int) -> bytes:
-        """See `ports.BlobStore.part`."""
+        """See `blob_ports.BlobStore.part`."""
         key = _key(sha256)
         if stop <= start:
             return b""
@@ -105,7 +105,7 @@ class S3Blobs:
         return data
 
     def has(self, sha256: str, *, size: int | None = None) -> bool:
-        """See `ports.BlobStore.has`."""
+        """See `blob_ports.BlobStore.has`."""
         key = _key(sha256)
         try:
             with _errors_as_unavailable("read"):
@@ -115,12 +115,12 @@ class S3Blobs:
         return size is None or found == size
 
     def delete(self, sha256: str) -> None:
-        """See `ports.BlobStore.delete`."""
+        """See `blob_ports.BlobStore.delete`."""
         with _errors_as_unavailable("written"), suppress(FileNotFoundError):
             obstore.delete(self._quick, _key(sha256))
 
     def check_removable(self) -> None:
-        """See `ports.BlobStore.check_removable`. In a bucket with versioning, nothing can be removed for good."""
+        """See `blob_ports.BlobStore.check_removable`. In a bucket with versioning, nothing can be removed for good."""
         try:
             with _errors_as_unavailable("written"):
                 versioned = self._write_test()
@@ -131,13 +131,13 @@ class S3Blobs:
             raise UnavailableError("The bucket of photos keeps old versions, so nothing was erased.")
 
     def local_path(self, sha256: str, *, size: int | None = None) -> Path | None:
-        """See `ports.BlobStore.local_path`: there are no files."""
+        """See `blob_ports.BlobStore.local_path`: there are no files."""
         if not self.has(sha256, size=size):
             raise _gone()
         return None
 
     def temporary_url(self, sha256: str, *, head: bool = False) -> str | None:
-        """See `ports.BlobStore.temporary_url`."""
+        """See `blob_ports.BlobStore.temporary_url`."""
         key = _key(sha256)
         if not self._presigned:
             return None
@@ -145,7 +145,7 @@ class S3Blobs:
             return obstore.sign(self._signing, "HEAD" if head else "GET", key, timedelta(seconds=URL_S))
 
     def written(self, *, before: datetime, since: datetime | None = None) -> Iterator[str]:
-        """See `ports.BlobStore.written`. Reads the list in parts, so it takes little memory."""
+        """See `blob_ports.BlobStore.written`. Reads the list in parts, so it takes little memory."""
         earliest = since or datetime.min.replace(tzinfo=UTC)
         return (sha256 for sha256, written in self._all() if earliest <= written < before)
 
@@ -161,11 +161,11 @@ class S3Blobs:
 
     @property
     def owner_mark(self) -> str:
-        """See `ports.OwnedBlobs.owner_mark`."""
+        """See `blob_ports.OwnedBlobs.owner_mark`."""
         return "/".join(filter(None, ("s3:/", self._bucket, self._prefix, _OWNER)))
 
     def claim(self) -> str | None:
-        """See `ports.OwnedBlobs.claim`. Waits for a bucket that does not answer or exist yet.
+        """See `blob_ports.OwnedBlobs.claim`. Waits for a bucket that does not answer or exist yet.
 
         It keeps no other service away, because all processes of one database share the bucket.
         """
@@ -230,7 +230,7 @@ class S3Blobs:
         return _is_version(obstore.put(self._quick, _TEST, b"ok", use_multipart=False)["version"])
 
     def belong_to(self, database_id: str) -> None:
-        """See `ports.OwnedBlobs.belong_to`. SettingsError if another database was faster."""
+        """See `blob_ports.OwnedBlobs.belong_to`. SettingsError if another database was faster."""
         with _errors_as_unavailable("written"):
             try:
                 obstore.put(self._slow, _OWNER, database_id.encode(), mode="create", use_multipart=False)
@@ -239,14 +239,14 @@ class S3Blobs:
                     raise self._unusable(f"{self.owner_mark} names another database, which has just started") from None
 
     def sample(self, limit: int) -> list[str]:
-        """See `ports.OwnedBlobs.sample`."""
+        """See `blob_ports.OwnedBlobs.sample`."""
         return [sha256 for sha256, _ in islice(self._all(), limit)]
 
     def release(self) -> None:
-        """See `ports.OwnedBlobs.release`: nothing is kept."""
+        """See `blob_ports.OwnedBlobs.release`: nothing is kept."""
 
     def ping(self) -> None:
-        """See `ports.BlobStore.ping`."""
+        """See `blob_ports.BlobStore.ping`."""
         with _errors_as_unavailable("written"):
             self._write_test()
 

@@ -14,8 +14,10 @@ from limner import tracing
 from limner.assembly.engines import open_bus, open_engine
 from limner.assembly.stores import claim, cluster_libraries, open_paired, traced
 from limner.assembly.workers import lease
+from limner.blob_ports import BlobStore
 from limner.domain.errors import SettingsError, UnavailableError
-from limner.ports import BlobStore, Counters, JobStore, Overseer
+from limner.key_ports import Counters
+from limner.ports import JobStore, Overseer
 from limner.settings import EMBEDDED, Settings, is_loopback
 from limner.together import check_together
 
@@ -99,6 +101,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         every_s=settings.sweep_s,
         lease=lease(settings),
         alone=not stores.shared,
+        clock=lambda: store.transact(lambda tx: tx.now()),
     )
 
     hooks = SqlHookReader(stores.database)

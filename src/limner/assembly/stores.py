@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from limner import tracing
+from limner.blob_ports import BlobStore
 from limner.domain.errors import SettingsError, UnavailableError, how_to_install
-from limner.ports import BlobStore, EventLog, JobReader, JobStore
+from limner.ports import EventLog, JobReader, JobStore
 from limner.settings import Settings, database_file
 from limner.together import S3, scheme
 

@@ -164,6 +164,32 @@ def measure_all(photo: Path | None, jobs: int) -> None:
     report.show("Limner", sections)
 
 
+@bench.command("detect")
+@click.option(
+    "--photo",
+    "files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A JPEG; may be repeated. Default: three pictures made of scikit-image's astronaut.",
+)
+@click.option("--rounds", type=click.IntRange(3), default=15, show_default=True, help="Times that each photo is used.")
+@click.option(
+    "--thumbor",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The Python of an environment with thumbor and opencv-python-headless below 5.",
+)
+def measure_detect(files: tuple[Path, ...], rounds: int, thumbor: Path | None) -> None:
+    """CPU of detection beside one pass of YuNet and a bare loop round it; the service's rate beside thumbor's."""
+    from limner import settings
+    from limner.bench import detect as measure
+    from limner.bench import report
+    from limner.bench.client import default_photo
+
+    photos = [measure.Photo(file.name, file.read_bytes()) for file in files]
+    photos = photos or measure.made_photos(default_photo())
+    report.show("detect", measure.run(settings.load(), photos, rounds=rounds, thumbor=thumbor))
+
+
 @bench.command("accuracy")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def measure_accuracy(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 AGE_S = 20 * 86400  # the oldest job's: within the default retention
 FAILED_EVERY = 33  # every so many detect jobs failed
 CONTOURS_EVERY = 10  # every so many jobs are contours: none of them failed, and none has left an event
+GENERATED_OF, GENERATED = 60, (2, 9)  # of so many jobs, those with these numbers are generate; the first has an owner
 OWNED_EVERY = 20  # every so many jobs belong to a key
 RARE = (100, 200, 300)  # the only jobs of another key: old or new, none failed
 WAITING = 200  # jobs that wait in a lane without workers, older than all others
@@ -40,6 +41,12 @@ def _is_contours(number: int) -> bool:
     return number % CONTOURS_EVERY == 5
 
 
+def _operation(number: int) -> str:
+    if _is_contours(number):
+        return "contours"
+    return "generate" if number % GENERATED_OF in GENERATED else "detect"
+
+
 def _is_failed(number: int) -> bool:
     return number % FAILED_EVERY == 7 and not _is_contours(number)
 
@@ -58,7 +65,7 @@ def _job(number: int, newest_us: int, jobs: int) -> Iterator[Values]:
     input_sha256 = _sha256(number, "input")
     yield {
         "id": uuid_of(number, newest_us, jobs),
-        "operation": "contours" if _is_contours(number) else "detect",
+        "operation": _operation(number),
         "lane": IDLE_LANE if waits else "cpu",
         "status": "queued" if waits else "failed" if failed else "succeeded",
         "progress": 0.0 if waits else 1.0,
@@ -125,7 +132,7 @@ def _blobs(number: int, newest_us: int, jobs: int) -> Iterator[Values]:
 def _events(number: int, newest_us: int, jobs: int) -> Iterator[Values]:
     if _is_contours(number) or number >= jobs:
         return
-    event = {"job_id": uuid_of(number, newest_us, jobs), "operation": "detect", "key_id": _owner(number)}
+    event = {"job_id": uuid_of(number, newest_us, jobs), "operation": _operation(number), "key_id": _owner(number)}
     at = when_us(number, newest_us, jobs)
     yield {**event, "type": "job.queued", "time": at, "content": _QUEUED}
     yield {**event, "type": "job.running", "time": at + 2_000, "content": _RUNNING}

@@ -83,8 +83,8 @@ def run(settings: Settings, photo: bytes, *, photos: int, rounds: int) -> list[R
                 if number == 0:
                     work = [each[: 4 * at_once] for each in work]
                     bare, direct, served = Tally(), Tally(), Tally()  # the first round loads and warms
-                _directly(bare, single_pass, work[0], at_once)
-                _directly(direct, pipeline, work[1], at_once)
+                directly(bare, single_pass, work[0], at_once)
+                directly(direct, pipeline, work[1], at_once)
                 through_service(served, ours, work[2], clients)
                 if number == 0:
                     bare, direct, served = Tally(), Tally(), Tally()
@@ -106,7 +106,7 @@ def _around_nothing(
     direct, served = Tally(), Tally()
     for amount in (4 * at_once, photos):  # the first round loads and warms
         direct, served = Tally(), Tally()
-        _directly(direct, pipeline, [version(tiny, next(numbers)) for _ in range(amount)], at_once)
+        directly(direct, pipeline, [version(tiny, next(numbers)) for _ in range(amount)], at_once)
         through_service(served, ours, [version(tiny, next(numbers)) for _ in range(amount)], clients, fetched=False)
     around_ms = served.cpu_ms(photos) - direct.cpu_ms(photos)
     return [
@@ -146,7 +146,7 @@ def _rows(bare: Tally, direct: Tally, served: Tally, photos: int, *, at_once: in
     ]
 
 
-def _directly(tally: Tally, work: Callable[[bytes], None], photos: list[bytes], threads: int) -> None:
+def directly(tally: Tally, work: Callable[[bytes], object], photos: list[bytes], threads: int) -> None:
     def one(data: bytes) -> float:
         begun = time.perf_counter()
         work(data)

@@ -236,6 +236,8 @@ def _probes(photo: bytes, numbers: "count[int]", tokens: _Tokens) -> dict[str, _
         "list of a key that has 3 jobs": listed(tokens.rare),
         "list of a key that has 3 jobs, failed: none": listed(tokens.rare, status="failed"),
         "list of a key that has 3 jobs, detect, failed: none": listed(tokens.rare, status="failed", operation="detect"),
+        "classic list of pictures": got(lambda _: "/api/v1/images/?page_size=50"),
+        "classic list of a key": got(lambda _: "/api/v1/images/?page_size=20", tokens.owner),
         f"events from the first on: {REPLAYED}": replayed(REPLAYED, lambda _: {}),
         "events of one job, from the first on": replayed(3, lambda on: {"job": on.newest}),
         "events of contours, none but the last job's": replayed(3, lambda _: {"operation": "contours"}),

@@ -308,6 +308,22 @@ class ContentRefusedError(LimnerError):
     status = 403
 
 
+class ContentFilteredError(LimnerError):
+    """This service's content filter held a picture back, and none is stored. Other words or another seed may help."""
+
+    slug = "content-filtered"
+    title = "Held back by the content filter"
+    status = 403
+
+
+class SigningError(LimnerError):
+    """The picture could not be signed: its certificate may have ended, or its files may have been changed."""
+
+    slug = "signing-failed"
+    title = "Picture not signed"
+    status = 500
+
+
 class PainterRequestError(LimnerError):
     """The painter's server did not accept these parameters."""
 

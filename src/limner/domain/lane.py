@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-CPU, GPU, REMOTE = LANES = ("cpu", "gpu", "remote")
-"""On a core; on a device, one at a time; on another server, while a worker waits for it."""
+CPU, PAINT, GPU, REMOTE = LANES = ("cpu", "paint", "gpu", "remote")
+"""On a core, for a moment; on a core, for seconds or minutes; on a device, one at a time; on another server, while a
+worker waits for it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

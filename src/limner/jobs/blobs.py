@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
+from limner.blob_ports import BlobStore
 from limner.domain.errors import LimnerError, UnavailableError
 from limner.jobs import transitions
 from limner.jobs.transitions import IsStored, Missing
-from limner.ports import BlobStore, JobStore, Transaction
+from limner.ports import JobStore, Transaction
 
 T = TypeVar("T")
 

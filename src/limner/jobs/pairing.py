@@ -6,8 +6,9 @@ The sweep removes blobs that the database does not name. After a mistyped path, 
 import logging
 from uuid import uuid4
 
+from limner.blob_ports import OwnedBlobs
 from limner.domain.errors import SettingsError
-from limner.ports import JobReader, JobStore, OwnedBlobs, Transaction
+from limner.ports import JobReader, JobStore, Transaction
 
 log = logging.getLogger(__name__)
 

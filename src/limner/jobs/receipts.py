@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from limner.blob_ports import BlobStore
 from limner.domain.job import File
 from limner.jobs.pairing import DATABASE_ID
-from limner.ports import BlobStore, EventLog, JobReader, JobStore, Removed, Traces, Transaction
+from limner.ports import EventLog, JobReader, JobStore, Removed, Traces, Transaction
 from limner.webhook_ports import HookReader
 
 VERSION = 1

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from uuid_utils import uuid7
 
+from limner.blob_ports import BlobStore
 from limner.domain.errors import (
     JobMemoryError,
     JobTimeoutError,
@@ -30,7 +31,7 @@ from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
 from limner.operation import CancelledError, Context, Operation
-from limner.ports import BlobStore, Bus, JobReader, JobStore, Transaction
+from limner.ports import Bus, JobReader, JobStore, Transaction
 from limner.telemetry import JobReport
 from limner.tracing import Attributes, Span, record, span, step
 from limner.vision.header import Limits

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from uuid_utils import uuid7
 
+from limner.blob_ports import BlobStore
 from limner.domain.errors import QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role
 from limner.domain.key import owned
@@ -22,7 +23,7 @@ from limner.jobs.receipts import Issuer, Receipt
 from limner.jobs.transitions import Decision, Erased, IsStored, Missing, Sent, Submitted
 from limner.jobs.webhooks import Webhook
 from limner.operation import ImageRef, Operation, P, R
-from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
+from limner.ports import Bus, Engine, JobReader, JobStore, Transaction
 from limner.telemetry import JOBS_SUBMITTED, request_id
 from limner.tracing import Span, span, step, traceparent
 
@@ -88,6 +89,8 @@ class Submissions:
         fingerprint = operation.fingerprint(params, self.fingerprint, request)
         lane = operation.lane(params)
         max_queued = self._max_queued(lane)
+        if operation.yields:
+            max_queued = min(max_queued, 1)
         similarity_key = operation.similarity_key(params, fingerprint)
         job = Job(
             id=job_id,
@@ -133,7 +136,9 @@ class Submissions:
         """How many jobs may wait in a lane. UnavailableError if nobody serves it."""
         found = self.lanes.get(lane)
         if found is None or not found.workers:
-            raise UnavailableError(f"No worker of this service runs jobs of this kind (lane {lane}).")
+            raise UnavailableError(
+                f"No worker of this service runs jobs of the lane {lane}; see LIMNER_{lane.upper()}_WORKERS."
+            )
         return found.max_queued
 
     def _submit(

@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 
+from limner.blob_ports import BlobStore
 from limner.domain.blob import BlobState
 from limner.domain.errors import NotFoundError, UnavailableError
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import retention, transitions
-from limner.ports import BlobStore, Bus, Engine, JobReader, JobStore, Transaction
+from limner.ports import Bus, Engine, JobReader, JobStore, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +107,12 @@ class Sweep:
     def _send_on(self, now: datetime, *, settled: bool) -> None:
         if (self._expire(now) if settled else 0) + self._adopt():
             self.bus.wake()
-        self._resend()
+        self._resend(now)
         self.store.transact(lambda tx: tx.fold_totals())
         self.store.scrub()
 
-    def _resend(self) -> None:
-        sent = self.engine.resend(self.reader.waiting(self.max_queued))
+    def _resend(self, now: datetime) -> None:
+        sent = self.engine.resend(self.reader.waiting(self.max_queued), now)
         for first in range(0, len(sent), AT_ONCE):
             self.store.transact(partial(_mark_sent, job_ids=sent[first : first + AT_ONCE]))
 
@@ -198,4 +199,4 @@ class Sweep:
 
 
 def _mark_sent(tx: Transaction, job_ids: list[str]) -> None:
-    tx.mark_sent(job_ids, datetime.now(UTC))
+    tx.mark_sent(job_ids, tx.now())

@@ -6,7 +6,7 @@ A write takes effect only if status, attempt and leader are still as read, and r
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from uuid_utils import uuid7
@@ -24,6 +24,7 @@ from limner.domain.errors import (
 )
 from limner.domain.event import EventType
 from limner.domain.job import File, Job, Outcome, Status
+from limner.domain.lane import REMOTE
 from limner.ports import LossReason, Removed, Transaction
 
 IsStored = Callable[[str], bool]
@@ -85,7 +86,7 @@ def submit(
     a job with this cache key is queued or running → stored as queued, as its follower (`leader_id`);
     otherwise → stored as queued.
     """
-    now = _now()
+    now = tx.now()
     tx.lock(_work(job) if job.idempotency_key is None else [*_work(job), f"idempotency {job.idempotency_key}"])
     known = tx.known(job, computed_since=now - cache_for, max_queued=max_queued)
     prior = tx.job(known.repeat_id) if known.repeat_id is not None else None
@@ -118,7 +119,7 @@ def start(tx: Transaction, job_id: str, *, worker: str, lease: timedelta) -> Job
     job = tx.job(job_id)
     if job is None or job.status is not Status.QUEUED or job.leader_id is not None:
         return None
-    now = _now()
+    now = tx.now()
     started = tx.change(
         job,
         status=Status.RUNNING,
@@ -136,7 +137,7 @@ def start(tx: Transaction, job_id: str, *, worker: str, lease: timedelta) -> Job
 def renew(tx: Transaction, job_id: str, attempt: int, *, lease: timedelta) -> bool:
     """Extend the attempt's lease. False if it was overtaken."""
     job = _attempt(tx, job_id, attempt)
-    return job is not None and tx.change(job, lease_until=_now() + lease) is not None
+    return job is not None and tx.change(job, lease_until=tx.now() + lease) is not None
 
 
 def progress(tx: Transaction, job_id: str, attempt: int, fraction: float) -> bool:
@@ -160,7 +161,7 @@ def show(
     current = _attempt(tx, job.id, job.attempt)
     if current is None:
         return None
-    now = _now()
+    now = tx.now()
     missing = _keep(tx, [preview], is_stored, now)
     if missing is not None:
         return missing
@@ -183,33 +184,33 @@ def finish(tx: Transaction, job: Job, outcome: Outcome, *, is_stored: IsStored) 
     current = _attempt(tx, job.id, job.attempt)
     if current is None:
         return False
-    missing = _keep(tx, outcome.artifacts, is_stored, _now())
+    missing = _keep(tx, outcome.artifacts, is_stored, tx.now())
     if missing is not None:
         return missing
     if _end(tx, current, outcome):
         return True
-    tx.mark_unnamed({file.sha256 for file in outcome.artifacts}, _now())  # `_keep` has kept them, but no job uses them
+    tx.mark_unnamed(
+        {file.sha256 for file in outcome.artifacts}, tx.now()
+    )  # `_keep` has kept them, but no job uses them
     return False
-
-
-def requeue(tx: Transaction, job_id: str, attempt: int) -> bool:
-    """Running → queued. False if the attempt was overtaken."""
-    job = _attempt(tx, job_id, attempt)
-    return job is not None and _requeue(tx, job)
 
 
 def lose(tx: Transaction, worker: str, reason: LossReason, *, max_attempts: int) -> list[Sent]:
     """End or requeue the jobs of a worker that has ended; returns the requeued ones.
 
-    `timeout` ends a job as `job-timeout`; `died` as `job-crashed` after `max_attempts` starts; else it is requeued.
+    `timeout` ends a job as `job-timeout`; `died` as `job-crashed` after `max_attempts` starts; else it is requeued,
+    unless it may be started only once.
     """
     again: list[Sent] = []
-    for job in tx.running_on(worker):
-        tx.lock(_work(job))
+    for seen in tx.running_on(worker):
+        tx.lock(_work(seen))
+        job = _attempt(tx, seen.id, seen.attempt)  # a preview may have been added before the lock was had
+        if job is None:
+            continue
         error: LimnerError | None = None
         if reason == "timeout":
             error = JobTimeoutError()
-        elif reason == "died" and job.attempt >= max_attempts:
+        elif _only_once(job) or (reason == "died" and job.attempt >= max_attempts):
             error = _crashed(job)
         if error is not None:
             _end(tx, job, Outcome(error=error.problem()))
@@ -221,6 +222,7 @@ def lose(tx: Transaction, worker: str, reason: LossReason, *, max_attempts: int)
 def expire(tx: Transaction, job_id: str, *, now: datetime, max_attempts: int) -> bool:
     """Running, with a lease that ended before `now` → queued, or failed (`job-crashed`) after `max_attempts` starts.
 
+    A job that may be started only once fails at its first.
     False if the lease was renewed meanwhile or the job is no longer running.
     """
     job = tx.job(job_id)
@@ -230,7 +232,7 @@ def expire(tx: Transaction, job_id: str, *, now: datetime, max_attempts: int) ->
     job = tx.job(job_id)
     if job is None or job.status is not Status.RUNNING or job.lease_until is None or job.lease_until >= now:
         return False
-    if job.attempt >= max_attempts:
+    if _only_once(job) or job.attempt >= max_attempts:
         return _end(tx, job, Outcome(error=_crashed(job).problem()), same_lease=True)
     return _requeue(tx, job, same_lease=True)
 
@@ -245,7 +247,7 @@ def cancel(tx: Transaction, job_id: str) -> tuple[Job, Sent | None]:
     job = _known(tx, job_id)
     while not job.status.final:
         cancelled = tx.change(
-            job, status=Status.CANCELLED, finished_at=_now(), leader_id=None, worker=None, lease_until=None
+            job, status=Status.CANCELLED, finished_at=tx.now(), leader_id=None, worker=None, lease_until=None
         )
         if cancelled is not None:
             cancelled = _without_previews(tx, cancelled)
@@ -264,7 +266,7 @@ def erase(tx: Transaction, job_id: str) -> Erased:
     tx.lock(_bytes(sha256s))
     promoted = _promote(tx, job_id)
     counts = tx.remove(job)
-    return Erased(job, counts, tx.mark_unnamed(sha256s, _now()), promoted)
+    return Erased(job, counts, tx.mark_unnamed(sha256s, tx.now()), promoted)
 
 
 def hold(tx: Transaction, job_ids: Collection[str]) -> set[str]:
@@ -290,7 +292,7 @@ def claim_removal(tx: Transaction, sha256s: Iterable[str]) -> list[str]:
     """Marked → removing, and no row → removing. Returns these blobs; the caller must now remove their bytes."""
     wanted = sorted(set(sha256s))
     tx.lock(_bytes(wanted))
-    now = _now()
+    now = tx.now()
     claimed = [sha256 for sha256 in wanted if tx.blob_state(sha256) in (None, BlobState.MARKED)]
     for sha256 in claimed:
         tx.set_blob(sha256, BlobState.REMOVING, size=0, now=now)
@@ -304,10 +306,6 @@ def without_row(tx: Transaction, sha256s: Collection[str]) -> list[str]:
 
 
 # --- inside one transaction ----------------------------------------------------------------------------------------
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _work(job: Job) -> list[str]:
@@ -332,7 +330,17 @@ def _attempt(tx: Transaction, job_id: str, attempt: int) -> Job | None:
     return job if job is not None and job.status is Status.RUNNING and job.attempt == attempt else None
 
 
+def _only_once(job: Job) -> bool:
+    """Whether the job may not be started again: what it asks of another server may be charged for each time."""
+    return job.lane == REMOTE
+
+
 def _crashed(job: Job) -> JobCrashedError:
+    if _only_once(job):
+        return JobCrashedError(
+            "The worker process ended while another server did the job. That server may have painted, and charged for "
+            "it, so the job is not started again."
+        )
     return JobCrashedError(f"The job was started {job.attempt} times, and its worker process ended each time.")
 
 
@@ -375,7 +383,7 @@ def copies(files: Iterable[File], job_id: str) -> tuple[File, ...]:
 
 def _end(tx: Transaction, job: Job, outcome: Outcome, *, same_lease: bool = False) -> bool:
     """End a running job, and finish its followers with the same outcome."""
-    now = _now()
+    now = tx.now()
     succeeded = outcome.status is Status.SUCCEEDED
     done = tx.change(
         job,
@@ -447,7 +455,7 @@ def _requeue(tx: Transaction, job: Job, *, same_lease: bool = False) -> bool:
 
 def _without_previews(tx: Transaction, job: Job) -> Job:
     """The job after its previews were dropped."""
-    _drop_previews(tx, job, _now())
+    _drop_previews(tx, job, tx.now())
     return replace(job, files=tuple(file for file in job.files if file not in job.previews))
 
 

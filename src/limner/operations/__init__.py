@@ -7,7 +7,10 @@ from limner.operations.contours import contours
 from limner.operations.crop import crop
 from limner.operations.detect import detect
 from limner.operations.generate import generate
+from limner.operations.pipeline import pipeline
+from limner.operations.samples import samples
 
-_LISTED: tuple[Operation[Any, Any], ...] = (detect, contours, crop, generate)
+_STEPS: tuple[Operation[Any, Any], ...] = (detect, contours, crop, generate)
+_LISTED = (*_STEPS, samples, pipeline(_STEPS, default=(detect, contours, generate)))
 
 CATALOGUE = {each.name: each for each in _LISTED}

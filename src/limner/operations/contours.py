@@ -1,27 +1,44 @@
 """The operation `contours`: outline the regions of a face as SVG."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from limner.domain.errors import FaceNotFoundError
+from limner.domain.errors import FaceNotFoundError, InvalidRequestError
 from limner.geometry import BoxShape, PointShape, SizeShape
 from limner.operation import Context, ImageRef, Result, SimilarParams, operation
 from limner.vision.colours import Colour
 from limner.vision.faces import DEFAULT_MIN_SCORE, Face
 from limner.vision.phash import SAME_PHOTO, perceptual_hash
-from limner.vision.style import STYLES, Style
+from limner.vision.style import STYLES
 
 if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
     import numpy as np
     from numpy.typing import NDArray
 
-    from limner.vision.contours import Options
+    from limner.vision.contours import Contours, Options
+
+FACES_AT_MOST = 20
+"""Of `face: all`; a drawing holds a photo, so each takes time and space."""
+CLEAR, UNCLEAR = 0.5, 0.1
+"""A mesh whose presence is below the first is drawn with a warning, below the second not at all."""
 
 Name = Annotated[str, Field(max_length=64)]
 LabelValue = Annotated[int, Field(ge=0, le=255)]
 LandmarkIndex = Annotated[int, Field(ge=0, le=477)]
+
+
+def _as_point(given: object) -> object:
+    """A point as Limner's meshes have it, `[x, y, z]`, as an object. MediaPipe's objects are taken as they are."""
+    if isinstance(given, list | tuple) and len(given) in (2, 3):
+        return {"x": given[0], "y": given[1]}
+    return given
+
+
+def _as_text(given: object) -> object:
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
 class ContoursParams(SimilarParams):
@@ -36,15 +53,41 @@ class ContoursParams(SimilarParams):
             description="A picture of the same photo whose pixel values are labels, one per part of the head",
         ),
     ] = None
+    map_values: Annotated[
+        Literal["grey", "indices"],
+        Field(
+            title="Values of the map",
+            description="For a map with a palette: `indices` if its indices are the labels. Else it must be grey",
+        ),
+    ] = "grey"
     landmarks: Annotated[
-        list[PointShape] | None,
+        list[Annotated[PointShape, BeforeValidator(_as_point)]] | None,
         Field(
             title="Landmarks",
-            description="478 or 468 points of MediaPipe's mesh or 68 of iBUG, photo pixels; default: detected",
+            description="478 or 468 points of MediaPipe's mesh or 68 of iBUG, each {x, y} or [x, y], a z is not used; "
+            "default: detected",
             max_length=478,
             fail_fast=True,
         ),
     ] = None
+    landmarks_unit: Annotated[
+        Literal["pixels", "normalised"],
+        Field(
+            title="Unit of the landmarks",
+            description="Pixels of the upright photo, or `normalised`: shares of its width and height, as of MediaPipe",
+        ),
+    ] = "pixels"
+    face: Annotated[
+        str,
+        BeforeValidator(_as_text),
+        Field(
+            pattern=r"^(largest|all|[1-9][0-9]{0,2})$",
+            max_length=7,
+            title="Face",
+            description="`largest`, `all` (an SVG each, at most 20), or a number: 1 is the largest face, 2 the next",
+            examples=["largest", "all", "2"],
+        ),
+    ] = "largest"
     scheme: Annotated[
         Literal["named", "seven", "labels", "own"],
         Field(
@@ -68,21 +111,35 @@ class ContoursParams(SimilarParams):
             max_length=256,
         ),
     ] = None
-    style: Annotated[Literal["default", "light"], Field(title="Style")] = "default"
-    fill: Annotated[Colour | None, Field(title="Fill", description="Colour of the regions")] = None
+    style: Annotated[
+        Literal["default", "classic", "light"],
+        Field(title="Style", description="Six colours by part of the face, all regions purple, or all grey"),
+    ] = "default"
+    fill: Annotated[Colour | None, Field(title="Fill", description="One colour for all regions")] = None
     fills: Annotated[
         dict[Name, Colour] | None, Field(title="Fills", description="Colours of single regions, by name", max_length=64)
     ] = None
     opacity: Annotated[float | None, Field(ge=0, le=1, title="Opacity", description="Opacity of the fill, 0 to 1")] = (
         None
     )
-    stroke: Annotated[Colour | None, Field(title="Line colour")] = None
-    stroke_width: Annotated[float | None, Field(ge=0, le=100, title="Line width", description="Pixels")] = None
+    stroke: Annotated[
+        Colour | None, Field(title="Line colour", description="Default: the style's, or that of the region")
+    ] = None
+    stroke_width: Annotated[
+        float | None,
+        Field(ge=0, le=100, title="Line width", description="Pixels; default: relative to the face's width"),
+    ] = None
     dash: Annotated[
         list[Annotated[float, Field(ge=0, le=1000)]] | None,
         Field(title="Dashes", description="Lengths of dashes and gaps, pixels; [] for a solid line", max_length=16),
     ] = None
-    texts: Annotated[bool, Field(title="Names", description="Write the name or number on each region")] = True
+    labels: Annotated[
+        Literal["names", "numbers", "none"] | None,
+        Field(
+            title="Labels",
+            description="What is written on the regions; default: names, or numbers where the regions are numbered",
+        ),
+    ] = None
     photo: Annotated[bool, Field(title="Photo", description="Embed the photo below the regions")] = True
     clip: Annotated[bool, Field(title="Clip", description="Clip the photo to the outline of the head")] = False
     transparent: Annotated[
@@ -95,14 +152,38 @@ class ContoursParams(SimilarParams):
     smoothing: Annotated[float, Field(ge=0, le=1, title="Smoothing")] = 0.4
     size: Annotated[
         int | None,
-        Field(ge=16, le=8192, title="Size", description="Longer side of the SVG, pixels; default: that of the crop"),
+        Field(
+            ge=16,
+            le=8192,
+            title="Size",
+            description="Longer side of the drawn crop, pixels; default: that of the crop, the shorter at least 512",
+        ),
     ] = None
     answer_after_s: SkipJsonSchema[Annotated[float, Field(ge=0, le=60)]] = 0
     """Set only by the classic paths: for this long they report "processing". The job itself is not delayed."""
 
 
+class FaceContours(BaseModel):
+    """The contours of one face."""
+
+    mask_contours: dict[str, list[list[list[float]]]] = Field(
+        description="By region: closed rings of [x, y], crop pixels, combined by the even-odd rule"
+    )
+    transform: list[list[float]] = Field(description="3×3: photo pixels → crop pixels")
+    roll_degrees: float = Field(description="Tilt of the face in the photo, positive = clockwise")
+    crop: BoxShape = Field(description="The part that is shown, in pixels of the upright, rotated photo")
+    landmarks: list[PointShape] = Field(description="The landmarks used, photo pixels")
+    presence: float | None = Field(
+        None, description="Confidence of the face mesh that there is a face, 0..1; only for `server`"
+    )
+    artifact: str = Field(description="Name of its SVG")
+    assumptions: list[str] = Field(description="What was assumed where the request did not say it, as sentences")
+
+
 class ContoursResult(Result):
-    """Result of `contours`. The SVG is the artifact `contours.svg`."""
+    """Result of `contours`. The SVG is the artifact `contours.svg`; with `face: all`, see `faces`."""
+
+    is_its_files: ClassVar[bool] = True
 
     image: SizeShape
     mask_contours: dict[str, list[list[list[float]]]] = Field(
@@ -117,13 +198,19 @@ class ContoursResult(Result):
         None, description="Confidence of the face mesh that there is a face, 0..1; only for `server`"
     )
     assumptions: list[str] = Field(description="What was assumed where the request did not say it, as sentences")
+    faces: list[FaceContours] = Field(
+        default_factory=list,
+        description="Only with `face: all`: each face, from the largest; the other fields are those of the first",
+    )
 
     def summary(self) -> dict[str, int]:
-        """One face: the largest."""
-        return {"faces_count": 1}
+        """The faces that were drawn."""
+        return {"faces_count": max(1, len(self.faces))}
 
     def in_words(self) -> str:
-        """The number of regions and the tilt of the face."""
+        """The number of regions and the tilt of the face, or the number of faces."""
+        if self.faces:
+            return f"{len(self.faces)} {'face' if len(self.faces) == 1 else 'faces'}"
         return f"{len(self.mask_contours)} regions, face tilted by {self.roll_degrees:.1f}°"
 
 
@@ -135,71 +222,115 @@ def check(params: ContoursParams) -> None:
     if params.landmarks is not None:
         from limner.vision.landmarks import checked_landmarks
 
-        checked_landmarks(_points(params.landmarks), params.image.width, params.image.height)
+        checked_landmarks(_points(params), params.image.width, params.image.height)
+        if params.face != "largest":
+            raise InvalidRequestError("`face` cannot be used with `landmarks`: they say which face is drawn.")
+    elif params.landmarks_unit != "pixels":
+        raise InvalidRequestError("`landmarks_unit` can be used only with `landmarks`.")
     label_map = params.segmentation_map
+    if label_map is None and params.map_values != "grey":
+        raise InvalidRequestError("`map_values` can be used only with a `segmentation_map`.", field="map_values")
     if label_map is not None:
         from limner.vision import labels
 
         labels.check_aspect(label_map.width, label_map.height, params.image.width, params.image.height)
 
 
-def _points(landmarks: list[PointShape]) -> "NDArray[np.float64]":
+def _points(params: ContoursParams) -> "NDArray[np.float64]":
+    """The client's landmarks, photo pixels."""
     import numpy as np
 
-    return np.array([(point.x, point.y) for point in landmarks], np.float64).reshape(-1, 2)
+    points = np.array([(point.x, point.y) for point in params.landmarks or ()], np.float64).reshape(-1, 2)
+    return points * (params.image.width, params.image.height) if params.landmarks_unit == "normalised" else points
 
 
 @operation(
-    version=1, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
+    version=2, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
 )
 def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
     """Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin."""
-    from limner.vision import image, labels
+    from limner.vision import labels
     from limner.vision.contours import trace
 
     with ctx.stage("decode"):
-        photo = image.decode(ctx.data(params.image), ctx.limits)
+        photo = ctx.pixels(params.image)
         ctx.recognise(perceptual_hash(photo))
         label_map = None
         if params.segmentation_map is not None:
-            label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits)
-    points, presence = _landmarks(params, photo, ctx)
-    with ctx.stage("trace"):
-        source: Literal["client", "server"] = "server" if params.landmarks is None else "client"
-        traced = trace(photo, points, label_map, _options(params), landmarks_source=source)
-    ctx.attach(
-        "contours.svg",
-        traced.svg.encode(),
-        "image/svg+xml",
-        width=round(traced.crop.width),
-        height=round(traced.crop.height),
-    )
+            label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits, params.map_values)
+    meshes, notes = _meshes(params, photo, ctx)
+    source: Literal["client", "server"] = "server" if params.landmarks is None else "client"
+    drawn = []
+    for number, mesh in enumerate(meshes, 1):
+        with ctx.stage("trace"):
+            traced = trace(photo, mesh.points, label_map, _options(params), landmarks_source=source)
+        name = f"contours-{number}.svg" if params.face == "all" else "contours.svg"
+        ctx.attach(name, traced.svg.encode(), "image/svg+xml", width=traced.drawn[0], height=traced.drawn[1])
+        drawn.append(_face_contours(traced, mesh, name, notes))
+        ctx.step(number, len(meshes))
+    first = drawn[0]
     return ContoursResult(
         image=SizeShape(width=params.image.width, height=params.image.height),
+        landmarks_source=source,
+        faces=drawn if params.face == "all" else [],
+        **{name: getattr(first, name) for name in FaceContours.model_fields if name != "artifact"},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mesh:
+    points: "NDArray[np.float64]"
+    presence: float | None  # None for a client's
+
+
+def _face_contours(traced: "Contours", mesh: _Mesh, artifact: str, notes: list[str]) -> FaceContours:
+    unsure = []
+    if mesh.presence is not None and mesh.presence < CLEAR:
+        unsure = [f"The face is unclear (presence {mesh.presence:.2f}): the regions may be in wrong places."]
+    return FaceContours(
         mask_contours=traced.mask_contours,
         transform=traced.transform.tolist(),
         roll_degrees=round(traced.roll_degrees, 3),
         crop=BoxShape(x=traced.crop.x, y=traced.crop.y, width=traced.crop.width, height=traced.crop.height),
         landmarks=[PointShape(x=round(x, 2), y=round(y, 2)) for x, y in traced.landmarks.tolist()],
-        landmarks_source=source,
-        presence=presence,
-        assumptions=list(traced.assumptions),
+        presence=mesh.presence,
+        artifact=artifact,
+        assumptions=[*unsure, *notes, *traced.assumptions],
     )
 
 
-def _landmarks(
-    params: ContoursParams, photo: "NDArray[np.uint8]", ctx: Context
-) -> "tuple[NDArray[np.float64], float | None]":
-    """The client's points and None, or the mesh of the largest face and its presence. FaceNotFoundError."""
+def _meshes(params: ContoursParams, photo: "NDArray[np.uint8]", ctx: Context) -> tuple[list[_Mesh], list[str]]:
+    """The client's landmarks, or the meshes of the faces asked for, from the largest; and what to say of them.
+
+    FaceNotFoundError, also if no mesh is sure enough; InvalidRequestError for a face that there is not.
+    """
     if params.landmarks is not None:
-        return _points(params.landmarks), None
+        return [_Mesh(_points(params), None)], []
     with ctx.stage("detect"):
-        faces = ctx.models.detector().detect(photo, min_score=DEFAULT_MIN_SCORE)
+        faces = sorted(ctx.models.detector().detect(photo, min_score=DEFAULT_MIN_SCORE), key=_area, reverse=True)
     if not faces:
         raise FaceNotFoundError
+    notes = [] if len(faces) == 1 else [f"The photo has {len(faces)} faces, numbered from the largest."]
+    if params.face == "all":
+        if len(faces) > FACES_AT_MOST:
+            notes.append(f"Only the {FACES_AT_MOST} largest faces were drawn.")
+        chosen = faces[:FACES_AT_MOST]
+    else:
+        number = 1 if params.face == "largest" else int(params.face)
+        if number > len(faces):
+            raise InvalidRequestError(f"There is no face {number}: {len(faces)} were found.", field="face")
+        chosen = [faces[number - 1]]
     with ctx.stage("mesh"):
-        mesh = ctx.models.mesh().fit(photo, [max(faces, key=_area)])[0]
-    return mesh.points[:, :2].astype(float), round(mesh.presence, 4)
+        fitted = ctx.models.mesh().fit(photo, chosen, symmetric=True)
+    meshes = [_Mesh(each.points[:, :2].astype(float), round(each.presence, 4)) for each in fitted]
+    clear = [mesh for mesh in meshes if mesh.presence is not None and mesh.presence >= UNCLEAR]
+    if not clear:
+        raise FaceNotFoundError(
+            "The face is too unclear to find its regions: covered, turned away, dark or very small."
+        )
+    if len(clear) < len(meshes):
+        notes.append(f"Left out because they are too unclear: {len(meshes) - len(clear)} of the faces.")
+    return clear, notes
 
 
 def _area(face: Face) -> float:
@@ -211,20 +342,20 @@ def _options(params: ContoursParams) -> "Options":
     from limner.vision.contours import Options
 
     style = STYLES[params.style]
-    style = Style(
+    style = replace(
+        style,
         fill=params.fill or style.fill,
         fills=params.fills or style.fills,
         opacity=style.opacity if params.opacity is None else params.opacity,
         stroke=params.stroke or style.stroke,
-        stroke_width=style.stroke_width if params.stroke_width is None else params.stroke_width,
-        dash=style.dash if params.dash is None else tuple(params.dash),
-        label=style.label,
+        exact_line=params.stroke_width,
+        exact_dash=None if params.dash is None else tuple(params.dash),
     )
     return Options(
         scheme=params.scheme,
         regions=params.regions or {},
         style=style,
-        texts=params.texts,
+        labels=params.labels,
         photo=params.photo,
         clip=params.clip,
         transparent=params.transparent,

@@ -10,10 +10,16 @@ from pydantic import BaseModel, Field
 
 from limner import __version__
 from limner.choices import Choice, WithChoices
-from limner.domain.errors import FaceNotFoundError, JobMemoryError, PainterNotReadyError
+from limner.domain.errors import (
+    ContentFilteredError,
+    FaceNotFoundError,
+    JobMemoryError,
+    PainterNotReadyError,
+    SigningError,
+)
 from limner.geometry import SizeShape
 from limner.operation import Choices, Context, ImageRef, Params, Result, format_of, invalid_fields, operation
-from limner.painters import PAINTERS
+from limner.painters import PAINTERS, configuration
 from limner.painters.painter import Canvas, Painter, PainterParams
 from limner.vision import memory
 from limner.vision.faces import DEFAULT_MIN_SCORE, Face
@@ -64,7 +70,10 @@ class GenerateParams(Params, WithChoices):
     count: Annotated[int, Field(ge=1, le=8, title="Pictures", description="How many, each with the next seed")] = 1
     area: Annotated[
         Literal["all", "faces", "background"],
-        Field(title="Area", description="What is painted; the rest stays as in the photo"),
+        Field(
+            title="Area",
+            description="What is painted: everything, the faces, or all but the people; the rest stays as in the photo",
+        ),
     ] = "all"
     keep_colour: Annotated[
         bool, Field(title="Keep colours", description="Keep the photo's colours, and take only lightness")
@@ -74,7 +83,12 @@ class GenerateParams(Params, WithChoices):
         Field(title="Format", description="Format of the pictures; default: that of the photo"),
     ] = None
     provenance: Annotated[
-        bool, Field(title="Provenance", description="Say inside the file that, and by which painter, it was made")
+        bool,
+        Field(
+            title="Provenance",
+            description="Say inside the file that, and by which painter, it was made, and sign this if there is a "
+            "certificate",
+        ),
     ] = True
     cache: Annotated[
         Literal["auto", "exact", "off"],
@@ -101,6 +115,8 @@ class PictureShape(BaseModel):
 
 class GenerateResult(Result):
     """Result of `generate`."""
+
+    is_its_files: ClassVar[bool] = True
 
     image: SizeShape | None = Field(description="Size of the photo, null without one")
     painter: str
@@ -150,19 +166,41 @@ def _lanes(painters: Iterable[Painter]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lane for each in painters for lane in each.lanes))
 
 
+def _filtered(params: GenerateParams) -> bool:
+    """Whether the content filter looks at the pictures. Then no previews are shown, because it has not seen these."""
+    return configuration.filters_content(hosted=_painter(params).lane(params.painter) == "remote")
+
+
+def _fingerprint(params: GenerateParams) -> str:
+    """What the painter says, content filter and signature: results without them must not answer."""
+    filtered = f" filter {configuration.highest_content_score()}" if _filtered(params) else ""
+    files = configuration.c2pa_files() if params.provenance else None
+    signed = "" if files is None else f" signed {_changed(files[0])}"
+    return f"{_painter(params).fingerprint(params.painter)}{filtered}{signed}"
+
+
+def _changed(file: Path) -> str:
+    """What tells a file from an earlier one. SigningError."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise SigningError(f"{file.name} cannot be read ({error.strerror}).") from error
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
 def _fresh(params: GenerateParams) -> bool:
     hosted = _painter(params).lane(params.painter) == "remote"
     return params.cache == "off" or (params.cache == "auto" and hosted)
 
 
 @operation(
-    version=1,
+    version=2,
     lanes=_lanes(PAINTERS.values()),
-    models=("yunet", "centerface", "face_landmark", "iris_landmark"),
+    models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
     choices=Choices(
         lane=lambda params: _painter(params).lane(params.painter),
-        fingerprint=lambda params: _painter(params).fingerprint(params.painter),
+        fingerprint=_fingerprint,
         settle=_settle,
         fresh=_fresh,
         ready_lanes=lambda: _lanes(each for each in PAINTERS.values() if each.ready() is None),
@@ -202,14 +240,18 @@ class _Subject:
         with self._ctx.stage("mesh"):
             return [mesh.points for mesh in self._ctx.models.mesh().fit(self.photo, faces)] if faces else []
 
+    @cached_property
+    def people(self) -> "NDArray[np.float32]":
+        """The mask of `vision.person`."""
+        with self._ctx.stage("people"):
+            return self._ctx.models.person().find(self.photo, [face.box for face in self.faces])
+
 
 def _decoded(params: GenerateParams, ctx: Context) -> "Picture | None":
     if params.image is None:
         return None
-    from limner.vision import image
-
     with ctx.stage("decode"):
-        return image.decode_picture(ctx.data(params.image), ctx.limits)
+        return ctx.picture(params.image)
 
 
 def _style_photo(params: GenerateParams, ctx: Context) -> "Pixels | None":
@@ -230,31 +272,41 @@ def _painted(
     seed: int,
     number: int,
 ) -> "Pixels":
-    """One picture, of the size asked for, painted only where it is wanted. JobMemoryError, FaceNotFoundError."""
+    """One picture, of the size asked for, painted only where it is wanted. JobMemoryError, FaceNotFoundError,
+    ContentFilteredError.
+    """
     painter = _painter(params)
     photo = None if subject is None else subject.photo
     size = _size(params.size, photo)
     if params.area == "faces" and subject is not None and not subject.faces:
         raise FaceNotFoundError
     _check_memory(painter, params.painter, size or _shape_of(photo))
+    filtered = _filtered(params)
     canvas = Canvas(
         photo=photo,
         size=size,
         seed=seed,
-        step=lambda done, steps, preview: ctx.step(number * steps + done, params.count * steps, preview),
+        step=lambda done, steps, preview: ctx.step(
+            number * steps + done, params.count * steps, None if filtered else preview
+        ),
         find_faces=lambda _: subject.faces if subject is not None else [],
         fit_meshes=lambda _photo, _faces: subject.meshes if subject is not None else [],
         style_photo=style_photo,
+        beside_photo=params.area != "all",
     )
     with ctx.stage("paint"):
         painted = painter.paint(canvas, params.painter)
+    if filtered:
+        with ctx.stage("filter"):
+            if ctx.models.content().of(painted) >= configuration.highest_content_score():
+                raise ContentFilteredError
     if size is not None:
         painted = _resized(painted, size)
     return painted if subject is None else _kept(params, ctx, painted, subject)
 
 
 def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Subject) -> "Pixels":
-    """The picture with what is kept of the photo: its colours, its faces or all but these."""
+    """The picture with what is kept of the photo: its colours, its people, or all but the faces."""
     if params.area == "all" and not params.keep_colour:
         return painted
     import numpy as np
@@ -262,6 +314,7 @@ def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Sub
     from limner.vision import blend
 
     meshes = subject.meshes if params.area != "all" else []
+    people = subject.people if params.area == "background" else None
     with ctx.stage("blend"):
         width, height = _shape_of(painted)
         photo = _resized(subject.photo, (width, height))
@@ -271,7 +324,9 @@ def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Sub
             return painted
         scale = np.array((width / subject.photo.shape[1], height / subject.photo.shape[0]), np.float32)
         mask = blend.faces_mask((width, height), [mesh[:, :2] * scale for mesh in meshes])
-        return blend.blend(photo, painted, mask if params.area == "faces" else 1 - mask)
+        if people is not None:
+            mask = 1 - blend.either(mask, people)
+        return blend.blend(photo, painted, mask)
 
 
 def _attached(
@@ -288,6 +343,13 @@ def _attached(
         xmp = xmp_of(_source_type(params), tool=tool, painter=params.painter.name, seed=seed)
     with ctx.stage("encode"):
         data = image.encode(painted, form, profile=None if picture is None else picture.profile, xmp=xmp)
+    files = configuration.c2pa_files() if params.provenance else None
+    if files is not None:
+        from limner.vision.signing import Claim, Identity
+
+        claim = Claim(_source_type(params), tool="Limner", version=__version__, painter=params.painter.name, seed=seed)
+        with ctx.stage("sign"):
+            data = Identity(*files).signed(data, f"image/{form}", claim)
     name = f"image-{number + 1}.{'jpg' if form == 'jpeg' else form}"
     ctx.attach(name, data, f"image/{form}", width=width, height=height)
     return PictureShape(name=name, seed=seed, width=width, height=height)

@@ -1,6 +1,7 @@
 """The painters of the operation `generate`, one file or folder each. Read `painter.py` first. `PAINTERS` lists them."""
 
 from limner.painters.comfyui import Comfyui
+from limner.painters.diffusion.painter import Diffusion
 from limner.painters.drawn.painter import Drawn
 from limner.painters.onnx import Onnx
 from limner.painters.openai import Openai
@@ -12,6 +13,7 @@ _LISTED: tuple[Painter, ...] = (
     Drawn(),  # the first is the default
     Styles(),
     Onnx(),
+    Diffusion(),
     Openai(),
     Stability(),
     Comfyui(),

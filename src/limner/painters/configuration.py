@@ -39,9 +39,36 @@ def painters_dir() -> Path:
     return _folder("LIMNER_PAINTERS_DIR", "painters")
 
 
+def filters_content(*, hosted: bool) -> bool:
+    """Whether pictures are looked at by the content filter; `hosted`: those that another server has made."""
+    wanted = _variable("LIMNER_CONTENT_FILTER")
+    return wanted == "all" or (wanted == "hosted" and hosted)
+
+
+def highest_content_score() -> float:
+    """The score from which on a picture is held back; the same as the setting `content_filter_score`."""
+    return float(_variable("LIMNER_CONTENT_FILTER_SCORE") or 0.5)
+
+
+def c2pa_files() -> tuple[Path, Path] | None:
+    """The files of certificate and private key; the same as the settings `c2pa_certificate` and `c2pa_key`."""
+    certificate, key = _variable("LIMNER_C2PA_CERTIFICATE"), _variable("LIMNER_C2PA_KEY")
+    return (Path(certificate), Path(key)) if certificate and key else None
+
+
+def _variable(name: str) -> str | None:
+    """The environment variable, in any case, as for settings."""
+    return next((value for each, value in os.environ.items() if each.upper() == name), None)
+
+
 def _folder(variable: str, name: str) -> Path:
-    given = os.environ.get(variable)
+    given = _variable(variable)
     return Path(given) if given else platformdirs.user_data_path("limner", appauthor=False) / name
+
+
+def works_here() -> bool:
+    """Whether jobs run on this machine: the setting `engine_url` names no broker, whose workers may be elsewhere."""
+    return os.environ.get("LIMNER_ENGINE_URL", "processes:") == "processes:"
 
 
 def entry_names(painter: str) -> list[str]:

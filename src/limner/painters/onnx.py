@@ -87,12 +87,12 @@ class Onnx:
     licence = "LicenseRef-see-entry"
     source_type: Literal["trainedAlgorithmicMedia"] = "trainedAlgorithmicMedia"
     params = OnnxParams
-    lanes: tuple[Lane, ...] = ("cpu",)
+    lanes: tuple[Lane, ...] = ("paint",)
 
     def lane(self, params: OnnxParams) -> Lane:
         """See `Painter.lane`."""
         del params
-        return "cpu"
+        return "paint"
 
     def ready(self) -> str | None:
         """None if at least one entry can be used; else what is wrong with the first."""

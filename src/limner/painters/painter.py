@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     Mesh: TypeAlias = NDArray[np.float32]
     """(478, 3) points of `vision.mesh`, pixels of the photo."""
 
-Lane: TypeAlias = Literal["cpu", "gpu", "remote"]
-"""`cpu`: on a worker's core; `gpu`: one at a time on a device; `remote`: another server works, this one waits."""
+Lane: TypeAlias = Literal["paint", "gpu", "remote"]
+"""`paint`: on a worker's core, apart from what takes only a moment; `gpu`: one at a time on a device; `remote`:
+another server works, this one waits."""
 
 
 class PainterParams(WithChoices):
@@ -65,6 +66,10 @@ class Canvas:
     fit_meshes: "Callable[[RGB, Sequence[Face]], Sequence[Mesh]]"
     style_photo: "RGB | None" = None
     """The picture whose style is asked for, if one was sent."""
+    beside_photo: bool = False
+    """Whether parts of the photo stay beside it, so that its colours should be no lighter or darker."""
+    draft: bool = False
+    """A small sample is wanted, quickly: a painter that can does less work for it."""
 
     @cached_property
     def faces(self) -> "Sequence[Face]":

@@ -40,6 +40,7 @@ NUMBERS = {
 STYLES_IN_NETWORK = 26
 
 MAX_WORK_PIXELS = 1_200_000
+DRAFT_PIXELS = 100_000
 FACE_WIDTH = 300  # pixels at which strokes and features of a face go together
 _NO_FACE_SIDE = 1000  # longer side, pixels, of a picture without faces
 _MAX_ENLARGED = 4.0
@@ -95,12 +96,12 @@ class Styles:
     licence = "MIT AND Apache-2.0"
     source_type: Literal["trainedAlgorithmicMedia"] = "trainedAlgorithmicMedia"
     params = StylesParams
-    lanes: tuple[Lane, ...] = ("cpu",)
+    lanes: tuple[Lane, ...] = ("paint",)
 
     def lane(self, params: StylesParams) -> Lane:
         """See `Painter.lane`."""
         del params
-        return "cpu"
+        return "paint"
 
     def ready(self) -> str | None:
         """See `Painter.ready`."""
@@ -134,7 +135,7 @@ class Styles:
         if params.style == "picture" and canvas.style_photo is None:
             raise InvalidRequestError("style_image: This style needs a style picture.", field="style_image")
         height, width = photo.shape[:2]
-        work_width, work_height = work_size(width, height, _face_width(canvas), params.strokes)
+        work_width, work_height = work_size(width, height, _face_width(canvas), params.strokes, draft=canvas.draft)
         shrinks = work_width <= width
         work = cv2.resize(
             photo, (work_width, work_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -153,11 +154,17 @@ class Styles:
         return made
 
 
-def work_size(width: int, height: int, face_width: float | None, strokes: float) -> tuple[int, int]:
-    """The size at which to paint, pixels: the main face as wide as suits it, within `MAX_WORK_PIXELS`."""
+def work_size(
+    width: int, height: int, face_width: float | None, strokes: float, *, draft: bool = False
+) -> tuple[int, int]:
+    """The size at which to paint, pixels: the main face as wide as suits it, within `MAX_WORK_PIXELS`.
+
+    A draft is painted within `DRAFT_PIXELS`, so its strokes are larger.
+    """
     wanted = FACE_WIDTH / face_width if face_width else _NO_FACE_SIDE / max(width, height)
     wanted = min(wanted / strokes, _MAX_ENLARGED)
-    scale = min(wanted, (MAX_WORK_PIXELS / (width * height)) ** 0.5)
+    most = DRAFT_PIXELS if draft else MAX_WORK_PIXELS
+    scale = min(wanted, (most / (width * height)) ** 0.5)
     return max(_MIN_SIDE, round(width * scale)), max(_MIN_SIDE, round(height * scale))
 
 

@@ -1,4 +1,4 @@
-"""Puts parts of one picture into another without seams: the faces, everything else, or the colours alone."""
+"""Puts parts of one picture into another without seams: the faces, the background, or the colours alone."""
 
 from collections.abc import Sequence
 
@@ -40,6 +40,14 @@ def faces_mask(size: tuple[int, int], meshes: Sequence[NDArray[np.float32]]) -> 
         part = mask[top:bottom, left:right]
         np.maximum(part, one, out=part)
     return mask
+
+
+def either(mask: Mask, other: Mask) -> Mask:
+    """(H, W) of `mask`: where one of the two is. `other` may have another size; it is stretched. `mask` is changed."""
+    height, width = mask.shape
+    if other.shape != mask.shape:
+        other = np.asarray(cv2.resize(other, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    return np.maximum(mask, other, out=mask)
 
 
 def blend(below: Pixels, above: Pixels, mask: Mask) -> Pixels:

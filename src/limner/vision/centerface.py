@@ -5,6 +5,7 @@ Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point",
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +22,9 @@ _OUTPUTS = ["537", "538", "539", "540"]  # heatmap, scale, offset, landmarks
 class CenterFace:
     """One loaded network; safe to use from several threads."""
 
+    tile_side = 640
+    """Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better."""
+
     def __init__(self, weights_folder: Path) -> None:
         self._session = runtime.session(weights.path(weights_folder, "centerface"))
 
@@ -32,7 +36,8 @@ class CenterFace:
         """`detect` as rows of `hits`. The picture is padded right and below with black to `shape` (height, width)."""
         rows, columns = shape or tuple(max(32, -(-side // 32) * 32) for side in image.shape[:2])
         blob = np.zeros((1, 3, rows, columns), np.float32)  # RGB, 0..255
-        blob[0, :, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
+        for channel, plane in enumerate(cv2.split(image)):
+            blob[0, channel, : image.shape[0], : image.shape[1]] = plane
         heat, scale, offset, points = self._session.run(_OUTPUTS, {"input.1": blob})
         return hits.best(_decoded(heat[0, 0], scale[0], offset[0], points[0], min_score), MAX_OVERLAP)
 

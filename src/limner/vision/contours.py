@@ -19,16 +19,20 @@ from limner.vision.landmarks import LANDMARK_COUNTS, Points, Source, checked_lan
 from limner.vision.outlines import Outlines
 from limner.vision.regions import Mask
 from limner.vision.smooth import Ring
-from limner.vision.style import Style
+from limner.vision.style import Style, part_of
 
 Scheme = Literal["named", "seven", "labels", "own"]
-
+Labels = Literal["names", "numbers", "none"]
 
 _WORKING_WIDTH = 400  # width of the face, px, on the grid that masks are drawn on: 1 % of it is four pixels
 _MAX_WORKING_PIXELS = 4_000_000
 _PHOTO_QUALITY = 88
+_MIN_DRAWN = 512  # shorter side of the drawn crop, px, unless `Options.size` is given
+_MAX_ENLARGED = 2.0  # the embedded picture is enlarged at most so much: more adds bytes, but no detail
 _MAX_PHOTO_SIDE = 2_048  # of the embedded picture, unless `Options.size` is given
 _FOREHEAD_REACH = 2.2  # with a label map, skin counts as forehead up to this many times the mesh's forehead height
+_WIDENING, _SEEN_WIDENING = 0.5, 0.08  # how much of that applies sideways, with and without a map
+_SEEN_FOREHEAD_REACH = 2.2  # the same without a map, where the photo's colours show the hairline
 _HAIR_ABOVE, _HAIR_BESIDE = 0.42, 0.10  # hair beyond the landmarks if there is no map, as shares of the face's height
 _DIGITS = 2  # decimals of the polygons' coordinates
 _MAX_REGIONS, _MAX_NAME_LENGTH = 64, 64
@@ -41,13 +45,13 @@ class Options:
     scheme: Scheme = "named"
     regions: Mapping[str, Sequence[int]] = field(default_factory=dict)  # for "own": name → landmark indices, in order
     style: Style = field(default_factory=Style)
-    texts: bool = True  # write names or numbers on the regions
+    labels: Labels | None = None  # what is written on the regions; None: names, or numbers where regions are numbered
     photo: bool = True  # embed the photo below the regions
     clip: bool = False  # clip the photo to the head's outline
     transparent: bool = False  # leave the area outside the photo empty; otherwise fill it with the border's colour
     padding: float = 0.08  # margin around the head, as a share of its longer side
     smoothing: float = 0.4  # 0..1
-    size: int | None = None  # longer side of the drawn SVG, px; None = the crop's size
+    size: int | None = None  # longer side of the drawn crop, px; None = the crop's size, at least `_MIN_DRAWN`
     meanings: Mapping[int, str] = field(default_factory=lambda: labels.MEANINGS)  # of the label map's values
 
 
@@ -56,6 +60,8 @@ class Contours:
     """The result. Crop pixels are the units of the SVG's view box."""
 
     svg: str
+    drawn: tuple[int, int]
+    """Width and height of the SVG, pixels: the crop at its scale, and room for names beside it if they need it."""
     mask_contours: dict[str, list[list[list[float]]]]
     """By region name or number: closed rings of [x, y], crop pixels; the last point connects to the first. A hole is a
     separate ring, and rings combine by the even-odd rule."""
@@ -97,8 +103,9 @@ def trace(
     turn, canvas_width, canvas_height = align.upright(width, height, roll)
     level = align.apply(turn, source)
     _require_unmirrored(level)
-    reach = _FOREHEAD_REACH if label_map is not None else 1.0
-    face = outlines.outlines(level, reach)
+    reach = _FOREHEAD_REACH if label_map is not None else _SEEN_FOREHEAD_REACH
+    widening = _WIDENING if label_map is not None else _SEEN_WIDENING
+    face = outlines.outlines(level, reach, widening)
 
     crop = _crop(face, level, turn, label_map, (width, height), (canvas_width, canvas_height), options.padding)
     to_crop = align.translation(-crop.x, -crop.y) @ turn
@@ -106,18 +113,33 @@ def trace(
     grid = _Grid(view, min(_WORKING_WIDTH / face.width, (_MAX_WORKING_PIXELS / (view[0] * view[1])) ** 0.5))
 
     on_grid = None if label_map is None else grid.labels(label_map, to_crop, (width, height))
-    masks, notes = _masks(options, align.apply(grid.matrix @ to_crop, source), grid, on_grid, reach)
+    seen = None
+    if on_grid is None and options.scheme != "own":
+        seen = align.warp_image(photo, grid.matrix @ to_crop, grid.shape[1], grid.shape[0], None)
+    masks, notes = _masks(options, align.apply(grid.matrix @ to_crop, source), grid, on_grid, seen, (reach, widening))
     assumptions += notes
     unit = face.width * grid.scale
     grain = 1.0 if label_map is None else max(1.0, grid.scale * width / label_map.shape[1])
     rings = {key: grid.outline(mask, strength=options.smoothing, unit=unit, grain=grain) for key, mask in masks.items()}
     rings = {key: found for key, found in rings.items() if found}
 
-    head = None
+    undrawn = sorted(set(options.style.fills) - set(rings))
+    if undrawn:
+        assumptions.append(f"`fills` has regions that are not drawn: {', '.join(undrawn)}.")
+
+    head: list[Ring] | Points | None = None  # what the photo is clipped to: the map's foreground, or all that is drawn
     if options.photo and options.clip:
-        head = _head_rings(face, on_grid, grid, crop, unit, options.smoothing, grain)
+        if on_grid is None:
+            head = _hull(
+                [face.parts["face"] - (crop.x, crop.y), *(ring.polygon for each in rings.values() for ring in each)]
+            )
+        else:
+            foreground = (on_grid != 0).astype(np.uint8) * np.uint8(255)
+            head = grid.outline(foreground, strength=options.smoothing, unit=unit, grain=grain)
+    document = _drawing(photo, to_crop, view, rings, head, options, face.width)
     return Contours(
-        svg=_drawing(photo, to_crop, view, rings, head, options),
+        svg=document.text,
+        drawn=(document.width, document.height),
         mask_contours={
             key: [np.round(ring.polygon, _DIGITS).tolist() for ring in found] for key, found in rings.items()
         },
@@ -252,7 +274,12 @@ class _Grid:
 
 
 def _masks(
-    options: Options, landmarks: Points, grid: _Grid, on_grid: Mask | None, reach: float
+    options: Options,
+    landmarks: Points,
+    grid: _Grid,
+    on_grid: Mask | None,
+    seen: NDArray[np.uint8] | None,
+    reach: tuple[float, float],
 ) -> tuple[dict[str, Mask], list[str]]:
     """The masks of the scheme, in its order, and the assumptions made for them."""
     if options.scheme == "labels" and on_grid is not None:
@@ -268,13 +295,16 @@ def _masks(
             notes.append("The segmentation map names left and right from the person's view; they were exchanged.")
     else:
         notes.append(
-            "Without a segmentation map, the forehead ends at the upper edge of the face mesh, and ears and hair are "
-            "left out."
+            "Without a segmentation map, the forehead ends where the skin's colour does, or else at the upper edge of "
+            "the face mesh, and ears and hair are left out."
         )
     if len(landmarks) == 68:
         notes.append("With 68 landmarks, the forehead, cheeks, under-eyes and chin are estimated from proportions.")
-    drawn = outlines.outlines(landmarks, reach)
-    masks = regions.named(drawn, grid.shape, parts)
+    drawn = outlines.outlines(landmarks, *reach)
+    hidden = sorted(regions.turned_away(drawn))
+    if hidden and options.scheme != "labels":
+        notes.append(f"These regions are turned away from the camera and were left out: {', '.join(hidden)}.")
+    masks = regions.named(drawn, grid.shape, parts, seen)
     if options.scheme == "labels":
         notes.append("Without a segmentation map, the labels were drawn from the landmarks.")
         return regions.by_label(regions.as_labels(drawn, masks, grid.shape, options.meanings)), notes
@@ -297,14 +327,10 @@ def _own_masks(
     return masks, [] if head is None else ["The regions were clipped to the foreground of the segmentation map."]
 
 
-def _head_rings(
-    face: Outlines, on_grid: Mask | None, grid: _Grid, crop: Box, unit: float, strength: float, grain: float
-) -> list[Ring] | Points:
-    """The head's outline in crop pixels: the foreground of the map, or without a map the face's oval."""
-    if on_grid is None:
-        return face.parts["face"] - (crop.x, crop.y)
-    head = (on_grid != 0).astype(np.uint8) * np.uint8(255)
-    return grid.outline(head, strength=strength, unit=unit, grain=grain)
+def _hull(polygons: Sequence[Points]) -> Points:
+    """The convex hull of polygons: a face's outline has no dents."""
+    points = np.concatenate(polygons).astype(np.float32)
+    return cv2.convexHull(points)[:, 0, :].astype(np.float64)
 
 
 def _drawing(
@@ -314,17 +340,19 @@ def _drawing(
     rings: Mapping[str, Sequence[Ring]],
     head: list[Ring] | Points | None,
     options: Options,
-) -> str:
+    face_width: float,
+) -> svg.Document:
     long_side = max(view)
-    scale = (options.size or long_side) / long_side
-    size = (max(1, round(view[0] * scale)), max(1, round(view[1] * scale)))
+    scale = options.size / long_side if options.size else max(1.0, _MIN_DRAWN / min(view))
     embedded = None
     clip: list[Points | Sequence[Ring]] = []
     if options.photo:
-        photo_scale = min(scale, 1.0) if options.size else min(1.0, _MAX_PHOTO_SIDE / long_side)
+        photo_scale = min(scale, _MAX_ENLARGED)
+        if options.size is None:
+            photo_scale = min(photo_scale, _MAX_PHOTO_SIDE / long_side)
         width, height = max(1, round(view[0] * photo_scale)), max(1, round(view[1] * photo_scale))
         matrix = align.scaling(width / view[0], height / view[1]) @ to_crop
-        cropped = align.warp_image(photo, matrix, width, height, align.border_colour(photo))
+        cropped = align.warp_image(photo, matrix, width, height, align.border_colour(photo), cubic=photo_scale > 1)
         embedded = svg.Photo(image.encode(cropped, "jpeg", quality=_PHOTO_QUALITY, subsampling="420"), "image/jpeg")
         if head is not None:
             clip.append(head)
@@ -332,18 +360,37 @@ def _drawing(
             rows, columns = photo.shape[:2]
             clip.append(align.apply(to_crop, np.array([[0.0, 0], [columns, 0], [columns, rows], [0, rows]])))
     shapes = [
-        svg.Shape(key, title_of(key, options.scheme), _text(key, options) if options.texts else None, found)
-        for key, found in rings.items()
+        svg.Shape(key, title_of(key, options), _text(key, number, options), found, _part(key, options))
+        for number, (key, found) in enumerate(rings.items(), 1)
     ]
-    return svg.document(view[0], view[1], shapes, options.style, photo=embedded, clip=clip, size=size)
+    return svg.document(
+        view[0], view[1], shapes, options.style, face=face_width, photo=embedded, clip=clip, scale=scale
+    )
 
 
-def title_of(key: str, scheme: Scheme) -> str:
+def title_of(key: str, options: Options) -> str:
     """The region's name for people."""
-    if scheme == "seven":
-        return regions.SEVEN[key].replace("_", " ")
-    return f"label {key}" if scheme == "labels" else key.replace("_", " ")
+    return (_part(key, options) or (f"label {key}" if options.scheme == "labels" else key)).replace("_", " ")
 
 
-def _text(key: str, options: Options) -> str:
-    return key.replace("_", " ") if options.scheme == "named" else key
+def _part(key: str, options: Options) -> str:
+    """What a region is, as in `NAMED` or the map's meanings; empty if that is not known."""
+    if options.scheme == "named":
+        return key
+    if options.scheme == "seven":
+        return regions.SEVEN[key]
+    return options.meanings.get(int(key), "") if options.scheme == "labels" else ""
+
+
+def _text(key: str, number: int, options: Options) -> str | None:
+    """What is written on a region: its name without its side, which its place shows, or its number."""
+    is_numbered = options.scheme in ("seven", "labels")
+    labels = options.labels or ("numbers" if is_numbered else "names")
+    if labels == "none":
+        return None
+    if labels == "numbers":
+        if options.scheme == "named":
+            return str(regions.NAMED.index(key) + 1)
+        return key if is_numbered else str(number)
+    part = _part(key, options)
+    return part_of(part).replace("_", " ") if part else title_of(key, options)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 DEFAULT_MIN_SCORE = 0.6
+COVER_MIN_SCORE = 0.4  # where a face that stays visible is worse than one too many
 
 
 @dataclass(frozen=True, slots=True)

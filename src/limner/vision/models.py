@@ -6,8 +6,10 @@ from pathlib import Path
 
 import cv2
 
+from limner.vision.content import ContentScore
 from limner.vision.detector import Detector
 from limner.vision.mesh import FaceMesh
+from limner.vision.person import PersonMask
 
 
 class Models:
@@ -36,3 +38,21 @@ class Models:
     @cached_property
     def _mesh(self) -> FaceMesh:
         return FaceMesh(self.folder)
+
+    def person(self) -> PersonMask:
+        """The mask of people."""
+        with self._lock:
+            return self._person
+
+    @cached_property
+    def _person(self) -> PersonMask:
+        return PersonMask(self.folder)
+
+    def content(self) -> ContentScore:
+        """The score of the content filter."""
+        with self._lock:
+            return self._content
+
+    @cached_property
+    def _content(self) -> ContentScore:
+        return ContentScore(self.folder)

@@ -4,7 +4,8 @@ from typing import Literal
 from xml.sax.saxutils import quoteattr
 
 SourceType = Literal["algorithmicallyEnhanced", "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"]
-"""https://cv.iptc.org/newscodes/digitalsourcetype/"""
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+"""What the names above are added to."""
 
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -19,7 +20,7 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 def xmp_of(source: SourceType, *, tool: str, painter: str, seed: int) -> bytes:
     """The XMP packet for `image.encode`: how the picture was made, by which painter, from which seed."""
     return _PACKET.format(
-        source=quoteattr(f"http://cv.iptc.org/newscodes/digitalsourcetype/{source}"),
+        source=quoteattr(f"{SOURCE_TYPES}{source}"),
         tool=quoteattr(tool),
         painter=quoteattr(painter),
         seed=seed,

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from limner.vision import skin
 from limner.vision.landmarks import Points
 from limner.vision.outlines import Outlines
 
@@ -36,17 +37,42 @@ SEVEN: Mapping[str, str] = {
 _OWN_LABEL = frozenset((*_FEATURES, *_ONLY_WITH_MAP))
 _PAIRED = ("brow", "eye", "ear")
 _SHIFT = 4  # fillPoly takes fixed-point coordinates with this many binary places
-_GAP = 0.005  # distance between neighbouring skin regions, as a share of the face's width
+_GAP = 0.0125  # distance between neighbouring regions and to the face's edge, as a share of the face's width
+_BROW_WINDOW = 0.03  # how far beyond its outline a brow's hair is searched, as a share of the face's width
+# Radius of a region's corners, as a share of the face's width.
+_ROUND = {"forehead": 0.03, "under_eye": 0.011, "cheek": 0.02, "chin": 0.04, "jaw": 0.03, "lower_face": 0.03}
+_TURNED_AWAY = 0.25  # a region whose outline has less of the area of its mirror image is turned away from the camera
 _MIN_LABEL_AREA = 2e-4  # a label with a smaller area, as a share of the face's width squared, counts as absent
 
 
-def named(outlines: Outlines, shape: tuple[int, int], parts: Mapping[str, Mask] | None = None) -> dict[str, Mask]:
+def named(
+    outlines: Outlines,
+    shape: tuple[int, int],
+    parts: Mapping[str, Mask] | None = None,
+    picture: NDArray[np.uint8] | None = None,
+) -> dict[str, Mask]:
     """The masks of the regions in `NAMED` and of `lower_face`, without empty ones.
 
     outlines: in the masks' frame. shape: (height, width). parts: the label map's masks by meaning (`label_parts`).
     With a map, features have the shape of their label if the map contains it; other regions are clipped to skin.
+    picture: the photo in that frame, (height, width, 3); without a map it shows the hairline and how full brows are.
     """
-    return _Face(outlines, shape, parts).regions()
+    return _Face(outlines, shape, parts, picture).regions()
+
+
+def turned_away(outlines: Outlines) -> set[str]:
+    """The regions that the face's turn hides: much narrower than their mirror images, or seen from behind."""
+    hidden: set[str] = set()
+    for part in ("cheek", "under_eye", "eye", "brow", "jaw"):
+        sizes = {side: _signed_area(outlines.parts[f"{side}_{part}"]) for side in ("left", "right")}
+        sizes["right"] = -sizes["right"]  # mirrored outlines run the other way round
+        larger = max(sizes.values(), key=abs)
+        for side, size in sizes.items():
+            # Beside a hidden cheek, a rest of the eye or the jaw only confuses.
+            least = 2 * _TURNED_AWAY if f"{side}_cheek" in hidden else _TURNED_AWAY
+            if larger and size / larger < least:
+                hidden.add(f"{side}_{part}")
+    return hidden
 
 
 def label_parts(labels: Mask, meanings: Mapping[int, str]) -> dict[str, Mask]:
@@ -110,12 +136,22 @@ def own(
 class _Face:
     """Builds the masks of one face; each method makes some of the regions."""
 
-    def __init__(self, outlines: Outlines, shape: tuple[int, int], parts: Mapping[str, Mask] | None) -> None:
+    def __init__(
+        self,
+        outlines: Outlines,
+        shape: tuple[int, int],
+        parts: Mapping[str, Mask] | None,
+        picture: NDArray[np.uint8] | None,
+    ) -> None:
         self._outlines = outlines
         self._shape = shape
         self._unit = outlines.width
-        self._gap = max(1, round(_GAP * self._unit))
+        self._gap = max(1.0, _GAP * self._unit)
+        self._picture = picture if parts is None else None
         self._skin = None if parts is None else parts.get("skin", np.zeros(shape, np.uint8))
+        # Regions of skin keep the gap to hair, ears and background.
+        self._inside = _eroded(self._drawn("face") if self._skin is None else self._skin, self._gap)
+        self._hidden = turned_away(outlines)
         enough = _MIN_LABEL_AREA * self._unit * self._unit
         self._labels = {
             name: mask for name, mask in (parts or {}).items() if name in _OWN_LABEL and cv2.countNonZero(mask) > enough
@@ -124,16 +160,19 @@ class _Face:
     def regions(self) -> dict[str, Mask]:
         masks = self._features()
         features = list(masks.values())
-        masks["forehead"] = self._cut("forehead", [masks["left_brow"], masks["right_brow"]])
-        for side in ("left", "right"):
-            under_eye = self._cut(f"{side}_under_eye", [masks[f"{side}_eye"]])
-            masks[f"{side}_under_eye"] = under_eye
-            masks[f"{side}_cheek"] = self._cut(f"{side}_cheek", [*features, under_eye, self._below_mouth()])
         lips = [masks[name] for name in ("upper_lip", "mouth", "lower_lip")]
-        masks["chin"] = self._cut("chin", lips)
-        beside_chin = [*lips, masks["chin"], _not(self._below_mouth())]
-        masks["jaw"] = _or(self._cut("left_jaw", beside_chin), self._cut("right_jaw", beside_chin))
-        masks["lower_face"] = self._cut("lower_face", [*lips, masks["nose"]])
+        face = _and(self._inside, _eroded(self._drawn("face"), self._gap))
+        masks["forehead"] = self._forehead(masks)
+        for side in ("left", "right"):
+            under_eye = self._cut(f"{side}_under_eye", [*features, masks["forehead"]], face)
+            masks[f"{side}_under_eye"] = under_eye
+            masks[f"{side}_cheek"] = self._cut(f"{side}_cheek", [*features, under_eye, masks["forehead"]], face)
+        masks["right_cheek"] = self._apart(masks["right_cheek"], masks["left_cheek"])
+        cheeks = [masks["left_cheek"], masks["right_cheek"]]
+        masks["chin"] = self._cut("chin", [*lips, *cheeks], face)
+        beside = [*features, *cheeks, masks["chin"]]
+        masks["jaw"] = _or(self._cut("left_jaw", beside, face), self._cut("right_jaw", beside, face))
+        masks["lower_face"] = self._cut("lower_face", [*lips, masks["nose"]], face)
         masks |= self._ears()
         if "hair" in self._labels:
             masks["hair"] = self._labels["hair"]
@@ -144,20 +183,81 @@ class _Face:
         masks = {}
         for name in _FEATURES:
             labelled = self._labels.get(name)
-            masks[name] = self._on_skin(self._drawn(name)) if labelled is None else labelled
-        # A closed mouth's outline is a thin line, which is no region. An open mouth is cut out of the lips.
-        if "mouth" not in self._labels and self._is_thin(masks["mouth"]):
-            masks["mouth"] = np.zeros(self._shape, np.uint8)
-        masks["upper_lip"] = _minus(masks["upper_lip"], masks["mouth"])
-        masks["lower_lip"] = _minus(_minus(masks["lower_lip"], masks["mouth"]), masks["upper_lip"])
+            if labelled is not None:
+                masks[name] = labelled
+            elif name in self._hidden or (name == "mouth" and not self._outlines.mouth_is_open):
+                masks[name] = np.zeros(self._shape, np.uint8)
+            else:
+                masks[name] = self._on_skin(self._drawn(name))
+        if self._picture is not None:
+            for side in ("left", "right"):
+                masks[f"{side}_brow"] = self._full_brow(masks, side)
+        # Lips and the mouth between them share edges: half of the gap is taken from each.
+        half = self._gap / 2
+        upper = _minus(masks["upper_lip"], masks["mouth"])
+        lower = _minus(_minus(masks["lower_lip"], masks["mouth"]), upper)
+        masks["upper_lip"] = _minus(upper, _dilated(_or(masks["mouth"], lower), half))
+        masks["lower_lip"] = _minus(lower, _dilated(_or(masks["mouth"], upper), half))
+        masks["mouth"] = _minus(masks["mouth"], _dilated(_or(upper, lower), half))
         return masks
 
-    def _cut(self, name: str, without: Sequence[Mask]) -> Mask:
-        """A region of skin: its outline without the other masks, shrunk by the gap; only its largest piece."""
-        mask = self._on_skin(self._drawn(name))
-        for other in without:
-            mask = _minus(mask, other)
-        return _in_window(mask, lambda part: _largest(_eroded(part, self._gap)))
+    def _full_brow(self, masks: Mapping[str, Mask], side: str) -> Mask:
+        core = masks[f"{side}_brow"]
+        if self._picture is None or not cv2.countNonZero(core):
+            return core
+        tail = _dilated(self._drawn(f"{side}_brow_tail"), 0.4 * _BROW_WINDOW * self._unit)
+        window = _or(_dilated(core, _BROW_WINDOW * self._unit), tail)
+        window = _minus(window, _dilated(self._drawn(f"{side}_eye"), 2 * self._gap))
+        return skin.full_brow(self._picture, core, _or(window, core), self._unit)
+
+    def _forehead(self, masks: Mapping[str, Mask]) -> Mask:
+        """Skin above the brows up to the hairline: that of the map, that which the photo shows, or else the mesh's."""
+        below = [masks[name] for name in ("left_brow", "right_brow", "nose", "left_eye", "right_eye")]
+        if self._picture is None:
+            inside = self._inside if self._skin is not None else self._eroded_forehead()
+            return self._cut("forehead", below, inside)
+        return self._cut("forehead", below, self._eroded_forehead())
+
+    def _eroded_forehead(self) -> Mask:
+        forehead = self._drawn("forehead")
+        mesh = _and(forehead, self._drawn("face"))
+        if self._picture is None or not cv2.countNonZero(mesh):
+            return _eroded(mesh, self._gap)
+        top, bottom = self._forehead_rows(mesh)
+        seed = mesh.copy()
+        seed[: int(bottom - 0.45 * (bottom - top))] = 0
+        brows = _or(self._drawn("left_brow"), self._drawn("right_brow"))
+        seed = _minus(seed, _dilated(brows, 2 * self._gap))
+        found = skin.hairline(self._picture, seed, forehead, bottom, top)
+        return _eroded(mesh if found is None else found, self._gap)
+
+    def _forehead_rows(self, mesh: Mask) -> tuple[float, float]:
+        """y of the mesh's upper edge, and of the brows' upper edge."""
+        _, y, _, _ = cv2.boundingRect(mesh)
+        brows = min(float(self._outlines.parts[f"{side}_brow"][:, 1].min()) for side in ("left", "right"))
+        return float(y), brows
+
+    def _cut(self, name: str, without: Sequence[Mask], inside: Mask) -> Mask:
+        """A region of skin: its outline inside of a mask and a gap away from others, with round corners; only its
+        largest piece. Empty if it is turned away from the camera."""
+        mask = _and(self._drawn(name), inside)
+        if name in self._hidden:
+            return np.zeros(self._shape, np.uint8)
+        mask = self._apart(mask, *without)
+        radius = _ROUND[name.removeprefix("left_").removeprefix("right_")] * self._unit
+        return _in_window(mask, lambda part: _largest(_rounded(part, radius)))
+
+    def _apart(self, mask: Mask, *others: Mask) -> Mask:
+        """The mask without what is nearer than the gap to others."""
+        x, y, width, height = cv2.boundingRect(mask)
+        reach = int(self._gap) + 2
+        near = np.s_[max(0, y - reach) : y + height + reach, max(0, x - reach) : x + width + reach]
+        kept = np.zeros_like(mask)
+        union = np.zeros_like(mask[near])
+        for other in others:
+            union = _or(union, other[near])
+        kept[near] = _minus(mask[near], _dilated(union, self._gap))
+        return kept
 
     def _ears(self) -> dict[str, Mask]:
         """The ears' labels, or else skin beside the face's oval, from brow level to just below the mouth."""
@@ -169,7 +269,7 @@ class _Face:
         mouth = self._outlines.mouth_line
         beside[:top] = 0
         beside[max(0, int(mouth[:, 1].max() + 0.12 * self._unit)) :] = 0
-        beside = _opened(beside, max(1, round(0.005 * self._unit)))
+        beside = _rounded(beside, max(1, round(0.005 * self._unit)))
         middle = int(np.clip(self._outlines.parts["face"][:, 0].mean(), 0, self._shape[1]))
         for name, columns in (("left_ear", np.s_[:, :middle]), ("right_ear", np.s_[:, middle:])):
             ear = _in_window(beside[columns], lambda part: _eroded(_largest(part), self._gap))
@@ -177,17 +277,6 @@ class _Face:
                 ears[name] = np.zeros_like(beside)
                 ears[name][columns] = ear
         return ears
-
-    def _is_thin(self, mask: Mask) -> bool:
-        """Whether its average thickness is below a hundredth of the face's width."""
-        return cv2.countNonZero(mask) < 0.01 * self._unit * cv2.boundingRect(mask)[2]
-
-    def _below_mouth(self) -> Mask:
-        """The half-plane below the line through the mouth's corners."""
-        left, right = self._outlines.mouth_line
-        along = (right - left) / max(float(np.hypot(*(right - left))), 1e-6) * 4.0 * float(max(self._shape))
-        down = np.array([-along[1], along[0]])
-        return _filled(np.array([left - along, right + along, right + along + down, left - along + down]), self._shape)
 
     def _drawn(self, name: str) -> Mask:
         return _filled(self._outlines.parts[name], self._shape)
@@ -225,21 +314,35 @@ def _largest(mask: Mask) -> Mask:
     return _u8(pieces == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
 
 
-def _eroded(mask: Mask, radius: int) -> Mask:
+def _eroded(mask: Mask, radius: float) -> Mask:
     """Erosion by a disc; the picture's border counts as an edge."""
-    return np.asarray(cv2.erode(mask, _disc(radius), borderType=cv2.BORDER_CONSTANT, borderValue=0), dtype=np.uint8)
+
+    def shrunk(part: Mask) -> Mask:
+        framed = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        return _u8(cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1] > radius)
+
+    return _in_window(mask, shrunk)
 
 
-def _dilated(mask: Mask, radius: int) -> Mask:
-    return np.asarray(cv2.dilate(mask, _disc(radius)), dtype=np.uint8)
+def _dilated(mask: Mask, radius: float) -> Mask:
+    x, y, width, height = cv2.boundingRect(mask)
+    if width == 0:
+        return mask
+    reach = int(radius) + 2
+    window = np.s_[max(0, y - reach) : y + height + reach, max(0, x - reach) : x + width + reach]
+    grown = np.zeros_like(mask)
+    grown[window] = _u8(cv2.distanceTransform(_not(mask[window]), cv2.DIST_L2, cv2.DIST_MASK_5) <= radius)
+    return grown
 
 
-def _opened(mask: Mask, radius: int) -> Mask:
-    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(radius)), dtype=np.uint8)
+def _rounded(mask: Mask, radius: float) -> Mask:
+    """Opening by a disc: corners get its radius, and what is narrower than the disc goes."""
+    return _and(_dilated(_eroded(mask, radius), radius), mask)
 
 
-def _disc(radius: int) -> Mask:
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), dtype=np.uint8)
+def _signed_area(polygon: Points) -> float:
+    x, y = (polygon - polygon[0]).T
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
 def _middle_x(mask: Mask) -> float:

@@ -4,32 +4,33 @@ Text from the request is escaped and colours are validated.
 """
 
 import base64
-import re
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
-import cv2
 import numpy as np
 
+from limner.vision import lettering
 from limner.vision.landmarks import Points
 from limner.vision.smooth import Beziers, Ring
-from limner.vision.style import Style
+from limner.vision.style import REFERENCE_FACE, Style
 
-_POLE_GRID = 96  # side of the grid on which the pole is searched; the error is about 1 % of the region's size
 _SMALL = 40  # px; on a ring of at most this size a tenth of a pixel is visible
-_FIRST_LETTER = re.compile(r"[A-Za-z]")
+_FONT, _MIN_FONT, _MAX_FONT = 0.042, 9.0, 44.0  # letters as a share of the face's width, and in drawn pixels
+_LINE_FACTORS = (0.35, 4.0)  # a line gets at most so much thinner and thicker than on a face of `REFERENCE_FACE`
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One region to draw: its key (for `id` and `data-region`), its title, the text on it (or None), its rings."""
+    """One region to draw. `key`: for `id` and `data-region`. `text`: written on it, if any. `part`: what it is."""
 
     key: str
     title: str
     text: str | None
     rings: Sequence[Ring]
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,76 +41,76 @@ class Photo:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The SVG's text, and its width and height as drawn, pixels."""
+
+    text: str
+    width: int
+    height: int
+
+
 def document(
     width: int,
     height: int,
     shapes: Sequence[Shape],
     style: Style,
     *,
+    face: float,
     photo: Photo | None = None,
     clip: Sequence[Points | Sequence[Ring]] = (),
-    size: tuple[int, int] | None = None,
+    scale: float = 1.0,
     title: str = "Facial contours",
-) -> str:
-    """The SVG document. width, height: the view box, in the pixels of the rings. size: drawn width and height, default
-    the view box.
+) -> Document:
+    """The SVG document. width, height: the crop, in the pixels of the rings; one of them is drawn `scale` pixels wide.
 
-    clip: outlines that the photo is clipped to, each a polygon (N, 2) or rings; only the part inside all of them shows.
+    face: the face's width, crop pixels: lines, dashes and letters follow it. clip: outlines that the photo is clipped
+    to, each a polygon (N, 2) or rings; only the part inside all of them shows. Ids begin with a hash of what is drawn,
+    so that several drawings can be put into one page.
     """
-    drawn = size or (width, height)
-    pixel = width / drawn[0]  # a drawn pixel, in units of the view box
+    pixel = 1.0 / scale  # a drawn pixel, in units of the view box
+    font = min(max(_FONT * face, _MIN_FONT * pixel), _MAX_FONT * pixel)
+    wanted = [lettering.Wanted(s.text, s.rings, s.part == "hair") if s.text else None for s in shapes]
+    placed, room = lettering.place(wanted, font, width, height)
+    left, right, below = (float(np.ceil(needed)) for needed in room)
+    drawn = (max(1, round((width + left + right) * scale)), max(1, round((height + below) * scale)))
+    paths = ["".join(path_data(ring.beziers, fine=pixel < 0.5) for ring in shape.rings) for shape in shapes]
+    prefix = _prefix(photo, paths, drawn)
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    view = f"{_number(-left)} 0 {_number(width + left + right)} {_number(height + below)}"
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<svg {spaces} version="1.1" width="{drawn[0]}" height="{drawn[1]}" viewBox="0 0 {width} {height}">',
+        f'<svg {spaces} version="1.1" width="{drawn[0]}" height="{drawn[1]}" viewBox="{view}">',
         f"<title>{escape(title)}</title>",
     ]
     if photo is not None:
-        lines += _photo(photo, width, height, clip)
-    dash = ",".join(_number(length * pixel) for length in style.dash) if any(style.dash) else "none"
+        lines += _photo(photo, width, height, clip, prefix)
+    line, dash = _line_and_dash(style, face, pixel)
     # fill-opacity instead of opacity, so that it does not apply to the stroke.
     lines.append(
-        f'<g class="regions" fill="{style.fill}" fill-opacity="{_number(style.opacity)}" fill-rule="evenodd" '
-        f'stroke="{style.stroke}" stroke-width="{_number(style.stroke_width * pixel)}" stroke-dasharray="{dash}" '
-        'stroke-linejoin="round">'
+        f'<g class="regions" fill-opacity="{_number(style.opacity)}" fill-rule="evenodd" '
+        f'stroke-width="{_number(line)}" stroke-dasharray="{dash}" stroke-linejoin="round">'
     )
-    font = max(8.0, 0.022 * max(width, height))
-    for shape in shapes:
-        lines += _region(shape, style, font, width)
+    for number, (shape, path, label) in enumerate(zip(shapes, paths, placed, strict=True)):
+        colour = style.colour_of(shape.key, shape.part, number)
+        name = quoteattr(f"{prefix}-{_identifier(shape.key)}")
+        colours = f'fill="{colour}" stroke="{style.stroke or colour}"'
+        lines.append(f'<g id={name} class="region" data-region={quoteattr(shape.key)} {colours}>')
+        lines.append(f"<title>{escape(shape.title)}</title>")
+        lines.append(f'<path d="{path}"/>')
+        if label is not None:
+            lines += _lettered(label, style, font)
+        lines.append("</g>")
     lines += ["</g>", "</svg>", ""]
-    return "\n".join(lines)
+    return Document("\n".join(lines), *drawn)
 
 
-def inner_pole(rings: Sequence[Ring]) -> tuple[float, float, float, float]:
-    """The pole of inaccessibility: x, y, its distance to the edge, and its horizontal distance to the edge.
-
-    It maximises the distance transform of the rings drawn on a small grid, so it is always inside, unlike the centroid.
-    A long shape has many such points: of those within 5 % of the maximum, the one nearest to the centroid is used.
-    """
-    polygons = [ring.polygon for ring in rings]
-    low = np.min([polygon.min(axis=0) for polygon in polygons], axis=0)
-    extent = float(np.max([(polygon - low).max() for polygon in polygons]))
-    scale = _POLE_GRID / max(extent, 1e-6)
-    drawn = np.zeros((_POLE_GRID + 4, _POLE_GRID + 4), np.uint8)
-    cv2.fillPoly(drawn, [np.round((polygon - low) * scale + 2).astype(np.int32) for polygon in polygons], 255)
-    distance = np.asarray(cv2.distanceTransform(drawn, cv2.DIST_L2, 5))
-    rows, columns = np.nonzero(distance >= 0.95 * distance.max())
-    inside = np.argwhere(drawn)
-    middle = inside.mean(axis=0)
-    best = int(np.argmin((rows - middle[0]) ** 2 + (columns - middle[1]) ** 2))
-    row, column = int(rows[best]), int(columns[best])
-    walls = np.flatnonzero(drawn[row] == 0)
-    beside = float(np.abs(walls - column).min())
-    x, y = (np.array([column, row]) - 2) / scale + low
-    return float(x), float(y), float(distance[row, column]) / scale, beside / scale
-
-
-def path_data(beziers: Beziers) -> str:
-    """One closed ring as path commands: absolute start, relative curves, one decimal or two for a small ring.
+def path_data(beziers: Beziers, *, fine: bool = False) -> str:
+    """One closed ring as path commands: absolute start, relative curves, one decimal, or two if small or `fine`.
 
     Curves are relative to the rounded points, so that rounding errors do not accumulate.
     """
-    digits = 1 if np.ptp(beziers[:, 0], axis=0).max() > _SMALL else 2
+    digits = 1 if np.ptp(beziers[:, 0], axis=0).max() > _SMALL and not fine else 2
     points = np.round(beziers * 10**digits).astype(np.int64)
     x, y = points[0, 0].tolist()
     steps = (points[:, 1:] - points[:, :1]).reshape(-1, 6).tolist()
@@ -117,29 +118,54 @@ def path_data(beziers: Beziers) -> str:
     return f"M{_decimal(x, digits)} {_decimal(y, digits)}{curves}z"
 
 
-def _region(shape: Shape, style: Style, font: float, width: int) -> list[str]:
-    fill = style.fills.get(shape.key)
-    colour = f' fill="{fill}"' if fill else ""
-    data = "".join(path_data(ring.beziers) for ring in shape.rings)
-    lines = [
-        f'<g id={quoteattr(_identifier(shape.key))} class="region" data-region={quoteattr(shape.key)}{colour}>',
-        f"<title>{escape(shape.title)}</title>",
-        f'<path d="{data}"/>',
-    ]
-    if shape.text is not None:
-        x, y, around, beside = inner_pole(shape.rings)
-        # A letter is about 0.55 of the font size wide and 0.7 high.
-        fitting = max(0.4 * font, min(font, 3.4 * beside / max(len(shape.text), 1), 2.2 * around))
-        x = float(np.clip(x, fitting, max(width - fitting, fitting)))
+def _line_and_dash(style: Style, face: float, pixel: float) -> tuple[float, str]:
+    """The width of lines, and the value of stroke-dasharray, in units of the view box."""
+    factor = pixel * float(np.clip(face / pixel / REFERENCE_FACE, *_LINE_FACTORS))
+    line = style.line * factor if style.exact_line is None else style.exact_line * pixel
+    lengths = (
+        [length * factor for length in style.dash]
+        if style.exact_dash is None
+        else [length * pixel for length in style.exact_dash]
+    )
+    return line, ",".join(_number(length) for length in lengths) if any(lengths) else "none"
+
+
+def _lettered(label: lettering.Placed, style: Style, font: float) -> list[str]:
+    """The text, below it its halo, and below both the line to its region.
+
+    The halo is a text of its own: `paint-order`, which would draw a stroke below the letters, is not in SVG 1.1.
+    """
+    lines = []
+    if label.leader is not None:
+        (x1, y1), (x2, y2) = ((_number(x), _number(y)) for x, y in label.leader)
+        for colour, thick in ((style.halo, 0.16 * font), (style.label, 0.06 * font)):
+            lines.append(
+                f'<path class="leader" d="M{x1} {y1}L{x2} {y2}" fill="none" stroke="{colour}" '
+                f'stroke-width="{_number(thick)}" stroke-dasharray="none" stroke-linecap="round"/>'
+            )
         lines.append(
-            f'<text x="{_number(x)}" y="{_number(y)}" dy=".35em" text-anchor="middle" font-family="sans-serif" '
-            f'font-size="{_number(fitting)}" fill="{style.label}" fill-opacity="1" stroke="none">'
-            f"{escape(shape.text)}</text>"
+            f'<circle class="leader" cx="{x2}" cy="{y2}" r="{_number(0.14 * font)}" fill="{style.label}" '
+            f'fill-opacity="1" stroke="{style.halo}" stroke-width="{_number(0.05 * font)}" stroke-dasharray="none"/>'
         )
-    return [*lines, "</g>"]
+    place = (
+        f'x="{_number(label.x)}" y="{_number(label.y)}" dy=".35em" text-anchor="{label.anchor}" '
+        f'font-family="sans-serif" font-size="{_number(font)}" fill-opacity="1"'
+    )
+    around = f'stroke="{style.halo}" stroke-width="{_number(0.22 * font)}" stroke-opacity=".85" stroke-dasharray="none"'
+    text = escape(label.text)
+    lines.append(f'<text class="halo" {place} fill="{style.halo}" {around}>{text}</text>')
+    lines.append(f'<text class="name" {place} fill="{style.label}" stroke="none">{text}</text>')
+    return lines
 
 
-def _photo(photo: Photo, width: int, height: int, clip: Sequence[Points | Sequence[Ring]]) -> list[str]:
+def _prefix(photo: Photo | None, paths: Sequence[str], drawn: tuple[int, int]) -> str:
+    """What ids begin with: the same for the same drawing only."""
+    hashed = hashlib.sha256(photo.data if photo else b"")
+    hashed.update(repr((paths, drawn)).encode())
+    return f"limner-{hashed.hexdigest()[:12]}"
+
+
+def _photo(photo: Photo, width: int, height: int, clip: Sequence[Points | Sequence[Ring]], prefix: str) -> list[str]:
     data = base64.b64encode(photo.data).decode("ascii")
     lines = []
     for number, shape in enumerate(clip):
@@ -148,10 +174,10 @@ def _photo(photo: Photo, width: int, height: int, clip: Sequence[Points | Sequen
             if isinstance(shape, np.ndarray)
             else "".join(path_data(ring.beziers) for ring in shape)
         )
-        lines.append(f'<clipPath id="limner-clip-{number}"><path d="{outline}" clip-rule="evenodd"/></clipPath>')
+        lines.append(f'<clipPath id="{prefix}-clip-{number}"><path d="{outline}" clip-rule="evenodd"/></clipPath>')
     if lines:
         lines = ["<defs>", *lines, "</defs>"]
-    opened = [f'<g clip-path="url(#limner-clip-{number})">' for number in range(len(clip))]
+    opened = [f'<g clip-path="url(#{prefix}-clip-{number})">' for number in range(len(clip))]
     image = (
         f'<image class="photo" x="0" y="0" width="{width}" height="{height}" preserveAspectRatio="none" '
         f'xlink:href="data:{photo.media_type};base64,{data}"/>'
@@ -160,10 +186,9 @@ def _photo(photo: Photo, width: int, height: int, clip: Sequence[Points | Sequen
 
 
 def _identifier(key: str) -> str:
-    """An XML id that is unique per key: letters, digits, `_` and `-` are kept, other characters become their code point
-    between dots, and a key that does not start with a letter gets the prefix `region.`."""
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else f".{ord(c):x}." for c in key)
-    return name if _FIRST_LETTER.match(name) else f"region.{name}"
+    """A part of an XML name that is unique per key: letters, digits, `_` and `-` are kept, other characters become
+    their code point between dots."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else f".{ord(c):x}." for c in key)
 
 
 def _number(value: float) -> str:

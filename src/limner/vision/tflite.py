@@ -1,7 +1,7 @@
 """TensorFlow Lite networks as ONNX, so that one runtime runs every network.
 
-Knows the operators of MediaPipe's face and iris networks and no other; `to_onnx` is the way in. The meaning of each
-operator is TensorFlow Lite's (https://ai.google.dev/edge/litert/models/ops_compatibility).
+Knows the operators of MediaPipe's face, iris and person networks and no other; `to_onnx` is the way in. The meaning of
+each operator is TensorFlow Lite's (https://ai.google.dev/edge/litert/models/ops_compatibility).
 """
 
 from collections.abc import Callable
@@ -82,6 +82,7 @@ class _Tensor:
 @dataclass(frozen=True, slots=True)
 class _Operator:
     code: int
+    custom: str  # the name of an operator that is not TensorFlow Lite's own
     inputs: tuple[int, ...]  # indices of tensors
     outputs: tuple[int, ...]
     record: _Record
@@ -105,12 +106,14 @@ class _Network:
         buffers = [buffer.values(0, "u1") for buffer in model.records(4)]
         # Old files write the code as a byte (slot 0), new ones as an int (slot 3); the larger of both counts.
         codes = [max(code.number(0, Int8Flags), code.number(3, Int32Flags)) for code in model.records(1)]
+        customs = [code.text(1) for code in model.records(1)]
         self.tensors = [_tensor(record, buffers) for record in graph.records(0)]
         self.inputs = [int(index) for index in graph.values(1, "<i4")]
         self.outputs = [int(index) for index in graph.values(2, "<i4")]
         self.operators = [
             _Operator(
                 code=codes[record.number(0, Uint32Flags)],
+                custom=customs[record.number(0, Uint32Flags)],
                 inputs=tuple(int(index) for index in record.values(1, "<i4")),
                 outputs=tuple(int(index) for index in record.values(2, "<i4")),
                 record=record,
@@ -139,13 +142,20 @@ class _Conversion:
         self._stored = {index: tensor.stored for index, tensor in enumerate(network.tensors)}
         self._convert: dict[int, Callable[[_Operator], None]] = {  # BuiltinOperator
             0: self._add,
+            1: self._average_pool_2d,
             3: self._conv_2d,
             4: self._depthwise_conv_2d,
             6: self._dequantize,
+            14: lambda operator: self._same(operator, "Sigmoid"),
             17: self._max_pool_2d,
+            18: self._multiply,
+            19: lambda operator: self._same(operator, "Relu"),
             22: self._reshape,
+            23: self._resize_bilinear,
+            32: self._custom,
             34: self._pad,
             54: self._prelu,
+            117: lambda operator: self._same(operator, "HardSwish"),
         }
 
     def run(self) -> bytes:
@@ -227,6 +237,46 @@ class _Conversion:
         pads = self._pads(options, picture, kernel, strides)
         self._emit(operator, "MaxPool", [self._names[picture]], kernel_shape=list(kernel), strides=strides, pads=pads)
 
+    def _average_pool_2d(self, operator: _Operator) -> None:
+        """Pool2DOptions, as above; only over the whole picture."""
+        options = operator.options
+        _refuse(options.number(5, Int8Flags), 0, "activation")
+        (picture,) = operator.inputs
+        kernel = (options.number(4, Int32Flags), options.number(3, Int32Flags))
+        if kernel != self._shape(picture)[1:3] or self._shape(operator.outputs[0])[1:3] != (1, 1):
+            raise ModelError("The network averages parts of a picture, which cannot be converted.")
+        self._emit(operator, "GlobalAveragePool", [self._names[picture]])
+
+    def _resize_bilinear(self, operator: _Operator) -> None:
+        """ResizeBilinearOptions: two that are no longer used, whether corners are aligned, whether centres are.
+
+        As two matrices. ONNX's own Resize needs attributes that are texts, which `GraphWriter` does not write.
+        """
+        _refuse(operator.options.number(2, Int8Flags), 0, "resizing")
+        _refuse(operator.options.number(3, Int8Flags), 1, "resizing")
+        picture, (output,) = operator.inputs[0], operator.outputs
+        before, after = self._shape(picture)[1:3], self._shape(output)[1:3]
+        down = self._graph.constant(f"{output}_down", _bilinear(before[0], after[0]))
+        across = self._graph.constant(f"{output}_across", np.ascontiguousarray(_bilinear(before[1], after[1]).T))
+        tall = self._graph.node("MatMul", [down, self._names[picture]], f"{output}_tall")
+        self._emit(operator, "MatMul", [tall, across])
+
+    def _custom(self, operator: _Operator) -> None:
+        """MediaPipe's Convolution2DTransposeBias, weights (out, height, width, in), where no pixels overlap.
+
+        Its options are three numbers: padding, and the strides across and down.
+        """
+        if operator.custom != "Convolution2DTransposeBias":
+            raise ModelError(f"The network uses an operator that cannot be converted ({operator.custom}).")
+        picture, weights_at, bias_at = operator.inputs
+        weights = self._values(weights_at).transpose(3, 0, 1, 2)
+        _, across, down = operator.record.values(5, "u1").view("<i4")
+        if weights.shape[2:] != (down, across):
+            raise ModelError("The network enlarges a picture with pixels that overlap, which cannot be converted.")
+        inputs = [self._names[picture], self._constant(weights_at, weights)]
+        inputs.append(self._constant(bias_at, self._values(bias_at)))
+        self._emit(operator, "ConvTranspose", inputs, strides=[int(down), int(across)])
+
     def _pads(self, options: _Record, picture: int, kernel: tuple[int, ...], strides: list[int]) -> list[int]:
         """Rows above, columns before, rows below, columns after. SAME gives ceil(length / stride) places, and where
         the sum is odd, the larger part comes after."""
@@ -271,6 +321,18 @@ class _Conversion:
         _refuse(operator.options.number(0, Int8Flags), 0, "activation")
         self._emit(operator, "Add", [self._names[first], self._names[second]])
 
+    def _multiply(self, operator: _Operator) -> None:
+        """A picture and one number for each of its channels, or two pictures."""
+        first, second = operator.inputs
+        _refuse(operator.options.number(0, Int8Flags), 0, "activation")
+        if self._shape(first) != self._shape(second) and self._shape(second) != (1, 1, 1, self._shape(first)[3]):
+            raise ModelError("The network multiplies tensors of different shapes, which cannot be converted.")
+        self._emit(operator, "Mul", [self._names[first], self._names[second]])
+
+    def _same(self, operator: _Operator, kind: str) -> None:
+        """What takes one tensor and has no options."""
+        self._emit(operator, kind, [self._names[operator.inputs[0]]])
+
     def _pad(self, operator: _Operator) -> None:
         """Zeros round a picture and behind its channels; the second input has (before, after) per NHWC dimension."""
         picture, widths_at = operator.inputs
@@ -287,6 +349,18 @@ class _Conversion:
             raise ModelError("The network reshapes to a picture, which cannot be converted.")
         shape = self._graph.constant(f"{output}_shape", np.array(self._shape(output), np.int64))
         self._emit(operator, "Reshape", [name, shape])
+
+
+def _bilinear(before: int, after: int) -> NDArray[np.float32]:
+    """(after, before): weights that resize a row of pixels, whose centres are at halves; its ends go on."""
+    at = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
+    low = np.floor(at).astype(int)
+    share = at - low
+    weights = np.zeros((after, before), np.float32)
+    rows = np.arange(after)
+    weights[rows, low] += 1 - share
+    weights[rows, np.minimum(low + 1, before - 1)] += share
+    return weights
 
 
 def _refuse(found: int, known: int, what: str) -> None:

@@ -243,9 +243,10 @@ def _watch(pip: "subprocess.Popen[bytes]", requirement: str, look: Callable[[], 
 def _bytes_in(folder: Path) -> int:
     """The size of all files below the folder, while another process writes to it."""
     total = 0
-    for file in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += file.stat().st_size
+    for inside, _, names in os.walk(folder):  # unlike rglob, it goes on where a folder has just been removed
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(inside, name).stat().st_size
     return total
 
 

@@ -5,6 +5,7 @@ Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intellige
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +21,9 @@ _OUTPUTS = [f"{kind}_{stride}" for stride in _STRIDES for kind in ("cls", "obj",
 class YuNet:
     """One loaded network; safe to use from several threads."""
 
+    tile_side = 768
+    """Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better."""
+
     def __init__(self, weights_folder: Path) -> None:
         self._session = runtime.session(weights.path(weights_folder, "yunet"))
 
@@ -31,8 +35,8 @@ class YuNet:
         """`detect` as rows of `hits`. The picture is padded right and below with black to `shape` (height, width)."""
         rows, columns = shape or _padded(image)
         blob = np.zeros((1, 3, rows, columns), np.float32)  # BGR, 0..255
-        for channel in range(3):
-            blob[0, 2 - channel, : image.shape[0], : image.shape[1]] = image[:, :, channel]
+        for channel, plane in enumerate(cv2.split(image)):
+            blob[0, 2 - channel, : image.shape[0], : image.shape[1]] = plane
         outputs = self._session.run(_OUTPUTS, {"input": blob})
         found = [
             _decoded(stride, columns // stride, [each[0] for each in outputs[4 * at : 4 * at + 4]], min_score)

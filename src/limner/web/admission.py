@@ -25,7 +25,7 @@ from limner.domain.errors import (
     UnavailableError,
 )
 from limner.domain.key import ANYONE, Caller, Scope
-from limner.ports import Counters
+from limner.key_ports import Counters
 from limner.web.connections import client_network
 from limner.web.event_streams import Streams
 from limner.web.keyring import REMEMBERED_S, Keyring

@@ -2,22 +2,22 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from limner import __version__, tracing
 from limner.web import (
+    classic_generation_routes,
     classic_routes,
     health_routes,
     job_routes,
     operation_routes,
+    page_file,
     painter_routes,
     problems,
     shapes,
@@ -31,18 +31,6 @@ from limner.web.observe import Observe
 from limner.web.services import Services
 from limner.web.serving import attend
 from limner.web.trace_requests import TraceRequests
-
-PAGE = Path(__file__).parent / "page"
-
-
-def _page_policy(services: Services) -> str:
-    """The page's Content-Security-Policy. Where clients read artifacts from the store itself, it allows the store."""
-    store = services.blobs.temporary_url("0" * 64)
-    origin = "" if store is None else f" {urlsplit(store).scheme}://{urlsplit(store).netloc}"
-    return (
-        f"default-src 'self'; img-src 'self' blob: data:{origin}; connect-src 'self' ws: wss:{origin}; "
-        "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    )
 
 
 def create_app(services: Services, at_work: Callable[[], AbstractContextManager[None]]) -> FastAPI:
@@ -88,20 +76,19 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         webhook_routes.router,
         ticket_routes.router,
         classic_routes.router,
+        classic_generation_routes.router,
         health_routes.router,
     )
     for router in routers:
         app.include_router(router)
 
-    page_policy = _page_policy(services)
+    policy = page_file.policy(services.blobs)
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(
-            PAGE / "index.html", headers={"Content-Security-Policy": page_policy, "Cache-Control": "no-cache"}
-        )
+    async def page() -> Response:
+        return page_file.page(policy)
 
-    app.mount("/page", _PageFiles(directory=PAGE), name="page")
+    app.mount("/page", _PageFiles(directory=page_file.FOLDER), name="page")
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     _complete_schema(app, routes)
     sockets = [route for router in routers for route in router.routes if isinstance(route, APIWebSocketRoute)]

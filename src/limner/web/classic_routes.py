@@ -1,10 +1,12 @@
 """The paths of earlier services, answered from the same jobs.
 
 There are three groups: `/image` … `/faces`, `/api/v1/images` … `/ws/v1/faces`, and the facial-contour paths.
+`classic_generation_routes.py` has a fourth.
 """
 
 import base64
 import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +19,7 @@ from limner.domain.job import File, Job, Role, Status
 from limner.domain.key import Caller, Scope
 from limner.web import shapes
 from limner.web.admission import needs
-from limner.web.event_streams import serve_socket
+from limner.web.event_sockets import serve_socket
 from limner.web.job_routes import send_file
 from limner.web.links import Links
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
@@ -48,21 +50,32 @@ _STATES = {
 RETRY_AFTER_S = "1"
 
 
-async def _submit(request: Request, services: Services, caller: Caller) -> Job:
-    """Submit a detect job for the form's `file` or `image`."""
-    operation = services.catalogue["detect"]
+async def submit_form(
+    request: Request,
+    services: Services,
+    caller: Caller,
+    operation_name: str,
+    names: Sequence[str],
+    values: Callable[[Mapping[str, str | bytes]], dict[str, Any]] = lambda _: {},
+) -> Job:
+    """Submit a job for the picture that a form has under one of `names`; `values` makes its parameters of the form."""
+    operation = services.catalogue[operation_name]
     with services.memory.share(address_of(request)) as share:
         body = await receive(request, services, share, FORM, pictures=1)
 
         def submit() -> Job:
             form = {part.name: part.content for part in read_form(body, max_files=2)}
-            data = next((form[name] for name in ("file", "image") if form.get(name) not in (None, "")), None)
+            data = next((form[name] for name in names if form.get(name) not in (None, "")), None)
             if not isinstance(data, bytes):
-                raise InvalidRequestError("file: A picture is required. Send it as a file part.")
-            params = operation.parse({}, {"image": data}, services.limits)
+                raise InvalidRequestError(f"{names[0]}: A picture is required. Send it as a file part.")
+            params = operation.parse(values(form), {"image": data}, services.limits)
             return services.submissions.submit(operation, params, {"image": data}, key_id=caller.key_id)
 
         return await services.call(submit)
+
+
+async def _detect(request: Request, services: Services, caller: Caller) -> Job:
+    return await submit_form(request, services, caller, "detect", ("file", "image"))
 
 
 def _json(content: object, status: int = 200) -> Response:
@@ -91,7 +104,7 @@ async def _detect_job(services: Services, job_id: str, caller: Caller) -> Job:
 @needs(Scope.SUBMIT)
 async def post_image(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Submit a photo (`file` or `image`)."""
-    job = await _submit(request, services, caller)
+    job = await _detect(request, services, caller)
     links = services.links(request)
     return _json(
         {
@@ -198,7 +211,8 @@ async def socket_faces(socket: WebSocket, services: ServicesDep, caller: CallerD
 # --- /api/v1/images, /ws/v1/faces -----------------------------------------------------------------------------------
 
 
-def _image_url(links: Links, file_id: str) -> str:
+def image_url(links: Links, file_id: str) -> str:
+    """The URL of a picture by its file's id."""
     return links.picture(f"/api/v1/images/{file_id}")
 
 
@@ -209,7 +223,7 @@ def _described(file: File, source: File | None, links: Links) -> dict[str, Any]:
         "filename": f"{file.id}.{suffix}",  # the client's file name is not stored
         "type": "input" if file.role is Role.INPUT else "output",
         "src_image_uuid": source.id if source is not None else None,
-        "url": _image_url(links, file.id),
+        "url": image_url(links, file.id),
     }
 
 
@@ -217,7 +231,7 @@ def _described(file: File, source: File | None, links: Links) -> dict[str, Any]:
 @needs(Scope.SUBMIT)
 async def post_api_image(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Submit a photo (`file`); its marked picture is announced on `/ws/v1/faces`."""
-    job = await _submit(request, services, caller)
+    job = await _detect(request, services, caller)
     return _json(_described(job.inputs[0], None, services.links(request)))
 
 
@@ -254,7 +268,7 @@ def as_picture_url(event: Event, links: Links) -> str | None:
     if not _has_marked_picture(event):
         return None
     assert event.content is not None
-    return _image_url(links, event.content["artifacts"][0]["id"])
+    return image_url(links, event.content["artifacts"][0]["id"])
 
 
 @router.websocket("/ws/v1/faces")
@@ -326,6 +340,7 @@ async def _submit_contours(request: Request, services: Services, caller: Caller,
             skips_delay = sent.get("loadtest_mode") is True or services.settings.load_test_mode
             values = {
                 "scheme": scheme,
+                "style": "classic",
                 "landmarks": sent.get("landmarks") or None,
                 "answer_after_s": 0 if skips_delay else services.settings.simulated_delay_s,
             }

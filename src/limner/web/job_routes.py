@@ -18,7 +18,8 @@ from limner.domain.key import Scope as KeyScope
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
 from limner.web.admission import SIGNED_FOR, needs
-from limner.web.event_streams import RefusedError, TooSlowError, serve_socket
+from limner.web.event_sockets import serve_socket
+from limner.web.event_streams import RefusedError, TooSlowError
 from limner.web.links import Links
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import CallerDep, Services, ServicesDep
@@ -70,10 +71,12 @@ async def list_jobs(
 @router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
 @needs(KeyScope.READ)
 async def get_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
-    """The job; while it is queued, with its place in the queue."""
+    """The job with its parameters; while it is queued, with its place in the queue."""
     job = await services.job(job_id, caller)
     place = await services.read(services.queue.place, job) if job.status is Status.QUEUED else None
-    return Response(to_json(shapes.job(job, services.links(request), place)), media_type="application/json")
+    operation = services.catalogue.get(job.operation)
+    parameters = None if operation is None else operation.as_sent(job.params)
+    return Response(to_json(shapes.job(job, services.links(request), place, parameters)), media_type="application/json")
 
 
 @router.post(
@@ -153,6 +156,33 @@ async def get_artifact(job_id: str, name: str, request: Request, services: Servi
         return file
 
     return await send_file(find, request, services, may_redirect=True)
+
+
+@router.head("/v1/jobs/{job_id}/inputs/{name}", include_in_schema=False)
+@router.get(
+    "/v1/jobs/{job_id}/inputs/{name}",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/*": {}}},
+        206: {"description": "The part named by `Range`"},
+        304: {"description": "The picture has not changed"},
+        416: problem_response("`Range` is outside the file"),
+        **NOT_FOUND,
+    },
+)
+@needs(KeyScope.READ, signed=True)
+async def get_input(job_id: str, name: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+    """The bytes of a picture that was sent, as they were sent; `name` is its parameter (`image`)."""
+    await services.check_owner(job_id, caller)
+
+    def find() -> File:
+        job = services.reader.get(job_id)
+        for file in () if job is None else job.inputs:
+            if file.name == name:
+                return file
+        raise NotFoundError("The job or the picture does not exist. The job may have been erased.")
+
+    return await send_file(find, request, services)
 
 
 async def send_file(

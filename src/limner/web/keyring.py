@@ -14,7 +14,8 @@ from typing import TypeVar, TypeVarTuple
 
 from limner.domain.errors import LimnerError
 from limner.domain.key import ADMIN_ID, TOKEN_PREFIX, Caller, Key, Scope, caller_of, hash_of
-from limner.ports import JobStore, KeyReader
+from limner.key_ports import KeyReader
+from limner.ports import JobStore
 
 log = logging.getLogger(__name__)
 

@@ -76,6 +76,10 @@ class Links:
         """The URL of an artifact."""
         return self.picture(f"/v1/jobs/{job_id}/artifacts/{name}")
 
+    def input(self, job_id: str, name: str) -> str:
+        """The URL of a picture that was sent."""
+        return self.picture(f"/v1/jobs/{job_id}/inputs/{name}")
+
     def preview(self, job_id: str) -> str:
         """The URL of a running job's preview."""
         return self.picture(f"/v1/jobs/{job_id}/preview")

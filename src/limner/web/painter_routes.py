@@ -3,10 +3,14 @@
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import to_json
 
+from limner.domain.errors import LimnerError
+from limner.domain.lane import GPU
 from limner.painters import PAINTERS
+from limner.painters.painter import Painter
+from limner.settings import Settings
 from limner.web.admission import ANY_KEY, needs
 from limner.web.services import ServicesDep
 
@@ -14,6 +18,7 @@ router = APIRouter(tags=["operations"])
 
 EXAMPLES = Path(__file__).parent / "page" / "painters"
 """An example of each painter, and of some of their styles: `drawn.jpg`, `drawn-ink.jpg`."""
+EXAMPLE_SIZE = (1024, 1024)
 
 
 class PainterShape(BaseModel):
@@ -22,7 +27,9 @@ class PainterShape(BaseModel):
     name: str
     summary: str
     licence: str
-    lanes: list[str] = Field(description="Where its jobs run: `cpu`, `gpu`, or `remote`: on another server")
+    lanes: list[str] = Field(
+        description="Where its jobs run: `paint`: on a core; `gpu`; or `remote`: on another server"
+    )
     ready: bool
     reason: str | None = Field(description="What is missing, if it is not ready")
     preview: str | None = Field(description="URL of an example")
@@ -45,7 +52,7 @@ async def list_painters(request: Request, services: ServicesDep) -> Response:
         files = sorted(path.stem for path in EXAMPLES.glob("*.jpg"))
         listed = []
         for each in PAINTERS.values():
-            reason = each.ready()
+            reason = each.ready() or _without_worker(each, services.settings)
             urls = {stem: links.to(f"/page/painters/{stem}.jpg") for stem in files}
             prefix = f"{each.name}-"
             listed.append(
@@ -63,3 +70,21 @@ async def list_painters(request: Request, services: ServicesDep) -> Response:
         return listed
 
     return Response(to_json({"painters": await services.read(describe)}), media_type="application/json")
+
+
+def _without_worker(painter: Painter, settings: Settings) -> str | None:
+    """Why no worker of this service could run a job of the painter, as far as that can be told without parameters."""
+    try:
+        params = painter.params.model_validate({})
+        lane = painter.lane(params)
+        needed = 0 if lane == GPU else painter.estimate(params, EXAMPLE_SIZE)
+    except (ValidationError, LimnerError):  # it depends on what is asked for
+        return None
+    if not settings.lanes()[lane].workers:
+        return f"No worker runs such jobs; set LIMNER_{lane.upper()}_WORKERS."
+    if settings.worker_memory_bytes and needed > settings.worker_memory_bytes:
+        return (
+            f"It needs about {needed / 1e6:,.0f} MB, and a worker may take "
+            f"{settings.worker_memory_bytes / 1e6:,.0f} MB (LIMNER_WORKER_MEMORY_BYTES)."
+        )
+    return None

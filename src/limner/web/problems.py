@@ -44,19 +44,25 @@ _BY_STATUS: dict[int, type[LimnerError]] = {
 }
 
 
-def response(error: LimnerError, headers: dict[str, str] | None = None) -> Response:
-    """The response for an error."""
-    sent = dict(headers or {})
+def headers_of(error: LimnerError) -> dict[str, str]:
+    """The headers that go with an error."""
+    sent: dict[str, str] = {}
     if isinstance(error, RateLimitedError):
         sent["Retry-After"] = str(error.retry_after_s)
         if error.rate_limit is not None:
             sent["RateLimit-Policy"], sent["RateLimit"] = error.rate_limit
     if error.status == 401:
-        sent.setdefault("WWW-Authenticate", 'Bearer realm="limner"')
+        sent["WWW-Authenticate"] = 'Bearer realm="limner"'
     if error.status in (429, 503):
         sent.setdefault("Retry-After", str(RETRY_AFTER_S))
     if error.status == 408:
         sent["Connection"] = "close"  # the rest of the upload must not be read as the next request: RFC 9110, 15.5.9
+    return sent
+
+
+def response(error: LimnerError, headers: dict[str, str] | None = None) -> Response:
+    """The response for an error."""
+    sent = {**headers_of(error), **(headers or {})}
     return Response(to_json(error.problem()), status_code=error.status, media_type=MEDIA_TYPE, headers=sent)
 
 

@@ -12,13 +12,14 @@ from fastapi import Depends
 from starlette.datastructures import URL
 from starlette.requests import HTTPConnection
 
+from limner.blob_ports import BlobStore
 from limner.domain.errors import NotFoundError
 from limner.domain.job import Job
 from limner.domain.key import Caller
 from limner.jobs.queue import Queue
 from limner.jobs.submit import Submissions
 from limner.operation import Operation
-from limner.ports import BlobStore, JobReader
+from limner.ports import JobReader
 from limner.settings import Settings
 from limner.vision.header import Limits
 from limner.web.admission import Admission

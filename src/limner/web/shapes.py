@@ -25,6 +25,17 @@ class ArtifactShape(BaseModel):
     url: str
 
 
+class InputShape(BaseModel):
+    """A picture that was sent; `name` is its parameter. Width and height are those of the upright picture."""
+
+    name: str
+    media_type: str
+    size: int
+    width: int | None
+    height: int | None
+    url: str
+
+
 class ProblemShape(BaseModel):
     """An error, RFC 9457; further members depend on its type."""
 
@@ -67,6 +78,10 @@ class JobShape(BaseModel):
     result: dict[str, Any] | None
     error: ProblemShape | None
     artifacts: list[ArtifactShape]
+    inputs: list[InputShape] = Field(description="The pictures that were sent")
+    parameters: dict[str, Any] | None = Field(
+        description="The others, as they can be sent again; only in `GET /v1/jobs/{id}`"
+    )
 
 
 class JobPageShape(BaseModel):
@@ -191,8 +206,10 @@ def moment(value: datetime | None) -> str | None:
     return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def job(value: Job, links: Links, place: Place | None = None) -> dict[str, Any]:
-    """The JSON of a job, with its place in the queue if that is known."""
+def job(
+    value: Job, links: Links, place: Place | None = None, parameters: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The JSON of a job, with its place in the queue if that is known, and its parameters if they are wanted."""
     return {
         "id": value.id,
         "operation": value.operation,
@@ -208,7 +225,9 @@ def job(value: Job, links: Links, place: Place | None = None) -> dict[str, Any]:
         "preview": links.preview(value.id) if value.previews else None,
         "result": value.result,
         "error": value.error,
-        "artifacts": [_artifact(file, links) for file in value.artifacts],
+        "artifacts": [_file(file, links.artifact(file.job_id, file.name)) for file in value.artifacts],
+        "inputs": [_file(file, links.input(file.job_id, file.name)) for file in value.inputs],
+        "parameters": parameters,
     }
 
 
@@ -220,14 +239,14 @@ def _place(value: Place) -> dict[str, Any]:
     }
 
 
-def _artifact(file: File, links: Links) -> dict[str, Any]:
+def _file(file: File, url: str) -> dict[str, Any]:
     return {
         "name": file.name,
         "media_type": file.media_type,
         "size": file.size,
         "width": file.width,
         "height": file.height,
-        "url": links.artifact(file.job_id, file.name),
+        "url": url,
     }
 
 

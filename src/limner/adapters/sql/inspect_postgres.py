@@ -1,5 +1,6 @@
 """Reports the state of a PostgreSQL database: version, tables, rights, and room for connections."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,19 +13,25 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from limner.adapters.sql.postgres import CONNECT, check_server, driver_url, name_of, reason_of
 from limner.domain.errors import SettingsError
 
+CLOCKS_S = 2.0  # which two machines that follow a time server never differ by
+
 _LOOK = """
 SELECT to_regclass('alembic_version') IS NOT NULL,
        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
        pg_is_in_recovery(),
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> 'limner'),
-       current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'
+       current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off',
+       extract(epoch FROM clock_timestamp())::float
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the server says. `room` and `taken` count connections: allowed, and used by others than Limner."""
+    """What the server says. `room` and `taken` count connections: allowed, and used by others than Limner.
+
+    `ahead_s`: how far its clock is ahead of the one of this machine.
+    """
 
     name: str
     version: str
@@ -34,6 +41,7 @@ class Found:
     room: int
     taken: int
     is_durable: bool
+    ahead_s: float
 
     def check(self, connections: int) -> None:
         """SettingsError if a service that opens this many connections could not work."""
@@ -54,17 +62,24 @@ class Found:
             text += f" (others use {self.taken} now, so there may be too few)"
         if not self.is_durable:
             text += "; fsync or synchronous_commit is off there, so a power cut may lose accepted jobs"
+        if abs(self.ahead_s) > CLOCKS_S:
+            side = "ahead of" if self.ahead_s > 0 else "behind"
+            text += (
+                f"; its clock is {abs(self.ahead_s):.0f} s {side} the one of this machine: times of webhooks and "
+                "signed URLs go by the machine, so let both follow a time server"
+            )
         return text
 
 
 def look(url: URL) -> Found:
     """The state of the database. SettingsError if it cannot be reached or is not one that Limner can use."""
     with _connected(url) as connection:
-        tables, may_create, is_replica, room, taken, is_durable = _row(connection, _LOOK)
+        tables, may_create, is_replica, room, taken, is_durable, its_time = _row(connection, _LOOK)
+        ahead_s = its_time - time.time()
         revision = _row(connection, "SELECT max(version_num) FROM alembic_version")[0] if tables else None
         number = connection.info.server_version
         version = f"{number // 10000}.{number % 10000}"
-    return Found(name_of(url), version, revision, may_create, is_replica, room, taken, is_durable)
+    return Found(name_of(url), version, revision, may_create, is_replica, room, taken, is_durable, ahead_s)
 
 
 def fact(url: URL, name: str) -> str | None:

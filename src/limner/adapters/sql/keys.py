@@ -1,4 +1,4 @@
-"""`ports.KeyReader` in SQL."""
+"""`key_ports.KeyReader` in SQL."""
 
 from sqlalchemy import bindparam, or_, select
 
@@ -15,24 +15,24 @@ _ALL = Statement(_KEYS.order_by(keys.c.id))
 
 
 class SqlKeys:
-    """`ports.KeyReader`."""
+    """`key_ports.KeyReader`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def by_hash(self, sha256: str) -> Key | None:
-        """See `ports.KeyReader.by_hash`."""
+        """See `key_ports.KeyReader.by_hash`."""
         with self._database.reading() as db:
             row = _BY_HASH.row(db, hash=sha256)
         return Key(*row) if row is not None else None
 
     def by_id(self, key_id: str) -> Key | None:
-        """See `ports.KeyReader.by_id`."""
+        """See `key_ports.KeyReader.by_id`."""
         with self._database.reading() as db:
             row = _BY_ID.row(db, id=key_id)
         return Key(*row) if row is not None else None
 
     def all(self) -> list[Key]:
-        """See `ports.KeyReader.all`."""
+        """See `key_ports.KeyReader.all`."""
         with self._database.reading() as db:
             return [Key(*row) for row in _ALL.rows(db)]

@@ -2,12 +2,14 @@
 
 import hashlib
 import logging
+import re
 import select
 import threading
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
@@ -19,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from limner.adapters.sql.columns import EPOCH
 from limner.adapters.sql.statement import Driver, UnreadableError
 from limner.domain.errors import SettingsError, UnavailableError
 
@@ -47,9 +50,18 @@ CONNECT = {
 }
 """Parameters of libpq, where the URL has no others."""
 
+_TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+_PLACE = re.compile(r"^.* failed: (FATAL:\s*)?")  # `connection to server at "10.0.0.1", port 5432 failed: …`
+_NAMED = re.compile(r"\"[^\"]*\"|'[^']*'")
+
 OTHER_TABLES = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.NotNullViolation)
 NOT_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
+# A replica refuses to write; a plan that was prepared does not fit a table that was changed. Both may be over with
+# another connection: to the new primary server, or with a new plan.
+OF_THIS_CONNECTION = psycopg.errors.FeatureNotSupported
 OUT_OF_USE = (
+    OF_THIS_CONNECTION,
     psycopg.OperationalError,
     psycopg.InterfaceError,
     psycopg.InternalError,
@@ -143,16 +155,29 @@ class PostgresDatabase:
             yield db
 
     @contextmanager
+    def writing(self) -> Iterator[tuple[Driver, datetime]]:
+        """A transaction that writes, and the server's time at its begin. Raises the driver's errors."""
+        with self._begun(f"{self.begin_writing}; {_TIME}") as (db, answers):
+            while answers.nextset():
+                pass
+            yield db, EPOCH + timedelta(microseconds=answers.fetchone()[0])
+
+    @contextmanager
     def transaction(self, begin: str) -> Iterator[Driver]:
         """A transaction that `begin` begins, on a connection of the pool. Raises the driver's errors."""
+        with self._begun(begin) as (db, _):
+            yield db
+
+    @contextmanager
+    def _begun(self, begin: str) -> Iterator[tuple[Driver, Any]]:
         held = self.engine.raw_connection()
         try:
             driver: Any = held.dbapi_connection
-            driver.execute(begin, prepare=False)
-            yield Driver(driver, self.engine.dialect)
+            answers = driver.execute(begin, prepare=False)
+            yield Driver(driver, self.engine.dialect), answers
             _commit(driver)
-        except BaseException:
-            _roll_back(held)
+        except BaseException as error:
+            _roll_back(held, error)
             raise
         held.close()
 
@@ -168,8 +193,8 @@ class PostgresDatabase:
             counts = [cursor.rowcount]
             while cursor.nextset():
                 counts.append(cursor.rowcount)
-        except BaseException:
-            _roll_back(held)
+        except BaseException as error:
+            _roll_back(held, error)
             raise
         held.close()
         rows: int = counts[-2]
@@ -227,7 +252,7 @@ class PostgresDatabase:
 
         def attempt() -> None:
             try:
-                with self.transaction(self.begin_reading):
+                with self.transaction(self.begin_writing):  # a replica may become the primary server
                     pass
             except BaseException as error:  # noqa: BLE001  # raised by `result`
                 tried.set_exception(error)
@@ -318,8 +343,8 @@ def _has_ended(connection: Any) -> bool:
     return bool(poll.poll(0))
 
 
-def _roll_back(held: PoolProxiedConnection) -> None:
-    """Roll back and return the connection to the pool. If that fails, close it."""
+def _roll_back(held: PoolProxiedConnection, reason: BaseException) -> None:
+    """Roll back and return the connection to the pool. Close it if that fails, or if it is the reason."""
     driver: Any = held.dbapi_connection
     try:
         if not driver.closed and driver.info.transaction_status in (
@@ -327,7 +352,11 @@ def _roll_back(held: PoolProxiedConnection) -> None:
             TransactionStatus.INERROR,
         ):
             driver.execute("ROLLBACK", prepare=False)
-        usable = not driver.closed and driver.info.transaction_status == TransactionStatus.IDLE
+        usable = (
+            not isinstance(reason, OF_THIS_CONNECTION)
+            and not driver.closed
+            and driver.info.transaction_status == TransactionStatus.IDLE
+        )
     except psycopg.Error:
         usable = False
     if usable:
@@ -337,6 +366,12 @@ def _roll_back(held: PoolProxiedConnection) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """The driver's message without the details, which may hold values of a row."""
+    """The driver's message, which clients are told too.
+
+    Without its details, which may hold values of a row, and without the server's address and user.
+    """
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if primary:
+        return primary
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _NAMED.sub("…", _PLACE.sub("", first)) if isinstance(error, psycopg.OperationalError) else first

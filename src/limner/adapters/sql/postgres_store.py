@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import psycopg
@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, bindparam, func, insert, select, text, update
 from limner.adapters.sql.outbox import NUMBER
 from limner.adapters.sql.postgres import PostgresDatabase, lock_key
 from limner.adapters.sql.schema import outbox
-from limner.adapters.sql.statement import Statement
+from limner.adapters.sql.statement import Driver, Statement
 from limner.adapters.sql.transaction import EVENT_FIELDS, SqlTransaction
 from limner.ports import Transaction
 
@@ -37,6 +37,16 @@ class PostgresTransaction(SqlTransaction):
     """`ports.Transaction` at READ COMMITTED: each statement sees what others have committed before it."""
 
     _add_event = _ADD_EVENT
+
+    def __init__(self, db: Driver, began: datetime) -> None:
+        """`began`: the server's time now."""
+        super().__init__(db)
+        self._began = began
+        self._since = time.monotonic()
+
+    def now(self) -> datetime:
+        """See `ports.Transaction.now`. The server's clock, since those of several machines may differ."""
+        return self._began + timedelta(seconds=time.monotonic() - self._since)
 
     def lock(self, names: Collection[str], *, shared: bool = False) -> None:
         """See `ports.Transaction.lock`. Sorted, so that two transactions wait for each other only in one direction."""
@@ -72,8 +82,8 @@ class PostgresStore:
             return self._once(work)
 
     def _once(self, work: Callable[[Transaction], T]) -> T:
-        with self._database.transaction(self._database.begin_writing) as db:
-            return work(PostgresTransaction(db))
+        with self._database.writing() as (db, began):
+            return work(PostgresTransaction(db, began))
 
     @contextmanager
     def leading(self, name: str) -> Iterator[bool]:

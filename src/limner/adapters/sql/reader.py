@@ -1,6 +1,6 @@
 """`ports.JobReader` in SQL. Every query uses an index, so its time does not grow with the number of jobs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, exists, func, literal_c
 
 from limner.adapters.sql.database import Database
 from limner.adapters.sql.schema import LEAVING, blobs, files, jobs, totals
-from limner.adapters.sql.statement import Statement
+from limner.adapters.sql.statement import Driver, Statement
 from limner.adapters.sql.transaction import BYTES, FILE_FIELDS, JOB_FIELDS, RESULTS, columns, read_job
 from limner.domain.blob import BlobState
 from limner.domain.job import File, Job, Role, Status
@@ -125,6 +125,18 @@ _ROW = Statement(select(blobs.c.sha256).where(blobs.c.sha256 == bindparam("sha25
 _TOTALS = Statement(select(totals.c.name, func.sum(totals.c.amount)).group_by(totals.c.name))
 
 
+def _of_operation(what: Any, of_owner: bool) -> Select[Any]:
+    found = select(what).select_from(jobs).where(jobs.c.operation == bindparam("operation"))
+    if of_owner:
+        found = found.where(jobs.c.key_id == bindparam("key_id"), jobs.c.key_id.is_not(None))
+    return found
+
+
+_COUNT_OF = {
+    of_owner: _count_of(_of_operation(literal_column("1"), of_owner).limit(bindparam("most")))
+    for of_owner in (False, True)
+}
+
 _BEFORE_PARAMS = JOB_FIELDS[: JOB_FIELDS.index("params")]
 _AFTER_PARAMS = JOB_FIELDS[JOB_FIELDS.index("params") + 1 :]
 _LISTED = (*_BEFORE_PARAMS, *_AFTER_PARAMS)
@@ -152,18 +164,42 @@ def _page(
         page = page.where(jobs.c.key_id == bindparam("key_id"), jobs.c.key_id.is_not(None))
     if from_id:
         page = page.where(jobs.c.id < bindparam("before"))
-    if short:
-        page = select(page.limit(literal_column(str(SHORT))).subquery("short").c.id)
-    page = page.limit(bindparam("most"))
+    return _jobs_and_files(_short(page) if short else page)
+
+
+def _short(ids: Select[Any]) -> Select[Any]:
+    return select(ids.limit(literal_column(str(SHORT))).subquery("short").c.id)
+
+
+def _jobs_and_files(page: Select[Any]) -> tuple[Statement, Statement]:
+    ids = page.limit(bindparam("most"))
     # IN instead of a join, for which SQLite would read the files of all jobs.
     return (
-        Statement(select(*columns(jobs, _LISTED)).where(jobs.c.id.in_(page)).order_by(jobs.c.id.desc())),
+        Statement(select(*columns(jobs, _LISTED)).where(jobs.c.id.in_(ids)).order_by(jobs.c.id.desc())),
         Statement(
             select(*columns(files, FILE_FIELDS))
-            .where(files.c.job_id.in_(page))
+            .where(files.c.job_id.in_(ids))
             .order_by(files.c.job_id, files.c.position)
         ),
     )
+
+
+def _numbered(of_owner: bool) -> tuple[Statement, Statement]:
+    ids = _of_operation(jobs.c.id, of_owner).order_by(jobs.c.id.desc())
+    return _jobs_and_files(_short(ids.offset(bindparam("skip"))))
+
+
+_NUMBERED = {of_owner: _numbered(of_owner) for of_owner in (False, True)}
+
+
+def _read_page(db: Driver, find_jobs: Statement, find_files: Statement, values: Mapping[str, Any]) -> list[Job]:
+    rows = find_jobs.rows(db, **values)
+    named: dict[str, list[File]] = {row[0]: [] for row in rows}
+    for row in find_files.rows(db, **values):
+        file = File(*row)
+        named[file.job_id].append(file)
+    split = len(_BEFORE_PARAMS)
+    return [Job(*(*row[:split], {}, *row[split:], tuple(named[row[0]]))) for row in rows]
 
 
 class SqlReader:
@@ -192,13 +228,18 @@ class SqlReader:
         )
         values = {"operation": operation, "status": status, "key_id": key_id, "before": before, "most": limit}
         with self._database.reading() as db:
-            rows = find_jobs.rows(db, **values)
-            named: dict[str, list[File]] = {row[0]: [] for row in rows}
-            for row in find_files.rows(db, **values):
-                file = File(*row)
-                named[file.job_id].append(file)
-        split = len(_BEFORE_PARAMS)
-        return [Job(*(*row[:split], {}, *row[split:], tuple(named[row[0]]))) for row in rows]
+            return _read_page(db, find_jobs, find_files, values)
+
+    def numbered_page(self, operation: str, *, key_id: str | None = None, skip: int, limit: int) -> list[Job]:
+        """See `ports.JobReader.numbered_page`."""
+        values = {"operation": operation, "key_id": key_id, "skip": skip, "most": limit}
+        with self._database.reading() as db:
+            return _read_page(db, *_NUMBERED[key_id is not None], values)
+
+    def count_of(self, operation: str, *, key_id: str | None = None, limit: int) -> int:
+        """See `ports.JobReader.count_of`."""
+        with self._database.reading() as db:
+            return int(_COUNT_OF[key_id is not None].value(db, operation=operation, key_id=key_id, most=limit))
 
     def file(self, file_id: str, *, key_id: str | None = None) -> File | None:
         """See `ports.JobReader.file`."""

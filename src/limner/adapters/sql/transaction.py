@@ -257,7 +257,7 @@ class SqlTransaction:
         self._add_event.run(
             self._db,
             type=kind or EventType.entering(job.status),
-            time=datetime.now(UTC),
+            time=self.now(),
             job_id=job.id,
             operation=job.operation,
             content=content_of(job),
@@ -333,6 +333,10 @@ class SqlTransaction:
             self._db, of_key=key_id, **{f"new_{name}": value for name, value in values.items()}
         )
         return changed > 0
+
+    def now(self) -> datetime:
+        """See `ports.Transaction.now`. All processes of a SQLite database are on one machine, with one clock."""
+        return datetime.now(UTC)
 
     def ping(self) -> None:
         """See `ports.Transaction.ping`."""

@@ -22,7 +22,7 @@ def cartoon(study: Study, style: Cartoon) -> Pixels:
     strength = line_strength(blurred(study.tone, 0.35 * unit), flow, width=0.9 * unit, reach=2.4 * unit)
     canvas = study.canvas
     drawn = canvas.empty()
-    for band in canvas.bands():
+    for band in canvas.bands(drawn):
         part = band.of(lab)
         part[..., 0] = stepped(part[..., 0], style.tones, 4.0 * min(canvas.scale + 1.0, 4.0))
         part[..., 1:] *= _SATURATION

@@ -25,7 +25,7 @@ def engraving(study: Study, style: Engraving) -> Pixels:
     # How far the form moves the lines, output pixels: bright parts bulge upwards.
     bulge = 20.0 * unit * canvas.scale
     drawn = canvas.empty()
-    for band in canvas.bands():
+    for band in canvas.bands(drawn):
         x, y = band.grid()
         raised, dark = band.of(form), 1.0 - band.of(soft)
         cover = _lines((y + 0.25 * x - bulge * raised) / spacing, np.clip(1.12 * dark - 0.10, 0.0, 0.92), spacing)

@@ -25,7 +25,7 @@ def halftone(study: Study, style: Halftone) -> Pixels:
     drawn = canvas.empty()
     if style.inks == "black":
         tone, screen = blurred(study.tone, blur), dot_screen(cell, 45)
-        for band in canvas.bands():
+        for band in canvas.bands(drawn):
             dots = _dots(1.0 - _printed(band.of(tone)), tiled(screen, band.top, band.height, band.width), cell)
             drawn[band.top : band.top + band.height] = inked(dots, (251, 246, 233), (26, 23, 28))
         return drawn
@@ -34,7 +34,7 @@ def halftone(study: Study, style: Halftone) -> Pixels:
     lab[..., 1:] *= 1.4
     shares = _separated(blurred(to_rgb(lab), blur))
     screens = [dot_screen(cell, angle) for angle, _ in _INKS]
-    for band in canvas.bands():
+    for band in canvas.bands(drawn):
         colour = np.broadcast_to(_PAPER, (band.height, band.width, 3)).copy()
         for share, screen, (_, ink) in zip(shares, screens, _INKS, strict=True):
             dots = _dots(band.of(share), tiled(screen, band.top, band.height, band.width), cell)

@@ -27,7 +27,7 @@ def ink(study: Study, style: Ink) -> Pixels:
     dark = dark - 3.0 * broad
     canvas = study.canvas
     drawn = canvas.empty()
-    for band in canvas.bands():
+    for band in canvas.bands(drawn):
         lines = line_cover(band.of(strength), threshold=threshold, softness=0.006 / min(canvas.scale, 4.0))
         black = line_cover(-band.of(dark), threshold=-darkest, softness=0.03 / min(canvas.scale, 4.0))
         drawn[band.top : band.top + band.height] = inked(np.maximum(lines, black), _PAPER, _INK)

@@ -18,8 +18,10 @@ def oil(study: Study, style: Oil) -> Pixels:
     brush = study.unit * style.brush
     flow = flow_of(study.colour, 2.2 * brush)
     colour = painted(study.colour, 3.0 * brush, flow)
+    study.show(0.2, colour)
     flow = flow_of(colour, 2.5 * brush)
     colour = painted(smoothed_along(colour, flow, 1.2 * brush), 1.8 * brush, flow)
+    study.show(0.4, colour)
     strokes = flow_of(colour, 6.0 * brush)
     bristles = smoothed_along(soft_noise(study.rng(), study.height, study.width, 1.1 * brush, 1), strokes, 5.0 * brush)
     # Light from the upper left on the bristles' marks.
@@ -30,6 +32,6 @@ def oil(study: Study, style: Oil) -> Pixels:
     lab[..., 1:] *= _SATURATION
     colour = to_rgb(lab)
     drawn = study.canvas.empty()
-    for band in study.canvas.bands():
+    for band in study.canvas.bands(drawn):
         drawn[band.top : band.top + band.height] = to_pixels(band.of(colour))
     return drawn

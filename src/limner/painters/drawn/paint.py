@@ -19,7 +19,7 @@ from limner.painters.drawn.pixel import pixel
 from limner.painters.drawn.pointillism import pointillism
 from limner.painters.drawn.pop_art import pop_art
 from limner.painters.drawn.scale import natural_size
-from limner.painters.drawn.study import Study
+from limner.painters.drawn.study import Show, Study
 from limner.painters.drawn.watercolour import watercolour
 from limner.vision.faces import Box
 
@@ -46,15 +46,21 @@ def paint(
     meshes: Sequence[Field] = (),
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    expose: bool = True,
+    draft: bool = False,
+    show: Show = lambda _part, _picture: None,
 ) -> Pixels:
     """The photo, drawn: RGB uint8 of `size` (width, height), or of `natural_size`.
 
     photo: upright RGB (H, W, 3) uint8 of at least one pixel. faces, and meshes (points of `vision.mesh`, (N, 2 or
     more)), in its pixels: strokes follow the largest face, low-poly uses the meshes. A `size` of another shape than the
-    photo's stretches it. The same arguments give the same pixels.
+    photo's stretches it. Without `expose`, colours are as light as in the photo. The same arguments give the same
+    pixels. A `draft` is a quick one for a small sample. `show` is called with what there is so far, a few times and
+    after each 400,000 pixels.
     """
     size = size or natural_size(photo.shape[1], photo.shape[0], faces)
-    drawn = _EFFECTS[type(style)](Study(photo, faces, meshes, seed, size), style)
+    study = Study(photo, faces, meshes, seed, size, expose=expose, draft=draft, show=show)
+    drawn = _EFFECTS[type(style)](study, style)
     if (drawn.shape[1], drawn.shape[0]) != size:
         drawn = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), np.uint8)
     return drawn

@@ -33,12 +33,12 @@ class Drawn:
     licence = "Apache-2.0"
     source_type: Literal["algorithmicallyEnhanced"] = "algorithmicallyEnhanced"
     params = DrawnParams
-    lanes: tuple[Lane, ...] = ("cpu",)
+    lanes: tuple[Lane, ...] = ("paint",)
 
     def lane(self, params: DrawnParams) -> Lane:
         """See `Painter.lane`."""
         del params
-        return "cpu"
+        return "paint"
 
     def ready(self) -> str | None:
         """See `Painter.ready`."""
@@ -65,6 +65,10 @@ class Drawn:
 
         assert canvas.photo is not None  # it needs one
         canvas.step(0, 1, None)
+
+        def show(part: float, picture: "RGB | None") -> None:
+            canvas.step(round(100 * part), 100, picture)
+
         meshes = canvas.meshes if params.style.style == "low-poly" else ()
         return paint(
             canvas.photo,
@@ -73,4 +77,7 @@ class Drawn:
             meshes=meshes,
             seed=canvas.seed,
             size=canvas.size,
+            expose=not canvas.beside_photo,
+            draft=canvas.draft,
+            show=show,
         )

@@ -32,7 +32,7 @@ def pencil(study: Study, style: Pencil) -> Pixels:
     layers = [streaks(rng, side, 14 * stroke, 0.9 * stroke, angle) for angle in _ANGLES]
     grain = streaks(rng, side, 0.7, 0.7, 0.0)
     drawn = canvas.empty()
-    for band in canvas.bands():
+    for band in canvas.bands(drawn):
         first, second, paper = (tiled(tile, band.top, band.height, band.width) for tile in (*layers, grain))
         line = line_cover(band.of(strength), threshold=0.020, softness=0.016)
         bare = 1.0 - _hatched(band.of(soft), first, second, style.hatching)

@@ -27,8 +27,9 @@ def pointillism(study: Study, style: Pointillism) -> Pixels:
         cv2.resize(to_pixels(blurred(to_rgb(ground), 4 * unit)), (canvas.width * twice, canvas.height * twice)),
         np.uint8,
     )
-    for radius, least in _LAYERS:
+    for number, (radius, least) in enumerate(_LAYERS, 1):
         _dab(drawn, lab, edges, rng, radius * unit, least, factor)
+        canvas.show(number / len(_LAYERS), drawn)
     if twice > 1:
         drawn = np.asarray(cv2.resize(drawn, (canvas.width, canvas.height), interpolation=cv2.INTER_AREA), np.uint8)
     return drawn

@@ -31,7 +31,7 @@ def pop_art(study: Study, style: PopArt) -> Pixels:
     cell = max(2.4 * unit * canvas.scale, _MIN_CELL)
     screen = dot_screen(cell, 45)
     drawn = canvas.empty()
-    for band in canvas.bands():
+    for band in canvas.bands(drawn):
         place = np.clip(band.of(tone), 0.0, 1.0) * np.float32(len(inks) - 1)
         lower = np.clip(np.floor(place), 0, len(inks) - 2)
         # Dots only in the middle of a step, so that each ink also has a flat area.

@@ -12,6 +12,7 @@ MIN_UNIT, MAX_UNIT = 0.9, 3.0  # the stroke unit, pixels of that picture; finer 
 _MAX_ENLARGEMENT = 4.0
 _MAX_SIDE = 8192  # OpenCV's remap takes at most 32,767
 _UNKNOWN_FACE = 0.27  # without a face: the width of the face that a portrait would have, share of the shorter side
+_DRAFT = 1 / 3  # of these widths, for a small sample
 _LARGEST_DETAIL = 2.0  # a result more than this many times the worked size holds no more detail
 
 
@@ -25,16 +26,20 @@ class Scale:
     unit: float
 
 
-def scale_of(width: int, height: int, faces: Sequence[Box]) -> Scale:
-    """The worked size of a photo of `width` × `height` pixels; `faces` in its pixels, none for a photo without."""
+def scale_of(width: int, height: int, faces: Sequence[Box], *, draft: bool = False) -> Scale:
+    """The worked size of a photo of `width` × `height` pixels; `faces` in its pixels, none for a photo without.
+
+    A draft is worked on at a ninth of the area, with strokes as large relative to the faces as is possible there.
+    """
+    share = _DRAFT if draft else 1.0
     face = main_face(faces)
     face_width = face.width if face else _UNKNOWN_FACE * min(width, height)
     face_width = max(face_width, 1.0)
-    factor = min(max(1.0, MIN_FACE / face_width), MAX_FACE / face_width)
+    factor = min(max(1.0, share * MIN_FACE / face_width), share * MAX_FACE / face_width)
     area = width * height
     # A face that fills the picture would leave few pixels for it; then its strokes are finer instead.
-    factor = max(factor, min(1.0, math.sqrt(MIN_AREA / area)))
-    factor = min(factor, math.sqrt(MAX_AREA / area), _MAX_ENLARGEMENT, _MAX_SIDE / max(width, height))
+    factor = max(factor, min(1.0, share * math.sqrt(MIN_AREA / area)))
+    factor = min(factor, share * math.sqrt(MAX_AREA / area), _MAX_ENLARGEMENT, _MAX_SIDE / max(width, height))
     unit = min(max(face_width * factor / 100.0, MIN_UNIT), MAX_UNIT)
     return Scale(max(1, round(width * factor)), max(1, round(height * factor)), unit)
 

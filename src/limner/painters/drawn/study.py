@@ -1,17 +1,21 @@
 """What an effect draws from (`Study`) and on (`Canvas`): tones at the worked size, lines at the output's."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from limner.painters.drawn.exposure import exposed
-from limner.painters.drawn.fields import Field, Pixels, blurred
+from limner.painters.drawn.fields import Field, Pixels, blurred, to_pixels
 from limner.painters.drawn.scale import Scale, scale_of
 from limner.vision.faces import Box
 
+Show = Callable[[float, Pixels | None], None]
+"""Called with the part that is done, 0..1, and what the picture looks like so far. It may raise, to stop the work."""
+
+_BANDS_FROM = 0.5  # the part that is done when the first band is drawn, about
 _BAND_AREA = 400_000  # pixels that are drawn at a time: little memory, and they stay in the processor's cache
 
 
@@ -60,25 +64,40 @@ class Canvas:
     width: int
     height: int
     scale: float
+    show: Show
 
-    def bands(self) -> Iterator[Band]:
+    def bands(self, drawn: Pixels) -> Iterator[Band]:
+        """The bands, to be drawn into `drawn`, which is shown after each."""
         rows = max(1, _BAND_AREA // self.width)
         for top in range(0, self.height, rows):
             yield Band(self, top, min(rows, self.height - top))
+            done = min(top + rows, self.height) / self.height
+            self.show(_BANDS_FROM + (1 - _BANDS_FROM) * done, drawn)
 
     def empty(self) -> Pixels:
-        return np.empty((self.height, self.width, 3), np.uint8)
+        """White paper."""
+        return np.full((self.height, self.width, 3), 255, np.uint8)
 
 
 class Study:
     """A photo prepared for drawing: worked size, exposure, stroke unit. Fields are float32, 0..1."""
 
     def __init__(
-        self, photo: Pixels, faces: Sequence[Box], meshes: Sequence[Field], seed: int, size: tuple[int, int]
+        self,
+        photo: Pixels,
+        faces: Sequence[Box],
+        meshes: Sequence[Field],
+        seed: int,
+        size: tuple[int, int],
+        *,
+        expose: bool = True,
+        draft: bool = False,
+        show: Show = lambda _part, _picture: None,
     ) -> None:
-        """photo: (H, W, 3) RGB uint8. faces, meshes ((N, 2 or more)): its pixels. size: width and height asked for."""
+        """photo: (H, W, 3) RGB uint8. faces, meshes ((N, 2 or more)): its pixels. size: width and height asked for.
+        expose: whether colours are made as light as suits drawing; tones for lines always are."""
         height, width = photo.shape[:2]
-        scale: Scale = scale_of(width, height, faces)
+        scale: Scale = scale_of(width, height, faces, draft=draft)
         self.width, self.height, self.unit = scale.width, scale.height, scale.unit
         factor_x, factor_y = self.width / width, self.height / height
         self.faces = [
@@ -91,15 +110,22 @@ class Study:
         )
         self.colour: Field  # (H, W, 3) RGB
         self.tone: Field  # (H, W) lightness
-        self.colour, self.tone = exposed(np.asarray(worked, np.float32) / np.float32(255.0), self.faces)
+        colour = np.asarray(worked, np.float32) / np.float32(255.0)
+        exposed_colour, self.tone = exposed(colour, self.faces)
+        self.colour = exposed_colour if expose else colour
         # A small output is drawn at the worked size and reduced at the end, so that lines stay smooth.
         enlarged = max(size[0] / self.width, size[1] / self.height)
         self.canvas = (
-            Canvas(size[0], size[1], math.sqrt(size[0] * size[1] / (self.width * self.height)))
+            Canvas(size[0], size[1], math.sqrt(size[0] * size[1] / (self.width * self.height)), show)
             if enlarged > 1.0
-            else Canvas(self.width, self.height, 1.0)
+            else Canvas(self.width, self.height, 1.0, show)
         )
         self._seed = seed
+        self._show = show
+
+    def show(self, part: float, colour: Field) -> None:
+        """Show what an effect has so far at the worked size, before it draws bands; `part`: 0 to 0.5."""
+        self._show(part, to_pixels(colour))
 
     def in_faces(self) -> Field:
         """(H, W): 1 in the faces and the hair round them, decreasing to 0 beside them."""

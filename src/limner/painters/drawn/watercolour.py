@@ -41,6 +41,7 @@ def watercolour(study: Study, style: Watercolour) -> Pixels:
     )
     flow = flow_of(moved, 2.2 * brush)
     lab = to_lab(painted(painted(moved, 4.4 * brush, flow), 2.6 * brush, flow))
+    study.show(0.2, to_rgb(lab))
     lightness = stepped(lab[..., 0], 6, 2.5)
     lab[..., 0] = np.clip(100.0 - (100.0 - lightness) * 0.84, 0.0, 100.0)
     lab[..., 1:] *= _SATURATION
@@ -53,12 +54,13 @@ def watercolour(study: Study, style: Watercolour) -> Pixels:
     wash = np.power(np.maximum(wash, 1e-3), np.maximum(density, 0.3)[..., None])
     covered = _covered(study, rng) if style.margin else np.ones((height, width), np.float32)
     wash = _PAPER + covered[..., None] * (wash - _PAPER)
+    study.show(0.4, np.asarray(wash, np.float32))
     strength = line_strength(
         blurred(study.tone, 0.3 * unit), flow_of(study.tone, 2.2 * unit), width=0.75 * unit, reach=2.2 * unit
     )
     strength *= covered
     drawn = study.canvas.empty()
-    for band in study.canvas.bands():
+    for band in study.canvas.bands(drawn):
         colour = band.of(np.asarray(wash, np.float32))
         line = line_cover(band.of(strength), threshold=0.024, softness=0.016)[..., None]
         colour = colour + 0.6 * line * (_PENCIL - colour)

@@ -3,8 +3,8 @@
  *
  * @typedef {{name: string, media_type: string, size: number, width?: number, height?: number, url: string}} Artifact
  * @typedef {{id: string, operation: string, status: string, progress: number, cached: ?string, created_at: string,
- *   started_at: ?string, finished_at: ?string, result: ?object, error: ?object, artifacts: Artifact[],
- *   faces_count?: number}} Job
+ *   started_at: ?string, finished_at: ?string, result: ?object, error: ?object, artifacts: Artifact[], preview: ?string,
+ *   inputs?: Artifact[], parameters?: ?object, faces_count?: number}} Job
  * @typedef {{name: string, summary: string, version: number, url: string, parameters: object, result: object}} Operation
  */
 
@@ -46,12 +46,27 @@ export const artifactAddress = (job, artifact) =>
   address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.name)}`)
     + new URL(artifact.url, document.baseURI).search;
 
+/** A picture that was sent, by its parameter's name. */
+export const inputAddress = (job, input) =>
+  address(`v1/jobs/${encodeURIComponent(job.id)}/inputs/${encodeURIComponent(input.name)}`)
+    + new URL(input.url, document.baseURI).search;
+
+/** What a running job's result looks like so far; `version` makes the browser load it again. */
+export function previewAddress(job, version) {
+  const url = new URL(address(`v1/jobs/${encodeURIComponent(job.id)}/preview`) + new URL(job.preview, document.baseURI).search);
+  url.searchParams.set("version", version);
+  return url.href;
+}
+
+/** An example of a painter or a style, one of the page's own files. */
+export const exampleAddress = (url) => address(`page/painters/${new URL(url, document.baseURI).pathname.split("/").at(-1)}`);
+
 export const jobAddress = (id) => address(`v1/jobs/${encodeURIComponent(id)}`);
 
-async function call(method, url) {
+async function call(method, url, { headers = {}, body } = {}) {
   let response;
   try {
-    response = await fetch(url, { method, headers: { Accept: "application/json", ...session.headers() } });
+    response = await fetch(url, { method, body, headers: { Accept: "application/json", ...headers, ...session.headers() } });
   } catch {
     throw Problem.unreachable();
   }
@@ -67,6 +82,30 @@ async function call(method, url) {
 
 /** @returns {Promise<Operation[]>} */
 export const operations = async () => (await call("GET", address("v1/operations"))).operations;
+
+/** @returns {Promise<import("./painters.js").Painter[]>} */
+export const painters = async () => (await call("GET", address("v1/painters"))).painters;
+
+/** A sheet of samples of a photo, finished if it takes no longer than a few seconds. @returns {Promise<Job>} */
+export function samples(photo, painter, size) {
+  const body = new FormData();
+  body.append("image", photo, "photo");
+  body.append("painter", painter);
+  body.append("size", size);
+  return call("POST", address("v1/samples"), { body, headers: { Prefer: "wait=10" } });
+}
+
+/** A picture that was sent, as a file. @returns {Promise<File>} */
+export async function inputFile(job, input, name) {
+  let response;
+  try {
+    response = await fetch(inputAddress(job, input));
+  } catch {
+    throw Problem.unreachable();
+  }
+  if (!response.ok) throw Problem.from(response.status, await response.text(), null);
+  return new File([await response.blob()], name, { type: input.media_type });
+}
 
 /** One page, newest first. @returns {Promise<{jobs: Job[], next_cursor: ?string}>} */
 export function jobs({ cursor = null, limit }) {

@@ -15,13 +15,14 @@
 
 import * as api from "./api.js";
 import { Card, ended } from "./card.js";
-import { byId, memory, plural, say } from "./dom.js";
+import { byId, plural, say } from "./dom.js";
+import { History } from "./history.js";
 
 const PAGE = 30;
 const CARDS_LIVE = 60; // a new card beyond this number removes the oldest one
 const CARDS_MAX = 300; // also after "Show older"
 const FETCHES_AT_ONCE = 3;
-const MINE_REMEMBERED = 300;
+const UNSEEN = new Set(["samples"]); // operations whose jobs have no card
 const FLUSH_MS = 40;
 const PLACES_MS = 2000; // how often queued jobs are asked for their place
 const PLACES_AT_ONCE = 5;
@@ -33,7 +34,7 @@ export class Board {
   #list = byId("cards");
   #capacity = CARDS_LIVE;
   #cursor = undefined; // of the next older page; undefined: from the newest; null: there is none
-  #mine = new Set(memory.get("mine", []));
+  #history = new History();
   #changed = new Set();
   #flush = null;
   #wanted = [];
@@ -43,7 +44,7 @@ export class Board {
   }, { rootMargin: "200px" });
   #loaded = false;
 
-  /** @param {object} actions for the cards: open, json, again, abort, changed */
+  /** @param {object} actions for the cards: open, json, retry, again, abort, changed */
   constructor(actions) {
     this.actions = { ...actions, erase: (record) => this.erase(record), cancel: (record) => this.cancel(record),
       pictureLost: (record) => this.#recheck(record) };
@@ -52,7 +53,19 @@ export class Board {
     const mineOnly = byId("mine-only");
     mineOnly.addEventListener("change", () => {
       this.#list.classList.toggle("mine-only", mineOnly.checked);
+      byId("forget-mine").hidden = !mineOnly.checked;
       this.#outline();
+      if (mineOnly.checked) this.loadOlder();
+    });
+    byId("forget-mine").addEventListener("click", () => {
+      this.#history.forgetAll();
+      for (const record of this.#records.values()) {
+        record.mine = Boolean(record.upload) && !record.job;
+        this.#touch(record);
+      }
+      this.#outline();
+      mineOnly.focus();
+      say("This browser has forgotten which pictures are yours.");
     });
   }
 
@@ -71,7 +84,7 @@ export class Board {
       const record = this.#records.get(id);
       if (record?.job && !listed.has(id) && record.whole && record.job.created_at > oldest) this.#remove(record);
     }
-    for (const job of page.jobs) this.put(job, true);
+    for (const job of page.jobs) if (!UNSEEN.has(job.operation)) this.put(job, true);
     this.#cursor = page.next_cursor;
     this.#outline();
   }
@@ -80,12 +93,8 @@ export class Board {
     const button = byId("more");
     button.disabled = true;
     try {
-      let fresh = [];
-      do {
-        const page = await api.jobs({ cursor: this.#cursor, limit: PAGE });
-        this.#cursor = page.next_cursor;
-        fresh = page.jobs.filter((job) => !this.#records.has(job.id));
-      } while (fresh.length === 0 && this.#cursor);
+      const fresh = byId("mine-only").checked ? await this.#olderOfMine() : await this.#older();
+      if (fresh.length === 0) return;
       this.#capacity = Math.min(CARDS_MAX, Math.max(this.#capacity, this.#records.size + fresh.length));
       for (const job of fresh) this.put(job, true);
       this.#records.get(fresh[0]?.id)?.card.frame.focus({ preventScroll: true });
@@ -98,9 +107,34 @@ export class Board {
     }
   }
 
+  async #older() {
+    let fresh = [];
+    do {
+      const page = await api.jobs({ cursor: this.#cursor, limit: PAGE });
+      this.#cursor = page.next_cursor;
+      fresh = page.jobs.filter((job) => !this.#records.has(job.id) && !UNSEEN.has(job.operation));
+    } while (fresh.length === 0 && this.#cursor);
+    return fresh;
+  }
+
+  /** Of the jobs sent from this browser that have no card: the newest that still exist. */
+  async #olderOfMine() {
+    const found = [];
+    for (const id of this.#history.next(PAGE, (each) => this.#records.has(each))) {
+      try {
+        found.push(await api.job(id));
+      } catch (problem) {
+        if (problem.status !== 404) throw problem;
+        this.#history.forget(id);
+      }
+    }
+    return found;
+  }
+
   /** Apply an event of the live feed. */
   apply(event) {
-    const { id } = event.job;
+    const { id, operation } = event.job;
+    if (UNSEEN.has(operation)) return;
     const record = this.#records.get(id);
     if (!event.job.status) { // the job was erased: its old events have no content
       if (record && !record.upload) this.#remove(record);
@@ -124,7 +158,7 @@ export class Board {
   put(job, whole) {
     let record = this.#records.get(job.id);
     if (!record) {
-      record = this.#enter(job.id, { job, whole, order: job.created_at ?? "", mine: this.#mine.has(job.id) });
+      record = this.#enter(job.id, { job, whole, order: job.created_at ?? "", mine: this.#history.has(job.id) });
     } else if (ended(job) || !ended(record.job)) { // an older state must not replace a final one
       const wasEnded = ended(record.job);
       record.job = { ...record.job, ...job };
@@ -149,8 +183,7 @@ export class Board {
 
   /** The server has accepted the upload as a job, which may have a card already. */
   sent(upload, job) {
-    this.#mine.add(job.id);
-    memory.set("mine", [...this.#mine].slice(-MINE_REMEMBERED));
+    this.#history.add(job.id);
     const record = this.#records.get(upload.key);
     const twin = this.#records.get(job.id);
     if (!record) {
@@ -288,7 +321,8 @@ export class Board {
     const mineOnly = byId("mine-only").checked;
     const shown = [...this.#records.values()].filter((record) => !mineOnly || record.mine).length;
     byId("empty").hidden = shown > 0 || !this.#loaded;
-    const older = this.#loaded && this.#cursor !== null && this.#records.size > 0;
+    const more = mineOnly ? this.#history.next(1, (id) => this.#records.has(id)).length > 0 : this.#cursor !== null;
+    const older = this.#loaded && more && (mineOnly || this.#records.size > 0);
     byId("more").hidden = !older || this.#capacity >= CARDS_MAX;
     byId("more-end").hidden = !older || this.#capacity < CARDS_MAX;
   }

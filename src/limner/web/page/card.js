@@ -1,6 +1,6 @@
 /** A card shows one job, or one upload that is not a job yet. `render` can be called at any time. */
 
-import { artifactAddress } from "./api.js";
+import { artifactAddress, previewAddress } from "./api.js";
 import { clock, copyButton, duration, el, sentence } from "./dom.js";
 import { viewFor } from "./views/index.js";
 
@@ -63,7 +63,7 @@ export class Card {
 
   /**
    * @param {import("./board.js").Record} record
-   * @param {object} actions what the buttons do: open, json, cancel, again, erase, pictureLost
+   * @param {object} actions what the buttons do: open, json, cancel, retry, again, erase, pictureLost
    */
   constructor(record, actions) {
     this.record = record;
@@ -95,7 +95,9 @@ export class Card {
     else this.bar.value = bar ?? 0;
     this.bar.setAttribute("aria-label", words);
     const artifact = job?.status === "succeeded" ? viewFor(job.operation).picture(job) : null;
-    this.#renderPicture(artifact ? artifactAddress(job, artifact) : localUrl, words);
+    const preview = job?.status === "running" && job.preview ? previewAddress(job, record.lastEvent) : null;
+    this.element.classList.toggle("preview", preview !== null);
+    this.#renderPicture(artifact ? artifactAddress(job, artifact) : preview ?? localUrl, words, Boolean(artifact), preview !== null);
     this.frame.disabled = !job;
     this.frame.setAttribute("aria-label", job ? `Open: ${[record.name, words].filter(Boolean).join(", ")}` : words);
     this.#renderTools(artifact);
@@ -122,7 +124,8 @@ export class Card {
     this.facts.textContent = parts.filter(Boolean).join(" · ");
   }
 
-  #renderPicture(source, words) {
+  /** `final`: it is the result; `passing`: it may be gone before it is loaded, then the one before stays. */
+  #renderPicture(source, words, final, passing) {
     if (this.#shown === (source ?? words)) {
       this.frame.firstElementChild.alt = words;
       return;
@@ -134,7 +137,7 @@ export class Card {
     }
     const image = el("img", { src: source, alt: words, loading: "lazy", decoding: "async", draggable: "false" });
     image.addEventListener("error", () => {
-      if (this.#shown !== source) return;
+      if (this.#shown !== source || passing) return;
       this.frame.replaceChildren(el("span", { class: "blank", "aria-hidden": "true" }));
       if (!source.startsWith("blob:")) this.actions.pictureLost(this.record);
     });
@@ -148,6 +151,7 @@ export class Card {
     image.addEventListener("load", () => {
       if (this.#shown !== source) return;
       this.frame.replaceChildren(image);
+      if (!final) return;
       URL.revokeObjectURL(this.record.localUrl);
       this.record.localUrl = null;
     });
@@ -159,7 +163,9 @@ export class Card {
     const kinds = [];
     if (job?.status === "succeeded" && artifact) kinds.push("link");
     if (ended(job)) kinds.push("json");
-    if (upload?.file && (ended(job) || upload.state === "refused")) kinds.push("again");
+    const retry = upload?.file && (job ? ended(job) && job.status !== "succeeded" : upload.state === "refused");
+    if (retry) kinds.push("retry");
+    else if (ended(job)) kinds.push("again");
     if (ended(job) || upload?.state === "refused") kinds.push("erase");
     else kinds.push("cancel");
     const state = kinds.join() + (artifact?.name ?? "");
@@ -169,8 +175,9 @@ export class Card {
     const make = {
       link: () => copyButton("Link", () => artifactAddress(this.record.job, artifact), { title: "Copy the link to the picture" }),
       json: () => el("button", { type: "button", text: "JSON", onclick: () => actions.json(record) }),
-      again: () => el("button", { type: "button", text: job?.status === "succeeded" ? "Redo" : "Retry",
-        title: "Send this photo again with the options that are selected now", onclick: () => actions.again(record) }),
+      retry: () => el("button", { type: "button", text: "Retry", onclick: () => actions.retry(record) }),
+      again: () => el("button", { type: "button", text: "Again…",
+        title: "Put this photo and its options into the form, to change them", onclick: () => actions.again(record) }),
       cancel: () => el("button", { type: "button", text: "Cancel", onclick: () => actions.cancel(record) }),
       erase: () => (job ? this.#eraseButton() : el("button", { type: "button", class: "erase", text: "Dismiss", onclick: () => actions.erase(record) })),
     };

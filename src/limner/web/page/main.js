@@ -1,62 +1,114 @@
 /** Connects the form, the uploads, the live feed and the cards. Read board.js and uploads.js next. */
 
+import { refill } from "./again.js";
 import * as api from "./api.js";
 import { Board } from "./board.js";
-import { Camera } from "./camera.js";
 import { byId, el, fileSize, plural, say } from "./dom.js";
 import { Feed } from "./events.js";
-import { operationPicker } from "./forms.js";
+import { OperationPicker } from "./forms.js";
+import { listenForPhotos } from "./intake.js";
+import { offerSamples, sampleOf } from "./samples.js";
 import { session } from "./session.js";
+import { Tray } from "./tray.js";
 import { Uploads } from "./uploads.js";
 import { Viewer } from "./viewer.js";
 
 const CARDS_WAITING = 24; // only this many waiting uploads have a card
+const HELPERS = ["samples"]; // operations that this page uses itself
 
 const feed = new Feed();
 const uploads = new Uploads(() => feed.state === "live");
-const board = new Board({
+const actions = {
   open: (record) => viewer.open(record),
   json: (record) => viewer.open(record, { json: true }),
+  retry: (record) => retry(record),
   again: (record) => again(record),
+  cancel: (record) => board.cancel(record),
   abort: (upload) => uploads.drop(upload),
   changed: (record) => viewer.changed(record),
-});
-const viewer = new Viewer(board);
+};
+const board = new Board(actions);
+const viewer = new Viewer(board, actions);
 
 /** @type {?import("./forms.js").OptionsForm} */
 let form = null;
+/** @type {?OperationPicker} */
+let picker = null;
 
-// ---- uploads -------------------------------------------------------------------------------------------------------
+// ---- photos and uploads --------------------------------------------------------------------------------------------
+
+const tray = new Tray(() => {
+  sampleOf(tray.photos[0] ?? null);
+  showRun();
+});
+
+function showRun() {
+  if (!form) return;
+  const count = tray.photos.length;
+  const run = byId("run");
+  run.hidden = form.takesPhoto && !form.staged && count === 0;
+  run.textContent = form.staged ? `Make ${count > 1 ? plural(count, "picture") : "the picture"}` : "Run";
+  byId("run-hint").textContent = "";
+}
 
 const snapshot = () => ({ operation: form.operation.name, fields: form.fields(), maxBytes: form.maxBytes });
 
-/** @param {Iterable<File>} files */
-function add(files) {
+/** Photos that come in are sent at once, unless the user has more to choose first. @param {Iterable<File>} files */
+function take(files) {
   const photos = [...files];
   if (photos.length === 0) return;
-  if (!form?.takesPhoto) {
-    say("This operation does not use a photo.");
-    return;
-  }
+  if (!form?.takesPhoto) say("This operation does not use a photo.");
+  else if (form.staged || tray.photos.length > 0) {
+    tray.set(photos);
+    say(`${plural(photos.length, "photo")} chosen.`);
+  } else send(photos);
+}
+
+/** @param {(File|null)[]} photos null: without a photo */
+function send(photos) {
   if (!form.check()) return;
   const chosen = snapshot();
   for (const photo of photos) {
-    const upload = uploads.add(photo, photo.name || "pasted picture", chosen);
+    const upload = uploads.add(photo, photo ? photo.name || "pasted picture" : form.operation.name, chosen);
     if (uploads.waiting <= CARDS_WAITING) board.upload(upload);
   }
-  say(`${plural(photos.length, "photo")} added.`);
+  say(photos[0] ? `${plural(photos.length, "photo")} added.` : "Sent.");
   uploads.go();
   const gallery = byId("gallery");
   if (gallery.getBoundingClientRect().top > innerHeight * 0.8) gallery.scrollIntoView(); // on a phone the list is below the form
 }
 
-function again(record) {
+byId("run").addEventListener("click", () => {
+  if (tray.photos.length > 0) send(tray.photos);
+  else if (!form.needsPhoto) send([null]);
+  else {
+    byId("run-hint").textContent = "Choose a photo first.";
+    byId("drop").focus();
+  }
+});
+
+/** Send it again as it was, or, if it was refused, with the options that are selected now. */
+function retry(record) {
   if (!record.job) {
-    // It was refused, perhaps because of its options, so use those that are selected now.
     if (form.check()) uploads.again(record.upload, snapshot());
     return;
   }
-  add([record.upload.file]);
+  board.upload(uploads.add(record.upload.file, record.upload.name, record.upload.form));
+  uploads.go();
+}
+
+async function again(record) {
+  try {
+    await refill(record, picker, tray);
+  } catch (problem) {
+    say(problem.message);
+    record.card.detail.textContent = `It cannot be run again. ${problem.message}`;
+    return;
+  }
+  document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  byId("controls-title").scrollIntoView({ block: "start" });
+  byId("run").focus({ preventScroll: true });
+  say("The form has the photo and the options of this picture. Change what you like, then run it.");
 }
 
 uploads.addEventListener("change", ({ detail }) => board.upload(detail));
@@ -72,50 +124,7 @@ byId("waiting").querySelector("button").addEventListener("click", () => {
 
 addEventListener("beforeunload", (event) => uploads.busy && event.preventDefault()); // the browser asks
 
-const picker = byId("files");
-byId("drop").addEventListener("click", () => picker.click());
-picker.addEventListener("change", () => {
-  add(picker.files);
-  picker.value = "";
-});
-const camera = new Camera((photo) => add([photo]));
-byId("camera").addEventListener("click", () => camera.open());
-byId("run").addEventListener("click", () => {
-  if (!form.check()) return;
-  board.upload(uploads.add(null, form.operation.name, snapshot()));
-  uploads.go();
-});
-
-addEventListener("paste", (event) => {
-  const files = event.clipboardData?.files ?? [];
-  if (files.length === 0) return;
-  event.preventDefault();
-  add(files);
-});
-
-// Files can be dropped anywhere. Entering and leaving inner elements fires events too, so they are counted.
-let depth = 0;
-const overlay = byId("drop-overlay");
-const hasFiles = (event) => event.dataTransfer?.types.includes("Files") && !document.querySelector("dialog[open]");
-const showOverlay = (on) => {
-  depth = on ? depth : 0;
-  overlay.hidden = !on;
-};
-addEventListener("dragenter", (event) => {
-  if (!hasFiles(event)) return;
-  depth += 1;
-  showOverlay(true);
-});
-addEventListener("dragleave", () => {
-  depth = Math.max(0, depth - 1);
-  if (depth === 0) showOverlay(false);
-});
-addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("drop", (event) => {
-  event.preventDefault(); // otherwise the browser opens the file instead of the page
-  showOverlay(false);
-  if (hasFiles(event)) add(event.dataTransfer.files);
-});
+listenForPhotos(take);
 
 // ---- operations ----------------------------------------------------------------------------------------------------
 
@@ -126,13 +135,17 @@ async function loadOperations() {
   loading = true;
   try {
     const operations = await api.operations();
-    if (!operations.length) throw new api.Problem({ title: "The server has no operations." });
-    operationPicker(operations, (chosen) => {
+    const offered = operations.filter(({ name }) => !HELPERS.includes(name));
+    if (!offered.length) throw new api.Problem({ title: "The server has no operations." });
+    const paint = offered.some(({ parameters }) => parameters?.properties?.painter);
+    const samples = operations.find(({ name }) => name === "samples");
+    offerSamples(samples?.parameters.properties.painter.enum ?? []);
+    picker = new OperationPicker(offered, paint ? await api.painters() : [], (chosen) => {
       form = chosen;
       byId("intake").hidden = !form.takesPhoto;
       const limit = Number.isFinite(form.maxBytes) ? ` The limit is ${fileSize(form.maxBytes)} per photo.` : "";
       byId("drop-hint").textContent = `You can add several photos at once, or paste one.${limit}`;
-      byId("run").hidden = form.takesPhoto;
+      tray.show();
     });
   } catch (problem) {
     if (problem.status === 401) return;

@@ -1,6 +1,6 @@
 /** The dialog that shows one job: the view of its operation, then its properties, files and JSON. */
 
-import { address, artifactAddress, job as fetchJob, jobAddress } from "./api.js";
+import { address, artifactAddress, job as fetchJob, jobAddress, previewAddress } from "./api.js";
 import { ended, timing } from "./card.js";
 import { byId, clock, copyButton, el, fileSize, sentence } from "./dom.js";
 import { session } from "./session.js";
@@ -15,10 +15,16 @@ export class Viewer {
   /** @type {?import("./board.js").Record} */
   #record = null;
   #shownStatus = null;
+  /** @type {?HTMLElement} the view of a job that has not finished */
+  #live = null;
 
-  /** @param {import("./board.js").Board} board */
-  constructor(board) {
+  /**
+   * @param {import("./board.js").Board} board
+   * @param {object} actions what its buttons do: again, cancel
+   */
+  constructor(board, actions) {
     this.board = board;
+    this.actions = actions;
     this.#dialog.addEventListener("click", (event) => {
       if (event.target === this.#dialog || event.target.closest("[data-close]")) this.#dialog.close();
     });
@@ -55,7 +61,7 @@ export class Viewer {
     this.#record = record;
     this.#shownStatus = null;
     history.replaceState(null, "", `#job=${encodeURIComponent(record.job.id)}`);
-    if (!record.whole || !ended(record.job)) {
+    if (!record.whole || !ended(record.job) || record.job.parameters === null) { // null: a list has left them out
       this.#show(record.card.title.textContent, el("p", { class: "soft", text: "Loading…" }));
       try {
         record.whole = false;
@@ -70,7 +76,9 @@ export class Viewer {
 
   /** A record has changed: if it is the one shown, render it again. */
   changed(record) {
-    if (record === this.#record && this.#shownStatus !== null && record.job.status !== this.#shownStatus) this.open(record);
+    if (record !== this.#record || this.#shownStatus === null) return;
+    if (record.job.status !== this.#shownStatus) this.open(record);
+    else if (!ended(record.job)) this.#showProgress();
   }
 
   #show(title, ...children) {
@@ -85,12 +93,47 @@ export class Viewer {
     card.render();
     const main = job.status === "succeeded"
       ? viewFor(job.operation).open(job, localUrl)
-      : el("div", { class: "view" }, localUrl && el("div", { class: "plate" }, el("img", { src: localUrl, alt: "" })),
-        job.error ? el("p", { class: "fault", text: job.error.detail || job.error.title })
-          : el("p", { class: "soft", text: ended(job) ? "This job was cancelled." : "This job has not finished yet." }));
-    this.#show(card.title.textContent, main, this.#facts(job, name), this.#files(job), this.#json(job, json));
+      : ended(job) ? this.#ended(job, localUrl) : this.#running(localUrl);
+    this.#show(card.title.textContent, main, this.#buttons(job), this.#facts(job, name), this.#files(job), this.#json(job, json));
     if (json) this.#body.querySelector("summary").focus();
     else this.#title.focus();
+  }
+
+  #ended(job, localUrl) {
+    return el("div", { class: "view" }, localUrl && el("div", { class: "plate" }, el("img", { src: localUrl, alt: "" })),
+      job.error ? el("p", { class: "fault", text: job.error.detail || job.error.title }) : el("p", { class: "soft", text: "This job was cancelled." }));
+  }
+
+  /** What there is of a job that has not finished; `#showProgress` keeps it up to date. */
+  #running(localUrl) {
+    const picture = localUrl ? el("div", { class: "plate" }, el("img", { src: localUrl, alt: "" })) : el("div", { class: "plate bare" }, el("p", { text: "No picture yet" }));
+    const view = el("div", { class: "view" }, el("div", { class: "live" }, picture), el("progress", { max: 1 }), el("p", { class: "soft centre" }));
+    this.#live = view;
+    this.#showProgress();
+    return view;
+  }
+
+  #showProgress() {
+    const { job, card, lastEvent } = this.#record;
+    const bar = this.#live.querySelector("progress");
+    if (job.progress > 0) bar.value = job.progress;
+    else bar.removeAttribute("value");
+    bar.setAttribute("aria-label", card.title.textContent);
+    this.#title.textContent = card.title.textContent;
+    this.#live.querySelector("p.centre").textContent = job.preview ? "This is what it looks like so far." : "This job has not finished yet.";
+    if (!job.preview || this.#live.dataset.event === String(lastEvent)) return;
+    this.#live.dataset.event = lastEvent;
+    // It is put in its place when it is loaded, so that nothing flickers. It may be gone by then, because the job has ended.
+    const image = el("img", { src: previewAddress(job, lastEvent), alt: "What it looks like so far" });
+    const place = this.#live.querySelector(".live");
+    image.addEventListener("load", () => place.replaceChildren(el("div", { class: "plate" }, image)));
+  }
+
+  #buttons(job) {
+    const record = this.#record;
+    return el("div", { class: "row" }, ended(job)
+      ? el("button", { type: "button", text: "Run again with changes", onclick: () => this.actions.again(record) })
+      : el("button", { type: "button", text: "Cancel", onclick: () => this.actions.cancel(record) }));
   }
 
   #facts(job, name) {

@@ -11,8 +11,9 @@
 import * as any from "./any.js";
 import * as contours from "./contours.js";
 import * as detect from "./detect.js";
+import * as generate from "./generate.js";
 
-const VIEWS = { detect, contours };
+const VIEWS = { detect, contours, generate };
 
 /** @returns {View} */
 export const viewFor = (operation) => VIEWS[operation] ?? any;
