@@ -1,7 +1,7 @@
 """The operation `contours`: outline the regions of a face as SVG."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -182,6 +182,8 @@ class FaceContours(BaseModel):
 
 class ContoursResult(Result):
     """Result of `contours`. The SVG is the artifact `contours.svg`; with `face: all`, see `faces`."""
+
+    is_its_files: ClassVar[bool] = True
 
     image: SizeShape
     mask_contours: dict[str, list[list[list[float]]]] = Field(
