@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -33,6 +34,45 @@ try:
 except Exception as error:
     print(type(error).__name__, is_out_of_memory(error))
 """
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from limner.vision.onnx_graph import GraphWriter, free_input_size
+from limner.vision.runtime import giving_back, session
+
+graph, name, shape = GraphWriter(), "in", [1, 3, 64, 64]
+graph.input(name, shape)
+for number in range(4):
+    weights = np.full((32, 3 if number == 0 else 32, 3, 3), 0.01, np.float32)
+    kernel = graph.constant(f"weights {number}", weights)
+    name = graph.node("Conv", [name, kernel], f"wide {number}", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+graph.output(name, [1, 32, 64, 64])
+Path(sys.argv[1]).write_bytes(free_input_size(graph.to_bytes()))
+any_size = sys.argv[2] == "any"
+network = session(Path(sys.argv[1]), any_size=any_size)
+
+def resident() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) // 1000
+
+before = resident()
+for height, width in ((600, 800), (800, 600), (500, 950), (950, 500), (400, 1200), (1200, 400), (700, 690)):
+    network.run(None, {"in": np.ones((1, 3, height, width), np.float32)}, giving_back() if any_size else None)
+    print(resident() - before)
+"""
+
+
+def test_memory_for_pictures_of_any_size_does_not_add_up(tmp_path: Path) -> None:
+    def kept(kind: str) -> int:
+        command = [sys.executable, "-c", MEMORY, tmp_path / "wide.onnx", kind]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+    any_size, few = kept("any"), kept("few")
+    assert any_size < 150
+    assert any_size < 0.6 * few
 
 
 @pytest.mark.parametrize(("library", "raises"), [("onnxruntime", "Fail"), ("opencv", "error")])

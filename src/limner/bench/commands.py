@@ -224,15 +224,19 @@ def measure_contours(photo: Path | None, landmarks: Path | None, label_map: Path
     )
 
 
-@bench.command("drawn")
+@bench.command("generate")
 @click.option("--photo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A portrait.")
-@click.option("--full-size", is_flag=True, help="Results of 12 megapixels too.")
-def measure_drawn(photo: Path | None, full_size: bool) -> None:
-    """CPU time and peak memory of each drawn style on a portrait of 12 megapixels."""
+@click.option("--times", type=click.IntRange(1), default=3, show_default=True, help="Runs of each; the least counts.")
+@click.option("--full-size", is_flag=True, help="Pictures as large as a request may ask for.")
+def measure_generate(photo: Path | None, times: int, full_size: bool) -> None:
+    """CPU time and peak memory of each style on a portrait of 12 megapixels, beside a bare loop."""
     from limner import settings
-    from limner.bench import drawn as measure
+    from limner.bench import generate as measure
+    from limner.bench import report
 
-    measure.run(settings.load().models_dir, _bench_photo(photo), full_size=full_size)
+    folder = settings.load().models_dir.absolute()
+    sections = list(measure.run(folder, _bench_photo(photo), times=times, full_size=full_size))
+    report.show("Pictures made, one thread", sections)
 
 
 @bench.command("load")

@@ -167,6 +167,7 @@ def _run(session: "ort.InferenceSession", name: str, entry: Network, work: "RGB"
     """What the network makes of the picture; it may be larger, by a whole factor. PainterNotReadyError."""
     import numpy as np
 
+    from limner.vision import runtime
     from limner.vision.memory import is_out_of_memory
 
     height, width = work.shape[:2]
@@ -179,7 +180,9 @@ def _run(session: "ort.InferenceSession", name: str, entry: Network, work: "RGB"
     kind = _FLOATS[session.get_inputs()[0].type]
     try:
         (made,) = session.run(
-            [session.get_outputs()[0].name], {session.get_inputs()[0].name: _given(padded, entry, kind)}
+            [session.get_outputs()[0].name],
+            {session.get_inputs()[0].name: _given(padded, entry, kind)},
+            runtime.giving_back(),
         )
     except Exception as error:  # the runtime raises classes of its own that share no public base
         if is_out_of_memory(error):
@@ -243,7 +246,7 @@ def _session(name: str, entry: Network) -> "ort.InferenceSession":
         if key not in _sessions:
             _check_sum(file, name, entry)
             try:
-                session = runtime.session(file, arena=False)
+                session = runtime.session(file, any_size=True)
             except ModelError as error:
                 if error.__cause__ is not None and is_out_of_memory(error.__cause__):
                     raise MemoryError from error

@@ -179,25 +179,29 @@ def _face_width(canvas: Canvas) -> float | None:
 def _like_style(given: "Field32", number: int, strength: float) -> "Field32":
     import numpy as np
 
+    from limner.vision import runtime
+
     chosen = np.zeros(STYLES_IN_NETWORK, np.float32)
     chosen[number] = 1
     padded = _padded(given)
     image = np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
-    (made,) = _session("multistyle26").run(None, {"image": image, "style_weights": chosen})
+    (made,) = _session("multistyle26").run(None, {"image": image, "style_weights": chosen}, runtime.giving_back())
     painted = _inner(np.asarray(made[0].transpose(1, 2, 0), np.float32), given)
-    return np.asarray(given + (painted - given) * np.float32(strength), np.float32)
+    return painted if strength == 1 else np.asarray(given + (painted - given) * np.float32(strength), np.float32)
 
 
 def _like_picture(given: "Field32", photo: "RGB", style: "RGB", strength: float) -> "Field32":
     """Between the photo's own style (`strength` 0) and that of the picture (1)."""
     import numpy as np
 
+    from limner.vision import runtime
+
     vector = _style_of(style) * np.float32(strength)
     if strength < 1:
         vector = vector + _style_of(photo) * np.float32(1 - strength)
     session = _session("arbitrary_transform")
     content, styled = (entry.name for entry in session.get_inputs())
-    (made,) = session.run(None, {content: _padded(given)[None], styled: vector})
+    (made,) = session.run(None, {content: _padded(given)[None], styled: vector}, runtime.giving_back())
     return _inner(np.asarray(made[0], np.float32), given)
 
 
@@ -243,5 +247,5 @@ def _session(name: str) -> "ort.InferenceSession":
     file = weights.path(models_dir(), name)
     with _lock:
         if file not in _sessions:
-            _sessions[file] = runtime.session(file, arena=False)
+            _sessions[file] = runtime.session(file, any_size=True)
         return _sessions[file]
