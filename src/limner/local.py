@@ -1,6 +1,6 @@
 """Runs an operation on a file in this process, without store, server or job; the command line uses it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,12 @@ def run(
     *,
     models: Models,
     limits: Limits,
+    tell: Callable[[float], None] = lambda _: None,
 ) -> Made:
-    """Run `operation` on parameters as a client would send them. Raises the errors of the operation."""
+    """Run `operation` on parameters as a client would send them. Raises the errors of the operation.
+
+    `tell` is told the share that is done, 0..1.
+    """
     params = operation.settled(operation.parse(values, pictures, limits), str(uuid7()))
     blobs = {getattr(params, name).sha256: data for name, data in pictures.items()}
     artifacts: dict[str, bytes] = {}
@@ -42,7 +46,9 @@ def run(
         del media_type, width, height
         artifacts[name] = data
 
-    ctx = Context(models=models, limits=limits, read=blobs.__getitem__, attach=attach)
+    ctx = Context(
+        models=models, limits=limits, read=blobs.__getitem__, attach=attach, tell=lambda share, _: tell(share)
+    )
     result = operation.run(params, ctx)
     return Made(result, artifacts, ctx.stages)
 

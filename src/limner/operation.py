@@ -128,6 +128,9 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    is_its_files: ClassVar[bool] = False
+    """Whether the artifacts are what was asked for. Then the command line writes them without being told where."""
+
     def summary(self) -> dict[str, int]:
         """A few numbers about the result, for events and metrics; `faces_count` if it has faces."""
         return {}

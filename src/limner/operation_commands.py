@@ -6,10 +6,12 @@ would wait until the libraries of the models are loaded.
 
 import ast
 import importlib.util
+import itertools
 import json
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -20,6 +22,7 @@ from limner.domain.errors import LimnerError, UnsupportedMediaError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
+    from rich.console import Console
 
     from limner.local import Made
     from limner.operation import Operation
@@ -58,16 +61,16 @@ class _OperationCommand(click.Command):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.help = (
             f"{self._operation.summary}\n\nPHOTOS are files or folders. No server is needed. Missing models are "
-            "fetched first. Use -o to write the pictures that are made."
+            f"fetched first. {_WITHOUT_OUTPUT[self._operation.result.is_its_files]}"
         )
         super().format_help_text(ctx, formatter)
 
-    def _run(self, photos: tuple[Path, ...], output: Path | None, as_json: bool, **options: Any) -> None:
+    def _run(self, photos: tuple[Path, ...], output: Path | None, force: bool, as_json: bool, **options: Any) -> None:
         operation = self._operation
         given = {name: value for name, value in options.items() if value is not None}
         pictures = {name: given.pop(name).read_bytes() for name in operation.image_fields if name in given}
         values = operation.params.from_command_line(given, output)
-        _on_files(operation, photos, values, pictures, output=output, as_json=as_json)
+        _on_files(operation, photos, values, pictures, output=output, force=force, as_json=as_json)
 
 
 # --- options from parameters ----------------------------------------------------------------------------------------
@@ -78,8 +81,16 @@ _ALWAYS: tuple[click.Parameter, ...] = (
         type=click.Path(path_type=Path),
         help="Where to write: a file, or a folder for several photos.",
     ),
+    click.Option(["--force"], is_flag=True, help="Overwrite files that are there already."),
     click.Option(["--json", "as_json"], is_flag=True, help="Print results as JSON, one line per photo."),
 )
+
+
+_WITHOUT_OUTPUT = {
+    True: "Files are written beside the photos, or for a folder into a folder inside it, unless -o names a place.",
+    False: "Use -o to write the pictures that are made.",
+}
+"""By whether an operation's files are what it is used for."""
 
 
 class _Json(click.ParamType[Any]):
@@ -174,76 +185,114 @@ def _on_files(
     pictures: Mapping[str, bytes],
     *,
     output: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
-    """Run an operation on each photo, several at a time, with a progress bar for more than one photo."""
+    """Run an operation on each photo, several at a time, with a progress bar on a terminal."""
     from concurrent.futures import ThreadPoolExecutor
 
     from rich.console import Console
-    from rich.progress import track
 
     from limner import local, settings
     from limner.vision.models import Models
 
     console = Console(stderr=True)
+    files: list[Path | None] = [*local.pictures_in(photos)] if photos else [None]
+    several = len(files) > 1 or any(photo.is_dir() for photo in photos)
+    if output is not None and not several and output.is_file() and not force:
+        raise click.ClickException(f"{output} is there already. --force overwrites it.")
     chosen = settings.load()
     local.fetch_missing(chosen.models_dir, operation.models, console)
     loaded = Models(chosen.models_dir)
     limits = chosen.limits()
-    files: list[Path | None] = [*local.pictures_in(photos)] if photos else [None]
-    several = len(files) > 1 or any(photo.is_dir() for photo in photos)
-    if output is not None and several:
-        output.mkdir(parents=True, exist_ok=True)
-
-    def one(path: Path | None) -> "tuple[Path | None, Made | LimnerError]":
-        photo = {} if path is None else {"image": path.read_bytes()}
-        try:
-            made = local.run(operation, values, {**photo, **pictures}, models=loaded, limits=limits)
-        except LimnerError as error:
-            return path, error
-        return path, made
-
+    name = operation.name
     failed = 0
-    with ThreadPoolExecutor(chosen.workers) as pool:
-        done = pool.map(one, files)
-        name = operation.name
-        for path, made in track(done, name, total=len(files), console=console, disable=not several, transient=True):
+    with _progress(name, len(files), console) as tell, ThreadPoolExecutor(chosen.workers) as pool:
+
+        def one(number: int, path: Path | None) -> "tuple[Path | None, Made | LimnerError]":
+            photo = {} if path is None else {"image": path.read_bytes()}
+            given = {**photo, **pictures}
+            try:
+                made = local.run(
+                    operation, values, given, models=loaded, limits=limits, tell=lambda share: tell(number, share)
+                )
+            except LimnerError as error:
+                return path, error
+            finally:
+                tell(number, 1.0)
+            return path, made
+
+        for path, made in pool.map(one, range(len(files)), files):
             if isinstance(made, UnsupportedMediaError) and path not in photos:
                 continue  # a folder may hold other files too
             if isinstance(made, LimnerError):
                 failed += 1
                 click.echo(f"{path or name}: {made.title}: {made.detail}", err=True)
                 continue
-            written = _write(made.artifacts, path or Path(name), output, several=several)
+            written: list[Path] = []
+            if output is not None or operation.result.is_its_files:
+                into = output if several or (output is not None and output.is_dir()) else None
+                if output is None:  # what is made of a folder's photos must not be photos for the next run
+                    into = Path() if path is None else path.parent if path in photos else path.parent / name
+                targets = _targets(list(made.artifacts), name if path is None else path.stem, into, output)
+                written = [
+                    _write(target, data, force=force)
+                    for target, data in zip(targets, made.artifacts.values(), strict=True)
+                ]
             if as_json:
                 result = made.result.model_dump(mode="json", exclude_none=True)
-                click.echo(
-                    json.dumps(
-                        {"file": str(path) if path else None, **result, "written": [str(each) for each in written]}
-                    )
-                )
+                told = {"file": str(path) if path else None, **result, "written": [str(each) for each in written]}
+                click.echo(json.dumps(told))
             else:
                 click.echo(f"{path or name}: {made.result.in_words()}" + "".join(f" → {each}" for each in written))
     sys.exit(1 if failed else 0)
 
 
-def _write(artifacts: Mapping[str, bytes], photo: Path, output: Path | None, *, several: bool) -> list[Path]:
-    """Write the artifacts to `output`, or into the folder `output` if there are several photos.
+@contextmanager
+def _progress(name: str, files: int, console: "Console") -> Iterator[Callable[[int, float], None]]:
+    """A bar on a terminal. It gives a function that is told, from any thread, what share of a file is done."""
+    from rich.progress import Progress
 
-    Several of one photo are numbered, and have suffixes of their own if these differ.
+    shares = [0.0] * files
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(name, total=files)
+
+        def tell(number: int, share: float) -> None:
+            shares[number] = share
+            progress.update(task, completed=sum(shares))
+
+        yield tell
+
+
+def _targets(names: Sequence[str], stem: str, into: Path | None, output: Path | None) -> list[Path]:
+    """Where the artifacts of one photo go: into a folder, named after the photo, or to `output`.
+
+    Several for one `output` are numbered, and have suffixes of their own if these differ.
     """
-    if output is None:
-        return []
-    written = []
-    suffixes = {Path(name).suffix for name in artifacts}
-    for number, (name, data) in enumerate(artifacts.items(), 1):
-        target = output
-        if several or output.is_dir():
-            target = output / f"{photo.stem}.{name}"
-        elif len(artifacts) > 1:
-            target = output.with_name(
-                f"{output.stem}-{number}{output.suffix if len(suffixes) == 1 else Path(name).suffix}"
-            )
-        target.write_bytes(data)
-        written.append(target)
-    return written
+    if into is not None:
+        return [into / f"{stem}.{each}" for each in names]
+    assert output is not None
+    if len(names) == 1:
+        return [output]
+    alike = len({Path(each).suffix for each in names}) == 1
+    return [
+        output.with_name(f"{output.stem}-{number}{output.suffix if alike else Path(each).suffix}")
+        for number, each in enumerate(names, 1)
+    ]
+
+
+def _write(target: Path, data: bytes, *, force: bool) -> Path:
+    """Write a file, and say which: without `force` never over another one, but under the next free number."""
+    free = itertools.chain([target], (target.with_stem(f"{target.stem}-{number}") for number in itertools.count(2)))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            chosen = next(free)
+            try:
+                with chosen.open("wb" if force else "xb") as file:
+                    file.write(data)
+            except FileExistsError:
+                continue
+            return chosen
+    except OSError as error:
+        raise click.ClickException(f"{target} cannot be written: {error.strerror}.") from error

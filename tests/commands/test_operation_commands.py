@@ -18,6 +18,8 @@ from limner.cli import main
 from limner.domain.errors import ModelError
 from limner.operations import CATALOGUE
 from limner.vision import weights
+from limner.vision.image import Limits
+from limner.vision.models import Models
 from tests.conftest import MODELS, another
 from tests.vision.test_weights import index as index  # noqa: PLC0414  # the fixture: a folder that pip takes wheels from
 
@@ -68,7 +70,7 @@ def test_every_parameter_that_changes_the_result_is_an_option(name: str) -> None
 
 
 def test_faces_in_words(limner: Limner, photo: Path) -> None:
-    assert limner("detect", photo).stdout == f"{photo}: 1 face (0.94)\n"
+    assert limner("detect", photo).stdout == f"{photo}: 1 face (0.93)\n"
     assert limner("detect", photo, "--min-score", "0.99").stdout == f"{photo}: no face\n"
 
 
@@ -205,3 +207,83 @@ def test_a_pipeline_runs_the_steps_that_it_is_given_and_numbers_their_files(limn
     Path("all").mkdir()
     assert limner("pipeline", photo, "--steps", "steps.json", "-o", "all").exit_code == 0
     assert {path.name for path in Path("all").iterdir()} == {"photo.contours.contours.svg", "photo.small.image-1.jpg"}
+
+
+# --- where files go -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "form"),
+    [
+        (("generate", "--style", "pixel", "--size", "64"), "photo.image-1.jpg", "JPEG"),
+        (("generate", "--style", "pixel", "--size", "64", "--format", "png"), "photo.image-1.png", "PNG"),
+        (("crop", "--width", "80", "--height", "60"), "photo.crop.jpg", "JPEG"),
+    ],
+)
+def test_without_an_output_pictures_are_written_beside_the_photo(
+    limner: Limner, photo: Path, arguments: tuple[str, ...], name: str, form: str
+) -> None:
+    done = limner(*arguments, photo)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(f" → {photo.parent / name}\n")
+    with Image.open(photo.parent / name) as made:
+        assert made.format == form
+
+
+def test_nothing_is_overwritten_unless_it_is_said(limner: Limner, photo: Path) -> None:
+    first = photo.parent / "photo.contours.svg"
+    first.write_text("mine")
+    for expected in ("photo.contours-2.svg", "photo.contours-3.svg"):
+        assert as_json(limner("contours", photo, "--json"))["written"] == [str(photo.parent / expected)]
+    assert first.read_text() == "mine"
+    assert as_json(limner("contours", photo, "--json", "--force"))["written"] == [str(first)]
+    assert "<svg" in first.read_text()
+
+    before = photo.read_bytes()
+    refused = limner("detect", photo, "-o", photo)
+    assert refused.exit_code == 1
+    assert f"{photo} is there already. --force overwrites it." in refused.stderr
+    assert photo.read_bytes() == before
+    assert limner("detect", photo, "-o", photo, "--force").exit_code == 0
+    assert photo.read_bytes() != before
+
+
+def test_what_is_made_of_a_folder_is_no_photo_of_the_next_run(
+    limner: Limner, tmp_path: Path, astronaut_jpeg: bytes
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in (1, 2):
+        (folder / f"{number}.jpg").write_bytes(another(astronaut_jpeg, number))
+    options = ("--style", "pixel", "--size", "64")
+    for _ in range(2):
+        done = limner("generate", folder, *options)
+        assert len(done.stdout.splitlines()) == 2, done.output
+    made = sorted(path.name for path in (folder / "generate").iterdir())
+    assert made == ["1.image-1-2.jpg", "1.image-1.jpg", "2.image-1-2.jpg", "2.image-1.jpg"]
+
+
+def test_detect_alone_writes_nothing(limner: Limner, photo: Path) -> None:
+    assert limner("detect", photo).exit_code == 0
+    assert list(photo.parent.iterdir()) == [photo]
+
+
+def test_a_place_that_cannot_be_written_is_told(limner: Limner, photo: Path) -> None:
+    (photo.parent / "file").write_text("")
+    done = limner("generate", photo, "--style", "pixel", "--size", "64", "-o", "file/made.jpg")
+    assert (done.exit_code, "cannot be written" in done.stderr) == (1, True), done.stderr
+
+
+def test_progress_is_told_within_a_photo(astronaut_jpeg: bytes) -> None:
+    told: list[float] = []
+    values = {"style": "pixel", "size": "64", "count": 3}
+    local.run(
+        CATALOGUE["generate"],
+        values,
+        {"image": astronaut_jpeg},
+        models=Models(MODELS),
+        limits=Limits(),
+        tell=told.append,
+    )
+    assert told == sorted(told)
+    assert 0 < told[-1] <= 1

@@ -1,7 +1,7 @@
 """The operation `contours`: outline the regions of a face as SVG."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -183,6 +183,8 @@ class FaceContours(BaseModel):
 class ContoursResult(Result):
     """Result of `contours`. The SVG is the artifact `contours.svg`; with `face: all`, see `faces`."""
 
+    is_its_files: ClassVar[bool] = True
+
     image: SizeShape
     mask_contours: dict[str, list[list[list[float]]]] = Field(
         description="By region: closed rings of [x, y], crop pixels, combined by the even-odd rule"
@@ -265,7 +267,8 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
         name = f"contours-{number}.svg" if params.face == "all" else "contours.svg"
         ctx.attach(name, traced.svg.encode(), "image/svg+xml", width=traced.drawn[0], height=traced.drawn[1])
         drawn.append(_face_contours(traced, mesh, name, notes))
-        ctx.step(number, len(meshes))
+        if number < len(meshes):
+            ctx.step(number, len(meshes))
     first = drawn[0]
     return ContoursResult(
         image=SizeShape(width=params.image.width, height=params.image.height),

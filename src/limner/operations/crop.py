@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
@@ -88,6 +88,8 @@ class CropShape(BaseModel):
 class CropResult(Result):
     """Result of `crop`."""
 
+    is_its_files: ClassVar[bool] = True
+
     image: SizeShape
     faces: list[BoxShape] = Field(description="What was found, pixels of the upright photo, best first")
     about: Literal["faces", "detail"] = Field(description="What decided: faces, or what else catches the eye")
@@ -120,7 +122,7 @@ def _check(params: CropParams) -> None:
             raise InvalidRequestError(f"aspect: The picture would be {width}×{height}.", field="aspect")
 
 
-@operation(version=1, models=("yunet", "centerface"), check=_check)
+@operation(version=2, models=("yunet", "centerface"), check=_check)
 def crop(params: CropParams, ctx: Context) -> CropResult:
     """Cut a photo to a size or shape about its faces, or cut out each face."""
     from limner.vision.framing import window

@@ -116,6 +116,8 @@ class PictureShape(BaseModel):
 class GenerateResult(Result):
     """Result of `generate`."""
 
+    is_its_files: ClassVar[bool] = True
+
     image: SizeShape | None = Field(description="Size of the photo, null without one")
     painter: str
     pictures: list[PictureShape]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import SkipJsonSchema
@@ -67,6 +67,8 @@ class _Params(PhotoParams):
 
 
 class _Result(Result):
+    is_its_files: ClassVar[bool] = True
+
     image: SizeShape
     steps: dict[str, Any]
 
