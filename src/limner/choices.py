@@ -52,7 +52,8 @@ class WithChoices(BaseModel):
         for field, choice in choices(cls).items():
             chosen = values.get(field)
             if chosen is None or isinstance(chosen, str):
-                own = {name: values.pop(name) for name in list(values) if name not in cls.model_fields}
+                # the tag is not a field of its own: as one it would choose another model than `field` says
+                own = {name: values.pop(name) for name in list(values) if name not in (*cls.model_fields, choice.tag)}
                 values.pop(field, None)
                 if chosen is not None or own:
                     values[field] = {choice.tag: chosen if chosen is not None else _default(cls, field), **own}

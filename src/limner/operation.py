@@ -20,7 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from limner.choices import UNKNOWN, flat_fields, flat_place, flat_values, lists
-from limner.domain.errors import InvalidRequestError
+from limner.domain.errors import InvalidRequestError, LimnerError
 from limner.tracing import step
 from limner.vision.header import Limits
 from limner.vision.structure import look
@@ -65,6 +65,17 @@ def reference(data: bytes, limits: Limits) -> ImageRef:
         height=info.height,
         frames=info.frames,
     )
+
+
+def _reference(name: str, data: bytes, limits: Limits) -> ImageRef:
+    """The same for the picture of a field, which the error names where it is not the photo."""
+    try:
+        return reference(data, limits)
+    except LimnerError as error:
+        if name != "image":
+            error.detail = f"{name}: {error.detail}"
+            error.args = (error.detail,)
+        raise
 
 
 def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
@@ -326,7 +337,7 @@ class Operation(Generic[P, R]):
 
         InvalidRequestError lists the wrong fields; TooLargeError, UnsupportedMediaError, BadImageError for a picture.
         """
-        given = {**values, **{name: reference(data, limits) for name, data in pictures.items()}}
+        given = {**values, **{name: _reference(name, data, limits) for name, data in pictures.items()}}
         if "image" not in given and self.params.model_fields["image"].is_required():
             raise InvalidRequestError("image: A picture is required: a file part, base64 or image_url.", field="image")
         _refuse_long(self.params, values)

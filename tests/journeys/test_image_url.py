@@ -188,6 +188,19 @@ def test_what_the_other_side_tries(fetching: Server, elsewhere: Elsewhere, path:
     assert told["retryable"] == (slug == "url-fetch-failed")
 
 
+@pytest.mark.parametrize("path", ["/missing", "/nothing", "/loop", "/huge", "/to?http://[::1", "/to?http://10.0.0.1/"])
+def test_the_field_whose_url_is_wrong_is_named(
+    fetching: Server, elsewhere: Elsewhere, path: str, astronaut_jpeg: bytes
+) -> None:
+    answer = httpx.post(
+        f"{fetching.url}/v1/generate",
+        data={"style_image_url": elsewhere.url + path},
+        files={"image": astronaut_jpeg},
+        timeout=60,
+    )
+    assert answer.json()["detail"].startswith("style_image_url: "), answer.text
+
+
 @pytest.mark.parametrize(
     "url",
     [

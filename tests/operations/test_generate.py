@@ -15,7 +15,13 @@ from PIL import Image
 
 import limner
 from limner import local
-from limner.domain.errors import FaceNotFoundError, InvalidRequestError, JobMemoryError, PainterNotReadyError
+from limner.domain.errors import (
+    FaceNotFoundError,
+    InvalidRequestError,
+    JobMemoryError,
+    PainterNotReadyError,
+    UnsupportedMediaError,
+)
 from limner.local import Made
 from limner.operation import Context
 from limner.operations.generate import GenerateParams, generate
@@ -173,6 +179,13 @@ def test_a_wrong_field_is_named_as_it_was_sent(values: dict[str, Any], field: st
     with pytest.raises(InvalidRequestError) as refused:
         generate.parse(values, {"image": astronaut_jpeg}, Limits())
     assert [each["field"] for each in refused.value.extra["errors"]] == [field]  # type: ignore[attr-defined]
+
+
+def test_the_picture_that_is_no_picture_is_named(astronaut_jpeg: bytes) -> None:
+    with pytest.raises(UnsupportedMediaError, match=r"^style_image: The file is not"):
+        generate.parse({}, {"image": astronaut_jpeg, "style_image": b"text"}, Limits())
+    with pytest.raises(UnsupportedMediaError, match=r"^The file is not"):
+        generate.parse({}, {"image": b"text"}, Limits())
 
 
 def test_a_photo_may_be_left_out_only_where_the_painter_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:

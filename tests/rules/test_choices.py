@@ -55,6 +55,8 @@ RIGHT: list[dict[str, Any]] = [
 ]
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"other": 1}, "other"),
+    ({"name": "drawn"}, "name"),
+    ({"painter": "drawn", "name": "model"}, "name"),
     ({"style": "oil", "detail": 0.25}, "detail"),
     ({"style": "ink", "brush": 2}, "brush"),
     ({"style": "none"}, "style"),

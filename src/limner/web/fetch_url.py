@@ -12,7 +12,6 @@ import httpcore
 from limner.domain.errors import TooLargeError, UrlFetchError, UrlNotAllowedError
 from limner.web.outgoing import HEADER_BYTES, GuardedNetwork, check_url
 
-FIELD = "image_url"
 MAX_REDIRECTS = 3
 PORTS = (80, 443)
 MAX_CHUNKS = 20_000  # of a picture of 20 MB, each has 1 kB
@@ -23,6 +22,7 @@ _REDIRECT = frozenset({301, 302, 303, 307, 308})
 async def fetch(
     url: str,
     *,
+    field: str = "image_url",
     max_bytes: int,
     timeout_s: float,
     private_hosts: tuple[str, ...] = (),
@@ -31,38 +31,40 @@ async def fetch(
 ) -> bytes:
     """The bytes at `url`, within `timeout_s`. UrlNotAllowedError, UrlFetchError, TooLargeError.
 
-    `take` is called with the number of bytes of each chunk that arrives, and may raise to refuse it.
+    `take` is called with the number of bytes of each chunk that arrives, and may raise to refuse it. `field` is the one
+    that holds the URL, for the errors.
     """
-    network = GuardedNetwork(private_hosts, FIELD)
+    network = GuardedNetwork(private_hosts, field)
     try:
         async with (
             asyncio.timeout(timeout_s),
             httpcore.AsyncConnectionPool(network_backend=network, retries=0) as pool,
         ):
             for _ in range(MAX_REDIRECTS + 1):
-                check_url(url, ports, FIELD)
+                check_url(url, ports, field)
                 network.limit(HEADER_BYTES)
-                answer = await _get(pool, url, max_bytes, take, network)
+                answer = await _get(pool, url, field, max_bytes, take, network)
                 if isinstance(answer, bytes):
                     return answer
-                url = _target(url, answer)
-            raise UrlFetchError("image_url: The URL redirects too many times.")
+                url = _target(url, answer, field)
+            raise UrlFetchError(f"{field}: The URL redirects too many times.")
     except (TimeoutError, httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException):
         # The same text for a closed, filtered or silent port, or one without HTTP: nobody can scan ports with it.
-        raise UrlFetchError(f"image_url: No picture arrived within {timeout_s:g} s.") from None
+        raise UrlFetchError(f"{field}: No picture arrived within {timeout_s:g} s.") from None
 
 
-def _target(url: str, place: str) -> str:
+def _target(url: str, place: str, field: str) -> str:
     """The URL to which a redirect leads. UrlNotAllowedError if it is none; `check_url` sees whether it is allowed."""
     try:
         return urljoin(url, place)
     except ValueError:
-        raise UrlNotAllowedError("image_url: The URL redirects to something that is not a URL.") from None
+        raise UrlNotAllowedError(f"{field}: The URL redirects to something that is not a URL.") from None
 
 
 async def _get(
     pool: httpcore.AsyncConnectionPool,
     url: str,
+    field: str,
     max_bytes: int,
     take: Callable[[int], None],
     network: GuardedNetwork,
@@ -79,10 +81,10 @@ async def _get(
         if answer.status in _REDIRECT:
             place = next((value for name, value in answer.headers if name.lower() == b"location"), None)
             if place is None:
-                raise UrlFetchError("The other server sent a redirect without a target.")
+                raise UrlFetchError(f"{field}: The other server sent a redirect without a target.")
             return place.decode("latin-1")
         if answer.status != 200:
-            raise UrlFetchError(f"The other server answered with status {answer.status}.")
+            raise UrlFetchError(f"{field}: The other server answered with status {answer.status}.")
         network.limit(None)
         data = bytearray()
         chunks = 0
@@ -93,7 +95,7 @@ async def _get(
             if chunks % CHUNKS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # one read may hold thousands, and others wait
             if chunks > MAX_CHUNKS:
-                raise UrlFetchError("The other server sends the picture in too small pieces.")
+                raise UrlFetchError(f"{field}: The other server sends the picture in too small pieces.")
             if len(data) > max_bytes:
-                raise TooLargeError(f"image_url: The picture is larger than {max_bytes:,} bytes.", limit=max_bytes)
+                raise TooLargeError(f"{field}: The picture is larger than {max_bytes:,} bytes.", limit=max_bytes)
         return bytes(data)

@@ -115,6 +115,7 @@ async def fetch_pictures(sent: Sent, services: Services, share: Share) -> dict[s
     for name, url in sent.urls.items():
         found[name] = await fetch(
             url,
+            field=f"{name}_url",
             max_bytes=services.limits.max_bytes,
             timeout_s=settings.fetch_timeout_s,
             private_hosts=settings.fetch_private_hosts,
