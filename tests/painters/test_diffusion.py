@@ -94,6 +94,15 @@ def test_each_architecture_paints_from_a_photo(name: str, steps: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "flux"])
+def test_words_between_do_not_change_what_a_photo_becomes(models: Path, name: str) -> None:
+    """The pipeline for words shares the networks, and must leave them in their own type."""
+    write(models, "half", 'dtype = "bfloat16"\n', name)
+    made = paint("half")
+    paint("half", None)
+    assert np.array_equal(paint("half"), made)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "flux"])
 def test_words_alone_are_enough_for_some(name: str) -> None:
     made = paint(name, None)
     assert made.shape == (64, 64, 3)

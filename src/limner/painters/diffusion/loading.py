@@ -44,12 +44,14 @@ class Loaded:
     def pipeline(self, *, with_photo: bool) -> Any:
         """The pipeline of diffusers that paints from a photo, or from words alone."""
         import diffusers
+        import torch
 
         wanted = _class_name(self.model, with_photo=with_photo)
         if type(self.first).__name__ == wanted:
             return self.first
         if wanted not in self.others:
-            made = getattr(diffusers, wanted).from_pipe(self.first)
+            # By default the shared networks would become float32: twice the memory, and other pixels from then on.
+            made = getattr(diffusers, wanted).from_pipe(self.first, dtype=getattr(torch, self.model.dtype))
             made.set_progress_bar_config(disable=True)
             self.others[wanted] = made
         return self.others[wanted]
