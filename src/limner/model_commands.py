@@ -1,5 +1,6 @@
 """The commands of `limner models`: `fetch`, `check`, `list`."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -7,8 +8,9 @@ import click
 from limner.command_types import Commands
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from limner.painters.diffusion.entries import ModelEntry
     from limner.vision.manifest import Weight
 
 
@@ -125,5 +127,20 @@ def list_() -> None:
             f"{entry.bundle or '':7} {entry.name:20} {state:8} {entry.licence:11} {entry.size:>10,} B  "
             f"{entry.requirement}  {entry.upstream}"
         )
+    for name, model in _hub_entries():
+        state = "here" if model.folder.is_dir() else "optional"
+        click.echo(f"{'':7} {_HUB + name:20} {state:8} {model.licence:11} {model.model} at {model.revision}")
     for name in weights.bundles():
         click.echo(f"`limner models fetch {name}` fetches the optional models of {name}.")
+
+
+def _hub_entries() -> "Iterator[tuple[str, ModelEntry]]":
+    """The operator's diffusion models that come from the hub; files that are not valid are told by their painter."""
+    from limner.domain.errors import PainterNotReadyError
+    from limner.painters.diffusion import entries
+
+    for name in entries.names():
+        with suppress(PainterNotReadyError):
+            entry = entries.read(name)
+            if entry.revision is not None:
+                yield name, entry

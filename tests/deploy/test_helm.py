@@ -176,7 +176,7 @@ def test_disruption_and_network(helm: str, tmp_path: Path) -> None:
     assert all("to" not in rule or "ipBlock" not in rule["to"][0] for rule in every["egress"]), "only the web goes out"
     assert "169.254.0.0/16" in web["egress"][0]["to"][0]["ipBlock"]["except"]
     (ingress,) = [document for document in documents if document["kind"] == "Ingress"]
-    assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"] == "60m"
+    assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"] == "80m"
 
 
 def test_the_scaler_counts_the_jobs_of_its_lanes(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

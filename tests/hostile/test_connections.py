@@ -405,6 +405,7 @@ def test_bodies_behind_a_request_that_takes_its_time_are_not_gathered(shared_ser
     assert closed(server, "pipelining") - before >= 10
 
 
+@pytest.mark.alone
 def test_who_does_not_read_is_closed(start_server: StartServer) -> None:
     server = start_server(LIMNER_SEND_TIMEOUT_S="1", LIMNER_IDLE_TIMEOUT_S="1")
     with attacked(server, memory_mb=80):
@@ -422,6 +423,7 @@ def test_who_does_not_read_is_closed(start_server: StartServer) -> None:
         eventually(lambda: metric(server, "limner_connections") < 5)
 
 
+@pytest.mark.alone
 def test_unread_answers_are_bounded_together(start_server: StartServer) -> None:
     server = start_server(LIMNER_ANSWER_MEMORY_BYTES="1000000")
     with attacked(server, memory_mb=60):

@@ -241,6 +241,12 @@ class Cluster(Server):
             assert '"level": "ERROR"' not in text, text[-5000:]
 
 
+def address_space(pid: int) -> str:
+    """The limit of a process's address space: bytes, or `unlimited`."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line.removeprefix("Max address space").split()[0] for line in lines if line.startswith("Max address"))
+
+
 def _children(pid: int) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -17,7 +17,7 @@ import pytest
 from limner.adapters.celery_engine import TASK, broker_app
 from tests.conftest import another, as_jpeg
 from tests.journeys.client import FINAL, Json, finished, get, last_event_id, rows, submit
-from tests.journeys.server import Cluster, Worker
+from tests.journeys.server import Cluster, Worker, address_space
 from tests.services.postgres import Postgres
 from tests.services.process import free_port
 from tests.services.redis_server import RedisServer
@@ -458,17 +458,18 @@ def test_celerys_own_command_is_refused_what_would_not_be_guarded(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "served", "children"), [([], "cpu,paint,remote", 2), (["-Q", "gpu", "-c", "1"], "gpu", 1)]
+    ("arguments", "served", "children", "memory"),
+    [([], "cpu,paint,remote", 2, "4000000000"), (["-Q", "gpu", "-c", "1"], "gpu", 1, "unlimited")],
 )
 def test_celerys_own_command_serves_the_same_lanes(
-    tmp_path: Path, redis_server: RedisServer, arguments: list[str], served: str, children: int
+    tmp_path: Path, redis_server: RedisServer, arguments: list[str], served: str, children: int, memory: str
 ) -> None:
     cluster = Cluster(tmp_path, redis_server.new_database(), LIMNER_WORKERS="2")
     worker = Worker(cluster, *arguments, command=CELERY)
     try:
         worker.start()
         assert f'"lanes": "{served}"' in worker.log.read_text()
-        assert len(worker.children()) == children
+        assert [address_space(pid) for pid in worker.children()] == [memory] * children
     finally:
         worker.kill()
 

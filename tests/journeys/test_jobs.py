@@ -262,7 +262,7 @@ def test_the_list_is_newest_first_and_pages_follow_one_another(server: Server, a
         finished(server, job_id)
     everything = get(server, "/v1/jobs").json()
     assert everything["next_cursor"] is None
-    assert everything["jobs"][0] == get(server, f"/v1/jobs/{ids[-1]}").json()
+    assert everything["jobs"][0] == {**get(server, f"/v1/jobs/{ids[-1]}").json(), "parameters": None}
     assert len(get(server, "/v1/jobs?operation=detect&status=succeeded").json()["jobs"]) == 7
     assert get(server, "/v1/jobs?operation=contours").json()["jobs"] == []
     assert get(server, "/v1/jobs?status=failed").json()["jobs"] == []
@@ -311,7 +311,7 @@ def test_cancelling_a_leader_lets_its_follower_run(busy_server: Server, astronau
 
 def test_a_finished_job_cannot_be_cancelled(shared_server: Server, job: Json) -> None:
     problem(httpx.post(f"{job['url']}/cancel"), 409, "job-finished")
-    assert get(shared_server, f"/v1/jobs/{job['id']}").json() == job
+    assert {**get(shared_server, f"/v1/jobs/{job['id']}").json(), "parameters": None} == job
 
 
 @pytest.mark.parametrize("server", BOTH, indirect=True)

@@ -31,7 +31,7 @@ from tests.journeys.client import (
     rows,
     submit,
 )
-from tests.journeys.server import Server
+from tests.journeys.server import Server, address_space
 
 SLACK_S = 20.0  # for a busy machine, and far below the 60 s of a hang; bench/README.md has the measured times
 
@@ -224,6 +224,14 @@ def test_a_cancelled_job_that_does_not_stop_is_killed(start: Start, small_jpeg: 
     else:
         assert get(server, f"/v1/jobs/{job_id}").status_code == 404
         assert len(blobs(server)) == 2  # of the next job: photo and marked photo
+
+
+def test_a_worker_with_a_gpu_has_no_limit_of_address_space(start: Start) -> None:
+    server = start(LIMNER_WORKERS="1", LIMNER_GPU_WORKERS="1", LIMNER_WORKER_MEMORY_BYTES="3000000000")
+    deadline = time.monotonic() + SLACK_S
+    while (limits := sorted(map(address_space, server.workers()))) != ["3000000000", "unlimited"]:
+        assert time.monotonic() < deadline, limits
+        time.sleep(0.05)
 
 
 def test_a_job_out_of_memory_affects_no_other_job(start: Start, small_jpeg: bytes) -> None:

@@ -98,6 +98,15 @@ def test_an_animation_is_refused_rather_than_made_a_still(run: Detect, astronaut
     assert run(out.getvalue(), mark="box").result.faces  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("mark", ["blur", "pixelate", "solid"])
+def test_a_face_beside_that_lies_on_its_side_is_covered_too(run: Detect, astronaut: Pixels, mark: str) -> None:
+    both = np.concatenate([astronaut, np.rot90(astronaut)], axis=1)
+    photo = saved(np.ascontiguousarray(both), "PNG")
+    found = [face.box for face in run(photo, mark=mark).result.faces]  # type: ignore[attr-defined]
+    for x, y in ((223, 120), (512 + 120, 512 - 223)):
+        assert any(box.x < x < box.x + box.width and box.y < y < box.y + box.height for box in found)
+
+
 @pytest.mark.parametrize(
     ("field", "values"),
     [

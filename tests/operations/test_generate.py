@@ -273,8 +273,8 @@ def test_a_job_stops_within_a_step(monkeypatch: pytest.MonkeyPatch, models: Mode
     assert told == [1 / 8, 2 / 8]
 
 
-OF_THE_OPERATOR = {"onnx", "openai", "stability", "comfyui"}
-"""Painters without an example: what they make is up to the operator's network, server or workflow."""
+OF_THE_OPERATOR = {"diffusion", "onnx", "openai", "stability", "comfyui"}
+"""Painters without an example: what they make is up to the operator's model, server or workflow."""
 
 
 def test_every_painter_has_an_example() -> None:

@@ -100,7 +100,7 @@ def test_the_photo_is_read_and_decoded_once(models: Models, astronaut_jpeg: byte
     )
     PIPELINE.run(PIPELINE.settled(parse(astronaut_jpeg, *ALL), "a request"), ctx)
     assert len(read) == 1
-    assert told[:3] == [1 / 4, 2 / 4, 3 / 4]
+    assert {1 / 4, 2 / 4, 3 / 4} <= set(told)
     assert told == sorted(told)
     assert 3 / 4 < told[-1] <= 1
 
@@ -284,5 +284,5 @@ def test_a_new_version_of_a_step_is_other_work(astronaut_jpeg: bytes) -> None:
 
 
 def test_the_numbers_of_a_pipeline_are_the_largest_of_its_steps(run: Run, astronaut: Pixels) -> None:
-    made = run([*ALL[:2], {**ALL[-1], "size": "64"}], as_jpeg(np.tile(astronaut, (1, 2, 1))))
+    made = run([{"operation": "detect"}, ALL[1], {**ALL[-1], "size": "64"}], as_jpeg(np.tile(astronaut, (1, 2, 1))))
     assert made.result.summary() == {"faces_count": 2, "pictures_count": 2}

@@ -229,6 +229,19 @@ def test_a_model_is_loaded_once_and_makes_room_for_another() -> None:
     assert pipeline_of("sd", with_photo=True) is not first
 
 
+def test_an_entry_says_how_many_cores_are_used(models: Path) -> None:
+    import torch
+
+    seen = []
+    for threads in (1, 2):
+        write(models, "sd")
+        toml = (models / "sd.toml").read_text().replace("threads = 1", f"threads = {threads}")
+        (models / "sd.toml").write_text(toml)
+        paint("sd", told=Steps(stop=lambda: seen.append(torch.get_num_threads())))
+    assert set(seen[-3:]) == {2}
+    assert 1 in seen
+
+
 def test_a_changed_file_is_loaded_again(models: Path) -> None:
     paint("sd")
     first = pipeline_of("sd", with_photo=True)

@@ -2,13 +2,16 @@
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from limner.domain import errors
+from limner.model_commands import models
 from limner.painters.diffusion import devices, entries, painter, plans, weights
 from limner.painters.diffusion.painter import Diffusion, DiffusionParams
 from tests.painters.diffusion_files import SD_INDEX, index_of, write_model, write_safetensors
@@ -189,7 +192,10 @@ def test_a_model_of_the_hub_is_looked_for_where_it_is_fetched_to(folder: Path, t
     (folder / "hub.toml").write_text(f'model = "some.body/a_model"\nrevision = "{revision}"\n')
     with pytest.raises(errors.PainterNotReadyError, match="run `limner models fetch diffusion/hub`"):
         plans.read("hub")
+    listed = CliRunner().invoke(models, ["list"]).output
+    assert re.search(f"diffusion/hub +optional .* some.body/a_model at {revision}", listed)
     write_model(tmp_path / "models" / "diffusion" / "some.body--a_model" / revision)
+    assert re.search("diffusion/hub +here ", CliRunner().invoke(models, ["list"]).output)
     assert plans.read("hub").weights.family.kind == "picture"
 
 

@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+FILE_WIDTH = 160
+"""Signs in a line where a terminal does not set it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -44,7 +47,10 @@ def show(title: str, sections: Iterable[tuple[str, list[Row]]]) -> None:
         for row in rows:
             _add(table, row)
         table.add_section()
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = FILE_WIDTH
+    console.print(table)
 
 
 def _add(table: Table, row: Row) -> None:

@@ -267,7 +267,8 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
         name = f"contours-{number}.svg" if params.face == "all" else "contours.svg"
         ctx.attach(name, traced.svg.encode(), "image/svg+xml", width=traced.drawn[0], height=traced.drawn[1])
         drawn.append(_face_contours(traced, mesh, name, notes))
-        ctx.step(number, len(meshes))
+        if number < len(meshes):
+            ctx.step(number, len(meshes))
     first = drawn[0]
     return ContoursResult(
         image=SizeShape(width=params.image.width, height=params.image.height),

@@ -122,7 +122,7 @@ def _check(params: CropParams) -> None:
             raise InvalidRequestError(f"aspect: The picture would be {width}×{height}.", field="aspect")
 
 
-@operation(version=1, models=("yunet", "centerface"), check=_check)
+@operation(version=2, models=("yunet", "centerface"), check=_check)
 def crop(params: CropParams, ctx: Context) -> CropResult:
     """Cut a photo to a size or shape about its faces, or cut out each face."""
     from limner.vision.framing import window

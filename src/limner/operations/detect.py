@@ -11,7 +11,7 @@ from limner.geometry import AreaShape, BoxShape, PointShape, SizeShape
 from limner.operation import Context, ImageRef, PhotoParams, Result, format_of, operation
 from limner.vision import faces
 from limner.vision.colours import Colour, rgb
-from limner.vision.faces import DEFAULT_MIN_SCORE
+from limner.vision.faces import COVER_MIN_SCORE, DEFAULT_MIN_SCORE
 
 if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
     from limner.vision import image
@@ -48,9 +48,22 @@ class DetectParams(PhotoParams):
         ),
     ] = None
     min_score: Annotated[
-        float, Field(ge=0, le=1, title="Minimum score", description="Faces below this score are left out")
-    ] = DEFAULT_MIN_SCORE
-    precise: Annotated[bool, Field(title="Precise", description="A slower detector with fewer false alarms")] = False
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            title="Minimum score",
+            description=f"Faces below this score are left out; default: {DEFAULT_MIN_SCORE}, to cover faces "
+            f"{COVER_MIN_SCORE}",
+        ),
+    ] = None
+    precise: Annotated[
+        bool,
+        Field(
+            title="Precise",
+            description="A slower detector with fewer false alarms; faces to cover are always searched by both",
+        ),
+    ] = False
     max_faces: Annotated[
         int | None,
         Field(ge=1, le=10_000, title="Maximum faces", description="Return at most this many faces, best score first"),
@@ -142,7 +155,7 @@ def _check(params: DetectParams) -> None:
         raise UnsupportedMediaError("Faces cannot be covered in an animated picture. Send its frames one by one.")
 
 
-@operation(version=2, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=_check)
+@operation(version=3, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=_check)
 def detect(params: DetectParams, ctx: Context) -> DetectResult:
     """Find the faces in a photo and mark each."""
     from limner.vision.detector import scaled
@@ -153,7 +166,11 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
         photo = picture.on_white() if picture else ctx.pixels(params.image, at_least=_MIN_DECODED_SIDE)
     with ctx.stage("detect"):
         found = ctx.models.detector().detect(
-            photo, min_score=params.min_score, precise=params.precise, max_faces=params.max_faces
+            photo,
+            min_score=params.min_score,
+            precise=params.precise,
+            cover=params.mark in _COVERS and params.boxes is None,
+            max_faces=params.max_faces,
         )
     height, width = photo.shape[:2]
     meshes: list[MeshShape | None] = [None] * len(found)

@@ -100,6 +100,7 @@ def pipeline(operations: Sequence[_AnyOperation], *, default: Sequence[_AnyOpera
             fingerprint=lambda params: "\n".join(_fingerprint(known[each.operation], each) for each in params.steps),
             settle=partial(_settled, known),
             fresh=lambda params: any(known[each.operation].choices.fresh(each) for each in params.steps),
+            ready_lanes=lambda: tuple(dict.fromkeys(lane for each in operations for lane in each.ready_lanes())),
         ),
     )
     def pipeline(params: params_type, ctx: Context) -> result_type:  # type: ignore[valid-type]  # made here

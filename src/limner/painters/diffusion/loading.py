@@ -92,6 +92,7 @@ class Keeper:
             else:
                 devices.check_memory(model.name, device, 0, model.activations(size), size)
             assert self._loaded is not None
+            _set_threads(model, device)  # OpenMP counts for each thread by itself, and another one has loaded the model
             yield self._loaded
         finally:
             if not handed_over:
@@ -219,6 +220,15 @@ def prepare_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"(diffusers|transformers|peft|accelerate)\b")  # of their own future
 
 
+def _set_threads(model: Model, device: "torch.device") -> None:
+    """How many cores this thread uses on the CPU."""
+    import torch
+
+    if device.type == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(model.entry.threads or max(1, cores // 2))
+
+
 def _load(model: Model, device: "torch.device", *, with_photo: bool) -> Loaded:
     import diffusers
     import torch
@@ -231,9 +241,8 @@ def _load(model: Model, device: "torch.device", *, with_photo: bool) -> Loaded:
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
     entry = model.entry
-    if device.type == "cpu":
-        torch.set_num_threads(entry.threads or max(1, (os.cpu_count() or 2) // 2))
-    else:
+    _set_threads(model, device)
+    if device.type == "cuda":
         torch.backends.cudnn.benchmark = False  # else the same seed could give other pixels
         torch.backends.cudnn.deterministic = True
     pipeline = getattr(diffusers, _class_name(model, with_photo=with_photo)).from_pretrained(
