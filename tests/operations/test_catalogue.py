@@ -158,6 +158,12 @@ def test_it_is_described(operation: Operation[Any, Any]) -> None:
 
 
 @every_operation
+def test_it_runs_in_a_lane_that_it_names(operation: Operation[Any, Any], astronaut_jpeg: bytes) -> None:
+    params = operation.parse(FIXED.get(operation.name, {}), {"image": astronaut_jpeg}, Limits())
+    assert operation.lane(params) in operation.lanes
+
+
+@every_operation
 def test_its_parameters_make_a_form(operation: Operation[Any, Any]) -> None:
     schema = operation.params.model_json_schema()
     assert schema["additionalProperties"] is False

@@ -9,9 +9,11 @@ from limner.painters.drawn.fields import Field, to_lab
 from limner.painters.drawn.flow import flow_of, smoothed_along
 from limner.painters.drawn.kuwahara import painted
 from limner.painters.drawn.noise import soft_noise, streaks
+from limner.painters.drawn.paint import paint
 from limner.painters.drawn.scale import MAX_AREA, MAX_FACE, MAX_UNIT, MIN_FACE, natural_size, scale_of
 from limner.painters.drawn.screens import dot_screen, tiled
 from limner.painters.drawn.study import Study
+from limner.painters.drawn.styles import Pixel
 from limner.vision.faces import Box
 from tests.painters.pictures import FACE, portrait
 
@@ -153,3 +155,14 @@ def test_a_band_is_a_part_of_the_enlarged_picture() -> None:
     expected = study.tone[round((y + 0.5) * study.height / 1375 - 0.5), round((x + 0.5) * study.width / 1100 - 0.5)]
     assert whole[y, x] == pytest.approx(expected, abs=0.03)
     assert sum(band.height for band in study.canvas.bands(study.canvas.empty())) == 1375
+
+
+def test_a_small_face_keeps_its_tones_beside_much_colour() -> None:
+    """Pixel art has few colours; a face of one of them has no features."""
+    colours = np.random.default_rng(2).integers(0, 255, (12, 16, 3), np.uint8)
+    photo = np.asarray(cv2.resize(colours, (800, 600), interpolation=cv2.INTER_NEAREST), np.uint8)
+    face = Box(350, 250, 90, 110)
+    tones = np.linspace(0.75, 1.1, 110)[:, None, None] * np.array([170, 120, 95])
+    photo[250:360, 350:440] = np.broadcast_to(tones, (110, 90, 3)).astype(np.uint8)
+    drawn = paint(photo, Pixel(), faces=[face], size=(800, 600))
+    assert len(np.unique(drawn[265:345, 365:425].reshape(-1, 3), axis=0)) >= 4

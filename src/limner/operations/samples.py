@@ -71,6 +71,7 @@ def _in_style(params: SamplesParams, style: str) -> PainterParams:
 
 @operation(
     version=1,
+    lanes=tuple(dict.fromkeys(lane for name in STYLES for lane in PAINTERS[name].lanes)),
     models=("yunet", "face_landmark", "iris_landmark"),
     check=check,
     yields=True,

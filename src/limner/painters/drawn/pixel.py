@@ -15,7 +15,8 @@ _SATURATION = 1.25
 _SQUARES = (24, 200)  # along the longer side
 _MAX_SAMPLES = 20_000
 _HUE_WEIGHT = np.array([0.8, 1.3, 1.3], np.float32)  # of L, a, b: highlights on skin become light skin, not grey
-_FACE_WEIGHT = 3  # how many times more a square of a face counts
+_FACE_SHARE = 0.6  # of what decides the colours: a face has few tones, and loses its features without them
+_MOST_REPEATS = 60
 
 
 def pixel(study: Study, style: Pixel) -> Pixels:
@@ -57,7 +58,9 @@ def _few_colours(lab: Field, important: NDArray[np.bool_], count: int) -> Field:
     distinct = np.unique(np.round(pixels), axis=0)
     if len(distinct) <= count:
         return lab
-    sample = np.concatenate([pixels, *([pixels[important]] * _FACE_WEIGHT)])
+    others, faces = int((~important).sum()), max(1, int(important.sum()))
+    repeats = min(_MOST_REPEATS, max(0, round(_FACE_SHARE / (1 - _FACE_SHARE) * others / faces) - 1))
+    sample = np.concatenate([pixels, *([pixels[important]] * repeats)])
     sample = np.ascontiguousarray(sample[:: -(-len(sample) // _MAX_SAMPLES)])
     count = min(count, len(sample))
     # Start with quantiles of lightness, so that no generator of OpenCV's, shared by all threads, is needed.
