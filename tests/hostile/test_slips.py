@@ -248,7 +248,7 @@ def test_on_a_read_only_folder_an_erasure_is_refused_whole(
     subprocess.run(["mount", "-o", "remount,ro", str(photos_disk)], check=True)
     told = problem(httpx.delete(address), 503, "unavailable")
     assert "nothing was erased" in told["detail"]
-    assert get(server, address).json() == job
+    assert {**get(server, address).json(), "parameters": None} == job
     assert get(server, job["artifacts"][0]["url"]).status_code == 200
     problem(get(server, "/readyz"), 503, "unavailable")
     subprocess.run(["mount", "-o", "remount,rw", str(photos_disk)], check=True)

@@ -178,9 +178,11 @@ def test_several_at_once_and_the_options_count(
 ) -> None:
     page = open_page(shared_server)
     page.get_by_label("Blur").check()
-    page.get_by_label("Minimum score").fill("0.7")
     page.get_by_role("switch", name="Precise").check()
     page.get_by_text("More options").click()
+    score = page.locator(".field", has=page.get_by_label("Minimum score"))
+    score.get_by_label("Automatic").uncheck()
+    page.get_by_label("Minimum score").fill("0.7")
     page.get_by_label("Format").select_option("png")
     add(page, *(photo(different(astronaut, 10 + number), f"{number}.jpg") for number in range(6)))
     expect(page.locator(".card.mine")).to_have_count(6)
