@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from limner.vision.faces import Box
+
 
 class PointShape(BaseModel):
     """A position in the picture, pixels."""
@@ -19,6 +21,11 @@ class BoxShape(PointShape):
 
     width: float
     height: float
+
+    @classmethod
+    def of(cls, box: Box) -> "BoxShape":
+        """The box in hundredths of a pixel."""
+        return cls(x=round(box.x, 2), y=round(box.y, 2), width=round(box.width, 2), height=round(box.height, 2))
 
 
 class AreaShape(BaseModel):

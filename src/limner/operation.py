@@ -114,6 +114,11 @@ def format_of(output: Path | None) -> str | None:
     return None if output is None else _FORMATS.get(output.suffix.lower())
 
 
+def picture_file(stem: str, form: str) -> str:
+    """The file name of a picture of this format."""
+    return f"{stem}.{'jpg' if form == 'jpeg' else form}"
+
+
 class PhotoParams(Params):
     """Base class of the parameters of an operation that needs a photo."""
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -80,19 +81,28 @@ def test_a_hosted_painter_from_submission_to_picture(
     assert WORDS not in log
 
 
-def test_a_job_stops_while_the_other_server_is_silent(
-    server: Server, stability: LocalServer, astronaut_jpeg: bytes
-) -> None:
+@contextmanager
+def silent(server: LocalServer) -> Iterator[threading.Event]:
+    """Meanwhile the server does not answer. Yields the event that it was asked."""
     asked, over = threading.Event(), threading.Event()
 
-    def silent(_: Request) -> Reply:
+    def answer(_: Request) -> Reply:
         asked.set()
         over.wait(60)
         return Reply(b"")
 
-    stability.answer = silent
-    job = submit(server, astronaut_jpeg)
+    server.answer = answer
     try:
+        yield asked
+    finally:
+        over.set()
+
+
+def test_a_job_stops_while_the_other_server_is_silent(
+    server: Server, stability: LocalServer, astronaut_jpeg: bytes
+) -> None:
+    with silent(stability) as asked:
+        job = submit(server, astronaut_jpeg)
         assert asked.wait(30)
         start = time.monotonic()
         assert httpx.post(f"{server.url}/v1/jobs/{job['id']}/cancel").status_code in {200, 202}
@@ -101,23 +111,13 @@ def test_a_job_stops_while_the_other_server_is_silent(
         # The worker is free again at once: the next job is painted although the first request is still open.
         stability.answer = lambda _: Reply(png(gradient()), headers={"finish-reason": "SUCCESS"})
         assert finished(server, submit(server, astronaut_jpeg)["id"])["status"] == "succeeded"
-    finally:
-        over.set()
 
 
 def test_a_request_is_not_repeated_after_its_worker_was_killed(
     server: Server, stability: LocalServer, astronaut_jpeg: bytes
 ) -> None:
-    asked, over = threading.Event(), threading.Event()
-
-    def silent(_: Request) -> Reply:
-        asked.set()
-        over.wait(60)
-        return Reply(b"")
-
-    stability.answer = silent
-    job = submit(server, astronaut_jpeg)
-    try:
+    with silent(stability) as asked:
+        job = submit(server, astronaut_jpeg)
         assert asked.wait(30)
         for pid in server.workers():
             os.kill(pid, signal.SIGKILL)
@@ -125,8 +125,6 @@ def test_a_request_is_not_repeated_after_its_worker_was_killed(
         assert ended["error"]["type"] == "urn:limner:problem:job-crashed"
         assert "charged" in ended["error"]["detail"]
         assert len(stability.requests) == 1
-    finally:
-        over.set()
 
 
 def test_without_a_key_it_is_refused_at_once(start_server: StartServer, astronaut_jpeg: bytes) -> None:

@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 
 from limner.domain.errors import InvalidRequestError
 from limner.geometry import BoxShape, SizeShape
-from limner.operation import Context, PhotoParams, Result, format_of, operation
+from limner.operation import Context, PhotoParams, Result, format_of, operation, picture_file
 from limner.vision.faces import DEFAULT_MIN_SCORE, Box, Face
 from limner.vision.heads import DEFAULT_MARGIN, bounds, head
 
 if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web process needs only the parameters
-    from limner.vision.align import Matrix
+    from limner.vision.align import Colour, Matrix
     from limner.vision.image import Picture
 
 _MAX_SIDE = 4096
@@ -125,6 +125,7 @@ def _check(params: CropParams) -> None:
 @operation(version=2, models=("yunet", "centerface"), check=_check)
 def crop(params: CropParams, ctx: Context) -> CropResult:
     """Cut a photo to a size or shape about its faces, or cut out each face."""
+    from limner.vision import align
     from limner.vision.framing import window
 
     with ctx.stage("decode"):
@@ -134,7 +135,8 @@ def crop(params: CropParams, ctx: Context) -> CropResult:
         most = (params.max_faces or _DEFAULT_FACES) if params.each else None
         found = ctx.models.detector().detect(photo, min_score=params.min_score, max_faces=most)
     if params.each:
-        crops = [_face(params, ctx, picture, face, number) for number, face in enumerate(found, 1)]
+        beyond = align.border_colour(picture.pixels)
+        crops = [_face(params, ctx, picture, face, number, beyond) for number, face in enumerate(found, 1)]
     else:
         with ctx.stage("frame"):
             aspect = _aspect(params)
@@ -143,7 +145,7 @@ def crop(params: CropParams, ctx: Context) -> CropResult:
         crops = [_window(params, ctx, picture, shown, size)]
     return CropResult(
         image=SizeShape(width=params.image.width, height=params.image.height),
-        faces=[_box(face.box) for face in found],
+        faces=[BoxShape.of(face.box) for face in found],
         about="faces" if found or params.each else "detail",
         crops=crops,
     )
@@ -173,8 +175,8 @@ def _window(params: CropParams, ctx: Context, picture: "Picture", shown: Box, si
     return _cut(params, ctx, picture, matrix, size, "crop")
 
 
-def _face(params: CropParams, ctx: Context, picture: "Picture", face: Face, number: int) -> CropShape:
-    """The square about a head, turned upright."""
+def _face(params: CropParams, ctx: Context, picture: "Picture", face: Face, number: int, beyond: "Colour") -> CropShape:
+    """The square about a head, turned upright; `beyond` is its colour outside the photo."""
     from limner.vision import align
 
     area = head(face, DEFAULT_MARGIN if params.margin is None else params.margin)
@@ -186,7 +188,7 @@ def _face(params: CropParams, ctx: Context, picture: "Picture", face: Face, numb
         @ align.turning(-area.turn)
         @ align.translation(-area.x, -area.y)
     )
-    return _cut(params, ctx, picture, matrix, (side, side), f"face-{number}", round(face.score, 4))
+    return _cut(params, ctx, picture, matrix, (side, side), f"face-{number}", beyond, round(face.score, 4))
 
 
 def _cut(
@@ -196,27 +198,23 @@ def _cut(
     matrix: "Matrix",
     size: tuple[int, int],
     name: str,
+    beyond: "Colour | None" = None,
     score: float | None = None,
 ) -> CropShape:
-    """Attach a part of the photo."""
+    """Attach a part of the photo. Outside it is `beyond`, or its border continues."""
     from limner.vision import align, image
 
     with ctx.stage("cut"):
         cubic = matrix[0, 0] ** 2 + matrix[0, 1] ** 2 > 1
-        fill = align.border_colour(picture.pixels) if params.each else None
-        pixels = align.warp_image(picture.pixels, matrix, *size, fill, cubic=cubic)
+        pixels = align.warp_image(picture.pixels, matrix, *size, beyond, cubic=cubic)
         alpha = picture.alpha
         if alpha is not None:
-            alpha = align.warp_image(alpha, matrix, *size, (0, 0, 0) if params.each else None)
+            alpha = align.warp_image(alpha, matrix, *size, None if beyond is None else (0, 0, 0))
         part = replace(picture, pixels=pixels, alpha=alpha)
     form = params.format or picture.info.output_format
     with ctx.stage("encode"):
         data = image.encode_picture(part, form)
-    file = f"{name}.{'jpg' if form == 'jpeg' else form}"
+    file = picture_file(name, form)
     ctx.attach(file, data, f"image/{form}", width=size[0], height=size[1])
     rows = [[round(float(value), 6) for value in row] for row in matrix]
     return CropShape(name=file, width=size[0], height=size[1], transform=rows, score=score)
-
-
-def _box(box: Box) -> BoxShape:
-    return BoxShape(x=round(box.x, 2), y=round(box.y, 2), width=round(box.width, 2), height=round(box.height, 2))

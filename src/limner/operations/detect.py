@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from limner.domain.errors import InvalidRequestError, UnsupportedMediaError
 from limner.geometry import AreaShape, BoxShape, PointShape, SizeShape
-from limner.operation import Context, ImageRef, PhotoParams, Result, format_of, operation
+from limner.operation import Context, ImageRef, PhotoParams, Result, format_of, operation, picture_file
 from limner.vision import faces
 from limner.vision.colours import Colour, rgb
 from limner.vision.faces import COVER_MIN_SCORE, DEFAULT_MIN_SCORE
@@ -211,7 +211,7 @@ def _mark(params: DetectParams, picture: "image.Picture", found: list[faces.Face
     with ctx.stage("encode"):
         marked = image.encode_picture(picture, chosen)
     ctx.attach(
-        f"marked.{'jpg' if chosen == 'jpeg' else chosen}",
+        picture_file("marked", chosen),
         marked,
         f"image/{chosen}",
         width=params.image.width,
@@ -238,7 +238,7 @@ def _shape(face: faces.Face, mesh: MeshShape | None, photo: ImageRef) -> FaceSha
 
     box, marks = face.box, face.landmarks
     return FaceShape(
-        box=BoxShape(x=round(box.x, 2), y=round(box.y, 2), width=round(box.width, 2), height=round(box.height, 2)),
+        box=BoxShape.of(box),
         box_relative=BoxShape(
             x=round(box.x / photo.width, 6),
             y=round(box.y / photo.height, 6),

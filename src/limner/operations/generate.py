@@ -18,7 +18,17 @@ from limner.domain.errors import (
     SigningError,
 )
 from limner.geometry import SizeShape
-from limner.operation import Choices, Context, ImageRef, Params, Result, format_of, invalid_fields, operation
+from limner.operation import (
+    Choices,
+    Context,
+    ImageRef,
+    Params,
+    Result,
+    format_of,
+    invalid_fields,
+    operation,
+    picture_file,
+)
 from limner.painters import PAINTERS, configuration
 from limner.painters.painter import Canvas, Painter, PainterParams
 from limner.vision import memory
@@ -350,7 +360,7 @@ def _attached(
         claim = Claim(_source_type(params), tool="Limner", version=__version__, painter=params.painter.name, seed=seed)
         with ctx.stage("sign"):
             data = Identity(*files).signed(data, f"image/{form}", claim)
-    name = f"image-{number + 1}.{'jpg' if form == 'jpeg' else form}"
+    name = picture_file(f"image-{number + 1}", form)
     ctx.attach(name, data, f"image/{form}", width=width, height=height)
     return PictureShape(name=name, seed=seed, width=width, height=height)
 

@@ -122,19 +122,18 @@ class Comfyui:
 
     def ready(self) -> str | None:
         """None if at least one workflow can be run; else what is wrong with the first."""
-        reasons = []
-        for name in configuration.entry_names("comfyui"):
-            try:
-                entry = configuration.read_entry("comfyui", name, Workflow)
-                _graph(name, entry)
-                _url(entry)
-                _headers(entry)
-            except LimnerError as error:
-                reasons.append(error.detail)
-            else:
-                return None
-        where = configuration.painters_dir() / "comfyui"
-        return reasons[0] if reasons else f"Describe a workflow in {where}, in a file NAME.toml."
+
+        def check(name: str) -> None:
+            entry = configuration.read_entry("comfyui", name, Workflow)
+            _graph(name, entry)
+            _url(entry)
+            _headers(entry)
+
+        return configuration.what_is_wrong(
+            configuration.entry_names("comfyui"),
+            check,
+            without=f"Describe a workflow in {configuration.painters_dir() / 'comfyui'}, in a file NAME.toml.",
+        )
 
     def fingerprint(self, params: ComfyuiParams) -> str:
         """From the entry, the workflow and the server's address."""

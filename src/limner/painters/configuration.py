@@ -6,13 +6,14 @@ A painter with entries has a folder of its own in `LIMNER_PAINTERS_DIR`, with on
 import os
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from limner.domain.errors import InvalidRequestError, PainterNotReadyError
+from limner.domain.errors import InvalidRequestError, LimnerError, PainterNotReadyError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", max_length=64)]
@@ -78,6 +79,22 @@ def entry_names(painter: str) -> list[str]:
     except OSError:
         return []
     return [file.stem for file in files if NAME.fullmatch(file.stem)][:MAX_ENTRIES]
+
+
+def what_is_wrong(names: Sequence[str], check: Callable[[str], object], *, without: str) -> str | None:
+    """None if `check` accepts one of the entries; else why it refuses the first, or `without` if there is none.
+
+    `check` refuses by LimnerError.
+    """
+    reasons = []
+    for name in names:
+        try:
+            check(name)
+        except LimnerError as error:
+            reasons.append(error.detail)
+        else:
+            return None
+    return reasons[0] if reasons else without
 
 
 def read_entry(painter: str, name: str, kind: type[E]) -> E:

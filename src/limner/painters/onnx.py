@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from limner.domain.errors import InvalidRequestError, LimnerError, PainterNotReadyError
+from limner.domain.errors import InvalidRequestError, PainterNotReadyError
 from limner.painters import configuration
 from limner.painters.configuration import Entry, EntryName
 from limner.painters.painter import Canvas, Lane, PainterParams
@@ -96,17 +96,11 @@ class Onnx:
 
     def ready(self) -> str | None:
         """None if at least one entry can be used; else what is wrong with the first."""
-        names = configuration.entry_names("onnx")
-        reasons = []
-        for name in names:
-            try:
-                _file(name, configuration.read_entry("onnx", name, Network))
-            except LimnerError as error:
-                reasons.append(error.detail)
-            else:
-                return None
-        where = configuration.painters_dir() / "onnx"
-        return reasons[0] if reasons else f"Describe a network in {where}, in a file NAME.toml."
+        return configuration.what_is_wrong(
+            configuration.entry_names("onnx"),
+            lambda name: _file(name, configuration.read_entry("onnx", name, Network)),
+            without=f"Describe a network in {configuration.painters_dir() / 'onnx'}, in a file NAME.toml.",
+        )
 
     def fingerprint(self, params: OnnxParams) -> str:
         """From the entry and the file's checksum, or without one from its size and time: it may be large."""

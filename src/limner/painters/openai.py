@@ -103,15 +103,8 @@ class Openai:
 
     def ready(self) -> str | None:
         """None if at least one server can be asked; else what is missing for the first."""
-        reasons = []
-        for name in configuration.entry_names("openai") or [DEFAULT_SERVER]:
-            try:
-                _key(_server(name))
-            except LimnerError as error:
-                reasons.append(error.detail)
-            else:
-                return None
-        return reasons[0]
+        names = configuration.entry_names("openai") or [DEFAULT_SERVER]
+        return configuration.what_is_wrong(names, lambda name: _key(_server(name)), without="")
 
     def fingerprint(self, params: OpenaiParams) -> str:
         """See `Painter.fingerprint`."""

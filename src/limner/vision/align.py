@@ -30,9 +30,7 @@ def upright(width: int, height: int, roll: float) -> tuple[Matrix, int, int]:
 
     The canvas is the smallest rectangle of whole pixels that holds the whole rotated photo. Multiples of 90° are exact.
     """
-    angle = math.radians(roll)
-    cos, sin = (round(f(angle), 12) for f in (math.cos, math.sin))
-    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    turn = turning(-math.radians(roll))
     corners = apply(turn, np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64))
     low, high = corners.min(axis=0), corners.max(axis=0)
     extent = np.ceil(np.round(high - low, 6))
@@ -49,8 +47,8 @@ def scaling(x: float, y: float) -> Matrix:
 
 
 def turning(radians: float) -> Matrix:
-    """Clockwise about the origin, as seen in the picture."""
-    cos, sin = math.cos(radians), math.sin(radians)
+    """Clockwise about the origin, as seen in the picture. Multiples of 90° are exact."""
+    cos, sin = (round(f(radians), 12) for f in (math.cos, math.sin))
     return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 

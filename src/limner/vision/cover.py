@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from limner.vision.faces import Box
-from limner.vision.heads import Area
+from limner.vision.heads import Area, bounds
 
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -100,9 +100,8 @@ def _paint(image: Pixels, alpha: Pixels | None, area: Area, region: Region, colo
 
 def _region(image: Pixels, area: Area, reach: float = 1.0) -> Region:
     """The part of the picture that holds the area, enlarged by `reach`."""
-    sine, cosine = abs(math.sin(area.turn)), abs(math.cos(area.turn))
-    half_x = (area.width * cosine + area.height * sine) * reach / 2
-    half_y = (area.height * cosine + area.width * sine) * reach / 2
+    around = bounds(area)
+    half_x, half_y = around.width * reach / 2, around.height * reach / 2
     height, width = image.shape[:2]
     return (
         max(0, math.floor(area.x - half_x + 1e-6)),

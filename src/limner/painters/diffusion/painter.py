@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from limner.domain.errors import InvalidRequestError, LimnerError, PainterNotReadyError
+from limner.domain.errors import InvalidRequestError, PainterNotReadyError
 from limner.painters import configuration
 from limner.painters.configuration import EntryName
 from limner.painters.diffusion import devices, entries, plans
@@ -96,18 +96,10 @@ class Diffusion:
     def ready(self) -> str | None:
         """None if at least one model can be used; else what is wrong with the first."""
         names = entries.names()
-        reasons = []
-        for name in names:
-            try:
-                _check(plans.read(name))
-            except LimnerError as error:
-                reasons.append(error.detail)
-            else:
-                return None
-        if reasons:
-            return reasons[0]
-        where = configuration.painters_dir() / FOLDER
-        return _missing_libraries() or f"Describe a model in {where}, in a file NAME.toml."
+        if not names:
+            where = configuration.painters_dir() / FOLDER
+            return _missing_libraries() or f"Describe a model in {where}, in a file NAME.toml."
+        return configuration.what_is_wrong(names, lambda name: _check(plans.read(name)), without="")
 
     def fingerprint(self, params: DiffusionParams) -> str:
         """From the entry, the weights' sizes and times, the presets, and the libraries' versions."""
