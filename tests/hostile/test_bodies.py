@@ -66,11 +66,22 @@ def _memory_mb(server: Server) -> float:
     return total / 1000
 
 
+def _settled_mb(server: Server) -> float:
+    """The memory once it has stopped growing: a worker that still loads its models is no cost of a request."""
+    deadline = time.monotonic() + 30
+    last, now = -1.0, _memory_mb(server)
+    while now > last + 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+        last, now = now, _memory_mb(server)
+    return now
+
+
 @contextmanager
 def _measured(server: Server) -> Iterator[Cost]:
     """Watches the server from the outside while requests run."""
     cost, ending = Cost(), threading.Event()
-    before = _memory_mb(server)
+    before = _settled_mb(server)
 
     def watch_memory() -> None:
         while not ending.wait(0.02):
