@@ -23,6 +23,8 @@ class YuNet:
 
     tile_side = 768
     """Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better."""
+    hint = 0.05
+    """The least score of a face that is a little too small to be found."""
 
     def __init__(self, weights_folder: Path) -> None:
         self._session = runtime.session(weights.path(weights_folder, "yunet"))
