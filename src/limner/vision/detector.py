@@ -4,18 +4,19 @@ Read `Detector.detect`. `scales.py` decides at which sizes a picture is searched
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from limner.vision import hits, scales
+from limner.vision import hits, looks, scales
 from limner.vision.centerface import CenterFace
 from limner.vision.faces import COVER_MIN_SCORE, DEFAULT_MIN_SCORE, Box, Face, Landmarks, Point
 from limner.vision.hits import Hits
 from limner.vision.pyramid import Pixels, Pyramid, half
-from limner.vision.scales import Network
+from limner.vision.looks import Network
 from limner.vision.yunet import YuNet
 
 _ROTATION_AREA = 400 * 300
@@ -27,16 +28,26 @@ _CERTAIN_BESIDE = 0.87  # the same beside a face that is certain; dogs get 0.88 
 _LARGE = 0.06  # a face is large from this share of the square root of the picture's area
 _MAX_VERIFIED = 24  # the largest uncertain ones; in a crowd nearly all the others are faces
 _MAX_REFINED = 7  # the largest certain ones
-_VERIFY = (2.0, 96)  # how far around the face CenterFace looks, in face sizes, and the pixels this is scaled to
-_REFINE = (1.15, 96)  # the same where only the landmarks are wanted
-_REFINE_MANY = (1.1, 64)  # and of more faces than `_FEW`: half the time, and a tilt by 0.5 degrees less exact
-_FEW = 3
 _TURNED_SIDE = 128
 _VERIFY_MIN_SCORE = 0.4
 _MAX_OVERLAP = 0.3
 
 _CERTAINLY_UPRIGHT = 0.92  # rotated faces score up to 0.90; the best upright face scores more
 _ROTATED_MIN_SCORE = 0.7  # higher, because searching three more orientations triples the false positives
+
+
+class _Look(NamedTuple):
+    """How CenterFace looks at a face: in a square of `reach` times its size that is scaled to `side` pixels."""
+
+    reach: float
+    side: int
+    at_once: int
+
+
+# Alone: beside other squares, CenterFace confirms a third more of what is no face.
+_VERIFY = _Look(2.0, 96, at_once=1)
+# Where only the landmarks are wanted, those of several faces cost half as much this way, and are as exact.
+_REFINE, _REFINE_SEVERAL = _Look(1.15, 96, at_once=1), _Look(1.1, 64, at_once=7)
 
 
 class Detector:
@@ -129,34 +140,35 @@ class Detector:
             largest_first = np.argsort(-sizes, kind="stable")
             chosen = largest_first[uncertain[largest_first]][:_MAX_VERIFIED]
             refined = largest_first[~uncertain[largest_first]][:_MAX_REFINED]
-            refine = _REFINE if len(refined) <= _FEW else _REFINE_MANY
-            for index in (*chosen, *refined):
-                match = self._match(pyramid, found[index], *(_VERIFY if uncertain[index] else refine))
+            for index, match in self._matches(pyramid, found, chosen, _VERIFY):
+                if match is None:
+                    found[index, hits.SCORE] /= 2
+                else:
+                    found[index, 5:] = match[5:]
+            refine = _REFINE if len(refined) == 1 else _REFINE_SEVERAL
+            for index, match in self._matches(pyramid, found, refined, refine):
                 if match is not None:
                     found[index, 5:] = match[5:]
-                elif uncertain[index]:
-                    found[index, hits.SCORE] /= 2
             found = found[found[:, hits.SCORE] >= min_score]
         return found[np.argsort(-found[:, hits.SCORE], kind="stable")]
 
-    def _match(
-        self, pyramid: Pyramid, hit: npt.NDArray[np.float32], reach: float, side: int
-    ) -> npt.NDArray[np.float32] | None:
-        """CenterFace's detection of the same face, in a square of `reach` times its size, scaled to `side`; or None."""
-        left, top, extent = hits.surroundings(hit, reach)
-        part, factor_x, factor_y = pyramid.part(left, top, extent, side)
-        found = self._centerface.hits(part, _VERIFY_MIN_SCORE, (side, side))
-        found = hits.moved(found, factor_x=1 / factor_x, factor_y=1 / factor_y, x=left, y=top)
-        overlaps = hits.overlaps(hit[None], found)[0]
-        return found[int(overlaps.argmax())] if (overlaps > _MAX_OVERLAP).any() else None
+    def _matches(
+        self, pyramid: Pyramid, found: Hits, indices: npt.NDArray[np.intp], look: _Look
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32] | None]]:
+        """Each index with CenterFace's detection of the same face, or with None."""
+        squares = [hits.surroundings(found[index], look.reach) for index in indices]
+        seen = looks.at_squares(self._centerface, pyramid, squares, look.side, _VERIFY_MIN_SCORE, at_once=look.at_once)
+        for index, there in zip(indices.tolist(), seen, strict=True):
+            overlaps = hits.overlaps(found[index, None], there)[0]
+            yield index, there[int(overlaps.argmax())] if (overlaps > _MAX_OVERLAP).any() else None
 
     def _is_upright(self, pyramid: Pyramid, hit: npt.NDArray[np.float32]) -> bool:
         """Whether YuNet gives this certain face its best score as it is, and not turned by a quarter or a half."""
         if hit[hits.SCORE] < scales.CERTAIN:
             return False
         part = pyramid.part(*hits.surroundings(hit, 2), _TURNED_SIDE)[0]
-        shape = (_TURNED_SIDE, _TURNED_SIDE)
-        found = [self._yunet.hits(np.rot90(part, turns), DEFAULT_MIN_SCORE, shape) for turns in range(4)]
+        turned = [np.rot90(part, turns) for turns in range(4)]
+        found = looks.in_parts(self._yunet, turned, _TURNED_SIDE, DEFAULT_MIN_SCORE)
         scores = [each[0, hits.SCORE] if len(each) else 0.0 for each in found]
         return int(np.argmax(scores)) == 0
 

@@ -4,13 +4,10 @@ import math
 
 import numpy as np
 
-from limner.vision import hits
-from limner.vision.centerface import CenterFace
+from limner.vision import hits, looks
 from limner.vision.hits import Hits
+from limner.vision.looks import Network
 from limner.vision.pyramid import Pyramid
-from limner.vision.yunet import YuNet
-
-Network = YuNet | CenterFace
 
 # Scales are given by the area of the resized picture, in pixels, not by its longer side: with a fixed longer side a
 # panorama would become too low.
@@ -41,8 +38,7 @@ _STRONG_HINT = 0.25
 _MAX_STRONG = 6  # more are worth the whole fine scale
 _MAX_LOOKS, _MAX_LOOKS_ALONE = 6, 12  # beside a certain face, and where there is none
 _LOOK_REACH, _LOOK_SIDE = 3, 96  # the square that is looked at, in sizes of the hint and in pixels, a multiple of 32
-_LOOK_MIDDLE = 36  # pixels; nearer to an edge, a face may be cut or be one of the next square
-_LOOKS_AT_ONCE = 6
+_LOOK_MIDDLE = 0.375  # of the square's side, from its middle
 
 
 def search(network: Network, pyramid: Pyramid, min_score: float) -> Hits:
@@ -104,25 +100,20 @@ def search_all(network: Network, pyramid: Pyramid, min_score: float, *, max_area
 
 def _looks(network: Network, pyramid: Pyramid, small: Hits, found: Hits, at_most: int) -> Hits:
     """The faces where the best of the `small` hits are looked at more closely, which neither are certain nor lie within
-    a face of those `found`. Several such squares are one picture for the network, side by side."""
+    a certain face of those `found`."""
     hints = small[small[:, hits.SCORE] < CERTAIN]
     clear = found[found[:, hits.SCORE] >= CERTAIN]
     if len(clear) and len(hints):
         hints = hints[hits.covered(hints, clear).max(axis=1) <= _MAX_COVERED]
     squares = [hits.surroundings(hit, _LOOK_REACH) for hit in hits.best(hints, 0)[:at_most]]
     looked = []
-    for start in range(0, len(squares), _LOOKS_AT_ONCE):
-        row = squares[start : start + _LOOKS_AT_ONCE]
-        sheet = np.zeros((_LOOK_SIDE, _LOOK_SIDE * len(row), 3), np.uint8)
-        parts = [pyramid.part(*square, _LOOK_SIDE) for square in row]
-        for at, (pixels, _, _) in enumerate(parts):
-            sheet[: pixels.shape[0], _LOOK_SIDE * at : _LOOK_SIDE * at + pixels.shape[1]] = pixels
-        on_sheet = network.hits(sheet, _STRONG_HINT)
-        x, y = ((on_sheet[:, at] + on_sheet[:, at + 2]) / 2 for at in (0, 1))
-        for at, ((left, top, _), (_, factor_x, factor_y)) in enumerate(zip(row, parts, strict=True)):
-            away = np.maximum(abs(x - _LOOK_SIDE * (at + 0.5)), abs(y - _LOOK_SIDE / 2))
-            there = hits.moved(on_sheet[away < _LOOK_MIDDLE], x=-_LOOK_SIDE * at)
-            looked.append(hits.moved(there, factor_x=1 / factor_x, factor_y=1 / factor_y, x=left, y=top))
+    for (left, top, extent), there in zip(
+        squares, looks.at_squares(network, pyramid, squares, _LOOK_SIDE, _STRONG_HINT), strict=True
+    ):
+        # Nearer to an edge, a face may be cut.
+        x, y = ((there[:, at] + there[:, at + 2]) / 2 - corner for at, corner in ((0, left), (1, top)))
+        away = np.maximum(abs(x - extent / 2), abs(y - extent / 2))
+        looked.append(there[away < _LOOK_MIDDLE * extent])
     return hits.best(hits.joined(looked), _MAX_OVERLAP)
 
 
