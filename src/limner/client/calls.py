@@ -172,8 +172,10 @@ def _told(answer: Answer) -> Json:
 
 
 _LEFT_OUT: Json = {
-    **dict.fromkeys(("cache_distance", "preview", "parameters", "cached", "started_at", "finished_at", "result")),
+    **dict.fromkeys(("label", "cached", "cache_distance", "started_at", "finished_at", "preview", "thumbnail")),
+    **dict.fromkeys(("result", "parameters")),
     "inputs": [],
+    "artifacts": [],
 }
 """What a shorter answer, as in a list of jobs, may not have."""
 

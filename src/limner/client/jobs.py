@@ -53,6 +53,7 @@ class JobFields(Generic[R]):
 
     id: str
     operation: str
+    label: str | None
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     progress: float
     cached: Literal["exact", "similar"] | None
@@ -63,6 +64,7 @@ class JobFields(Generic[R]):
     queue: Queue | None
     url: str
     preview: str | None
+    thumbnail: str | None
     result: R | None
     error: Problem | None
     artifacts: list[Artifact]
@@ -83,6 +85,7 @@ class EventJob:
 
     id: str
     operation: str
+    label: str | None = None
     status: str | None = None
     progress: float | None = None
     cached: str | None = None
@@ -90,6 +93,7 @@ class EventJob:
     summary: dict[str, int] | None = None
     url: str | None = None
     preview: str | None = None
+    thumbnail: str | None = None
     error: Problem | None = None
     artifacts: list[Artifact] = field(default_factory=list)
 
