@@ -356,8 +356,11 @@ def _without_warnings() -> Iterator[None]:
 
 def _leave(status: int) -> NoReturn:
     """End at once, without waiting for photos that are being worked on in other threads and processes."""
-    for each in multiprocessing.active_children():
+    processes = multiprocessing.active_children()
+    for each in processes:
         each.kill()
     sys.stdout.flush()
     sys.stderr.flush()
+    if processes:
+        sys.exit(status)  # which removes what they shared; no thread is at work
     os._exit(status)

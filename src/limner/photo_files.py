@@ -162,10 +162,10 @@ class Output:
         return [str(self._write(target, data, exact)) for target, data in zip(targets, files.values(), strict=True)]
 
     def copy(self, source: Source, data: bytes, suffix: str) -> list[str]:
-        """Write the photo itself as the result, in a folder under its own name, with this suffix. OutputError."""
+        """Write the photo itself as the result, in a folder by its own name, or with this suffix. OutputError."""
         if self.is_stdout or self.file is not None:
             return self.write(source, {source.place.name: data})
-        name = source.place.name if source.stem != source.place.stem else f"{source.stem}{suffix}"
+        name = f"{source.place.stem}{suffix}" if suffix else source.place.name
         return [str(self._write(self._folder(source) / name, data, exact=False))]
 
     def _folder(self, source: Source) -> Path:

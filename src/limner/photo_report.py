@@ -28,7 +28,7 @@ class Report:
     def done(self, source: Source | None, done: Done, written: list[str], *, copied: bool) -> None:
         """A result, and the files that were written."""
         self.counts["done"] += 1
-        self.counts["without a face"] += done.without_face
+        self.counts["done without a face"] += done.without_face
         self.counts["copied"] += copied
         if self._as_json:
             result = done.result.model_dump(mode="json", exclude_none=True)
@@ -41,7 +41,7 @@ class Report:
     def failed(self, source: Source | None, failure: Failure) -> None:
         """An error of one photo."""
         self.counts["failed"] += 1
-        self.counts["without a face"] += failure.without_face
+        self.counts["failed without a face"] += failure.without_face
         if self._as_json:
             self._line(json.dumps({"file": self._file(source), "error": dict(failure.problem)}))
         else:
@@ -63,14 +63,15 @@ class Report:
         counts = self.counts
         photos = counts["done"] + counts["failed"]
         so_far = f"Stopped after {photos} of {of}" if of is not None else f"{photos} {_photos(photos)}"
-        parts = [f"{counts['done']} done"]
-        if counts["without a face"]:
-            copied = f" ({counts['copied']} copied)" if counts["copied"] else ""
-            parts.append(f"{counts['without a face']} of all without a face{copied}")
+        done, failed, copied = counts["done without a face"], counts["failed without a face"], counts["copied"]
+        of_done = f" ({done} without a face{f', {copied} copied' if copied else ''})" if done else ""
+        of_failed = f" ({failed} without a face)" if failed else ""
+        parts = [f"{counts['done']} done{of_done}"]
         if counts["failed"]:
-            parts.append(f"{counts['failed']} failed")
-        skipped = f". {counts['skipped']} other {_files(counts['skipped'])} skipped" if counts["skipped"] else ""
-        click.echo(f"{so_far}: {', '.join(parts)}{skipped}.", err=True)
+            parts.append(f"{counts['failed']} failed{of_failed}")
+        if counts["skipped"]:
+            parts.append(f"{counts['skipped']} other {_files(counts['skipped'])} skipped")
+        click.echo(f"{so_far}: {', '.join(parts)}.", err=True)
 
     def _file(self, source: Source | None) -> str | None:
         return None if source is None else str(source)
