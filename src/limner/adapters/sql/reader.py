@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, exists, func, literal_c
 from limner.adapters.sql.database import Database
 from limner.adapters.sql.pages import NUMBERED, filtered_page, of_operation, read_page
 from limner.adapters.sql.schema import LEAVING, blobs, files, jobs, totals
-from limner.adapters.sql.statement import Driver, Statement
+from limner.adapters.sql.statement import Statement
 from limner.adapters.sql.transaction import BYTES, FILE_FIELDS, RESULTS, columns, read_job
 from limner.domain.blob import BlobState
 from limner.domain.job import File, Job, Role, Status
