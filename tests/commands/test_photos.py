@@ -282,7 +282,9 @@ def left(group: int) -> list[int]:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("jobs", [(), ("--jobs", "2")], ids=["threads", "processes"])
+@pytest.mark.parametrize(
+    "jobs", [pytest.param((), marks=pytest.mark.slow), ("--jobs", "2")], ids=["threads", "processes"]
+)
 def test_an_interrupt_ends_it_at_once(folder: Path, astronaut_jpeg: bytes, jobs: tuple[str, ...]) -> None:
     many = folder / "many"
     many.mkdir()
@@ -297,7 +299,7 @@ def test_an_interrupt_ends_it_at_once(folder: Path, astronaut_jpeg: bytes, jobs:
         "--style",
         "oil",
         "--size",
-        "900",
+        "500",
         "-o",
         "out",
         *jobs,
@@ -323,13 +325,11 @@ def test_an_interrupt_ends_it_at_once(folder: Path, astronaut_jpeg: bytes, jobs:
 
 def test_nothing_but_its_own_words_on_standard_error(limner: Limner, folder: Path) -> None:
     """No library's remarks: of TensorFlow's delegates, of ONNX Runtime about devices, of Pillow about EXIF data."""
-    image = Image.open(folder / "a/1.jpg")
     broken_exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\xff\xff\0\0\xff\xff\0\0"
-    image.save(folder / "remark.jpg", exif=broken_exif)
-    for arguments in (
-        ("contours",),
-        ("generate", "--area", "background", "--style", "pixel"),
-        ("detect", "--landmarks", "mesh"),
-    ):
-        done = limner(*arguments, "remark.jpg", "-o", "out/")
-        assert (done.returncode, done.stderr) == (0, b""), arguments
+    with Image.open(folder / "a/1.jpg") as image:
+        image.save(folder / "remark.jpg", exif=broken_exif)
+    painted = {"operation": "generate", "area": "background", "style": "pixel"}
+    steps = [{"operation": "detect", "landmarks": "mesh"}, {"operation": "contours"}, painted]
+    done = limner("pipeline", "remark.jpg", "-o", "out/", "--steps", json.dumps(steps))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(files(folder / "out")) == 3

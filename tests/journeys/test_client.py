@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,10 @@ def test_errors_have_the_fields_of_the_problem(client: Client, photo: Path, tmp_
 
 
 def test_jobs_are_listed_cancelled_and_erased(client: Client, photo: Path, astronaut_jpeg: bytes) -> None:
-    job = client.submit("generate", another(astronaut_jpeg, 77), style="oil", size="1024", count=8)
+    before = datetime.now(UTC)
+    job = client.submit("generate", another(astronaut_jpeg, 77), style="oil", size="1024", count=8, label="Monday")
+    assert [each.id for each in client.jobs(q="monday", since=before)] == [job.id]
+    assert list(client.jobs(q="monday", until=before)) == []
     assert job.id in [each.id for each in client.jobs(operation="generate")]
     with pytest.raises(WaitTimeoutError) as late:
         job.wait(timeout_s=0)

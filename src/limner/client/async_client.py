@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -166,11 +167,23 @@ class AsyncClient:
         """The job of this id as it is now."""
         return self._job(await self._done(calls.get_job(job_id, self._retries)))
 
-    async def jobs(self, *, operation: str | None = None, status: str | None = None) -> AsyncIterator[AsyncJob[Any]]:
-        """All jobs, newest first, asked for page by page."""
+    async def jobs(
+        self,
+        *,
+        operation: str | None = None,
+        status: str | None = None,
+        q: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+    ) -> AsyncIterator[AsyncJob[Any]]:
+        """All jobs of these properties, newest first, without their results, asked for page by page.
+
+        `q` is a part of the label. ProblemError.
+        """
+        filters = {"operation": operation, "status": status, "q": q, "since": since, "until": until}
         cursor = None
         while True:
-            page, cursor = await self._done(calls.page(operation, status, cursor, 50, self._retries))
+            page, cursor = await self._done(calls.page(filters, cursor, self._retries))
             for told in page:
                 yield self._job(told)
             if cursor is None:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -173,7 +174,7 @@ def _told(answer: Answer) -> Json:
 
 _LEFT_OUT: Json = {
     **dict.fromkeys(("label", "cached", "cache_distance", "started_at", "finished_at", "preview", "thumbnail")),
-    **dict.fromkeys(("result", "parameters")),
+    **dict.fromkeys(("photo", "summary", "result", "parameters")),
     "inputs": [],
     "artifacts": [],
 }
@@ -267,13 +268,16 @@ def erase(job_id: str, retries: Retries) -> Call[Json]:
     return _told((yield from request(Ask("DELETE", _path(job_id), headers=headers, repeatable=False), retries)))
 
 
-def page(
-    operation: str | None, status: str | None, cursor: str | None, limit: int, retries: Retries
-) -> Call[tuple[list[Json], str | None]]:
-    """A page of jobs, newest first, and the cursor of the next one."""
-    query = {"operation": operation, "status": status, "cursor": cursor, "limit": str(limit)}
-    told = yield from get_json("/v1/jobs", retries, {name: text for name, text in query.items() if text is not None})
+def page(filters: Mapping[str, Any], cursor: str | None, retries: Retries) -> Call[tuple[list[Json], str | None]]:
+    """A page of jobs, newest first, and the cursor of the next one. Filters that are None are not sent."""
+    query = {name: _query_text(value) for name, value in {**filters, "cursor": cursor}.items() if value is not None}
+    told = yield from get_json("/v1/jobs", retries, query)
     return told.get("jobs", []), told.get("next_cursor")
+
+
+def _query_text(value: object) -> str:
+    """A time without a zone is one of this machine."""
+    return value.astimezone().isoformat() if isinstance(value, datetime) else str(value)
 
 
 def download(job_id: str, name: str, retries: Retries) -> Call[bytes]:

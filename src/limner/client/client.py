@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -164,11 +165,23 @@ class Client:
         """The job of this id as it is now."""
         return self._job(self._done(calls.get_job(job_id, self._retries)))
 
-    def jobs(self, *, operation: str | None = None, status: str | None = None) -> Iterator[Job[Any]]:
-        """All jobs, newest first, asked for page by page."""
+    def jobs(
+        self,
+        *,
+        operation: str | None = None,
+        status: str | None = None,
+        q: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+    ) -> Iterator[Job[Any]]:
+        """All jobs of these properties, newest first, without their results, asked for page by page.
+
+        `q` is a part of the label. ProblemError.
+        """
+        filters = {"operation": operation, "status": status, "q": q, "since": since, "until": until}
         cursor = None
         while True:
-            page, cursor = self._done(calls.page(operation, status, cursor, 50, self._retries))
+            page, cursor = self._done(calls.page(filters, cursor, self._retries))
             yield from map(self._job, page)
             if cursor is None:
                 return

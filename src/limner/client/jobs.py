@@ -49,7 +49,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class JobFields(Generic[R]):
-    """What the service tells about a job. `result` is None until it has succeeded."""
+    """What the service tells about a job. `result` is None until it has succeeded, and in lists of jobs."""
 
     id: str
     operation: str
@@ -63,8 +63,10 @@ class JobFields(Generic[R]):
     finished_at: datetime | None
     queue: Queue | None
     url: str
+    photo: str | None
     preview: str | None
     thumbnail: str | None
+    summary: dict[str, int] | None
     result: R | None
     error: Problem | None
     artifacts: list[Artifact]
