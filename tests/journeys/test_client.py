@@ -4,14 +4,17 @@ import asyncio
 import io
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image
 
+from limner.cli import main
 from limner.client import (
     AsyncClient,
     Client,
@@ -24,9 +27,9 @@ from limner.client import (
     WaitTimeoutError,
 )
 from limner.client.calls import checked_url
-from tests.conftest import another
+from tests.conftest import MODELS, another
 from tests.journeys.conftest import StartServer
-from tests.journeys.keys import ADMIN
+from tests.journeys.keys import ADMIN, ASKS_FOR_KEYS
 from tests.journeys.server import Server
 from tests.journeys.unreliable import Busy, CutAfter, LoseAnswer, unreliable
 
@@ -305,7 +308,7 @@ def test_urls_that_cannot_be(url: str) -> None:
 
 
 def test_a_key_is_sent_and_not_shown(start_server: StartServer, photo: Path, tmp_path: Path) -> None:
-    server = start_server(LIMNER_REQUIRE_KEYS="on", LIMNER_ADMIN_KEY=ADMIN)
+    server = start_server(**ASKS_FOR_KEYS)
     with Client(server.url) as without, pytest.raises(ProblemError) as refused:
         without.detect(photo)
     assert refused.value.slug == "unauthorized"
@@ -313,3 +316,54 @@ def test_a_key_is_sent_and_not_shown(start_server: StartServer, photo: Path, tmp
         assert client.detect(photo).save(tmp_path / "out.jpg")
         assert ADMIN not in repr(client)
         assert [event.type for event in client.events(after=0, job=client.detect(photo).id)][-1] == "job.succeeded"
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_sends_photos_to_a_service(
+    start_server: StartServer, tmp_path: Path, astronaut_jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server(**ASKS_FOR_KEYS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIMNER_MODELS_DIR", str(tmp_path / "none"))  # nothing runs here
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "1.jpg").write_bytes(astronaut_jpeg)
+    (photos / "2.png").write_bytes(no_face())
+    (photos / "3.txt").write_text("no picture")
+    (photos / "4.jpg").write_bytes(astronaut_jpeg[:9000])
+    (tmp_path / "key").write_text(f"{ADMIN}\n")
+
+    def limner(*arguments: str) -> Result:
+        return CliRunner().invoke(main, [*arguments, "--server", server.url])
+
+    refused = limner("detect", "photos", "-o", "out")
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines() == [
+        "Stopped after 0 of 4: 0 done.",
+        "Error: Unauthorized: This request needs an API key. Send it as `Authorization: Bearer lim_…`.",
+    ]
+    done = limner("detect", "photos", "-o", "out", "--mark", "solid", "--format", "jpeg", "--key-file", "key")
+    assert done.exit_code == 1
+    assert re.sub(r"0\.9\d", "0.9…", done.stdout).splitlines() == [
+        "photos/1.jpg: 1 face (0.9…) → out/1.marked.jpg",
+        "photos/2.png: no face → out/2.jpg (copied)",
+    ]
+    assert done.stderr.splitlines() == [
+        "photos/4.jpg: Broken picture: The picture is damaged and cannot be decoded.",
+        "3 photos: 2 done (1 without a face, 1 copied), 1 failed, 1 other file skipped.",
+    ]
+    monkeypatch.setenv("LIMNER_KEY", ADMIN)
+    drawn = limner("generate", "photos/1.jpg", "--style", "pixel", "--size", "64", "--seed", "3", "--json")
+    assert json.loads(drawn.stdout)["written"] == ["photos/1.image-1.jpg"]
+    wrong = limner("detect", "photos/1.jpg", "--colour", "[red]", "--mark", "solid", "-o", "new/")
+    assert (wrong.exit_code, "colour" in wrong.stderr) == (1, True)
+    with Client(server.url, key=ADMIN) as client:
+        named = str([job.json for job in client.jobs()]) + server.log.read_text()
+        assert "photos" not in named
+    monkeypatch.setenv("LIMNER_MODELS_DIR", str(MODELS))
+    here = CliRunner().invoke(main, ["detect", "photos/1.jpg"])  # LIMNER_KEY is no misspelt setting
+    assert here.exit_code == 0, here.output
+    nowhere = CliRunner().invoke(main, ["detect", "photos/1.jpg", "--server", "localhost:8282"])
+    assert (nowhere.exit_code, "begins with http:// or https://" in nowhere.stderr) == (2, True)
