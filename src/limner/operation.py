@@ -240,11 +240,11 @@ class Context:
         return shared.copy() if to_change else shared
 
     def pixels(self, ref: ImageRef, *, at_least: int | None = None) -> "Pixels":
-        """See `image.decode`: upright RGB on white. Not to be changed."""
+        """See `image.decode`: upright RGB on white, near sRGB, for detectors. Not to be changed."""
         from limner.vision import image
 
         if self._pictures is None:
-            pixels = image.decode(self.data(ref), self.limits, at_least=at_least)
+            pixels = image.decode(self.data(ref), self.limits, at_least=at_least, near=True)
             self._see_photo(ref, pixels)
             return pixels
         return self.picture(ref).on_white()
