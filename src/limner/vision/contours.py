@@ -309,6 +309,9 @@ def _masks(
         return regions.by_label(regions.as_labels(drawn, masks, grid.shape, options.meanings)), notes
     wanted = regions.SEVEN if options.scheme == "seven" else {name: name for name in regions.NAMED}
     missing = {key: name for key, name in wanted.items() if name not in masks}
+    if "mouth" in missing and not drawn.mouth_is_open:
+        del missing["mouth"]
+        notes.append("The lips are closed, so there is no mouth.")
     notes += _missing(missing, has_map=parts is not None)
     return {key: masks[name] for key, name in wanted.items() if name in masks}, notes
 
@@ -326,12 +329,11 @@ def _missing(missing: Mapping[str, str], *, has_map: bool) -> list[str]:
     names = [
         name if key == name else f"{key} ({name})"
         for key, name in missing.items()
-        if name != "mouth" and (has_map or name not in regions.ONLY_WITH_MAP)
+        if has_map or name not in regions.ONLY_WITH_MAP
     ]
-    notes = (
-        [f"These regions are turned away or not to be seen, and were left out: {', '.join(names)}."] if names else []
-    )
-    return [*notes, "The lips are closed, so there is no mouth."] if "mouth" in missing.values() else notes
+    if not names:
+        return []
+    return [f"These regions are turned away or not to be seen, and were left out: {', '.join(names)}."]
 
 
 def _own_masks(
