@@ -14,6 +14,8 @@ from limner import __version__, tracing
 from limner.web import (
     classic_generation_routes,
     classic_routes,
+    docs_routes,
+    event_routes,
     health_routes,
     job_routes,
     operation_routes,
@@ -59,6 +61,9 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         version=__version__,
         summary="Face imaging: send a photo, get the faces marked. Every request is a durable job with live events.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own load scripts from other hosts
+        redoc_url=None,
+        redirect_slashes=False,
         # FastAPI's own traces would tell addresses and queries; ours are `trace_requests.py`.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -73,22 +78,19 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         operation_routes.router,
         painter_routes.router,
         job_routes.router,
+        event_routes.router,
         webhook_routes.router,
         ticket_routes.router,
         classic_routes.router,
         classic_generation_routes.router,
         health_routes.router,
+        docs_routes.router,
+        page_file.router,
     )
     for router in routers:
         app.include_router(router)
-
-    policy = page_file.policy(services.blobs)
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return page_file.page(policy)
-
     app.mount("/page", _PageFiles(directory=page_file.FOLDER), name="page")
+    app.mount(docs_routes.ASSETS, StaticFiles(directory=docs_routes.folder()), name="docs assets")
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     _complete_schema(app, routes)
     sockets = [route for router in routers for route in router.routes if isinstance(route, APIWebSocketRoute)]

@@ -14,6 +14,7 @@ from limner.web import page_file
 from limner.web.admission import needs
 from limner.web.classic_routes import NOT_FOUND, image_url, submit_form
 from limner.web.links import Links
+from limner.web.query import any_query
 from limner.web.services import CallerDep, ServicesDep
 
 router = APIRouter(tags=["classic"])
@@ -56,6 +57,7 @@ class PicturesShape(BaseModel):
 
 
 @router.get("/api/v1/images/", response_model=PicturesShape, responses={**NOT_FOUND})
+@any_query
 @needs(Scope.READ)
 async def list_pictures(
     request: Request,
@@ -91,6 +93,7 @@ async def list_pictures(
 
 
 @router.get("/api/v1/images/{job_id}/", response_model=PictureShape, responses={**NOT_FOUND})
+@any_query
 @needs(Scope.READ)
 async def get_picture(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """One of them."""

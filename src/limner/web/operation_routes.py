@@ -17,9 +17,12 @@ from limner.operation import Operation
 from limner.web import shapes
 from limner.web.admission import ANY_KEY, needs
 from limner.web.links import Links
+from limner.web.query import any_query
 from limner.web.read_request import (
     FORM,
     JSON,
+    NOTHING,
+    RAW,
     WEBHOOK,
     Sent,
     address_of,
@@ -38,6 +41,7 @@ _WEBHOOK = {
     "format": "uri",
     "description": "URL to which the event of the job's end is sent, signed after Standard Webhooks",
 }
+ACCEPTED = (FORM, JSON, RAW, NOTHING)
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
 
@@ -108,6 +112,7 @@ SUBMISSION_PROBLEMS: Responses = {
 
 
 def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services, Caller], Awaitable[Response]]:
+    @any_query  # they are parameters
     @needs(Scope.SUBMIT)
     async def submit(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
         wait_s = min(_preferred_wait(request), services.settings.max_wait_s)
@@ -137,7 +142,7 @@ async def _take_in(
 ) -> Job:
     """Submit the job and return it as stored. The pictures' memory is released when this returns."""
     with services.memory.share(address_of(request)) as share:
-        body = await receive(request, services, share, FORM, JSON, pictures=len(operation.image_fields))
+        body = await receive(request, services, share, *ACCEPTED, pictures=len(operation.image_fields))
 
         def submit(sent: Sent, pictures: dict[str, bytes]) -> Job:
             params = operation.parse(sent.values, pictures, services.limits)
@@ -152,7 +157,7 @@ async def _take_in(
             )
 
         def begin() -> Job | Sent:
-            sent = read_submission(body, operation, services.limits)
+            sent = read_submission(body, request.query_params.multi_items(), operation, services.limits)
             return sent if sent.urls or sent.webhook_url else submit(sent, sent.pictures)
 
         begun = await services.call(begin)
