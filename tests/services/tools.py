@@ -16,6 +16,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "limner
 
 # Exact versions, so that a test fails for a change of ours.
 NODE_PACKAGES = [
+    "@types/node@20.19.43",
     "axios@1.21.1",
     "eventsource@4.1.1",
     "form-data@4.0.6",

@@ -4,6 +4,7 @@ Generators of clients read it, so the fields that depend on a choice (of a paint
 there. Which of them go together is told by `GET /v1/operations`.
 """
 
+import json
 from functools import cache
 from typing import Any, Literal
 
@@ -74,10 +75,10 @@ def request_of(operation: Operation[Any, Any]) -> Schema:
 def schemas_of(operation: Operation[Any, Any]) -> Schema:
     """The schemas of the operation's requests, and those that they refer to."""
     described = operation.params.model_json_schema(ref_template=REF + "{model}")
-    known = {name: _without_choices(part) for name, part in described.pop("$defs", {}).items() if name != "ImageRef"}
+    known = {name: _for_generators(part) for name, part in described.pop("$defs", {}).items() if name != "ImageRef"}
     form: Schema = {}
     in_json: Schema = {}
-    for name, schema in _without_choices(described)["properties"].items():
+    for name, schema in _for_generators(described)["properties"].items():
         if name in operation.image_fields:
             told = {key: schema[key] for key in ("title", "description") if key in schema}
             form[name], in_json[name] = {**FILE, **told}, {**_BASE64, **told}
@@ -101,8 +102,21 @@ def _body(fields: Schema, operation: Operation[Any, Any]) -> Schema:
     }
 
 
-def _without_choices(schema: Schema) -> Schema:
-    """The schema without the list of which properties go together, which generators cannot read."""
-    if "properties" in schema and "oneOf" in schema:
-        return {key: value for key, value in schema.items() if key != "oneOf"}
-    return schema
+def _for_generators(schema: Schema) -> Schema:
+    """The schema without the list of which properties go together, which generators cannot read, and without defaults.
+
+    Generated clients would send each default, also those of fields that belong to another choice; so a text tells them.
+    """
+    if "properties" not in schema:
+        return schema
+    fields = {name: _without_default(field) for name, field in schema["properties"].items()}
+    return {**{key: value for key, value in schema.items() if key != "oneOf"}, "properties": fields}
+
+
+def _without_default(field: Schema) -> Schema:
+    told = {key: value for key, value in field.items() if key != "default"}
+    if field.get("default") is not None:
+        default = f"Default: `{json.dumps(field['default'])}`"
+        described = field.get("description", "").rstrip(". ")
+        told["description"] = f"{described}. {default}" if described else default
+    return told
