@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import create_model
 
+from limner.domain.label import FIELD as LABEL
+from limner.domain.label import MAX_LABEL
 from limner.operation import Operation
 from limner.web import shapes
 from limner.web.read_request import BYTES, FORM, JSON, WEBHOOK
@@ -22,6 +24,12 @@ _WEBHOOK: Schema = {
     "format": "uri",
     "description": "URL to which the event of the job's end is sent, signed after Standard Webhooks",
 }
+_LABEL: Schema = {
+    "type": "string",
+    "maxLength": MAX_LABEL,
+    "description": "What you call the job, such as the name of the photo's file. It changes no result",
+}
+_BESIDE: Schema = {WEBHOOK: _WEBHOOK, LABEL: _LABEL}
 FILE: Schema = {"type": "string", "format": "binary"}
 _BASE64: Schema = {"type": "string", "description": "Base64 or a data URL"}
 _HEADERS: list[Schema] = [
@@ -97,7 +105,7 @@ def _body(fields: Schema, operation: Operation[Any, Any]) -> Schema:
     return {
         "type": "object",
         "description": f"A request for `{operation.name}`: {operation.summary}",
-        "properties": {**fields, WEBHOOK: _WEBHOOK},
+        "properties": {**fields, **_BESIDE},
         "additionalProperties": False,
     }
 

@@ -16,7 +16,6 @@ from limner.operation import Operation
 from limner.web import shapes
 from limner.web.admission import ANY_KEY, needs
 from limner.web.describe_operation import job_of, request_of
-from limner.web.links import Links
 from limner.web.query import any_query
 from limner.web.read_request import (
     FORM,
@@ -121,7 +120,7 @@ def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services, Ca
                     if job.id == job_id
                     else _join(services, caller, job.id, wait_s)
                 )
-        return answer(job, services.links(request), waited=wait_s > 0)
+        return answer(job, request, services, waited=wait_s > 0)
 
     return submit
 
@@ -148,6 +147,7 @@ async def _take_in(
                 key_id=caller.key_id,
                 idempotency_key=idempotency_key,
                 webhook=Webhook(sent.webhook_url, services.links(request).base) if sent.webhook_url else None,
+                label=sent.label,
             )
 
         def begin() -> Job | Sent:
@@ -174,14 +174,15 @@ async def _join(services: Services, caller: Caller, job_id: str, wait_s: float) 
         return job if job.status.final else await _wait(services, caller, job_id, ended, wait_s)
 
 
-def answer(job: Job, links: Links, *, waited: bool = False) -> Response:
+def answer(job: Job, request: Request, services: Services, *, waited: bool = False) -> Response:
     """200 for a finished job, else 202."""
+    links = services.links(request)
     headers = {"Location": links.job(job.id)}
     if waited:
         headers["Preference-Applied"] = "wait"
     done = job.status.final
     return Response(
-        to_json(shapes.job(job, links)),
+        to_json(shapes.job(job, links, parameters=services.parameters(job))),
         status_code=200 if done else 202,
         media_type="application/json",
         headers=headers,
