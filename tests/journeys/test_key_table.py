@@ -66,7 +66,7 @@ NEEDS: dict[tuple[str, str], str] = {
     ("GET", "/readyz"): OPEN,
     # The page and the description of the API: they hold nothing of anybody.
     ("GET", "/"): OPEN,
-    **{("GET", path): OPEN for path in ("/docs", "/redoc", "/docs/assets", "/openapi.json")},
+    **{("GET", path): OPEN for path in ("/docs", "/redoc", "/openapi.json")},
     ("HEAD", "/openapi.json"): OPEN,
     ("GET", "/page"): OPEN,
     **{("WS", path): "read" for path in ("/v1/events", "/faces", "/ws", "/ws/v1/faces")},

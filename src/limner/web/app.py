@@ -92,7 +92,8 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
     for router in routers:
         app.include_router(router)
     app.mount("/page", _PageFiles(directory=page_file.FOLDER), name="page")
-    app.mount(docs_routes.ASSETS, StaticFiles(directory=docs_routes.folder()), name="docs assets")
+    for path, folder in docs_routes.assets().items():
+        app.mount(path, StaticFiles(directory=folder))
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     openapi.complete(app, services, routes)
     sockets = [route for router in routers for route in router.routes if isinstance(route, APIWebSocketRoute)]

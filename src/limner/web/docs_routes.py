@@ -1,6 +1,6 @@
 """`/docs` and `/redoc`: Swagger UI and Redoc, which show `/openapi.json`. Nothing comes from another host.
 
-Their scripts are files of the package `fastapi-offline`, of which no code is run.
+Their scripts are files of the package `fastapi-standalone-docs`, of which no code is run.
 """
 
 import base64
@@ -17,9 +17,6 @@ from limner.web.services import Services, ServicesDep
 
 router = APIRouter()
 
-ASSETS = "/docs/assets"
-"""Where the application serves the files of `folder`."""
-
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -35,27 +32,28 @@ _START = """SwaggerUIBundle({
   url: document.querySelector("[data-description]").dataset.description, dom_id: "#docs", deepLinking: true,
   validatorUrl: null, presets: [SwaggerUIBundle.presets.apis], layout: "BaseLayout",
 })"""
-_SWAGGER = """<link rel="stylesheet" href="{to}docs/assets/swagger-ui.css">
+_SWAGGER = """<link rel="stylesheet" href="{to}docs/swagger-ui.css">
 </head>
 <body>
 <div id="docs" data-description="{to}openapi.json"></div>
-<script src="{to}docs/assets/swagger-ui-bundle.js"></script>
+<script src="{to}docs/swagger-ui-bundle.js"></script>
 <script>{start}</script>
 </body>"""
 _REDOC = """<style>body {{ margin: 0 }}</style>
 </head>
 <body>
 <redoc spec-url="{to}openapi.json"></redoc>
-<script src="{to}docs/assets/redoc.standalone.js"></script>
+<script src="{to}redoc/redoc.standalone.js"></script>
 </body>"""
 
 
-def folder() -> Path:
-    """The folder of Swagger UI's and Redoc's files."""
-    found = importlib.util.find_spec("fastapi_offline")
-    assert found is not None, "fastapi-offline is a dependency"
+def assets() -> dict[str, Path]:
+    """The folders of Swagger UI's and Redoc's files, by the path below which they are served."""
+    found = importlib.util.find_spec("fastapi_standalone_docs")
+    assert found is not None, "fastapi-standalone-docs is a dependency"
     assert found.origin is not None
-    return Path(found.origin).parent / "static"
+    static = Path(found.origin).parent / "static"
+    return {"/docs": static / "swagger", "/redoc": static / "redoc"}
 
 
 @router.get("/docs", include_in_schema=False)
