@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from limner.choices import UNKNOWN, flat_fields, flat_place, flat_values, lists
+from limner.choices import UNKNOWN, NullIsAbsent, flat_fields, flat_place, flat_values, lists
 from limner.domain.errors import InvalidRequestError, LimnerError
 from limner.tracing import step
 from limner.vision.header import Limits
@@ -91,7 +91,7 @@ def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
     return InvalidRequestError(f"{listed[0]['field']}: {listed[0]['message']}", errors=listed)
 
 
-class Params(BaseModel):
+class Params(NullIsAbsent):
     """Base class of all parameters. Unknown fields are an error, so that a misspelt one is noticed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
