@@ -159,6 +159,14 @@ class Result(BaseModel):
         """One short line for the terminal."""
         return "done"
 
+    def leaves_photo(self, values: Mapping[str, Any]) -> bool:
+        """Whether a changed photo was asked for by these parameters, and there was nothing to change in it.
+
+        The command line then copies the photo to where the changed one would be.
+        """
+        del values
+        return False
+
 
 P = TypeVar("P", bound=Params)
 R = TypeVar("R", bound=Result)

@@ -140,6 +140,10 @@ class DetectResult(Result):
         more = ", …" if count > _SCORES_IN_WORDS else ""
         return "no face" if count == 0 else f"{count} face{'s' if count > 1 else ''} ({scores}{more})"
 
+    def leaves_photo(self, values: Mapping[str, Any]) -> bool:
+        """Without a face there is nothing to mark."""
+        return not self.faces and values.get("mark") != "none"
+
 
 _COVERS = ("blur", "pixelate", "solid")
 
