@@ -222,8 +222,8 @@ class Settings(BaseSettings):
         720, ge=0, description="Hours during which a result answers identical requests; 0: never"
     )
 
-    max_upload_bytes: int = Field(20_000_000, ge=1, description="Largest picture, bytes (base64: after decoding)")
-    max_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width × height")
+    max_upload_bytes: int = Field(40_000_000, ge=1, description="Largest picture, bytes (base64: after decoding)")
+    max_pixels: int = Field(64_000_000, ge=1, description="Largest picture, width × height")
     max_side: int = Field(16_384, ge=1, description="Largest picture, longer side, pixels")
     upload_memory_bytes: int = Field(
         512_000_000, ge=1, description="Memory for all uploads being received; more are answered 429"
