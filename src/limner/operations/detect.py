@@ -165,7 +165,7 @@ def _check(params: DetectParams) -> None:
 
 
 @operation(
-    version=4,
+    version=5,
     models=("yunet", "centerface", "face_landmark", "iris_landmark"),
     check=_check,
     choices=Choices(covers=lambda params: params.mark in _COVERS),
