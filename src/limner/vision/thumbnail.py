@@ -23,8 +23,8 @@ class Small:
 class Thumbnail:
     """Keeps a small copy of what it is shown, and chooses among these at the end.
 
-    A picture with covered faces comes first, then the first one that was made, then the photo. If faces were to be
-    covered and the job failed, there is none: the photo would show them.
+    A picture with covered faces comes first, then the first one that was made, then the photo. A job that failed shows
+    nothing that it made, and if faces were to be covered, not the photo either.
     """
 
     def __init__(self, photo_sha256: str | None, *, covers: bool) -> None:
@@ -52,7 +52,9 @@ class Thumbnail:
 
     def made(self, *, failed: bool) -> Small | None:
         """The thumbnail of the job, which has `failed` or not; None if there is nothing that may be shown."""
-        kinds = ["covered"] if failed and self._covers else ["covered", "made", "photo"]
+        kinds = ["covered", "made", "photo"]
+        if failed:
+            kinds = [] if self._covers else ["photo"]
         chosen = next((self._seen[kind] for kind in kinds if kind in self._seen), None)
         if chosen is None:
             return None
