@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from limner.vision.image import Pixels, encode, on_white, within
@@ -9,6 +10,14 @@ from limner.vision.image import Pixels, encode, on_white, within
 SIDE = 480
 """Of the longer side, at most, pixels."""
 QUALITY = 75
+
+
+def _small(pixels: Pixels) -> Pixels:
+    """At most `SIDE` pixels. Halving first takes less than half the time, and differs by less than one grey level."""
+    while max(pixels.shape[:2]) >= 4 * SIDE and min(pixels.shape[:2]) > 1:
+        size = (pixels.shape[1] // 2, pixels.shape[0] // 2)
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return within(pixels, SIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +53,9 @@ class Thumbnail:
     def _see(self, kind: str, pixels: Pixels, alpha: Pixels | None, profile: bytes | None) -> None:
         if kind in self._seen:
             return
-        small = within(pixels, SIDE)
+        small = _small(pixels)
         if alpha is not None:
-            small = on_white(small, within(alpha, SIDE))
+            small = on_white(small, _small(alpha))
         # A copy: the operation may draw on the picture.
         self._seen[kind] = (small.copy() if np.shares_memory(small, pixels) else small), profile
 
