@@ -199,6 +199,8 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
     found = scaled(found, params.image.width / width, params.image.height / height)
     if picture is not None and (found or params.boxes is not None):
         _mark(params, picture, found, ctx)
+    elif picture is not None:
+        ctx.see_photo(params.image, picture.pixels, alpha=picture.alpha, profile=picture.profile)
     size = SizeShape(width=params.image.width, height=params.image.height)
     return DetectResult(
         image=size,
