@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from limner.domain.errors import InvalidRequestError
+from limner.domain.formats import must_be
 from limner.geometry import BoxShape, SizeShape
 from limner.operation import Context, PhotoParams, Result, format_of, operation, picture_file
 from limner.vision.faces import DEFAULT_MIN_SCORE, Box, Face
@@ -33,11 +34,12 @@ class CropParams(PhotoParams):
         str | None,
         Field(
             pattern=r"^[1-9][0-9]{0,3}:[1-9][0-9]{0,3}$",
-            max_length=9,
+            max_length=64,
             title="Shape",
             description="`WIDTH:HEIGHT`; default: that of `width` and `height`, else 1:1",
             examples=["16:9"],
         ),
+        must_be("This must be a width and a height from 1 to 9999, for example 16:9."),
     ] = None
     zoom: Annotated[
         float | None,
@@ -94,6 +96,7 @@ class CropResult(Result):
     faces: list[BoxShape] = Field(description="What was found, pixels of the upright photo, best first")
     about: Literal["faces", "detail"] = Field(description="What decided: faces, or what else catches the eye")
     crops: list[CropShape]
+    notes: list[str] = Field([], description="What the pictures do not keep of the photo's file, as sentences")
 
     def summary(self) -> dict[str, int]:
         """How many faces were found, and pictures cut out."""
@@ -122,7 +125,7 @@ def _check(params: CropParams) -> None:
             raise InvalidRequestError(f"aspect: The picture would be {width}×{height}.", field="aspect")
 
 
-@operation(version=2, models=("yunet", "centerface"), check=_check)
+@operation(version=3, models=("yunet", "centerface"), check=_check)
 def crop(params: CropParams, ctx: Context) -> CropResult:
     """Cut a photo to a size or shape about its faces, or cut out each face."""
     from limner.vision import align
@@ -148,6 +151,7 @@ def crop(params: CropParams, ctx: Context) -> CropResult:
         faces=[BoxShape.of(face.box) for face in found],
         about="faces" if found or params.each else "detail",
         crops=crops,
+        notes=list(picture.notes),
     )
 
 
@@ -214,6 +218,7 @@ def _cut(
     form = params.format or picture.info.output_format
     with ctx.stage("encode"):
         data = image.encode_picture(part, form)
+    ctx.show(pixels, alpha=alpha, profile=picture.profile)
     file = picture_file(name, form)
     ctx.attach(file, data, f"image/{form}", width=size[0], height=size[1])
     rows = [[round(float(value), 6) for value in row] for row in matrix]
