@@ -81,12 +81,18 @@ check-locks: ## Check that no lock file names a host
 check-docs: install-tests ## Check links, names and lists in the documents (a part of `make test`)
 	@$(PY) -m pytest tests/rules $(ARGS)
 
+site: install-tests ## Build the documents as a website in build/site/html, and check its links
+	@$(PY) scripts/build_site.py
+
 format: install-tests ## Format the code, and apply the linter's fixes
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
 lock: install ## Update the lock files from pyproject.toml (ARGS=--upgrade: newest versions)
 	@scripts/lock.sh $(ARGS)
+
+wheels: install ## Build dist/limner-….whl and dist/limner_client-….whl, the client alone
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./client
 
 image: ## Build the container image (IMAGE=limner:dev; needs docker, podman or buildah)
 	@scripts/build_image.sh
@@ -102,4 +108,4 @@ install-services: install-tests
 	@scripts/install.sh --services
 
 .PHONY: help install install-cluster install-tests install-services run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-diffusion test-container \
-	test-stack check check-style check-types check-layers check-locks check-docs format lock image clean
+	test-stack check check-style check-types check-layers check-locks check-docs site format lock wheels image clean

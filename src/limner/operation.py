@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from limner.choices import UNKNOWN, flat_fields, flat_place, flat_values, lists
+from limner.choices import UNKNOWN, NullIsAbsent, flat_fields, flat_place, flat_values, lists
 from limner.domain.errors import InvalidRequestError, LimnerError
 from limner.tracing import step
 from limner.vision.header import Limits
@@ -28,6 +28,7 @@ from limner.vision.structure import look
 if TYPE_CHECKING:  # not at run time: the web process loads no models
     from limner.vision.image import Picture, Pixels
     from limner.vision.models import Models
+    from limner.vision.thumbnail import Thumbnail
 
 
 class ImageRef(BaseModel):
@@ -81,13 +82,16 @@ def _reference(name: str, data: bytes, limits: Limits) -> ImageRef:
 def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
     """pydantic's errors as one problem: `errors` lists each field with a message, never with its value."""
     listed = [
-        {"field": ".".join(str(part) for part in error["loc"])[:100] or "(body)", "message": error["msg"]}
+        {
+            "field": ".".join(str(part) for part in error["loc"])[:100] or "(body)",
+            "message": error["msg"].removeprefix("Value error, "),
+        }
         for error in errors[:20]
     ]
     return InvalidRequestError(f"{listed[0]['field']}: {listed[0]['message']}", errors=listed)
 
 
-class Params(BaseModel):
+class Params(NullIsAbsent):
     """Base class of all parameters. Unknown fields are an error, so that a misspelt one is noticed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -155,6 +159,14 @@ class Result(BaseModel):
         """One short line for the terminal."""
         return "done"
 
+    def leaves_photo(self, values: Mapping[str, Any]) -> bool:
+        """Whether a changed photo was asked for by these parameters, and there was nothing to change in it.
+
+        The command line then copies the photo to where the changed one would be.
+        """
+        del values
+        return False
+
 
 P = TypeVar("P", bound=Params)
 R = TypeVar("R", bound=Result)
@@ -177,8 +189,12 @@ class Context:
         check: Callable[[], None] = lambda: None,
         tell: "Callable[[float, Pixels | None], None]" = lambda _fraction, _preview: None,
         recognise: Callable[[int], None] = lambda _: None,
+        thumbnail: "Thumbnail | None" = None,
     ) -> None:
-        """`read` returns a blob by its SHA-256; `check` raises when the job must stop; `tell` tells the clients."""
+        """`read` returns a blob by its SHA-256; `check` raises when the job must stop; `tell` tells the clients.
+
+        `thumbnail` sees the pictures, if one is wanted.
+        """
         self.models = models
         self.limits = limits
         self._tell = tell
@@ -189,6 +205,7 @@ class Context:
         It is stored with the result. If the request allows it and there is a similar result, the job ends here."""
         self._read = read
         self._attach = attach
+        self._thumbnail = thumbnail
         self.attached: list[str] = []
         """Names of the artifacts so far."""
         self._before_names = ""
@@ -208,6 +225,7 @@ class Context:
             attach=self._attach,
             check=self._check,
             tell=lambda fraction, preview: self._tell((number + fraction) / steps, preview),
+            thumbnail=self._thumbnail,
         )
         part.stages, part._pictures, part._before_names = self.stages, self._pictures, f"{name}."
         return part
@@ -220,11 +238,13 @@ class Context:
         """The picture, decoded at its full size. Its pixels may be changed only with `to_change`."""
         from limner.vision import image
 
-        if self._pictures is None:
-            return image.decode_picture(self.data(ref), self.limits)
-        if ref.sha256 not in self._pictures:
-            self._pictures[ref.sha256] = image.decode_picture(self.data(ref), self.limits)
-        shared = self._pictures[ref.sha256]
+        shared = None if self._pictures is None else self._pictures.get(ref.sha256)
+        if shared is None:
+            shared = image.decode_picture(self.data(ref), self.limits)
+            self._see_photo(ref, shared.pixels, shared.alpha, shared.profile)
+            if self._pictures is None:
+                return shared
+            self._pictures[ref.sha256] = shared
         return shared.copy() if to_change else shared
 
     def pixels(self, ref: ImageRef, *, at_least: int | None = None) -> "Pixels":
@@ -232,8 +252,31 @@ class Context:
         from limner.vision import image
 
         if self._pictures is None:
-            return image.decode(self.data(ref), self.limits, at_least=at_least, near=True)
+            pixels = image.decode(self.data(ref), self.limits, at_least=at_least, near=True)
+            self._see_photo(ref, pixels)
+            return pixels
         return self.picture(ref).on_white()
+
+    def _see_photo(
+        self, ref: ImageRef, pixels: "Pixels", alpha: "Pixels | None" = None, profile: bytes | None = None
+    ) -> None:
+        if self._thumbnail is not None and ref.sha256 == self._thumbnail.photo_sha256:
+            self._thumbnail.see_photo(pixels, alpha, profile)
+
+    def show(
+        self,
+        pixels: "Pixels",
+        *,
+        alpha: "Pixels | None" = None,
+        profile: bytes | None = None,
+        covered: bool = False,
+    ) -> None:
+        """What an artifact looks like, for the job's thumbnail; `covered`: faces in it are covered.
+
+        Without it, the thumbnail shows the photo.
+        """
+        if self._thumbnail is not None:
+            self._thumbnail.see_made(pixels, alpha, profile, covered=covered)
 
     def attach(
         self, name: str, data: bytes, media_type: str, *, width: int | None = None, height: int | None = None
@@ -275,6 +318,8 @@ class Choices(Generic[P]):
     """See `Operation.settled`; called once, before the job is stored."""
     fresh: Callable[[P], bool] = lambda _: False
     """Whether the work is done anew for each request, whatever results there are."""
+    covers: Callable[[P], bool] = lambda _: False
+    """Whether faces are to be covered: then nothing small may show the photo instead of the result."""
     ready_lanes: Callable[[], tuple[str, ...]] | None = None
     """The lanes in which its jobs can run as this machine is set up; None: in all of the operation's."""
 
@@ -299,6 +344,10 @@ class Operation(Generic[P, R]):
     def lane(self, params: P) -> str:
         """Where a job with these parameters runs."""
         return self.choices.lane(params) or self.lanes[0]
+
+    def covers(self, params: P) -> bool:
+        """Whether a job with these parameters is to cover faces."""
+        return self.choices.covers(params)
 
     def ready_lanes(self) -> tuple[str, ...]:
         """The lanes in which its jobs can run here: without those of painters that are not ready."""
@@ -389,11 +438,16 @@ def _refuse_long(params: type[BaseModel], values: Mapping[str, Any], place: tupl
 
     pydantic looks at the members of an object first, and makes an error of each that is wrong.
     """
+    for name in lists(params):
+        if not isinstance(values.get(name, []), list):
+            raise invalid_fields([{"loc": (*place, name), "msg": "The value must be a JSON list."}])
     longest = _longest(params)
     for name, value in values.items():
         most = longest.get(name)
         if most is not None and isinstance(value, str | list | dict) and len(value) > most:
-            raise invalid_fields([{"loc": (*place, name), "msg": f"At most {most} are allowed, not {len(value)}."}])
+            what = "characters" if isinstance(value, str) else "entries"
+            message = f"At most {most} {what} are allowed, not {len(value)}."
+            raise invalid_fields([{"loc": (*place, name), "msg": message}])
     for name, choice in lists(params).items():
         members = values.get(name)
         for number, member in enumerate(members if isinstance(members, list) else ()):

@@ -408,9 +408,7 @@ class TestKept:
             "JPEG by EXIF": lambda: saved(picture, "JPEG", exif=block.tobytes()),
             "PNG": lambda: saved(picture, "PNG", dpi=DENSITY),
             "TIFF": lambda: saved(picture, "TIFF", dpi=DENSITY),
-            "TIFF in centimetres": lambda: saved(
-                picture, "TIFF", tiffinfo={282: 300 / 2.54, 283: 150 / 2.54, 296: 3}
-            ),
+            "TIFF in centimetres": lambda: saved(picture, "TIFF", tiffinfo={282: 300 / 2.54, 283: 150 / 2.54, 296: 3}),
             "WEBP": lambda: saved(picture, "WEBP", exif=block.tobytes()),
         }[source]()
         found = image.decode_picture(data, LIMITS)

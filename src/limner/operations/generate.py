@@ -17,6 +17,7 @@ from limner.domain.errors import (
     PainterNotReadyError,
     SigningError,
 )
+from limner.domain.formats import must_be
 from limner.geometry import SizeShape
 from limner.operation import (
     Choices,
@@ -70,6 +71,7 @@ class GenerateParams(Params, WithChoices):
             title="Size",
             description="Longer side, or `WIDTHxHEIGHT` to fit a photo into; pixels; default: the painter's choice",
         ),
+        must_be("This must be one number of pixels, or a width and a height such as 800x600, each from 10 to 4096."),
     ] = None
     seed: Annotated[
         int | None,
@@ -365,6 +367,7 @@ def _attached(
         claim = Claim(_source_type(params), tool="Limner", version=__version__, painter=params.painter.name, seed=seed)
         with ctx.stage("sign"):
             data = Identity(*files).signed(data, f"image/{form}", claim)
+    ctx.show(painted, profile=None if picture is None else picture.profile)
     name = picture_file(f"image-{number + 1}", form)
     ctx.attach(name, data, f"image/{form}", width=width, height=height)
     return PictureShape(name=name, seed=seed, width=width, height=height)

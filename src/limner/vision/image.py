@@ -48,7 +48,7 @@ class Picture:
 
     def on_white(self) -> Pixels:
         """The picture composed on white, (H, W, 3); `pixels` itself if every pixel is opaque."""
-        return self.pixels if self.alpha is None else _on_white(self.pixels, self.alpha)
+        return self.pixels if self.alpha is None else on_white(self.pixels, self.alpha)
 
     def srgb(self) -> Pixels:
         """The same in sRGB exactly; `pixels` itself if they are that and opaque."""
@@ -346,7 +346,8 @@ def _finite(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
 
 
-def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+def on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """RGB (H, W, 3) with alpha (H, W), laid on white."""
     out = np.empty_like(pixels)
     for top in range(0, len(pixels), _ROWS):
         rows = slice(top, top + _ROWS)

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -16,11 +15,13 @@ from limner.jobs.webhooks import Webhook
 from limner.operation import Operation
 from limner.web import shapes
 from limner.web.admission import ANY_KEY, needs
-from limner.web.links import Links
+from limner.web.describe_operation import job_of, request_of
+from limner.web.query import any_query
 from limner.web.read_request import (
     FORM,
     JSON,
-    WEBHOOK,
+    NOTHING,
+    RAW,
     Sent,
     address_of,
     check_webhook,
@@ -33,11 +34,7 @@ from limner.web.services import CallerDep, Services, ServicesDep
 router = APIRouter(tags=["operations"])
 
 Responses = dict[int | str, dict[str, Any]]
-_WEBHOOK = {
-    "type": "string",
-    "format": "uri",
-    "description": "URL to which the event of the job's end is sent, signed after Standard Webhooks",
-}
+ACCEPTED = (FORM, JSON, RAW, NOTHING)
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
 
@@ -76,16 +73,16 @@ def add_operation(routes: APIRouter, operation: Operation[Any, Any]) -> None:
         name=operation.name,
         summary=operation.summary,
         status_code=202,
-        response_model=shapes.JobShape,
+        response_model=job_of(operation),
         responses={
             200: {
-                "model": shapes.JobShape,
+                "model": job_of(operation),
                 "description": "The job has finished: from the cache, or within `Prefer: wait`",
             },
             202: {"description": "The job is stored. Follow `Location` or the events"},
             **SUBMISSION_PROBLEMS,
         },
-        openapi_extra=_described_body(operation),
+        openapi_extra=request_of(operation),
     )
 
 
@@ -108,6 +105,7 @@ SUBMISSION_PROBLEMS: Responses = {
 
 
 def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services, Caller], Awaitable[Response]]:
+    @any_query  # they are parameters
     @needs(Scope.SUBMIT)
     async def submit(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
         wait_s = min(_preferred_wait(request), services.settings.max_wait_s)
@@ -122,7 +120,7 @@ def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services, Ca
                     if job.id == job_id
                     else _join(services, caller, job.id, wait_s)
                 )
-        return answer(job, services.links(request), waited=wait_s > 0)
+        return answer(job, request, services, waited=wait_s > 0)
 
     return submit
 
@@ -137,7 +135,7 @@ async def _take_in(
 ) -> Job:
     """Submit the job and return it as stored. The pictures' memory is released when this returns."""
     with services.memory.share(address_of(request)) as share:
-        body = await receive(request, services, share, FORM, JSON, pictures=len(operation.image_fields))
+        body = await receive(request, services, share, *ACCEPTED, pictures=len(operation.image_fields))
 
         def submit(sent: Sent, pictures: dict[str, bytes]) -> Job:
             params = operation.parse(sent.values, pictures, services.limits)
@@ -149,10 +147,11 @@ async def _take_in(
                 key_id=caller.key_id,
                 idempotency_key=idempotency_key,
                 webhook=Webhook(sent.webhook_url, services.links(request).base) if sent.webhook_url else None,
+                label=sent.label,
             )
 
         def begin() -> Job | Sent:
-            sent = read_submission(body, operation, services.limits)
+            sent = read_submission(body, request.query_params.multi_items(), operation, services.limits)
             return sent if sent.urls or sent.webhook_url else submit(sent, sent.pictures)
 
         begun = await services.call(begin)
@@ -175,14 +174,15 @@ async def _join(services: Services, caller: Caller, job_id: str, wait_s: float) 
         return job if job.status.final else await _wait(services, caller, job_id, ended, wait_s)
 
 
-def answer(job: Job, links: Links, *, waited: bool = False) -> Response:
+def answer(job: Job, request: Request, services: Services, *, waited: bool = False) -> Response:
     """200 for a finished job, else 202."""
+    links = services.links(request)
     headers = {"Location": links.job(job.id)}
     if waited:
         headers["Preference-Applied"] = "wait"
     done = job.status.final
     return Response(
-        to_json(shapes.job(job, links)),
+        to_json(shapes.job(job, links, parameters=services.parameters(job))),
         status_code=200 if done else 202,
         media_type="application/json",
         headers=headers,
@@ -200,47 +200,3 @@ def _idempotency_key(request: Request) -> str | None:
     if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
         raise InvalidRequestError("Idempotency-Key: The key must have 1 to 255 printable characters.")
     return key
-
-
-def _allowing(schema: dict[str, Any], names: AbstractSet[str]) -> dict[str, Any]:
-    """The schema of an object with further properties of any kind."""
-    return {**schema, "properties": {**schema["properties"], **dict.fromkeys(sorted(names), True)}}
-
-
-def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
-    """The description of the request body in OpenAPI: a form, or JSON with base64 or URLs."""
-    form = operation.params.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")
-    form.pop("$defs", None)
-    fields = dict(form["properties"])
-    json_fields: dict[str, Any] = {}
-    for name, schema in fields.items():
-        if name in operation.image_fields:
-            json_fields[name] = {"type": "string", "description": "Base64 or a data URL"}
-            json_fields[f"{name}_url"] = {
-                "type": "string",
-                "format": "uri",
-                "description": "URL from which the service fetches the picture",
-            }
-        else:
-            json_fields[name] = schema
-    form["properties"] = {**fields, WEBHOOK: _WEBHOOK}
-    json_fields[WEBHOOK] = _WEBHOOK
-    as_json: dict[str, Any] = {"type": "object", "properties": json_fields, "additionalProperties": False}
-    if "oneOf" in form:  # what the body has beside the parameters goes with all of them
-        as_json["oneOf"] = [_allowing(each, json_fields.keys() - fields.keys()) for each in form["oneOf"]]
-        form["oneOf"] = [_allowing(each, {WEBHOOK}) for each in form["oneOf"]]
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"multipart/form-data": {"schema": form}, "application/json": {"schema": as_json}},
-        },
-        "parameters": [
-            {
-                "name": "Prefer",
-                "in": "header",
-                "schema": {"type": "string"},
-                "description": "`wait=N`: wait up to N seconds for the end of the job",
-            },
-            {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}},
-        ],
-    }
