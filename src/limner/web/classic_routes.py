@@ -65,7 +65,11 @@ async def submit_form(
         body = await receive(request, services, share, FORM, pictures=1)
 
         def submit() -> Job:
-            form = {part.name: part.content for part in read_form(body, max_files=2)}
+            form: dict[str, str | bytes] = {}
+            for part in read_form(body, max_files=2):
+                if part.name in names and part.name in form:
+                    raise InvalidRequestError(f"{part.name}: The field was sent twice.")
+                form[part.name] = part.content
             data = next((form[name] for name in names if form.get(name) not in (None, "")), None)
             if not isinstance(data, bytes):
                 raise InvalidRequestError(f"{names[0]}: A picture is required. Send it as a file part.")
