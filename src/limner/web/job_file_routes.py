@@ -1,8 +1,9 @@
 """The routes of a job's pictures: what was sent, what was made, and what is small."""
 
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from limner.domain.errors import NotFoundError
 from limner.domain.job import File, Job
@@ -33,8 +34,14 @@ _PICTURE: Responses = {
     responses={200: {"content": {"image/jpeg": {}}}, 404: problem_response("No such job, or it has no preview now")},
 )
 @needs(KeyScope.READ, signed=True)
-async def get_preview(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
+async def get_preview(
+    job_id: str,
+    services: ServicesDep,
+    caller: CallerDep,
+    version: Annotated[str | None, Query(description="Any text: another one makes a browser load it again")] = None,
+) -> Response:
     """What the result of a running job looks like so far. It changes, and is gone when the job has ended."""
+    del version
     job = await services.job(job_id, caller)
     if not job.previews:
         raise NotFoundError("The job has no preview now.")
