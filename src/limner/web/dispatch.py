@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner.domain.errors import LimnerError, NotFoundError, UnavailableError
-from limner.web import problems
+from limner.web import problems, signed_url
 from limner.web.admission import Admission, Header, need_of
 from limner.web.services import Services, find_caller, find_services
 
@@ -42,7 +42,7 @@ class Dispatch:
             await problems.answer(NotFoundError("There is nothing at this path."))(scope, receive, send)
             return
         if scope["type"] == "http":
-            path = scope["path"]
+            path = _path(scope)
             for route in self._routes.get((scope["method"], path.count("/")), ()):
                 found = route.match(path)
                 if found is not None:
@@ -64,6 +64,12 @@ class Dispatch:
                     await problems.answer(error)(scope, receive, send)
                     return False
         return True
+
+
+def _path(scope: Scope) -> str:
+    """The path that chooses the route. In a picture's URL, an encoded slash is no end of a segment."""
+    path: str = scope["path"]
+    return scope["raw_path"].decode("latin-1") if path.startswith(signed_url.PREFIX) else path
 
 
 class _Route:
