@@ -50,6 +50,10 @@ class Dispatch:
                     scope["path_params"] = found.groupdict()
                     await route.answer(scope, receive, send)
                     return
+            if scope["path"].startswith(signed_url.PREFIX) and scope["method"] in ("GET", "HEAD"):
+                # The application would decode the path, and redirect from a slash at its end.
+                await problems.answer(NotFoundError(signed_url.FORM))(scope, receive, send)
+                return
         elif scope["type"] == "websocket" and not await self._admit_socket(scope, receive, send):
             return
         await self._app(scope, receive, send)

@@ -24,6 +24,10 @@ from limner.vision.header import Limits
 from limner.web.read_json import Allowance, read_value
 
 PREFIX = "/v1/image/"
+FORM = (
+    f"The path must be {PREFIX}<signature>/<operation>/<options, or ->/<source>. "
+    "Encode the source: base64url, or with %2F for each slash."
+)
 UNSAFE = "unsafe"
 """In place of a signature, where that is allowed."""
 OPERATIONS = ("detect", "crop", "contours", "generate")
@@ -78,10 +82,7 @@ def split(raw_path: bytes) -> tuple[str, str]:
     signature, slash, rest = path.removeprefix(PREFIX).partition("/")
     text = slash + rest
     if not path.startswith(PREFIX) or not _BASE64URL.fullmatch(signature) or not _TEXT.fullmatch(text):
-        raise NotFoundError(
-            f"The path must be {PREFIX}<signature>/<operation>/<options, or ->/<source>. "
-            "Encode the source: base64url, or with %2F for each slash."
-        )
+        raise NotFoundError(FORM)
     return signature, text
 
 
