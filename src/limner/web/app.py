@@ -14,6 +14,9 @@ from limner import __version__, tracing
 from limner.web import (
     classic_generation_routes,
     classic_routes,
+    compat_compreface,
+    compat_rekognition,
+    compat_vision,
     health_routes,
     image_routes,
     job_routes,
@@ -79,6 +82,9 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         ticket_routes.router,
         classic_routes.router,
         classic_generation_routes.router,
+        compat_rekognition.router,
+        compat_vision.router,
+        compat_compreface.router,
         health_routes.router,
     )
     for router in routers:

@@ -4,7 +4,7 @@ FastAPI's own routing takes several times as much time on the event loop as the 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi.dependencies.utils import request_params_to_args
@@ -93,6 +93,7 @@ class _Route:
         self._need = need_of(described.endpoint)
         self._admission: Admission = services.admission
         self._query = needs.query_params
+        self._refusal: Callable[[Exception], Response] = getattr(described.endpoint, "refusal", problems.answer)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the function's response, or the problem if the function or its response raised an error."""
@@ -113,11 +114,11 @@ class _Route:
         except asyncio.CancelledError:  # by uvicorn, at a stop, after LIMNER_DRAIN_S; it would answer a plain 500
             if started:
                 raise
-            await problems.answer(UnavailableError("The service is stopping. Try again."))(scope, receive, sender)
+            await self._refusal(UnavailableError("The service is stopping. Try again."))(scope, receive, sender)
         except Exception as error:
             if started:
                 raise
-            await problems.answer(error)(scope, receive, sender)
+            await self._refusal(error)(scope, receive, sender)
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         values = {**request.scope["path_params"], **self._services}
