@@ -1,6 +1,6 @@
 """Clients of other products, run by the Python of `.venv-vendors`: prints what they got, as JSON.
 
-`python vendor_clients.py VENDOR URL KEY PHOTO OTHER_FILE`; an error is the name of the exception that the client raised.
+`python vendor_clients.py VENDOR URL KEY PHOTO OTHER_FILE`; an error is the name of its exception.
 """
 
 import json
