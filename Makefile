@@ -81,6 +81,9 @@ check-locks: ## Check that no lock file names a host
 check-docs: install-tests ## Check links, names and lists in the documents (a part of `make test`)
 	@$(PY) -m pytest tests/rules $(ARGS)
 
+site: install-tests ## Build the documents as a website in build/site/html, and check its links
+	@$(PY) scripts/build_site.py
+
 format: install-tests ## Format the code, and apply the linter's fixes
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
@@ -105,4 +108,4 @@ install-vendors: install-tests
 	@scripts/install.sh --vendors
 
 .PHONY: help install install-cluster install-tests install-services install-vendors run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-diffusion test-container \
-	test-stack check check-style check-types check-layers check-locks check-docs format lock image clean
+	test-stack check check-style check-types check-layers check-locks check-docs site format lock image clean

@@ -66,6 +66,21 @@ def work(lanes: str, concurrency: int | None) -> None:
 
 
 @main.command()
+def openapi() -> None:
+    """Print the OpenAPI document, as the service would answer it, to make a client from."""
+    import json
+
+    from limner import settings
+    from limner.assembly.application import build
+
+    application = build(settings.load(database_url="memory:"))
+    try:
+        click.echo(json.dumps(application.app.openapi(), indent=1))
+    finally:
+        application.close()
+
+
+@main.command()
 def migrate() -> None:
     """Bring the tables of the database up to date (`serve` does this at start).
 

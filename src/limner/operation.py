@@ -28,6 +28,7 @@ from limner.vision.structure import look
 if TYPE_CHECKING:  # not at run time: the web process loads no models
     from limner.vision.image import Picture, Pixels
     from limner.vision.models import Models
+    from limner.vision.thumbnail import Thumbnail
 
 
 class ImageRef(BaseModel):
@@ -177,8 +178,12 @@ class Context:
         check: Callable[[], None] = lambda: None,
         tell: "Callable[[float, Pixels | None], None]" = lambda _fraction, _preview: None,
         recognise: Callable[[int], None] = lambda _: None,
+        thumbnail: "Thumbnail | None" = None,
     ) -> None:
-        """`read` returns a blob by its SHA-256; `check` raises when the job must stop; `tell` tells the clients."""
+        """`read` returns a blob by its SHA-256; `check` raises when the job must stop; `tell` tells the clients.
+
+        `thumbnail` sees the pictures, if one is wanted.
+        """
         self.models = models
         self.limits = limits
         self._tell = tell
@@ -189,6 +194,7 @@ class Context:
         It is stored with the result. If the request allows it and there is a similar result, the job ends here."""
         self._read = read
         self._attach = attach
+        self._thumbnail = thumbnail
         self.attached: list[str] = []
         """Names of the artifacts so far."""
         self._before_names = ""
@@ -208,6 +214,7 @@ class Context:
             attach=self._attach,
             check=self._check,
             tell=lambda fraction, preview: self._tell((number + fraction) / steps, preview),
+            thumbnail=self._thumbnail,
         )
         part.stages, part._pictures, part._before_names = self.stages, self._pictures, f"{name}."
         return part
@@ -220,11 +227,13 @@ class Context:
         """The picture, decoded at its full size. Its pixels may be changed only with `to_change`."""
         from limner.vision import image
 
-        if self._pictures is None:
-            return image.decode_picture(self.data(ref), self.limits)
-        if ref.sha256 not in self._pictures:
-            self._pictures[ref.sha256] = image.decode_picture(self.data(ref), self.limits)
-        shared = self._pictures[ref.sha256]
+        shared = None if self._pictures is None else self._pictures.get(ref.sha256)
+        if shared is None:
+            shared = image.decode_picture(self.data(ref), self.limits)
+            self._see_photo(ref, shared.pixels, shared.alpha, shared.profile)
+            if self._pictures is None:
+                return shared
+            self._pictures[ref.sha256] = shared
         return shared.copy() if to_change else shared
 
     def pixels(self, ref: ImageRef, *, at_least: int | None = None) -> "Pixels":
@@ -232,8 +241,31 @@ class Context:
         from limner.vision import image
 
         if self._pictures is None:
-            return image.decode(self.data(ref), self.limits, at_least=at_least)
+            pixels = image.decode(self.data(ref), self.limits, at_least=at_least)
+            self._see_photo(ref, pixels)
+            return pixels
         return self.picture(ref).on_white()
+
+    def _see_photo(
+        self, ref: ImageRef, pixels: "Pixels", alpha: "Pixels | None" = None, profile: bytes | None = None
+    ) -> None:
+        if self._thumbnail is not None and ref.sha256 == self._thumbnail.photo_sha256:
+            self._thumbnail.see_photo(pixels, alpha, profile)
+
+    def show(
+        self,
+        pixels: "Pixels",
+        *,
+        alpha: "Pixels | None" = None,
+        profile: bytes | None = None,
+        covered: bool = False,
+    ) -> None:
+        """What an artifact looks like, for the job's thumbnail; `covered`: faces in it are covered.
+
+        Without it, the thumbnail shows the photo.
+        """
+        if self._thumbnail is not None:
+            self._thumbnail.see_made(pixels, alpha, profile, covered=covered)
 
     def attach(
         self, name: str, data: bytes, media_type: str, *, width: int | None = None, height: int | None = None
@@ -275,6 +307,8 @@ class Choices(Generic[P]):
     """See `Operation.settled`; called once, before the job is stored."""
     fresh: Callable[[P], bool] = lambda _: False
     """Whether the work is done anew for each request, whatever results there are."""
+    covers: Callable[[P], bool] = lambda _: False
+    """Whether faces are to be covered: then nothing small may show the photo instead of the result."""
     ready_lanes: Callable[[], tuple[str, ...]] | None = None
     """The lanes in which its jobs can run as this machine is set up; None: in all of the operation's."""
 
@@ -299,6 +333,10 @@ class Operation(Generic[P, R]):
     def lane(self, params: P) -> str:
         """Where a job with these parameters runs."""
         return self.choices.lane(params) or self.lanes[0]
+
+    def covers(self, params: P) -> bool:
+        """Whether a job with these parameters is to cover faces."""
+        return self.choices.covers(params)
 
     def ready_lanes(self) -> tuple[str, ...]:
         """The lanes in which its jobs can run here: without those of painters that are not ready."""

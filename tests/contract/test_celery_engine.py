@@ -120,6 +120,7 @@ def test_without_a_broker_nothing_is_resent_that_may_be_there(own_redis: RedisSe
         assert sender.resend([waiting("late", sent_ago_s=31)], datetime.now(UTC)) == []
 
 
+@pytest.mark.alone
 def test_what_is_sent_while_redis_is_down_arrives_later_once(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +142,7 @@ def test_what_is_sent_while_redis_is_down_arrives_later_once(
     assert [line.split(";")[0] for line in told] == ["the broker is away", "the broker is back"]
 
 
+@pytest.mark.alone
 def test_a_frozen_redis_keeps_no_caller_waiting(own_redis: RedisServer) -> None:
     with engine(own_redis.url, capacity=100) as sender:
         sender.send("first", "cpu")

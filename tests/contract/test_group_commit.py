@@ -161,6 +161,7 @@ def test_a_full_disk_is_unavailable_for_all_of_a_batch_and_passes(machine: Machi
     assert big.id in stored(machine)
 
 
+@pytest.mark.alone
 def test_waiting_too_long_for_the_turn_is_unavailable(machine: Machine, tmp_path: Path) -> None:
     first = machine.submit(new_job())
     with (tmp_path / "jobs.db.turn").open("ab") as turn:
@@ -184,6 +185,7 @@ def test_a_database_that_another_holds_is_unavailable(machine: Machine, tmp_path
     machine.submit(new_job())
 
 
+@pytest.mark.alone
 def test_all_that_wait_too_long_for_the_turn_get_the_error(machine: Machine, tmp_path: Path) -> None:
     with (tmp_path / "jobs.db.turn").open("ab") as turn, ThreadPoolExecutor(6) as pool:
         fcntl.flock(turn, fcntl.LOCK_EX)

@@ -165,6 +165,7 @@ def test_a_job_in_line_or_in_hand_is_not_put_in_line_twice(service: Service) -> 
     assert service.done() == ["1 sleep 0.2", "2 quick 0", "2 quick 0"]
 
 
+@pytest.mark.alone
 def test_a_full_line_drops_without_blocking_and_takes_again_later(service: Service) -> None:
     engine = service.start({"cpu": 1}, capacity=2)
     engine.send("0 sleep 0.3", "cpu")
@@ -360,6 +361,7 @@ def test_a_missing_command_is_logged(service: Service, caplog: pytest.LogCapture
     until(lambda: "a worker could not be started" in caplog.text)
 
 
+@pytest.mark.alone
 def test_a_job_past_its_timeout_is_killed_within_two_seconds(service: Service) -> None:
     engine = service.start({"cpu": 2}, timeout_s=0.5)
     stuck = ["always sleep 60", "always hold 60"]
@@ -373,6 +375,7 @@ def test_a_job_past_its_timeout_is_killed_within_two_seconds(service: Service) -
     until(lambda: service.lines("begun").count(stuck[0]) == 2)
 
 
+@pytest.mark.alone
 def test_a_timeout_does_not_wait_for_the_database(service: Service) -> None:
     answer = threading.Event()
     service.rows.wanted = lambda _: answer.wait(SOON_S)  # type: ignore[method-assign]
@@ -474,6 +477,7 @@ def test_a_memory_limit_is_an_error_in_the_job(service: Service, capfd: pytest.C
     assert "MemoryError" in capfd.readouterr().err
 
 
+@pytest.mark.alone
 def test_stop_when_idle_is_quick_and_may_be_repeated(service: Service) -> None:
     engine = service.start({"cpu": 2, "gpu": 1})
     start = time.monotonic()
@@ -493,6 +497,7 @@ def test_stop_without_a_start(service: Service) -> None:
     engine.stop(SOON_S)
 
 
+@pytest.mark.alone
 def test_stop_at_the_very_start(service: Service) -> None:
     engine = service.make({"cpu": 2}, start_s=60)
     engine.start()
@@ -513,6 +518,7 @@ def test_stop_lets_the_running_end_and_takes_nothing_new(service: Service) -> No
     assert service.rows.told == []
 
 
+@pytest.mark.alone
 def test_stop_does_not_wait_longer_than_it_may(service: Service) -> None:
     engine = service.start({"cpu": 2})
     engine.send("1 hold 60", "cpu")
@@ -523,6 +529,7 @@ def test_stop_does_not_wait_longer_than_it_may(service: Service) -> None:
     assert service.reasons() == ["stopped"]
 
 
+@pytest.mark.alone
 def test_stop_does_not_wait_for_a_database_that_is_down(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     engine = service.start({"cpu": 1})
     service.rows.down = True
@@ -534,6 +541,7 @@ def test_stop_does_not_wait_for_a_database_that_is_down(service: Service, caplog
     assert "could not report the lost worker" in caplog.text
 
 
+@pytest.mark.alone
 def test_stop_waits_for_a_database_that_is_down_once_not_for_each_worker(service: Service) -> None:
     engine = service.start({"cpu": 4})
     for number in range(4):

@@ -76,6 +76,7 @@ def test_many_wake_ups_are_sent_as_few(own_redis: RedisServer) -> None:
         assert 1 <= len(calls) < 10_000
 
 
+@pytest.mark.alone
 def test_wake_ups_come_back_after_a_kill_and_the_log_is_short(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,6 +97,7 @@ def test_wake_ups_come_back_after_a_kill_and_the_log_is_short(
     assert sum("Redis is back" in line for line in told) <= 2
 
 
+@pytest.mark.alone
 def test_a_frozen_redis_is_noticed_and_nobody_waits(own_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     with bus(own_redis) as one, bus(own_redis) as two:
         there = threading.Event()

@@ -508,6 +508,7 @@ def test_nothing_of_an_erased_job_is_left_in_the_databases_files(service: Servic
     assert (tmp_path / "jobs.db-wal").stat().st_size < 100_000
 
 
+@pytest.mark.alone
 @SQLITE_ONLY
 def test_a_reader_puts_off_the_scrubbing_and_holds_up_nobody(service: Service, tmp_path: Path) -> None:
     job = service.done()

@@ -217,7 +217,7 @@ def test_a_job_goes_on_while_no_web_process_runs(patient: Cluster, small_jpeg: b
 # --- jobs that do not end --------------------------------------------------------------------------------------------
 
 
-def test_a_cancelled_job_frees_its_worker_within_two_seconds(patient: Cluster, small_jpeg: bytes) -> None:
+def test_a_cancelled_job_frees_its_worker_long_before_its_end(patient: Cluster, small_jpeg: bytes) -> None:
     jobs = [misbehave(patient, another(small_jpeg, number), "steps") for number in range(2)]
     for job in jobs:
         is_running(patient, job)
@@ -225,7 +225,7 @@ def test_a_cancelled_job_frees_its_worker_within_two_seconds(patient: Cluster, s
     httpx.post(f"{patient.url}/v1/jobs/{jobs[0]}/cancel").raise_for_status()
     began = time.monotonic()
     assert submit(patient, small_jpeg, wait=True)["status"] == "succeeded"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < SOON_S
     assert status(patient, jobs[1]) == "running"
     assert patient.worker.children() == children
 

@@ -55,17 +55,19 @@ def names(folder: Path, words: list[bytes]) -> list[str]:
 
 def test_nothing_is_left_and_the_receipt_says_so(sweeping: Server, astronaut_jpeg: bytes) -> None:
     photo = another(astronaut_jpeg, 4711)
-    job = submit(sweeping, photo, wait=True, min_score="0.4321")
+    job = submit(sweeping, photo, wait=True, min_score="0.4321", label="Label 4712")
     (artifact,) = job["artifacts"]
-    hashes = {hashlib.sha256(photo).hexdigest(), hashlib.sha256(get(sweeping, artifact["url"]).content).hexdigest()}
+    small = get(sweeping, job["thumbnail"]).content
+    made = get(sweeping, artifact["url"]).content
+    hashes = {hashlib.sha256(each).hexdigest() for each in (photo, made, small)}
     eye = str(job["result"]["faces"][0]["landmarks"]["left_eye"]["x"])
-    words = [*(each.encode() for each in hashes), b"0.4321", eye.encode(), b"photo 4711"]
+    words = [*(each.encode() for each in hashes), b"0.4321", eye.encode(), b"photo 4711", b"Label 4712", b"label 4712"]
     assert len(names(sweeping.folder, words)) >= len(words)
     receipt = erase(sweeping, job)
     assert {each["sha256"] for each in receipt["removed"]["blobs"]} == hashes
-    assert {each["size"] for each in receipt["removed"]["blobs"]} == {len(photo), artifact["size"]}
+    assert {each["size"] for each in receipt["removed"]["blobs"]} == {len(photo), artifact["size"], len(small)}
     counts = {name: receipt["removed"][name] for name in ("jobs", "files", "events_emptied")}
-    assert counts == {"jobs": 1, "files": 2, "events_emptied": len(all_events(sweeping))}
+    assert counts == {"jobs": 1, "files": 3, "events_emptied": len(all_events(sweeping))}
     assert (receipt["kept"], receipt["pending"], receipt["version"]) == ([], [], 1)
     status, text = verify(sweeping, receipt)
     assert (status, "BAD" in text) == (0, False), text
@@ -86,15 +88,15 @@ def test_what_another_job_uses_is_kept_with_the_reason(sweeping: Server, astrona
     photo = another(astronaut_jpeg, 2)
     first, second = (submit(sweeping, photo, wait=True) for _ in range(2))
     receipt = erase(sweeping, first)
-    assert len(receipt["kept"]) == 2
+    assert len(receipt["kept"]) == 3
     assert {each["reason"] for each in receipt["kept"]} == {"another job uses these bytes"}
     assert receipt["removed"]["blobs"] == []
     assert verify(sweeping, receipt)[0] == 0
     other = erase(sweeping, second)
-    assert len(other["removed"]["blobs"]) == 2
+    assert len(other["removed"]["blobs"]) == 3
     submit(sweeping, photo, wait=True)
     status, text = verify(sweeping, other)
-    assert (status, text.count("is stored, because another job uses these bytes")) == (0, 2), text
+    assert (status, text.count("is stored, because another job uses these bytes")) == (0, 3), text
 
 
 def test_a_receipt_cannot_be_forged(sweeping: Server, astronaut_jpeg: bytes, tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ NEEDS: dict[tuple[str, str], str] = {
     ("POST", "/v1/jobs/{job_id}/cancel"): "submit",
     ("DELETE", "/v1/jobs/{job_id}"): "erase",
     ("GET", "/v1/jobs/{job_id}/preview"): "read",
+    **{
+        (method, f"/v1/jobs/{{job_id}}/{name}"): "read" for method in ("GET", "HEAD") for name in ("photo", "thumbnail")
+    },
     ("GET", "/v1/jobs/{job_id}/inputs/{name}"): "read",
     ("HEAD", "/v1/jobs/{job_id}/inputs/{name}"): "read",
     ("GET", "/v1/jobs/{job_id}/artifacts/{name}"): "read",

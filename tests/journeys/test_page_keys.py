@@ -36,7 +36,7 @@ def open_login(chromium: Browser) -> Iterator[Any]:
             **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | visitor
         )
         contexts.append(context)
-        context.set_default_timeout(8000)
+        context.set_default_timeout(30_000)
         page = context.new_page()
         page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(f"{error}\n{error.stack}"))

@@ -123,7 +123,7 @@ def test_a_cancelled_job_is_cancelled_there_and_no_other(
         start = time.monotonic()
         with pytest.raises(StoppedError):
             Comfyui().paint(canvas(PHOTO, steps=steps), params())
-        assert time.monotonic() - start < 8
+        assert time.monotonic() - start < 20
         assert ("/queue", {"delete": [JOB]}) in server.calls
         assert (("/interrupt", {"prompt_id": JOB}) in server.calls) == running
 

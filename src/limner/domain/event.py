@@ -51,6 +51,8 @@ def content_of(job: Job) -> dict[str, Any]:
         "finished_at": job.finished_at.isoformat() if job.finished_at else None,
         "error": job.error,
         "preview": bool(job.previews),
+        "thumbnail": job.thumbnail is not None,
+        "label": job.label,
         "artifacts": [
             {
                 "id": file.id,

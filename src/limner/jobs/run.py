@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ from limner.vision.header import Limits
 from limner.vision.image import Pixels, encode, within
 from limner.vision.memory import is_out_of_memory
 from limner.vision.models import Models
+from limner.vision.thumbnail import Thumbnail
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.5
 PREVIEW_SIDE, PREVIEW_QUALITY = 768, 80  # the longer side at most, pixels
+_THUMBNAIL_NAME, _THUMBNAIL_TYPE = "thumbnail.webp", "image/webp"
 CHECK_EVERY_S = 0.2  # each check is a query, which is too slow to repeat after every short step
 RETRY_S = 1.0
 PATIENCE_S = 20.0  # a store that restarts is back by then; a full disk stays full, and others need the worker
@@ -114,7 +116,7 @@ class Runner:
         made.set({"limner.status": outcome.status, **({"limner.cached": outcome.cached} if outcome.cached else {})})
         if outcome.error is not None:
             made.failed(outcome.error["type"])
-        self.remove(job, attempt.stored() - {file.sha256 for file in outcome.artifacts})
+        self.remove(job, attempt.stored() - {file.sha256 for file in outcome.files})
         return attempt.report(outcome)
 
     def remove(self, job: Job, sha256s: Collection[str]) -> None:
@@ -134,7 +136,7 @@ class Runner:
                     self.blobs,
                     data,
                     lambda tx, is_stored: transitions.finish(tx, job, outcome, is_stored=is_stored),
-                    media_types={file.sha256: file.media_type for file in outcome.artifacts},
+                    media_types={file.sha256: file.media_type for file in outcome.files},
                     stored=data,
                 )
             except UnavailableError as error:
@@ -203,11 +205,50 @@ class _Attempt:
     stages: dict[str, float] = field(default_factory=dict)
     phash: str | None = None
     shown: str | None = None  # the blob of the last preview
+    thumbnail: Thumbnail | None = None
 
     def outcome(self) -> Outcome | None:
         """Run the operation and return its outcome; None if the attempt was overtaken."""
+        outcome = self._outcome()
+        if outcome is None or outcome.cached is not None:
+            return outcome
+        return replace(outcome, thumbnail=self._small(failed=outcome.error is not None))
+
+    def _small(self, *, failed: bool) -> File | None:
+        """The thumbnail, stored; None if there is none. A job without one is better than no job, so it never fails."""
+        start = time.perf_counter()
+        try:
+            small = None if self.thumbnail is None else self.thumbnail.made(failed=failed)
+            if small is None:
+                return None
+            sha256 = self.runner.blobs.put(small.data, media_type=_THUMBNAIL_TYPE)
+        except UnavailableError as error:
+            log.warning("no thumbnail was stored", extra={"job": self.job.id, "detail": error.detail})
+            return None
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("no memory for a thumbnail", extra={"job": self.job.id, "operation": self.job.operation})
+            return None
+        self.data[sha256] = small.data
+        self.stages["thumbnail"] = time.perf_counter() - start
+        return File(
+            id=str(uuid7()),
+            job_id=self.job.id,
+            role=Role.THUMBNAIL,
+            name=_THUMBNAIL_NAME,
+            sha256=sha256,
+            media_type=_THUMBNAIL_TYPE,
+            size=len(small.data),
+            width=small.width,
+            height=small.height,
+        )
+
+    def _outcome(self) -> Outcome | None:
         try:
             operation, params = self._work()
+            photo = getattr(params, "image", None)
+            self.thumbnail = Thumbnail(None if photo is None else photo.sha256, covers=operation.covers(params))
             ctx = Context(
                 models=self.runner.models,
                 limits=self.runner.limits,
@@ -216,6 +257,7 @@ class _Attempt:
                 tell=self.tell,
                 check=self.check,
                 recognise=lambda phash: self.recognise(phash, operation, params),
+                thumbnail=self.thumbnail,
             )
             self.stages = ctx.stages
             result = operation.run(params, ctx)
@@ -258,11 +300,13 @@ class _Attempt:
 
     def _answered(self, similar: SimilarResult) -> Outcome:
         source = similar.source
+        files = transitions.copies(source.produced, self.job.id)
         return Outcome(
             result=source.result,
             summary=source.summary,
             phash=self.phash,
-            artifacts=transitions.copies(source.artifacts, self.job.id),
+            artifacts=tuple(file for file in files if file.role is Role.ARTIFACT),
+            thumbnail=next((file for file in files if file.role is Role.THUMBNAIL), None),
             cached="similar",
             cache_distance=similar.distance,
             computed_at=source.computed_at,
@@ -282,7 +326,7 @@ class _Attempt:
             source = self.runner.reader.get(found[index][0]) if distance <= within else None
             if source is None:
                 return
-            self.data = {file.sha256: self.runner.blobs.get(file.sha256) for file in source.artifacts}
+            self.data = {file.sha256: self.runner.blobs.get(file.sha256) for file in source.produced}
         except NotFoundError:  # the similar job is being erased
             return
         except UnavailableError as error:

@@ -55,13 +55,14 @@ class Submissions:
         key_id: str | None = None,
         idempotency_key: str | None = None,
         webhook: Webhook | None = None,
+        label: str | None = None,
     ) -> Job:
         """Store the pictures (bytes by parameter name) and the job, and send it to the engine.
 
         `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id. `key_id` owns
         the job: its cache and its idempotency keys are its own, because an answer from another owner's job would tell
-        that somebody else sent the same photo. `webhook` is told when a new job ends; for a repeat, that of the first
-        request stays.
+        that somebody else sent the same photo. `webhook` is told when a new job ends, `label` is what the client calls
+        it (see `domain/label.py`); for a repeat, those of the first request stay.
 
         UnavailableError while stopping, QueueFullError, InvalidRequestError if the idempotency key belongs to another
         request.
@@ -71,7 +72,7 @@ class Submissions:
         job_id = job_id or self.ids.new()
         attributes = {"limner.operation": operation.name, "limner.job.id": job_id}
         with span(f"submit {operation.name}", kind="producer", attributes=attributes) as made:
-            return self._accept(operation, params, pictures, job_id, key_id, idempotency_key, webhook, made)
+            return self._accept(operation, params, pictures, job_id, key_id, idempotency_key, webhook, label, made)
 
     def _accept(
         self,
@@ -82,6 +83,7 @@ class Submissions:
         key_id: str | None,
         idempotency_key: str | None,
         webhook: Webhook | None,
+        label: str | None,
         made: Span,
     ) -> Job:
         request = idempotency_key or job_id
@@ -103,6 +105,7 @@ class Submissions:
             key_id=key_id,
             created_at=datetime.now(UTC),
             traceparent=traceparent(),
+            label=label,
             files=tuple(_input(job_id, name, getattr(params, name)) for name in pictures),
         )
         data = {file.sha256: pictures[file.name] for file in job.files}

@@ -95,11 +95,11 @@ def submit(
             raise InvalidRequestError("This Idempotency-Key was used for another request. Send a new key.")
         return Submitted(prior, Decision.REPEAT)
     source = tx.job(known.cached_id) if known.cached_id is not None else None
-    if source is not None and not all(is_intact(file) for file in source.artifacts):
+    if source is not None and not all(is_intact(file) for file in source.produced):
         source = None
     if source is None and known.full:
         raise QueueFullError
-    missing = _keep(tx, job.inputs if source is None else (*job.inputs, *source.artifacts), is_stored, now)
+    missing = _keep(tx, job.inputs if source is None else (*job.inputs, *source.produced), is_stored, now)
     if missing is not None:
         return missing
     if source is not None:
@@ -184,14 +184,12 @@ def finish(tx: Transaction, job: Job, outcome: Outcome, *, is_stored: IsStored) 
     current = _attempt(tx, job.id, job.attempt)
     if current is None:
         return False
-    missing = _keep(tx, outcome.artifacts, is_stored, tx.now())
+    missing = _keep(tx, outcome.files, is_stored, tx.now())
     if missing is not None:
         return missing
     if _end(tx, current, outcome):
         return True
-    tx.mark_unnamed(
-        {file.sha256 for file in outcome.artifacts}, tx.now()
-    )  # `_keep` has kept them, but no job uses them
+    tx.mark_unnamed({file.sha256 for file in outcome.files}, tx.now())  # `_keep` has kept them, but no job uses them
     return False
 
 
@@ -372,7 +370,7 @@ def _answered(job: Job, source: Job, now: datetime) -> Job:
         computed_at=source.computed_at,
         result=source.result,
         summary=source.summary,
-        files=(*job.files, *copies(source.artifacts, job.id)),
+        files=(*job.files, *copies(source.produced, job.id)),
     )
 
 
@@ -404,8 +402,8 @@ def _end(tx: Transaction, job: Job, outcome: Outcome, *, same_lease: bool = Fals
     if done is None:
         return False
     _drop_previews(tx, job, now)
-    done = replace(done, files=(*job.inputs, *outcome.artifacts))
-    tx.add_files(done, outcome.artifacts)
+    done = replace(done, files=(*job.inputs, *outcome.files))
+    tx.add_files(done, outcome.files)
     tx.log(done)
     for follower in tx.followers(job.id):
         if succeeded:
@@ -413,7 +411,9 @@ def _end(tx: Transaction, job: Job, outcome: Outcome, *, same_lease: bool = Fals
         else:
             failed = tx.change(follower, status=outcome.status, error=outcome.error, finished_at=now, leader_id=None)
             if failed is not None:
-                tx.log(failed)
+                shown = copies(outcome.files, failed.id)
+                tx.add_files(failed, shown)
+                tx.log(replace(failed, files=(*failed.files, *shown)))
     return True
 
 
@@ -432,7 +432,7 @@ def _answer_follower(tx: Transaction, follower: Job, leader: Job, now: datetime)
         summary=answered.summary,
     )
     if changed is not None:
-        tx.add_files(changed, answered.artifacts)
+        tx.add_files(changed, answered.produced)
         tx.log(answered)
 
 

@@ -214,6 +214,7 @@ def _cut(
     form = params.format or picture.info.output_format
     with ctx.stage("encode"):
         data = image.encode_picture(part, form)
+    ctx.show(pixels, alpha=alpha, profile=picture.profile)
     file = picture_file(name, form)
     ctx.attach(file, data, f"image/{form}", width=size[0], height=size[1])
     rows = [[round(float(value), 6) for value in row] for row in matrix]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from limner.domain.errors import InvalidRequestError, UnsupportedMediaError
 from limner.geometry import AreaShape, BoxShape, PointShape, SizeShape
-from limner.operation import Context, ImageRef, PhotoParams, Result, format_of, operation, picture_file
+from limner.operation import Choices, Context, ImageRef, PhotoParams, Result, format_of, operation, picture_file
 from limner.vision import faces
 from limner.vision.colours import Colour, rgb
 from limner.vision.faces import COVER_MIN_SCORE, DEFAULT_MIN_SCORE
@@ -155,7 +155,12 @@ def _check(params: DetectParams) -> None:
         raise UnsupportedMediaError("Faces cannot be covered in an animated picture. Send its frames one by one.")
 
 
-@operation(version=3, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=_check)
+@operation(
+    version=3,
+    models=("yunet", "centerface", "face_landmark", "iris_landmark"),
+    check=_check,
+    choices=Choices(covers=lambda params: params.mark in _COVERS),
+)
 def detect(params: DetectParams, ctx: Context) -> DetectResult:
     """Find the faces in a photo and mark each."""
     from limner.vision.detector import scaled
@@ -207,6 +212,7 @@ def _mark(params: DetectParams, picture: "image.Picture", found: list[faces.Face
                 {"blur": cover.blur, "pixelate": cover.pixelate}[params.mark](picture.pixels, areas, picture.alpha)
             if picture.alpha is not None:
                 picture.pixels[picture.alpha == 0] = 0  # a face may be hidden in what is transparent
+    ctx.show(picture.pixels, alpha=picture.alpha, profile=picture.profile, covered=params.mark in _COVERS)
     chosen = params.format or picture.info.output_format
     with ctx.stage("encode"):
         marked = image.encode_picture(picture, chosen)

@@ -99,6 +99,7 @@ def pipeline(operations: Sequence[_AnyOperation], *, default: Sequence[_AnyOpera
             lane=lambda params: max((known[each.operation].lane(each) for each in params.steps), key=_LANES.index),
             fingerprint=lambda params: "\n".join(_fingerprint(known[each.operation], each) for each in params.steps),
             settle=partial(_settled, known),
+            covers=lambda params: any(known[each.operation].covers(each) for each in params.steps),
             fresh=lambda params: any(known[each.operation].choices.fresh(each) for each in params.steps),
             ready_lanes=lambda: tuple(dict.fromkeys(lane for each in operations for lane in each.ready_lanes())),
         ),

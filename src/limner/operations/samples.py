@@ -87,7 +87,7 @@ def samples(params: SamplesParams, ctx: Context) -> SamplesResult:
     from limner.vision.provenance import xmp_of
 
     with ctx.stage("decode"):
-        photo = image.within(image.decode(ctx.data(params.image), ctx.limits, at_least=_PHOTO_SIDE), _PHOTO_SIDE)
+        photo = image.within(ctx.pixels(params.image, at_least=_PHOTO_SIDE), _PHOTO_SIDE)
     with ctx.stage("detect"):
         faces = ctx.models.detector().detect(photo, min_score=DEFAULT_MIN_SCORE)
     with ctx.stage("mesh"):

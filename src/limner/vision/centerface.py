@@ -24,6 +24,8 @@ class CenterFace:
 
     tile_side = 640
     """Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better."""
+    hint = 0.2
+    """The least score of a face that is a little too small to be found."""
 
     def __init__(self, weights_folder: Path) -> None:
         self._session = runtime.session(weights.path(weights_folder, "centerface"))

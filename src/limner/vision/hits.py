@@ -30,10 +30,11 @@ def joined(parts: Iterable[Hits]) -> Hits:
 
 def moved(hits: Hits, *, factor_x: float = 1, factor_y: float = 1, x: float = 0, y: float = 0) -> Hits:
     """The hits scaled about the origin, then shifted by (x, y)."""
-    out = hits.copy()
-    out[:, X] = out[:, X] * np.float32(factor_x) + np.float32(x)
-    out[:, Y] = out[:, Y] * np.float32(factor_y) + np.float32(y)
-    return out
+    if not len(hits):
+        return hits
+    factors, offsets = np.ones(15, np.float32), np.zeros(15, np.float32)
+    factors[X], factors[Y], offsets[X], offsets[Y] = factor_x, factor_y, x, y
+    return np.asarray(hits * factors + offsets, np.float32)
 
 
 def rotated_back(hits: Hits, quarter_turns: int, width: int, height: int) -> Hits:

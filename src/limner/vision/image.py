@@ -45,7 +45,7 @@ class Picture:
 
     def on_white(self) -> Pixels:
         """The picture composed on white, (H, W, 3); `pixels` itself if every pixel is opaque."""
-        return self.pixels if self.alpha is None else _on_white(self.pixels, self.alpha)
+        return self.pixels if self.alpha is None else on_white(self.pixels, self.alpha)
 
     def copy(self) -> "Picture":
         """The picture with pixels of its own."""
@@ -60,7 +60,7 @@ def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixel
     """
     source = _Source(data, limits)
     pixels, alpha = source.pixels(at_least)
-    return pixels if alpha is None else _on_white(pixels, alpha)
+    return pixels if alpha is None else on_white(pixels, alpha)
 
 
 def decode_picture(data: bytes, limits: Limits) -> Picture:
@@ -339,7 +339,8 @@ def _finite(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
 
 
-def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+def on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """RGB (H, W, 3) with alpha (H, W), laid on white."""
     out = np.empty_like(pixels)
     for top in range(0, len(pixels), _ROWS):
         rows = slice(top, top + _ROWS)

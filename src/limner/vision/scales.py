@@ -4,13 +4,10 @@ import math
 
 import numpy as np
 
-from limner.vision import hits
-from limner.vision.centerface import CenterFace
+from limner.vision import hits, looks
 from limner.vision.hits import Hits
+from limner.vision.looks import Network
 from limner.vision.pyramid import Pyramid
-from limner.vision.yunet import YuNet
-
-Network = YuNet | CenterFace
 
 # Scales are given by the area of the resized picture, in pixels, not by its longer side: with a fixed longer side a
 # panorama would become too low.
@@ -34,54 +31,57 @@ _MAX_COVERED = 0.7
 _CROWD_COUNT = 3  # this many faces below `_CROWD_MAX_SIZE` make the search go on at a larger scale
 _CROWD_MAX_SIZE = 28
 CERTAIN = 0.8  # a picture without a face of at least this score is searched at the fine scale too
-_HINT = 0.25  # a small face that the coarse scale does not show well has at least this score
-_HINT_CONFIRMED = 0.5  # and this one where it is looked at more closely
-_ALONE_MIN_SCORE = 0.75  # of a face that only an additional scale shows: text and gravel get scores up to 0.72
-_MAX_HINTS = 6  # more are worth the whole fine scale
-_HINT_REACH = 3  # the square that is looked at, in face sizes
-_HINT_SIDE = 96  # pixels; a multiple of 32
+_CONFIRMED = 0.5  # places without a face seldom get this score
+_ALONE_MIN_SCORE = 0.75  # of a face that only a closer look shows: text and gravel get scores up to 0.72
+
+_STRONG_HINT = 0.25
+_MAX_STRONG = 6  # more are worth the whole fine scale
+_MAX_LOOKS, _MAX_LOOKS_ALONE = 6, 12  # beside a certain face, and where there is none
+_LOOK_REACH, _LOOK_SIDE = 3, 96  # the square that is looked at, in sizes of the hint and in pixels, a multiple of 32
+_LOOK_MIDDLE = 0.375  # of the square's side, from its middle
 
 
 def search(network: Network, pyramid: Pyramid, min_score: float) -> Hits:
     """Hits of at least `min_score` from all scales that the picture needs, merged, in the picture's own pixels.
 
-    `min_score` must not exceed 0.25, the score of a hint. A thumbnail shows faces as large as the picture, the coarse
-    scale those of a thirtieth of its side. `_next` decides what follows.
+    A thumbnail shows faces as large as the picture, the coarse scale those of a thirtieth of its side. Where a face is
+    certain, this suffices, with a closer look at what may be a smaller one. Else, or where many small ones show, the
+    fine scale follows, and larger ones while they show a crowd. What may be a face in a picture without any is looked
+    at more closely too: the next scale would cost four times as much.
     """
     thumbnail = pyramid.factor(_THUMBNAIL_AREA, _ENLARGED)
     found = at_scale(network, pyramid, thumbnail, min_score)
     accepted = [found[hits.sizes(found) * thumbnail >= _THUMBNAIL_MIN_SIZE]]
-    factor, max_size, best = pyramid.factor(COARSE_AREA), _COARSE_MAX_SIZE, _best(accepted[0])
-    while True:
-        found = at_scale(network, pyramid, factor, min_score)
-        if factor > pyramid.factor(FINE_AREA) and best < _HINT_CONFIRMED:
-            found = found[found[:, hits.SCORE] >= _ALONE_MIN_SCORE]
+    coarse, fine = pyramid.factor(COARSE_AREA), pyramid.factor(FINE_AREA)
+    factor, max_size, best = coarse, _COARSE_MAX_SIZE, _best(accepted[0])
+    while factor:
+        hint = network.hint if factor == coarse or best < _CONFIRMED else min_score
+        found = at_scale(network, pyramid, factor, min(min_score, hint))
         sizes = hits.sizes(found) * factor
         found, sizes = found[sizes <= max_size], sizes[sizes <= max_size]
         best = max(best, _best(found))
-        following = _next(network, pyramid, factor, best, found[sizes < _CROWD_MAX_SIZE])
+        small = found[sizes < _MIN_SIZE]
+        following = 0.0
+        if factor == coarse:
+            looked = None
+            if best >= CERTAIN and np.count_nonzero(small[:, hits.SCORE] >= _STRONG_HINT) <= _MAX_STRONG:
+                looked = _looks(network, pyramid, small, found, _MAX_LOOKS)
+            if looked is None:
+                # A small picture has more to show only if it is enlarged.
+                following = fine if fine >= _MIN_SCALE_STEP * factor else _ENLARGED * factor
+            else:
+                accepted.append(looked)
+        elif np.count_nonzero(found[sizes < _CROWD_MAX_SIZE, hits.SCORE] >= _CONFIRMED) >= _CROWD_COUNT:
+            following = min(pyramid.factor(MAX_AREA, _ENLARGED), 2 * factor)
+        elif best < _CONFIRMED:
+            looked = _looks(network, pyramid, small, found, _MAX_LOOKS_ALONE)
+            accepted.append(looked[looked[:, hits.SCORE] >= _ALONE_MIN_SCORE])
         if following < _MIN_SCALE_STEP * factor:
-            return hits.best(hits.joined([*accepted, found]), _MAX_OVERLAP, _MAX_COVERED)
-        accepted.append(found[sizes >= _MIN_SIZE])
+            following = 0.0
+        accepted.append(found[sizes >= _MIN_SIZE] if following else found)
         factor, max_size = following, _FINE_MAX_SIZE
-
-
-def _next(network: Network, pyramid: Pyramid, factor: float, best: float, small: Hits) -> float:
-    """The scale to search after that of `factor`, which showed the `small` faces; 0 to stop. `best` is the best score
-    of all scales up to now.
-
-    The fine one follows where no face is certain, or where small ones show. Larger ones follow while they show a crowd
-    of small faces. A picture without any face is searched once more, at twice the fine scale.
-    """
-    if factor == pyramid.factor(COARSE_AREA):
-        if best >= CERTAIN and not _shows_small(network, pyramid, small[hits.sizes(small) * factor < _MIN_SIZE]):
-            return 0.0
-        fine = pyramid.factor(FINE_AREA)
-        # A small picture has more to show only if it is enlarged.
-        return fine if fine >= _MIN_SCALE_STEP * factor else _ENLARGED * factor
-    if np.count_nonzero(small[:, hits.SCORE] >= _HINT_CONFIRMED) >= _CROWD_COUNT:
-        return min(pyramid.factor(MAX_AREA, _ENLARGED), 2 * factor)
-    return min(1.0, 2 * factor) if factor == pyramid.factor(FINE_AREA) and best < _HINT_CONFIRMED else 0.0
+    merged = hits.best(hits.joined(accepted), _MAX_OVERLAP, _MAX_COVERED)
+    return merged[merged[:, hits.SCORE] >= min_score]
 
 
 def search_all(network: Network, pyramid: Pyramid, min_score: float, *, max_area: int) -> Hits:
@@ -98,16 +98,23 @@ def search_all(network: Network, pyramid: Pyramid, min_score: float, *, max_area
     return hits.best(hits.joined(found), _MAX_OVERLAP)
 
 
-def _shows_small(network: Network, pyramid: Pyramid, small: Hits) -> bool:
-    """Whether a weak, small hit is a face where it is looked at more closely, or whether there are many."""
-    if len(small) > _MAX_HINTS:
-        return True
-    for hit in small:
-        square = hits.surroundings(hit, _HINT_REACH)
-        part = pyramid.part(*square, _HINT_SIDE)[0]
-        if len(network.hits(part, _HINT_CONFIRMED, (_HINT_SIDE, _HINT_SIDE))):
-            return True
-    return False
+def _looks(network: Network, pyramid: Pyramid, small: Hits, found: Hits, at_most: int) -> Hits:
+    """The faces where the best of the `small` hits are looked at more closely, which neither are certain nor lie within
+    a certain face of those `found`."""
+    hints = small[small[:, hits.SCORE] < CERTAIN]
+    clear = found[found[:, hits.SCORE] >= CERTAIN]
+    if len(clear) and len(hints):
+        hints = hints[hits.covered(hints, clear).max(axis=1) <= _MAX_COVERED]
+    squares = [hits.surroundings(hit, _LOOK_REACH) for hit in hits.best(hints, 0)[:at_most]]
+    looked = []
+    for (left, top, extent), there in zip(
+        squares, looks.at_squares(network, pyramid, squares, _LOOK_SIDE, _STRONG_HINT), strict=True
+    ):
+        # Nearer to an edge, a face may be cut.
+        x, y = ((there[:, at] + there[:, at + 2]) / 2 - corner for at, corner in ((0, left), (1, top)))
+        away = np.maximum(abs(x - extent / 2), abs(y - extent / 2))
+        looked.append(there[away < _LOOK_MIDDLE * extent])
+    return hits.best(hits.joined(looked), _MAX_OVERLAP)
 
 
 def _best(found: Hits) -> float:

@@ -23,6 +23,8 @@ class YuNet:
 
     tile_side = 768
     """Larger pictures are processed in tiles: this bounds the memory and uses the processor's cache better."""
+    hint = 0.08
+    """The least score of a face that is a little too small to be found."""
 
     def __init__(self, weights_folder: Path) -> None:
         self._session = runtime.session(weights.path(weights_folder, "yunet"))
@@ -57,14 +59,16 @@ def _decoded(stride: int, columns: int, outputs: list[npt.NDArray[np.float32]], 
     of the tens of thousands of cells pass it. Ported from OpenCV's `face_detect.cpp` (Apache-2.0).
     """
     cls, obj, bbox, kps = outputs
-    scores = np.sqrt(cls[:, 0].clip(0, 1) * obj[:, 0].clip(0, 1))
-    index = np.flatnonzero(scores >= min_score)
+    squares = cls[:, 0].clip(0, 1) * obj[:, 0].clip(0, 1)
+    index = np.flatnonzero(squares >= min_score * min_score)
     rows = np.empty((len(index), 15), np.float32)
+    if not len(index):
+        return rows
     cell = np.stack([index % columns, index // columns], axis=1).astype(np.float32)
     centre = (cell + bbox[index, :2]) * stride
     half = np.exp(bbox[index, 2:]) * (stride / 2)
     rows[:, 0:2] = centre - half
     rows[:, 2:4] = centre + half
-    rows[:, hits.SCORE] = scores[index]
-    rows[:, 5:] = (kps[index] + np.tile(cell, 5)) * stride
+    rows[:, hits.SCORE] = np.sqrt(squares[index])
+    rows[:, 5:] = ((kps[index].reshape(-1, 5, 2) + cell[:, None]) * stride).reshape(-1, 10)
     return rows

@@ -20,7 +20,7 @@ from limner.domain.key import Caller, Scope
 from limner.web import shapes
 from limner.web.admission import needs
 from limner.web.event_sockets import serve_socket
-from limner.web.job_routes import send_file
+from limner.web.job_file_routes import send_file
 from limner.web.links import Links
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
 from limner.web.read_json import read_object

@@ -16,6 +16,23 @@ from limner.web.services import Services
 
 F = TypeVar("F", bound=Callable[..., object])
 
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": f"An error, as the other product tells it: {what}"}
+    for status, what in (
+        (400, "the request or the picture"),
+        (401, "the key"),
+        (403, "what the key may do"),
+        (404, "what is not here"),
+        (413, "the size"),
+        (422, "the request"),
+        (429, "a limit; see `Retry-After`"),
+        (500, "the service"),
+        (503, "the service is not ready; see `Retry-After`"),
+        (504, "the time"),
+    )
+}
+"""For OpenAPI; each product has its own of these statuses."""
+
 
 def refused_as(answer: Callable[[LimnerError], Response]) -> Callable[[F], F]:
     """Declare in which shape a route's errors are told, also those of its key."""

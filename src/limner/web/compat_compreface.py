@@ -14,7 +14,7 @@ from limner.domain.errors import (
 )
 from limner.domain.key import Scope
 from limner.web.admission import needs
-from limner.web.compat import as_json, detect, refused_as
+from limner.web.compat import REFUSALS, as_json, detect, refused_as
 from limner.web.read_json import read_object
 from limner.web.read_request import FORM, JSON, address_of, read_form, receive
 from limner.web.services import CallerDep, Services, ServicesDep
@@ -49,6 +49,8 @@ def _refusal(error: LimnerError) -> Response:
 
 @router.post(
     "/api/v1/detection/detect",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {}}}, **REFUSALS},
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -17,7 +17,7 @@ from limner.domain.errors import (
 )
 from limner.domain.key import Scope
 from limner.web.admission import needs
-from limner.web.compat import as_json, detect, member, picture_of, read_pictures, refused_as
+from limner.web.compat import REFUSALS, as_json, detect, member, picture_of, read_pictures, refused_as
 from limner.web.services import CallerDep, ServicesDep
 
 router = APIRouter(tags=["drop-in"])
@@ -71,12 +71,13 @@ def _refusal(error: LimnerError) -> Response:
 
 @router.post(
     "/compat/rekognition",
-    responses={200: {"content": {MEDIA_TYPE: {}}}},
+    response_class=Response,
+    responses={200: {"content": {MEDIA_TYPE: {}}}, **REFUSALS},
     openapi_extra={
         "requestBody": {
             "required": True,
             "content": {
-                MEDIA_TYPE: {
+                "application/json": {  # the media type of its clients is not read
                     "schema": {
                         "type": "object",
                         "required": ["Image"],

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from limner.domain.errors import InvalidRequestError, LimnerError
 from limner.domain.key import Caller, Scope
 from limner.web.admission import needs
-from limner.web.compat import as_json, detect, member, picture_of, read_pictures, refused_as
+from limner.web.compat import REFUSALS, as_json, detect, member, picture_of, read_pictures, refused_as
 from limner.web.fetch_url import fetch
 from limner.web.read_request import address_of
 from limner.web.services import CallerDep, Services, ServicesDep
@@ -55,6 +55,8 @@ def _of_image(error: LimnerError) -> dict[str, Any]:
 
 @router.post(
     "/compat/vision/v1/images:annotate",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {}}}, **REFUSALS},
     openapi_extra={
         "requestBody": {
             "required": True,

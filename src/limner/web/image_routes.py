@@ -22,7 +22,7 @@ from limner.web import problems, signed_url
 from limner.web.access import host_name
 from limner.web.admission import OPEN, needs
 from limner.web.fetch_url import fetch
-from limner.web.job_routes import send_file
+from limner.web.job_file_routes import send_file
 from limner.web.operation_routes import problem_response
 from limner.web.run_to_end import run_to_end
 from limner.web.services import Services, ServicesDep

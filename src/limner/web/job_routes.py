@@ -1,8 +1,8 @@
-"""The routes of jobs, their artifacts and their events."""
+"""The routes of jobs and their events. Those of their pictures are in `job_file_routes.py`."""
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import Annotated
 
@@ -11,19 +11,18 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from limner.domain.errors import InvalidRequestError, NotFoundError, UnavailableError
+from limner.domain.errors import InvalidRequestError, UnavailableError
 from limner.domain.event import Event
-from limner.domain.job import File, Status
+from limner.domain.job import Status
 from limner.domain.key import Scope as KeyScope
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
-from limner.web.admission import SIGNED_FOR, needs
+from limner.web.admission import needs
 from limner.web.event_sockets import serve_socket
 from limner.web.event_streams import RefusedError, TooSlowError
 from limner.web.links import Links
 from limner.web.operation_routes import Responses, answer, problem_response
-from limner.web.services import CallerDep, Services, ServicesDep
-from limner.web.stored_file import ReadPart, StoredFile, StoredParts
+from limner.web.services import CallerDep, ServicesDep
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +30,6 @@ router = APIRouter(tags=["jobs"])
 
 NOT_FOUND: Responses = {404: problem_response("No such job")}
 QUIET_S = 15.0
-YEAR_S = 31_536_000
-SMALL_BYTES = 1_000_000  # what is larger is sent from its file, in parts
 MAX_EVENT_ID = 2**63 - 1
 MAX_EVENT_ID_DIGITS = 19
 _RECEIPT = re.compile(r"(?:^|[,;\s])return=representation(?:$|[,;\s])", re.IGNORECASE)
@@ -54,7 +51,7 @@ async def list_jobs(
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     limit: Limit = 50,
 ) -> Response:
-    """Jobs, newest first. Send `next_cursor` as `cursor` to get the next page."""
+    """Jobs, newest first, without their results. Send `next_cursor` as `cursor` to get the next page."""
     found = await services.read(
         lambda: services.reader.page(
             operation=operation, status=status, key_id=caller.only, before=cursor, limit=limit + 1
@@ -62,7 +59,7 @@ async def list_jobs(
     )
     links = services.links(request)
     page = {
-        "jobs": [shapes.job(job, links) for job in found[:limit]],
+        "jobs": [shapes.listed_job(job, links) for job in found[:limit]],
         "next_cursor": found[limit - 1].id if len(found) > limit else None,
     }
     return Response(to_json(page), media_type="application/json")
@@ -71,12 +68,11 @@ async def list_jobs(
 @router.get("/v1/jobs/{job_id}", response_model=shapes.JobShape, responses={**NOT_FOUND})
 @needs(KeyScope.READ)
 async def get_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
-    """The job with its parameters; while it is queued, with its place in the queue."""
+    """The job; while it is queued, with its place in the queue."""
     job = await services.job(job_id, caller)
     place = await services.read(services.queue.place, job) if job.status is Status.QUEUED else None
-    operation = services.catalogue.get(job.operation)
-    parameters = None if operation is None else operation.as_sent(job.params)
-    return Response(to_json(shapes.job(job, services.links(request), place, parameters)), media_type="application/json")
+    told = shapes.job(job, services.links(request), place, services.parameters(job))
+    return Response(to_json(told), media_type="application/json")
 
 
 @router.post(
@@ -88,7 +84,7 @@ async def get_job(job_id: str, request: Request, services: ServicesDep, caller: 
 async def cancel_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Cancel a job. A running one stops at its next step."""
     await services.check_owner(job_id, caller)
-    return answer(await services.call(services.submissions.cancel, job_id), services.links(request))
+    return answer(await services.call(services.submissions.cancel, job_id), request, services)
 
 
 @router.delete(
@@ -114,129 +110,6 @@ async def erase_job(job_id: str, request: Request, services: ServicesDep, caller
         return Response(status_code=204)
     headers = {"Preference-Applied": "return=representation"}
     return Response(to_json(receipt), media_type="application/json", headers=headers)
-
-
-@router.get(
-    "/v1/jobs/{job_id}/preview",
-    response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, 404: problem_response("No such job, or it has no preview now")},
-)
-@needs(KeyScope.READ, signed=True)
-async def get_preview(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
-    """What the result of a running job looks like so far. It changes, and is gone when the job has ended."""
-    job = await services.job(job_id, caller)
-    if not job.previews:
-        raise NotFoundError("The job has no preview now.")
-    data = await services.read(services.blobs.get, job.previews[0].sha256)
-    headers = {"Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "cross-origin"}
-    return Response(data, media_type=job.previews[0].media_type, headers=headers)
-
-
-@router.head("/v1/jobs/{job_id}/artifacts/{name}", include_in_schema=False)
-@router.get(
-    "/v1/jobs/{job_id}/artifacts/{name}",
-    response_class=Response,
-    responses={
-        200: {"content": {"image/*": {}}},
-        206: {"description": "The part named by `Range`"},
-        304: {"description": "The artifact has not changed"},
-        307: {"description": "The artifact is at this URL, which ends after a minute (`LIMNER_ARTIFACT_URLS`)"},
-        416: problem_response("`Range` is outside the file"),
-        **NOT_FOUND,
-    },
-)
-@needs(KeyScope.READ, signed=True)
-async def get_artifact(job_id: str, name: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
-    """The bytes of an artifact. They never change: `ETag` is their SHA-256."""
-
-    def find() -> File:
-        file = services.reader.artifact(job_id, name, key_id=caller.only)
-        if file is None:
-            raise NotFoundError("The job or the artifact does not exist. The job may have been erased.")
-        return file
-
-    return await send_file(find, request, services, may_redirect=True)
-
-
-@router.head("/v1/jobs/{job_id}/inputs/{name}", include_in_schema=False)
-@router.get(
-    "/v1/jobs/{job_id}/inputs/{name}",
-    response_class=Response,
-    responses={
-        200: {"content": {"image/*": {}}},
-        206: {"description": "The part named by `Range`"},
-        304: {"description": "The picture has not changed"},
-        416: problem_response("`Range` is outside the file"),
-        **NOT_FOUND,
-    },
-)
-@needs(KeyScope.READ, signed=True)
-async def get_input(job_id: str, name: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
-    """The bytes of a picture that was sent, as they were sent; `name` is its parameter (`image`)."""
-    await services.check_owner(job_id, caller)
-
-    def find() -> File:
-        job = services.reader.get(job_id)
-        for file in () if job is None else job.inputs:
-            if file.name == name:
-                return file
-        raise NotFoundError("The job or the picture does not exist. The job may have been erased.")
-
-    return await send_file(find, request, services)
-
-
-async def send_file(
-    find: Callable[[], File],
-    request: Request,
-    services: Services,
-    *,
-    may_redirect: bool = False,
-    cache_control: str | None = None,
-) -> Response:
-    """The stored file that `find` returns; supports `Range`, `If-None-Match` and `HEAD`.
-
-    `find` may block. It is called for each request, so that an erased file is not served from memory. With
-    `may_redirect`, the answer is a redirect where the store gives URLs of its own. With `cache_control`, a shared cache
-    may keep it, so the answer has the bytes itself: nginx caches nothing that it sends by X-Accel-Redirect.
-    """
-    whole = "range" not in request.headers
-    known = request.headers.get("if-none-match")
-
-    def respond() -> Response:
-        file = find()
-        headers = {
-            "ETag": f'"{file.sha256}"',
-            # private, because shared caches must not keep photos of faces: they would not learn of an erasure
-            "Cache-Control": cache_control or f"private, max-age={request.scope.get(SIGNED_FOR, YEAR_S)}, immutable",
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
-            "Cross-Origin-Resource-Policy": "cross-origin",
-        }
-        if known is not None and _matches(known, file):
-            return Response(status_code=304, headers=headers)
-        if may_redirect:
-            url = services.blobs.temporary_url(file.sha256, head=request.method == "HEAD")
-            if url is not None:
-                return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
-        prefix = services.settings.accel_prefix if cache_control is None else None
-        if prefix is not None and (path := services.blobs.local_path(file.sha256, size=file.size)) is not None:
-            headers["X-Accel-Redirect"] = f"{prefix}{path.parent.name}/{path.name}"
-            return Response(media_type=file.media_type, headers=headers)  # nginx sends the file, also parts of it
-        if whole and file.size <= SMALL_BYTES:
-            headers["Accept-Ranges"] = "bytes"
-            return Response(services.blobs.get(file.sha256), media_type=file.media_type, headers=headers)
-        path = services.blobs.local_path(file.sha256, size=file.size)
-        if path is not None:
-            return StoredFile(path, media_type=file.media_type, headers=headers)
-        return StoredParts(part_of(file), file.size, media_type=file.media_type, headers=headers)
-
-    def part_of(file: File) -> ReadPart:
-        return lambda start, stop: services.read(lambda: services.blobs.part(file.sha256, start=start, stop=stop))
-
-    return await services.read(respond)
-
-
-def _matches(known: str, file: File) -> bool:
-    return any(tag.strip().removeprefix("W/") in (f'"{file.sha256}"', "*") for tag in known.split(","))
 
 
 @router.get(

@@ -80,6 +80,14 @@ class Links:
         """The URL of a picture that was sent."""
         return self.picture(f"/v1/jobs/{job_id}/inputs/{name}")
 
+    def photo(self, job_id: str) -> str:
+        """The URL of the photo that was sent."""
+        return self.picture(f"/v1/jobs/{job_id}/photo")
+
+    def thumbnail(self, job_id: str) -> str:
+        """The URL of a job's thumbnail."""
+        return self.picture(f"/v1/jobs/{job_id}/thumbnail")
+
     def preview(self, job_id: str) -> str:
         """The URL of a running job's preview."""
         return self.picture(f"/v1/jobs/{job_id}/preview")

@@ -12,11 +12,12 @@ from pydantic_core import to_json
 from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
 from limner.domain.key import Caller, Scope
+from limner.domain.label import FIELD as LABEL
+from limner.domain.label import MAX_LABEL
 from limner.jobs.webhooks import Webhook
 from limner.operation import Operation
 from limner.web import shapes
 from limner.web.admission import ANY_KEY, needs
-from limner.web.links import Links
 from limner.web.read_request import (
     FORM,
     JSON,
@@ -38,6 +39,12 @@ _WEBHOOK = {
     "format": "uri",
     "description": "URL to which the event of the job's end is sent, signed after Standard Webhooks",
 }
+_LABEL = {
+    "type": "string",
+    "maxLength": MAX_LABEL,
+    "description": "What you call the job, such as the name of the photo's file. It changes no result",
+}
+_BESIDE = {WEBHOOK: _WEBHOOK, LABEL: _LABEL}
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
 
@@ -122,7 +129,7 @@ def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services, Ca
                     if job.id == job_id
                     else _join(services, caller, job.id, wait_s)
                 )
-        return answer(job, services.links(request), waited=wait_s > 0)
+        return answer(job, request, services, waited=wait_s > 0)
 
     return submit
 
@@ -149,6 +156,7 @@ async def _take_in(
                 key_id=caller.key_id,
                 idempotency_key=idempotency_key,
                 webhook=Webhook(sent.webhook_url, services.links(request).base) if sent.webhook_url else None,
+                label=sent.label,
             )
 
         def begin() -> Job | Sent:
@@ -175,14 +183,15 @@ async def _join(services: Services, caller: Caller, job_id: str, wait_s: float) 
         return job if job.status.final else await _wait(services, caller, job_id, ended, wait_s)
 
 
-def answer(job: Job, links: Links, *, waited: bool = False) -> Response:
+def answer(job: Job, request: Request, services: Services, *, waited: bool = False) -> Response:
     """200 for a finished job, else 202."""
+    links = services.links(request)
     headers = {"Location": links.job(job.id)}
     if waited:
         headers["Preference-Applied"] = "wait"
     done = job.status.final
     return Response(
-        to_json(shapes.job(job, links)),
+        to_json(shapes.job(job, links, parameters=services.parameters(job))),
         status_code=200 if done else 202,
         media_type="application/json",
         headers=headers,
@@ -223,12 +232,12 @@ def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
             }
         else:
             json_fields[name] = schema
-    form["properties"] = {**fields, WEBHOOK: _WEBHOOK}
-    json_fields[WEBHOOK] = _WEBHOOK
+    form["properties"] = {**fields, **_BESIDE}
+    json_fields |= _BESIDE
     as_json: dict[str, Any] = {"type": "object", "properties": json_fields, "additionalProperties": False}
     if "oneOf" in form:  # what the body has beside the parameters goes with all of them
         as_json["oneOf"] = [_allowing(each, json_fields.keys() - fields.keys()) for each in form["oneOf"]]
-        form["oneOf"] = [_allowing(each, {WEBHOOK}) for each in form["oneOf"]]
+        form["oneOf"] = [_allowing(each, _BESIDE.keys()) for each in form["oneOf"]]
     return {
         "requestBody": {
             "required": True,

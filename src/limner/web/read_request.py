@@ -18,6 +18,8 @@ from limner.domain.errors import (
     UploadTimeoutError,
     UrlFetchError,
 )
+from limner.domain.label import FIELD as LABEL
+from limner.domain.label import checked_label
 from limner.operation import Operation
 from limner.vision.header import Limits
 from limner.web.fetch_url import fetch
@@ -66,13 +68,14 @@ class Body:
 
 @dataclass(frozen=True)
 class Sent:
-    """The parameters as they were sent, the pictures' bytes, the URLs of those that are still to be fetched, and the
-    URL of a webhook."""
+    """The parameters as they were sent, the pictures' bytes, the URLs of those that are still to be fetched, the URL of
+    a webhook, and what the client calls the job."""
 
     values: dict[str, Any]
     pictures: dict[str, bytes]
     urls: dict[str, str]
     webhook_url: str | None = None
+    label: str | None = None
 
 
 def media_type(content_type: str) -> str:
@@ -187,7 +190,7 @@ def read_submission(body: Body, operation: Operation[Any, Any], limits: Limits) 
     webhook_url = values.pop(WEBHOOK, None) or None
     if webhook_url is not None and not isinstance(webhook_url, str):
         raise InvalidRequestError(f"{WEBHOOK}: The value is not a URL.")
-    return Sent(values, found, urls, webhook_url)
+    return Sent(values, found, urls, webhook_url, checked_label(values.pop(LABEL, None)))
 
 
 def read_form(body: Body, *, max_files: int) -> list[Part]:

@@ -88,6 +88,11 @@ class Services:
             raise NotFoundError("The job does not exist. It may have been erased.")
         return found
 
+    def parameters(self, job: Job) -> dict[str, Any] | None:
+        """The job's parameters as a client would send them, without pictures; None for an unknown operation."""
+        operation = self.catalogue.get(job.operation)
+        return None if operation is None else operation.as_sent(job.params)
+
     async def check_owner(self, job_id: str, caller: Caller) -> None:
         """NotFoundError for a job of another owner. A job never changes its owner, so it is enough to look once."""
         if caller.only is not None:

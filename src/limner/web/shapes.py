@@ -58,11 +58,12 @@ class QueueShape(BaseModel):
     eta_s: float | None = Field(description="Estimated seconds until the job has finished; null if nothing is known")
 
 
-class JobShape(BaseModel):
-    """A job."""
+class ListedJobShape(BaseModel):
+    """A job as a list has it: without its parameters and its result."""
 
     id: str
     operation: str
+    label: str | None = Field(description="What the client calls it")
     status: Status
     progress: float = Field(ge=0, le=1)
     cached: Literal["exact", "similar"] | None
@@ -72,22 +73,31 @@ class JobShape(BaseModel):
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
-    queue: QueueShape | None = Field(description="Only in `GET /v1/jobs/{id}` of a queued job")
     url: str
+    photo: str | None = Field(description="URL of the photo as it was sent, null for a picture made from words")
+    thumbnail: str | None = Field(description="URL of a small WebP picture of the result or the photo, null if none")
     preview: str | None = Field(description="URL of what the result looks like so far; only while the job runs")
-    result: dict[str, Any] | None
+    summary: dict[str, int] | None = Field(description="A few numbers about the result, null before its end")
     error: ProblemShape | None
     artifacts: list[ArtifactShape]
     inputs: list[InputShape] = Field(description="The pictures that were sent")
+
+
+class JobShape(ListedJobShape):
+    """A job."""
+
+    queue: QueueShape | None = Field(description="Only in `GET /v1/jobs/{id}` of a queued job")
+    result: dict[str, Any] | None
     parameters: dict[str, Any] | None = Field(
-        description="The others, as they can be sent again; only in `GET /v1/jobs/{id}`"
+        description="The parameters beside the pictures, as they can be sent again; null if this version does not know "
+        "the operation"
     )
 
 
 class JobPageShape(BaseModel):
     """Jobs, newest first; `next_cursor` is the cursor of the next page."""
 
-    jobs: list[JobShape]
+    jobs: list[ListedJobShape]
     next_cursor: str | None
 
 
@@ -101,8 +111,10 @@ class EventJobShape(BaseModel):
     cached: str | None = None
     faces_count: int | None = Field(None, description="The entry of `summary`, if the result has faces")
     summary: dict[str, int] | None = Field(None, description="A few numbers about the result, null before its end")
+    label: str | None = Field(None, description="What the client calls the job")
     url: str | None = None
     preview: str | None = Field(None, description="URL of what the result looks like so far")
+    thumbnail: str | None = Field(None, description="URL of a small WebP picture, null before the job's end")
     error: ProblemShape | None = None
     artifacts: list[ArtifactShape] = []
 
@@ -209,10 +221,21 @@ def moment(value: datetime | None) -> str | None:
 def job(
     value: Job, links: Links, place: Place | None = None, parameters: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The JSON of a job, with its place in the queue if that is known, and its parameters if they are wanted."""
+    """The JSON of a job, with its parameters and its place in the queue if these are known."""
+    return {
+        **listed_job(value, links),
+        "queue": None if place is None else _place(place),
+        "result": value.result,
+        "parameters": parameters,
+    }
+
+
+def listed_job(value: Job, links: Links) -> dict[str, Any]:
+    """The JSON of a job without its parameters and result."""
     return {
         "id": value.id,
         "operation": value.operation,
+        "label": value.label,
         "status": value.status,
         "progress": value.progress,
         "cached": value.cached,
@@ -220,14 +243,14 @@ def job(
         "created_at": moment(value.created_at),
         "started_at": moment(value.started_at),
         "finished_at": moment(value.finished_at),
-        "queue": None if place is None else _place(place),
         "url": links.job(value.id),
+        "photo": links.photo(value.id) if value.photo is not None else None,
+        "thumbnail": links.thumbnail(value.id) if value.thumbnail is not None else None,
         "preview": links.preview(value.id) if value.previews else None,
-        "result": value.result,
+        "summary": value.summary,
         "error": value.error,
         "artifacts": [_file(file, links.artifact(file.job_id, file.name)) for file in value.artifacts],
         "inputs": [_file(file, links.input(file.job_id, file.name)) for file in value.inputs],
-        "parameters": parameters,
     }
 
 
@@ -266,7 +289,9 @@ def event(value: Event, links: Links) -> dict[str, Any]:
             "cached": value.content["cached"],
             "faces_count": faces_count(value),
             "summary": value.content["summary"],
+            "label": value.content.get("label"),
             "url": links.job(value.job_id),
+            "thumbnail": links.thumbnail(value.job_id) if value.content.get("thumbnail") else None,
             "preview": links.preview(value.job_id) if value.content.get("preview") else None,
             "error": value.content["error"],
             "artifacts": [

@@ -56,6 +56,8 @@ jobs = Table(
     Column("key_id", String(36)),
     Column("sent_at", Moment),
     Column("traceparent", String(55)),
+    Column("label", String(200)),
+    Column("searched_label", _key(400)),
     Index("jobs_by_age", "created_at"),
     Index("jobs_by_status", "status", "id"),
     Index("jobs_by_operation", "operation", "id"),
@@ -68,6 +70,9 @@ jobs = Table(
     _partial("jobs_by_key", "key_id", "id", where="key_id IS NOT NULL"),
     _partial("jobs_by_key_and_operation", "key_id", "operation", "id", where="key_id IS NOT NULL"),
     _partial("jobs_by_key_and_status", "key_id", "status", "id", where="key_id IS NOT NULL"),
+    # A search reads these indexes and no rows.
+    _partial("jobs_labelled", "id", "searched_label", where="searched_label IS NOT NULL"),
+    _partial("jobs_by_key_labelled", "key_id", "id", "searched_label", where="searched_label IS NOT NULL"),
 )
 
 files = Table(

@@ -81,7 +81,8 @@ _KNOWN = Statement(
         _FULL.scalar_subquery().label("full"),
     )
 )
-_ADD_JOB = Statement(insert_or_not(jobs).on_conflict_do_nothing(), JOB_FIELDS)
+_STORED_FIELDS = (*JOB_FIELDS, "searched_label")
+_ADD_JOB = Statement(insert_or_not(jobs).on_conflict_do_nothing(), _STORED_FIELDS)
 _MARK_SENT = Statement(
     update(jobs)
     .where(jobs.c.id == bindparam("of_job"), jobs.c.status == Status.QUEUED)
@@ -203,7 +204,7 @@ class SqlTransaction:
 
     def insert(self, job: Job) -> bool:
         """See `ports.Transaction.insert`."""
-        if _ADD_JOB.run(self._db, **{name: getattr(job, name) for name in JOB_FIELDS}) == 0:
+        if _ADD_JOB.run(self._db, **{name: getattr(job, name) for name in _STORED_FIELDS}) == 0:
             return False
         self._add_files(job.files, 0)
         return True

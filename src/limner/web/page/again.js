@@ -10,7 +10,7 @@ import * as api from "./api.js";
  */
 export async function refill(record, picker, tray) {
   const job = await api.job(record.job.id);
-  const name = record.name ?? "photo";
+  const name = record.name ?? job.label ?? "photo";
   const files = new Map();
   for (const input of job.inputs ?? []) {
     const mine = input.name === "image" && record.upload?.file;

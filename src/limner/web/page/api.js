@@ -4,7 +4,7 @@
  * @typedef {{name: string, media_type: string, size: number, width?: number, height?: number, url: string}} Artifact
  * @typedef {{id: string, operation: string, status: string, progress: number, cached: ?string, created_at: string,
  *   started_at: ?string, finished_at: ?string, result: ?object, error: ?object, artifacts: Artifact[], preview: ?string,
- *   inputs?: Artifact[], parameters?: ?object, faces_count?: number}} Job
+ *   inputs?: Artifact[], parameters?: ?object, label?: ?string, thumbnail?: ?string, summary?: ?object}} Job
  * @typedef {{name: string, summary: string, version: number, url: string, parameters: object, result: object}} Operation
  */
 
@@ -107,7 +107,7 @@ export async function inputFile(job, input, name) {
   return new File([await response.blob()], name, { type: input.media_type });
 }
 
-/** One page, newest first. @returns {Promise<{jobs: Job[], next_cursor: ?string}>} */
+/** One page, newest first, of jobs without their results and parameters. @returns {Promise<{jobs: Job[], next_cursor: ?string}>} */
 export function jobs({ cursor = null, limit }) {
   const url = new URL(address("v1/jobs"));
   url.searchParams.set("limit", limit);

@@ -5,7 +5,8 @@
  * @property {?import("./api.js").Job} job once the server has it
  * @property {?import("./uploads.js").Upload} upload if this page sent it
  * @property {boolean} mine
- * @property {boolean} whole whether `job` is complete; an event contains only a part of it
+ * @property {boolean} whole whether `job` is complete; an event contains only a part of it, and a list no result
+ * @property {boolean} listed whether a list had it
  * @property {?string} localUrl the photo itself, for an upload
  * @property {?string} name the file's name, for an upload
  * @property {number} lastEvent
@@ -82,9 +83,9 @@ export class Board {
     const oldest = page.next_cursor ? page.jobs.at(-1)?.created_at ?? "" : "";
     for (const id of known) {
       const record = this.#records.get(id);
-      if (record?.job && !listed.has(id) && record.whole && record.job.created_at > oldest) this.#remove(record);
+      if (record?.job && !listed.has(id) && (record.whole || record.listed) && record.job.created_at > oldest) this.#remove(record);
     }
-    for (const job of page.jobs) if (!UNSEEN.has(job.operation)) this.put(job, true);
+    for (const job of page.jobs) if (!UNSEEN.has(job.operation)) this.put(job, false).listed = true;
     this.#cursor = page.next_cursor;
     this.#outline();
   }
@@ -96,7 +97,7 @@ export class Board {
       const fresh = byId("mine-only").checked ? await this.#olderOfMine() : await this.#older();
       if (fresh.length === 0) return;
       this.#capacity = Math.min(CARDS_MAX, Math.max(this.#capacity, this.#records.size + fresh.length));
-      for (const job of fresh) this.put(job, true);
+      for (const job of fresh) this.put(job, "result" in job).listed = true;
       this.#records.get(fresh[0]?.id)?.card.frame.focus({ preventScroll: true });
       say(`${plural(fresh.length, "older picture")} added.`);
     } catch (problem) {
@@ -257,7 +258,7 @@ export class Board {
 
   #enter(key, given) {
     /** @type {Record} */
-    const record = { key, job: null, upload: null, mine: false, whole: false, localUrl: null, name: null, lastEvent: 0, ...given };
+    const record = { key, job: null, upload: null, mine: false, whole: false, listed: false, localUrl: null, name: null, lastEvent: 0, ...given };
     record.card = new Card(record, this.actions);
     this.#byElement.set(record.card.element, record);
     const older = [...this.#list.children].find((element) => this.#byElement.get(element).order <= record.order);

@@ -15,6 +15,10 @@ const AT_ONCE = 4;
 const BROKEN_TRIES = 3;
 const BUSY_TRIES = 40;
 const LONGEST_WAIT_MS = 30_000;
+const LONGEST_LABEL = 200;
+
+/** A file's name as the job's label, which has no control characters and a limited length. */
+const labelOf = (name) => Array.from(name.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/gu, " ")).slice(0, LONGEST_LABEL).join("");
 
 export class Uploads extends EventTarget {
   /** @type {Upload[]} */
@@ -94,7 +98,7 @@ export class Uploads extends EventTarget {
     this.#sending.add(upload);
     this.#changed(upload);
     const { operation, fields } = upload.form;
-    const photo = upload.file ? [["image", upload.file, upload.name]] : [];
+    const photo = upload.file ? [["image", upload.file, upload.name], ["label", labelOf(upload.name)]] : [];
     const request = submit(operation, { fields: [...photo, ...fields], token: upload.token }, (part) => {
       upload.progress = part;
       this.#changed(upload);

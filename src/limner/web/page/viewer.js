@@ -61,7 +61,7 @@ export class Viewer {
     this.#record = record;
     this.#shownStatus = null;
     history.replaceState(null, "", `#job=${encodeURIComponent(record.job.id)}`);
-    if (!record.whole || !ended(record.job) || record.job.parameters === null) { // null: a list has left them out
+    if (!record.whole || !ended(record.job) || record.job.parameters == null) { // a list leaves them out
       this.#show(record.card.title.textContent, el("p", { class: "soft", text: "Loading…" }));
       try {
         record.whole = false;

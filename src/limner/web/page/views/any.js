@@ -8,7 +8,7 @@ const isPicture = (artifact) => artifact.media_type?.startsWith("image/");
 export const picture = (job) => job.artifacts?.find(isPicture) ?? null;
 
 export function headline(job) {
-  const faces = job.result?.faces?.length ?? job.faces_count;
+  const faces = job.result?.faces?.length ?? job.summary?.faces_count;
   return Number.isInteger(faces) && faces > 0 ? plural(faces, "face") : "Done";
 }
 

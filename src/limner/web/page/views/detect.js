@@ -8,7 +8,7 @@ export { picture };
 const percent = (score) => `${Math.round(score * 100)} %`;
 
 export function headline(job) {
-  const count = job.result?.faces?.length ?? job.faces_count;
+  const count = job.result?.faces?.length ?? job.summary?.faces_count;
   if (!Number.isInteger(count)) return "Done";
   return count === 0 ? "No face found" : plural(count, "face");
 }
