@@ -4,8 +4,11 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +18,7 @@ from limner.operations import CATALOGUE
 from limner.web import signed_url
 from limner.web.signed_url import Asked, is_signed, read, signature_of, split, values_for, write
 
+BY_URL = Path(__file__).resolve().parents[2] / "docs/by-url.md"
 KEY, OLD_KEY = "k" * 40, "o" * 40
 URL = "https://example.org/a b/ü.jpg?size=1&x=%2F"
 JOB = "01936f2e-1111-7222-8333-0123456789ab"
@@ -38,6 +42,14 @@ def test_the_signature_is_a_plain_hmac_that_any_language_can_make() -> None:
     source = base64.urlsafe_b64encode(b"https://example.org/photo.jpg").decode().rstrip("=")
     assert f"/detect/margin=0.5,mark=blur/{source}" == TEXT
     assert passes(GOOD)
+
+
+def test_the_documents_program_signs() -> None:
+    program = re.search(r"^```python\n(.*?)^```", BY_URL.read_text(), re.MULTILINE | re.DOTALL)
+    assert program is not None
+    names: dict[str, Any] = {}
+    exec(program[1], names)  # noqa: S102  # our own document
+    assert names["signed"](KEY, "detect", "margin=0.5,mark=blur", "https://example.org/photo.jpg") == GOOD
 
 
 def test_the_key_before_is_accepted_while_both_are_set() -> None:

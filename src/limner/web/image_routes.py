@@ -130,7 +130,7 @@ def _check_unsafe(request: Request, services: Services) -> None:
     hosts = request.headers.getlist("host")
     if not here or not all(_is_here(host_name(host)) for host in hosts):
         raise BadSignatureError("Unsigned URLs are for this machine only.")
-    if any(name in request.headers for name in _FORWARDED):
+    if request.scope["http_version"] == "1.0" or any(name in request.headers for name in _FORWARDED):
         raise BadSignatureError("Unsigned URLs are not answered behind a proxy.")
     if any(site not in ("same-origin", "none") for site in request.headers.getlist("sec-fetch-site")):
         raise BadSignatureError("Unsigned URLs are not for pages of other web sites.")
