@@ -1,9 +1,9 @@
 """`POST /compat/vision/v1/images:annotate`: `FACE_DETECTION` of Google Cloud Vision. See `docs/compat.md`."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from limner.domain.errors import InvalidRequestError, LimnerError
 from limner.domain.key import Caller, Scope
@@ -76,8 +76,16 @@ def _of_image(error: LimnerError) -> dict[str, Any]:
 )
 @needs(Scope.SUBMIT, key_header=b"x-goog-api-key")
 @refused_as(_refusal)
-async def annotate(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+async def annotate(
+    request: Request,
+    services: ServicesDep,
+    caller: CallerDep,
+    alt: Annotated[
+        str | None, Query(alias="$alt", description="Sent by its clients, which read names of enumerations as well")
+    ] = None,
+) -> Response:
     """Find faces, as `images:annotate` of Google Cloud Vision tells them. The key is the API key."""
+    del alt
     values, pictures = await read_pictures(request, services, "content", _DEPTH)
     asked = member(values, "requests", list) or []
     if not asked or len(asked) > MOST_IMAGES or not all(isinstance(each, dict) for each in asked):
