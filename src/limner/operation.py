@@ -82,7 +82,10 @@ def _reference(name: str, data: bytes, limits: Limits) -> ImageRef:
 def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
     """pydantic's errors as one problem: `errors` lists each field with a message, never with its value."""
     listed = [
-        {"field": ".".join(str(part) for part in error["loc"])[:100] or "(body)", "message": error["msg"]}
+        {
+            "field": ".".join(str(part) for part in error["loc"])[:100] or "(body)",
+            "message": error["msg"].removeprefix("Value error, "),
+        }
         for error in errors[:20]
     ]
     return InvalidRequestError(f"{listed[0]['field']}: {listed[0]['message']}", errors=listed)
@@ -431,7 +434,9 @@ def _refuse_long(params: type[BaseModel], values: Mapping[str, Any], place: tupl
     for name, value in values.items():
         most = longest.get(name)
         if most is not None and isinstance(value, str | list | dict) and len(value) > most:
-            raise invalid_fields([{"loc": (*place, name), "msg": f"At most {most} are allowed, not {len(value)}."}])
+            what = "characters" if isinstance(value, str) else "entries"
+            message = f"At most {most} {what} are allowed, not {len(value)}."
+            raise invalid_fields([{"loc": (*place, name), "msg": message}])
     for name, choice in lists(params).items():
         members = values.get(name)
         for number, member in enumerate(members if isinstance(members, list) else ()):

@@ -210,6 +210,27 @@ class LaneLoad:
     oldest: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are wanted; None: whatever they have.
+
+    `label` is a part of the label, whose capital letters make no difference; it is searched in the newest 100,000
+    labelled jobs that the owner and the times leave. `since` and `until` bound `created_at`: at or after, and before.
+    They find jobs whose ids were made at most an hour before `created_at`, as all are unless a clock was set back.
+    """
+
+    operation: str | None = None
+    status: Status | None = None
+    key_id: str | None = None
+    """The owner."""
+    label: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+ANY_JOB = JobFilter()
+
+
 class JobReader(Protocol):
     """Reads jobs. Every method raises UnavailableError when the database cannot be used."""
 
@@ -217,18 +238,10 @@ class JobReader(Protocol):
         """The job with all its files."""
         ...
 
-    def page(
-        self,
-        *,
-        operation: str | None = None,
-        status: Status | None = None,
-        key_id: str | None = None,
-        before: str | None = None,
-        limit: int = 50,
-    ) -> list[Job]:
-        """Jobs, newest first, whose id is below `before`; with `key_id`, only those of this owner.
+    def page(self, wanted: JobFilter = ANY_JOB, *, before: str | None = None, limit: int = 50) -> list[Job]:
+        """Jobs, newest first, whose id is below `before`.
 
-        Their `params` are empty, because no list shows them.
+        Their `params` are empty and their `result` is None, because no list shows them.
         """
         ...
 

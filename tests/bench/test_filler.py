@@ -10,6 +10,7 @@ from limner.bench.filler_rows import IDLE_LANE, KEY_ID, RARE, RARE_KEY_ID, WAITI
 from limner.bench.scratch import Scratch, SqliteScratch, empty_redis, scratch
 from limner.domain.errors import SettingsError
 from limner.domain.job import Status
+from limner.ports import JobFilter
 from tests.services.postgres import Postgres
 from tests.services.redis_server import RedisServer
 
@@ -39,7 +40,7 @@ def check_filled(empty: Scratch) -> None:
         assert reader.count(Status.QUEUED) == WAITING
         assert reader.ahead(waiting, IDLE_LANE, limit=1000) == (WAITING - 1, 0)
         assert reader.lanes()[0].queued == WAITING
-        assert len(reader.page(key_id=RARE_KEY_ID)) == len(RARE)
+        assert len(reader.page(JobFilter(key_id=RARE_KEY_ID))) == len(RARE)
         assert len(reader.page(key_id=KEY_ID, limit=50)) == JOBS // 20
         found = reader.get(middle)
         assert found is not None

@@ -205,7 +205,7 @@ def open_machine(url: str) -> Machine:
 
 def as_listed(job: Job) -> Job:
     """The job as a list has it."""
-    return replace(job, params={})
+    return replace(job, params={}, result=None)
 
 
 def unsent(job: Job) -> Job:

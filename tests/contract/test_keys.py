@@ -12,6 +12,7 @@ from limner.adapters import rate_counters
 from limner.adapters.rate_counters import LocalCounters, RedisCounters
 from limner.domain.key import Key, owned
 from limner.jobs.url_secret import url_secret
+from limner.ports import JobFilter
 from tests.contract.machine import Machine, at_once, new_job
 from tests.services.redis_server import RedisServer
 
@@ -55,10 +56,10 @@ def test_two_keys_cannot_be_the_same(machine: Machine) -> None:
 def test_jobs_files_and_events_have_an_owner(machine: Machine) -> None:
     jobs = [machine.done(new_job(key_id=owner), "a.jpg") for owner in ("x", "y", None, "x")]
     assert [job.key_id for job in jobs] == ["x", "y", None, "x"]
-    assert [job.id for job in machine.reader.page(key_id="x")] == [jobs[3].id, jobs[0].id]
-    assert [job.id for job in machine.reader.page(key_id="x", before=jobs[3].id)] == [jobs[0].id]
+    assert [job.id for job in machine.reader.page(JobFilter(key_id="x"))] == [jobs[3].id, jobs[0].id]
+    assert [job.id for job in machine.reader.page(JobFilter(key_id="x"), before=jobs[3].id)] == [jobs[0].id]
     assert len(machine.reader.page()) == 4
-    assert machine.reader.page(key_id="z") == []
+    assert machine.reader.page(JobFilter(key_id="z")) == []
     for job in jobs[:2]:
         for owner in ("x", "y", "z"):
             mine = owner == job.key_id

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limner.adapters.sql import pages
 from limner.domain.blob import BlobState
 from limner.domain.errors import NotFoundError
 from limner.domain.job import Job, Outcome, Status
-from limner.ports import LaneLoad
+from limner.ports import JobFilter, LaneLoad
 from tests.contract.databases import Databases
 from tests.contract.machine import (
     DAY,
@@ -82,8 +83,96 @@ def test_pages_by_every_combination_of_filters(machine: Machine) -> None:
             and (status is None or job.status is status)
             and (before is None or job.id < before)
         ]
-        page = machine.reader.page(operation=operation, status=status, before=before, limit=limit)
+        page = machine.reader.page(JobFilter(operation, status), before=before, limit=limit)
         assert page == [as_listed(job) for job in expected[:limit]], (operation, status, before, limit)
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ("img", [5, 4, 0]),
+        ("IMG_0001", [0]),
+        ("_0", [5, 0]),
+        ("%", [3]),
+        ("!", [3]),
+        ("ferien/", [1]),
+        ("STRASSE", [2]),
+        ("straße", [2]),
+        ("\u00e9", [4]),
+        ("e\u0301", [4]),
+        ("nothing", []),
+        ("'", [3]),
+    ],
+)
+def test_a_part_of_the_label_is_found(machine: Machine, part: str, found: list[int]) -> None:
+    labels = ("IMG_0001.jpg", "Ferien/a.png", "Hauptstraße", "100 %!'", "Cafe\u0301 img", "x img_0")
+    jobs = [machine.submit(new_job(label=label)) for label in labels]
+    machine.submit(new_job())
+    page = machine.reader.page(JobFilter(label=part))
+    assert [job.id for job in page] == [jobs[number].id for number in found]
+
+
+def test_a_search_goes_together_with_every_filter(machine: Machine) -> None:
+    jobs: list[Job] = []
+    for number in range(16):
+        job = machine.submit(
+            new_job(
+                operation="detect" if number % 2 else "crop",
+                label="a cat" if number % 3 else "a dog" if number % 4 else None,
+                key_id="mine" if number % 5 else None,
+            )
+        )
+        if number % 7 == 0:
+            machine.cancel(job.id)
+        jobs.append(machine.known(job))
+    newest_first = jobs[::-1]
+    choices = product(
+        (None, "crop"),
+        (None, Status.QUEUED),
+        (None, "mine"),
+        (None, "CAT"),
+        (None, jobs[3].created_at),
+        (None, jobs[12].created_at),
+        (None, jobs[14].id),
+        (2, 50),
+    )
+    for operation, status, key_id, label, since, until, before, limit in choices:
+        expected = [
+            job
+            for job in newest_first
+            if operation in (None, job.operation)
+            and status in (None, job.status)
+            and key_id in (None, job.key_id)
+            and (label is None or label.casefold() in (job.label or ""))
+            and (since is None or job.created_at >= since)
+            and (until is None or job.created_at < until)
+            and (before is None or job.id < before)
+        ]
+        wanted = JobFilter(operation, status, key_id, label, since, until)
+        page = machine.reader.page(wanted, before=before, limit=limit)
+        assert page == [as_listed(job) for job in expected[:limit]], (wanted, before, limit)
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max, datetime(1969, 1, 1)])
+def test_times_at_the_ends_of_the_calendar(machine: Machine, moment: datetime) -> None:
+    job = machine.submit(new_job())
+    far = moment.replace(tzinfo=UTC)
+    late = moment.year > 2000
+    assert [each.id for each in machine.reader.page(JobFilter(since=far))] == ([] if late else [job.id])
+    assert [each.id for each in machine.reader.page(JobFilter(until=far))] == ([job.id] if late else [])
+
+
+def test_a_search_ends_at_its_limit(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [machine.submit(new_job(label=f"photo {number}")) for number in range(5)]
+    monkeypatch.setattr(pages, "SEARCHED", 3)
+    pages._page.cache_clear()
+    try:
+        assert [each.id for each in machine.reader.page(JobFilter(label="photo 2"))] == [jobs[2].id]
+        assert machine.reader.page(JobFilter(label="photo 1")) == []
+        until = JobFilter(label="photo 1", until=jobs[3].created_at)
+        assert [each.id for each in machine.reader.page(until)] == [jobs[1].id]
+    finally:
+        pages._page.cache_clear()
 
 
 def test_numbered_pages_and_counts_of_an_operation(machine: Machine) -> None:
@@ -285,7 +374,7 @@ def test_strange_text_finds_nothing(machine: Machine, text: str) -> None:
     assert (reader.get(text), reader.file(text), reader.artifact(job.id, text)) == (None, None, None)
     assert reader.get(job.id + text) == (None if text else reader.get(job.id))
     assert (reader.is_current(text, 1), reader.is_running_on(text)) == (False, False)
-    assert reader.page(operation=text) == []
+    assert reader.page(JobFilter(operation=text)) == []
     assert reader.page(before=text) == ([as_listed(machine.known(job))] if text > job.id else [])
     assert machine.log.after(0, limit=9, job_id=text) == []
     assert reader.without_row([text]) == [text]

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql.crud import REQUIRED
 
-from limner.adapters.sql import events, keys, postgres_store, reader, traces, transaction, webhooks
+from limner.adapters.sql import events, keys, pages, postgres_store, reader, traces, transaction, webhooks
 from limner.adapters.sql.migrate import migrate
 from limner.adapters.sql.schema import metadata
 from limner.adapters.sql.sqlite import SqliteDatabase
@@ -64,10 +64,20 @@ def _every() -> Iterator[tuple[str, Statement]]:
         yield f"events after {flags_after}", events._after(*flags_after)
 
 
+NEITHER, BOTH = (False, False), (True, True)
+# The flags of `pages._page`: operation, status, owner, label, before an id, since, until, short.
+PAGES = [
+    *((*filters, False, from_id, *NEITHER, short) for *filters, from_id, short in product((False, True), repeat=5)),
+    *((*filters, False, from_id, *BOTH, True) for *filters, from_id in product((False, True), repeat=4)),
+    *((*filters, True, from_id, *NEITHER, True) for *filters, from_id in product((False, True), repeat=4)),
+    *((*filters, True, True, *BOTH, True) for filters in product((False, True), repeat=3)),
+]
+
+
 def _pages() -> Iterator[tuple[str, Statement]]:
-    pages = {str(flags): reader._page(*flags) for flags in product((False, True), repeat=5)}
-    pages |= {f"numbered {of_owner}": both for of_owner, both in reader._NUMBERED.items()}
-    for name, both in pages.items():
+    found = {str(flags): pages._page(*flags) for flags in PAGES}
+    found |= {f"numbered {of_owner}": both for of_owner, both in pages.NUMBERED.items()}
+    for name, both in found.items():
         yield from (
             (f"page of {kind} {name}", statement) for kind, statement in zip(("jobs", "files"), both, strict=True)
         )
@@ -93,7 +103,7 @@ def value_of(name: str) -> Any:
     bare = name.removeprefix("new_").removeprefix("was_")
     if name in VALUES:
         return VALUES[name]
-    if bare.endswith(("_at", "_until", "_since")) or bare in ("time", "since", "now"):
+    if bare.endswith(("_at", "_until", "_since")) or bare in ("time", "since", "until", "now"):
         return datetime.now(UTC)
     if bare in ("result", "error", "summary"):
         return None
@@ -209,12 +219,21 @@ SCANS_ALLOWED = {
     "transaction._KNOWN": ("CONSTANT ROW", "the row that its four subqueries make up"),
     # Without a filter the newest jobs, or the oldest events, are the end of an index, where a LIMIT ends the reading.
     **{
-        f"page of {kind} (False, False, False, False, {short})": (
+        f"page of {kind} (False, False, False, False, False, False, False, {short})": (
             "jobs USING COVERING INDEX sqlite_autoindex_jobs_1",
             "LIMIT",
         )
         for kind in ("jobs", "files")
         for short in (False, True)
+    },
+    # A search compares the labels of a limited number of jobs, from the end of an index.
+    **{
+        f"page of {kind} {(*filters, True, False, False, False, True)}": (
+            "others USING COVERING INDEX jobs_labelled",
+            "LIMIT",
+        )
+        for kind in ("jobs", "files")
+        for filters in product((False, True), (False, True), (False,))
     },
     "transaction._DROP_EVENTS": ("events", "LIMIT"),
     "keys._ALL": ("keys USING INDEX sqlite_autoindex_keys_1", "only the command line lists them, and a start"),
@@ -242,7 +261,8 @@ def test_no_statement_reads_a_whole_table(connection: sqlite3.Connection, name: 
     ]
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", given)]
     # `short` is a page's subquery with a LIMIT of its own.
-    scans = [line.removeprefix("SCAN ") for line in plan if line.startswith("SCAN ") and line != "SCAN short"]
+    of_rows = [line for line in plan if line != "SCAN short"]
+    scans = [line.removeprefix("SCAN ") for line in of_rows if line.startswith("SCAN ")]
     allowed = SCANS_ALLOWED.get(name)
     assert scans == ([allowed[0]] if allowed else []), plan
     sorts = any("TEMP B-TREE FOR ORDER BY" in line for line in plan)

@@ -270,6 +270,7 @@ def test_the_largest_parameters_that_make_sense_are_taken(shared_server: Server,
     regions = {f"{number:064}": list(range(478)) for number in range(64)}
     body = {
         "image": _text(another(astronaut_jpeg, 5)).decode(),
+        "segmentation_map": _text(another(astronaut_jpeg, 5)).decode(),
         "scheme": "own",
         "regions": regions,
         "fills": dict.fromkeys(regions, "#A16AA9"),

@@ -670,6 +670,47 @@ def test_contours_can_be_switched_and_pointed_at(shared_server: Server, open_pag
     assert page.title() == "Limner"
 
 
+def test_each_face_of_a_group_is_shown(shared_server: Server, open_page: OpenPage) -> None:
+    def face(number: int) -> dict[str, Any]:
+        return {
+            "artifact": f"contours-{number}.svg",
+            "mask_contours": {"nose": [[[40, 50], [60, 50], [60, 80]]]},
+            "transform": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+            "landmarks": [{"x": number, "y": 20}],
+            "assumptions": [f"What was assumed of face {number}."],
+        }
+
+    faces = [face(1), face(2)]
+    names = [each["artifact"] for each in faces]
+    job = job_json(
+        2,
+        "contours",
+        result={**faces[0], "landmarks_source": "server", "faces": faces},
+        artifacts=[
+            {"name": name, "media_type": "image/svg+xml", "size": 9, "width": 100, "height": 120, "url": ""}
+            for name in names
+        ],
+    )
+
+    def stub(page: Page) -> None:
+        page.route("**/v1/jobs?*", fulfil({"jobs": [job], "next_cursor": None}))
+        page.route("**/artifacts/*.svg", lambda route: route.fulfill(body=DRAWING, content_type="image/svg+xml"))
+
+    page = open_page(shared_server, before=stub)
+    card = page.locator(".card")
+    expect(card.locator("h3")).to_have_text("2 faces")
+    card.locator(".frame").click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer).to_contain_text("What was assumed of face 1.")
+    viewer.get_by_role("radio", name="Face 2").check()
+    expect(viewer).to_contain_text("What was assumed of face 2.")
+    assert page.locator(".dots").get_attribute("d") == "M2.0 20.0h0"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save SVG").click()
+    assert download.value.suggested_filename.endswith("contours-2.svg")
+    shot(page, "contours-faces")
+
+
 def test_a_flood_of_events_does_not_flood_the_page(shared_server: Server, open_page: OpenPage) -> None:
     sockets: list[WebSocketRoute] = []
 

@@ -68,7 +68,7 @@ OTHER: dict[str, dict[str, dict[str, Any]]] = {
         "scheme": {"scheme": "seven"},
         "regions": {"scheme": "own", "regions": {"a": [1, 2, 3]}},
         "map_values": {"map_values": "indices"},
-        "label_meanings": {"label_meanings": {"1": "skin"}},
+        "label_meanings": {"scheme": "labels", "label_meanings": {"1": "skin"}},
         "style": {"style": "light"},
         "fill": {"fill": "#123456"},
         "fills": {"fills": {"nose": "red"}},

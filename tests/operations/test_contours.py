@@ -161,6 +161,41 @@ def test_maps_are_read_as_meant(draw: Draw) -> None:
             draw(segmentation_map=case(name))
 
 
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("map_values", {"map_values": "indices"}),
+        ("label_meanings", {"label_meanings": {"1": "skin"}}),
+        ("clip", {"clip": True, "photo": False}),
+        ("transparent", {"transparent": True, "photo": False}),
+        ("landmarks_unit", {"landmarks_unit": "normalised"}),
+        ("regions", {"regions": {"a": [1, 2, 3]}}),
+        ("regions", {"scheme": "own"}),
+    ],
+)
+def test_what_would_be_ignored_is_refused(draw: Draw, field: str, values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        draw(**values)
+    assert caught.value.extra["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"face": "smallest"}, "`largest`, `all`, or the number of a face"),
+        ({"fill": "#12"}, "not a colour. Use #rgb"),
+        ({"fill": "notacolour"}, "not a colour. Use #rgb"),
+        ({"landmarks": [[1, 2, 3, 4]] * 478}, "a list of two or three numbers"),
+    ],
+)
+def test_what_is_wanted_is_said_in_words(draw: Draw, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        draw(**values)
+    told = str(caught.value)
+    assert words in told
+    assert not any(part in told for part in ("pattern", "Value error", "^"))
+
+
 @pytest.mark.parametrize("style", ["default", "classic", "light"])
 def test_colours_can_be_changed_one_by_one(draw: Draw, style: str) -> None:
     made = draw(style=style, fill="teal", fills={"nose": "#123456"}, stroke="black", photo=False)

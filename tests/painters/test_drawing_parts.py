@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from limner.painters.drawn.exposure import FACE_LIGHTNESS, exposed
+from limner.painters.drawn.exposure import FACE_LIGHTNESS, exposed, lightened_faces
 from limner.painters.drawn.fields import Field, to_lab
 from limner.painters.drawn.flow import flow_of, smoothed_along
 from limner.painters.drawn.kuwahara import painted
@@ -74,6 +74,17 @@ def test_lines_get_faces_of_one_lightness_and_colours_go_part_of_the_way(level: 
         assert for_lines == pytest.approx(FACE_LIGHTNESS, abs=0.12)
     assert abs(in_colour - before) < 0.7 * abs(for_lines - before) + 0.03
     assert tone[35, 40] < 0.6 * for_lines  # what is dark in a face stays dark
+
+
+def test_only_dark_faces_are_lightened_and_only_there() -> None:
+    colour = np.full((96, 200, 3), 0.8, np.float32)
+    dark, light = Box(30, 30, 36, 36), Box(140, 30, 36, 36)
+    colour[26:72, 26:72] = (0.25, 0.16, 0.12)
+    made = lightened_faces(colour, [dark, light, Box(-300, -300, 40, 40)])
+    tones = to_lab(made)[..., 0] / 100
+    assert float(np.median(tones[40:56, 40:56])) == pytest.approx(FACE_LIGHTNESS, abs=0.2)
+    assert float(np.median(tones[40:56, 40:56])) > to_lab(colour)[48, 48, 0] / 100 + 0.2
+    assert np.abs(made[:, 100:] - colour[:, 100:]).max() < 0.01
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 45, 90, 135])

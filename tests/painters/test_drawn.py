@@ -16,6 +16,7 @@ from limner.painters.drawn.paint import paint
 from limner.painters.drawn.scale import natural_size
 from limner.painters.drawn.study import Study
 from limner.painters.drawn.styles import DRAWN_STYLES, DrawnStyle
+from limner.vision.faces import Box
 from tests.painters.pictures import EYE_CORNERS, FACE, HEIGHT, SCALE, WIDTH, Pixels, blocks, mesh, portrait, ramp
 
 BY_CHANCE = {styles.Pencil, styles.Oil, styles.Watercolour, styles.Pointillism, styles.LowPoly}
@@ -214,6 +215,27 @@ def test_watercolour_has_a_margin_that_can_be_left_out() -> None:
     with_margin, without = (drawn(styles.Watercolour(margin=margin))[:2, :2] for margin in (True, False))
     assert np.abs(with_margin - paper).max() < 6
     assert np.abs(without - paper).max() > 30
+
+
+def test_watercolour_keeps_the_eyes() -> None:
+    photo = portrait((150, 105, 85))
+    made = drawn(styles.Watercolour(margin=False), photo, faces=[FACE], size=(4 * WIDTH, 4 * HEIGHT))
+
+    def contrast(picture: Pixels) -> float:
+        scale = picture.shape[1] / WIDTH
+        left, top, right, bottom = (int(place * scale) for place in (42, 60, 54, 70))
+        return float(picture[top:bottom, left:right].std())
+
+    assert contrast(made) > 0.88 * contrast(photo)  # painted as broadly as the rest, it would be 0.81
+
+
+def test_ink_tells_white_hair_from_a_window_behind_a_dark_face() -> None:
+    photo = np.full((240, 200, 3), 240, np.uint8)
+    cv2.ellipse(photo, (100, 110), (60, 80), 0, 0, 360, (170, 170, 170), -1)  # hair
+    cv2.ellipse(photo, (100, 125), (42, 58), 0, 0, 360, (80, 60, 52), -1)  # the face
+    result = drawn(styles.Ink(), photo, faces=[Box(58, 70, 84, 110)])
+    crown = result[20:45, 90:110].mean(axis=2)
+    assert (crown.min(axis=0) < 100).all()
 
 
 def test_pencil_is_grey_and_hatching_darkens_only_the_dark() -> None:

@@ -243,6 +243,74 @@ def test_regions_turned_away_are_left_out(astronaut: Pixels, portrait: Contours)
     assert any("turned away" in each and "right_cheek" in each for each in drawn.assumptions)
 
 
+def test_the_forehead_of_a_profile_ends_at_its_middle(astronaut: Pixels, portrait: Contours) -> None:
+    for side, keeps in (("right", -1), ("left", 1)):
+        points = portrait.landmarks.copy()
+        middle = points[1, 0]
+        away = (points[:, 0] - middle) * keeps < 0
+        points[away, 0] = middle + (points[away, 0] - middle) * 0.2
+        drawn = trace(astronaut, points, None, Options(photo=False), landmarks_source="server")
+        assert not {f"{side}_eye", f"{side}_brow", f"{side}_under_eye", f"{side}_cheek"} & set(drawn.mask_contours)
+        level = align.apply(drawn.transform, drawn.landmarks)
+        forehead = np.array(drawn.mask_contours["forehead"][0])
+        face = float(np.ptp(level[:, 0]))
+        assert ((forehead[:, 0] - level[[8, 10], 0].mean()) * keeps).min() > -0.05 * face
+
+
+def test_a_closed_eye_hides_nothing_else(astronaut: Pixels, portrait: Contours) -> None:
+    points = portrait.landmarks.copy()
+    lids = ((7, 246), (163, 161), (144, 160), (145, 159), (153, 158), (154, 157), (155, 173))
+    for lower, upper in lids:
+        middle, opening = points[[lower, upper]].mean(axis=0), points[lower] - points[upper]
+        # The lids cross a little, as of a mesh whose eye is closed.
+        points[lower], points[upper] = middle - 0.1 * opening, middle + 0.1 * opening
+    drawn = trace(astronaut, points, None, Options(photo=False), landmarks_source="server")
+    assert set(portrait.mask_contours) - set(drawn.mask_contours) <= {"left_eye"}
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_photo_on_its_side_gives_the_same_regions(
+    quarters: int, astronaut: Pixels, portrait: Contours, mesh: FaceMesh, face_of: Any
+) -> None:
+    turned = np.ascontiguousarray(np.rot90(astronaut, quarters))
+    drawn = contours_of(turned, mesh, face_of(turned))
+    assert drawn.crop.width == pytest.approx(portrait.crop.width, rel=0.03)
+    one, other = in_photo(portrait, len(astronaut)), in_photo(drawn, len(astronaut))
+    assert set(one) == set(other)
+    for name, mask in one.items():
+        back = np.rot90(other[name], -quarters)
+        overlap = np.count_nonzero(mask & back) / np.count_nonzero(mask | back)
+        assert overlap >= (0.7 if "lip" in name or name == "mouth" else 0.85), (name, overlap)
+
+
+def test_regions_end_where_the_photo_does(astronaut: Pixels, portrait: Contours) -> None:
+    cut = np.ascontiguousarray(astronaut[:, 225:])
+    turn = align.upright(cut.shape[1], cut.shape[0], -12.0)
+    tilted = align.warp_image(cut, turn[0], turn[1], turn[2], (0, 0, 0))
+    moved = portrait.landmarks - [225, 0]
+    for photo, points in ((cut, moved), (tilted, align.apply(turn[0], moved))):
+        drawn = trace(photo, points, None, Options(photo=False, padding=0.5), landmarks_source="server")
+        back = align.inverse(drawn.transform)
+        height, width = photo.shape[:2]
+        for name, rings in drawn.mask_contours.items():
+            place = align.apply(back, np.concatenate([np.array(ring) for ring in rings]))
+            assert place.min() > -1.5, name
+            assert (place.max(axis=0) < (width + 1.5, height + 1.5)).all(), name
+
+
+def test_regions_that_are_not_drawn_are_told(portrait: Contours, astronaut: Pixels) -> None:
+    seven = trace(astronaut, portrait.landmarks, None, Options(photo=False, scheme="seven"), landmarks_source="server")
+    assert set(seven.mask_contours) == {"1", "2", "3", "4", "5"}
+    assert any("6 (right ear) and 7 (left ear) are left out" in each for each in seven.assumptions)
+    points = portrait.landmarks.copy()
+    middle = points[1, 0]
+    away = points[:, 0] > middle
+    points[away, 0] = middle + (points[away, 0] - middle) * 0.15
+    profile = trace(astronaut, points, None, Options(photo=False, scheme="seven"), landmarks_source="server")
+    assert "3" not in profile.mask_contours
+    assert any("left out: 3 (right_under_eye)." in each for each in profile.assumptions)
+
+
 def test_a_clipped_photo_shows_all_that_is_drawn(astronaut: Pixels, portrait: Contours) -> None:
     drawn = trace(astronaut, portrait.landmarks, None, Options(clip=True), landmarks_source="server")
     clip = ET.fromstring(drawn.svg).find(f".//{SVG}clipPath/{SVG}path")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from limner.domain.errors import FaceNotFoundError, InvalidRequestError
+from limner.domain.formats import must_be
 from limner.geometry import BoxShape, PointShape, SizeShape
 from limner.operation import Context, ImageRef, Result, SimilarParams, operation
 from limner.vision.colours import Colour
@@ -37,6 +38,9 @@ def _as_point(given: object) -> object:
     return given
 
 
+_A_POINT = must_be("A landmark must be an object with the numbers x and y, or a list of two or three numbers.")
+
+
 def _as_text(given: object) -> object:
     return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
@@ -61,7 +65,7 @@ class ContoursParams(SimilarParams):
         ),
     ] = "grey"
     landmarks: Annotated[
-        list[Annotated[PointShape, BeforeValidator(_as_point)]] | None,
+        list[Annotated[PointShape, BeforeValidator(_as_point), _A_POINT]] | None,
         Field(
             title="Landmarks",
             description="478 or 468 points of MediaPipe's mesh or 68 of iBUG, each {x, y} or [x, y], a z is not used; "
@@ -82,11 +86,12 @@ class ContoursParams(SimilarParams):
         BeforeValidator(_as_text),
         Field(
             pattern=r"^(largest|all|[1-9][0-9]{0,2})$",
-            max_length=7,
+            max_length=64,
             title="Face",
             description="`largest`, `all` (an SVG each, at most 20), or a number: 1 is the largest face, 2 the next",
             examples=["largest", "all", "2"],
         ),
+        must_be("This must be `largest`, `all`, or the number of a face: 1 is the largest, 2 the next."),
     ] = "largest"
     scheme: Annotated[
         Literal["named", "seven", "labels", "own"],
@@ -224,12 +229,21 @@ def check(params: ContoursParams) -> None:
 
         checked_landmarks(_points(params), params.image.width, params.image.height)
         if params.face != "largest":
-            raise InvalidRequestError("`face` cannot be used with `landmarks`: they say which face is drawn.")
+            raise InvalidRequestError(
+                "`face` cannot be used with `landmarks`: they say which face is drawn.", field="face"
+            )
     elif params.landmarks_unit != "pixels":
-        raise InvalidRequestError("`landmarks_unit` can be used only with `landmarks`.")
+        raise InvalidRequestError("`landmarks_unit` can be used only with `landmarks`.", field="landmarks_unit")
     label_map = params.segmentation_map
-    if label_map is None and params.map_values != "grey":
-        raise InvalidRequestError("`map_values` can be used only with a `segmentation_map`.", field="map_values")
+    reads_meanings = label_map is not None or params.scheme == "labels"  # which numbers what is drawn by them
+    for name, is_given, other in (
+        ("map_values", label_map is None and params.map_values != "grey", "a `segmentation_map`"),
+        ("label_meanings", params.label_meanings is not None and not reads_meanings, "a `segmentation_map`"),
+        ("clip", params.clip and not params.photo, "the `photo`"),
+        ("transparent", params.transparent and not params.photo, "the `photo`"),
+    ):
+        if is_given:
+            raise InvalidRequestError(f"`{name}` can be used only with {other}.", field=name)
     if label_map is not None:
         from limner.vision import labels
 
@@ -245,7 +259,7 @@ def _points(params: ContoursParams) -> "NDArray[np.float64]":
 
 
 @operation(
-    version=2, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
+    version=3, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
 )
 def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
     """Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin."""

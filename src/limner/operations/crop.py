@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from limner.domain.errors import InvalidRequestError
+from limner.domain.formats import must_be
 from limner.geometry import BoxShape, SizeShape
 from limner.operation import Context, PhotoParams, Result, format_of, operation, picture_file
 from limner.vision.faces import DEFAULT_MIN_SCORE, Box, Face
@@ -33,11 +34,12 @@ class CropParams(PhotoParams):
         str | None,
         Field(
             pattern=r"^[1-9][0-9]{0,3}:[1-9][0-9]{0,3}$",
-            max_length=9,
+            max_length=64,
             title="Shape",
             description="`WIDTH:HEIGHT`; default: that of `width` and `height`, else 1:1",
             examples=["16:9"],
         ),
+        must_be("This must be a width and a height from 1 to 9999, for example 16:9."),
     ] = None
     zoom: Annotated[
         float | None,

@@ -17,6 +17,7 @@ from limner.domain.errors import (
     PainterNotReadyError,
     SigningError,
 )
+from limner.domain.formats import must_be
 from limner.geometry import SizeShape
 from limner.operation import (
     Choices,
@@ -70,6 +71,7 @@ class GenerateParams(Params, WithChoices):
             title="Size",
             description="Longer side, or `WIDTHxHEIGHT` to fit a photo into; pixels; default: the painter's choice",
         ),
+        must_be("This must be one number of pixels, or a width and a height such as 800x600, each from 10 to 4096."),
     ] = None
     seed: Annotated[
         int | None,

@@ -14,6 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from limner.choices import Choice, lists
 from limner.domain.errors import LimnerError
+from limner.domain.formats import must_be
 from limner.domain.lane import CPU, GPU, PAINT, REMOTE
 from limner.geometry import SizeShape
 from limner.operation import Choices, Context, ImageRef, Operation, PhotoParams, Result, invalid_fields, operation
@@ -33,6 +34,7 @@ _StepName = Annotated[
         title="Name",
         description="Names the step's result, and its files: `<name>.<file>`",
     ),
+    must_be("A name must have 1 to 32 of a-z, 0-9, `_` and `-`, and begin with a letter or a digit."),
 ]
 _NoPicture = SkipJsonSchema[None]  # the request has the photo
 _NoChoice = SkipJsonSchema[Literal["exact"]]  # only whole results are in the cache

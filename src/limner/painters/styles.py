@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Field32 = NDArray[np.float32]
 
-VERSION = 1
+VERSION = 2
 NUMBERS = {
     "ochre": 0,
     "wash": 2,
@@ -142,11 +142,14 @@ class Styles:
         )
         canvas.step(0, 1, None)
         given = np.asarray(work, np.float32) / np.float32(255)
+        seen = given if canvas.beside_photo else _with_light_faces(given, canvas)
         if params.style == "picture":
             assert canvas.style_photo is not None
-            painted = _like_picture(given, photo, canvas.style_photo, params.strength)
+            painted = _like_picture(seen, photo, canvas.style_photo, params.strength)
         else:
-            painted = _like_style(given, NUMBERS[params.style], params.strength)
+            painted = _like_style(seen, NUMBERS[params.style])
+            if params.strength < 1:
+                painted = np.asarray(given + (painted - given) * np.float32(params.strength), np.float32)
         made = (painted.clip(0, 1) * 255 + 0.5).astype(np.uint8)
         canvas.step(1, 1, None)
         if shrinks and work_width < width:
@@ -173,10 +176,21 @@ def _face_width(canvas: Canvas) -> float | None:
     return max((face.box.width for face in canvas.faces), default=None)
 
 
+def _with_light_faces(given: "Field32", canvas: Canvas) -> "Field32":
+    """The photo at the size that is painted, with dark faces lightened."""
+    from limner.painters.drawn.exposure import lightened_faces
+    from limner.vision.faces import Box
+
+    assert canvas.photo is not None
+    x, y = given.shape[1] / canvas.photo.shape[1], given.shape[0] / canvas.photo.shape[0]
+    boxes = [face.box for face in canvas.faces]
+    return lightened_faces(given, [Box(each.x * x, each.y * y, each.width * x, each.height * y) for each in boxes])
+
+
 # --- the networks: (H, W, 3) float32 RGB 0..1 in and out ------------------------------------------------------------
 
 
-def _like_style(given: "Field32", number: int, strength: float) -> "Field32":
+def _like_style(given: "Field32", number: int) -> "Field32":
     import numpy as np
 
     from limner.vision import runtime
@@ -186,8 +200,7 @@ def _like_style(given: "Field32", number: int, strength: float) -> "Field32":
     padded = _padded(given)
     image = np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
     (made,) = _session("multistyle26").run(None, {"image": image, "style_weights": chosen}, runtime.giving_back())
-    painted = _inner(np.asarray(made[0].transpose(1, 2, 0), np.float32), given)
-    return painted if strength == 1 else np.asarray(given + (painted - given) * np.float32(strength), np.float32)
+    return _inner(np.asarray(made[0].transpose(1, 2, 0), np.float32), given)
 
 
 def _like_picture(given: "Field32", photo: "RGB", style: "RGB", strength: float) -> "Field32":

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from limner.domain.formats import must_be
+
 COLOUR_PATTERN = r"^(#[0-9A-Fa-f]{3}|#[0-9A-Fa-f]{6}|[A-Za-z]{3,20})$"
 """The longest CSS name has 20 letters."""
 
@@ -17,13 +19,13 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def _known(colour: str) -> str:
-    try:
-        rgb(colour)
-    except ValueError:
-        raise ValueError("This is not a colour. Use #rgb, #rrggbb or a CSS colour name.") from None
+    rgb(colour)
     return colour
 
 
 Colour = Annotated[
-    str, Field(pattern=COLOUR_PATTERN, max_length=20, examples=["#A16AA9", "black"]), AfterValidator(_known)
+    str,
+    Field(pattern=COLOUR_PATTERN, max_length=20, examples=["#A16AA9", "black"]),
+    AfterValidator(_known),
+    must_be("This is not a colour. Use #rgb, #rrggbb or a CSS colour name."),
 ]

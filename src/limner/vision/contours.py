@@ -32,7 +32,7 @@ _MAX_ENLARGED = 2.0  # the embedded picture is enlarged at most so much: more ad
 _MAX_PHOTO_SIDE = 2_048  # of the embedded picture, unless `Options.size` is given
 _FOREHEAD_REACH = 2.2  # with a label map, skin counts as forehead up to this many times the mesh's forehead height
 _WIDENING, _SEEN_WIDENING = 0.5, 0.08  # how much of that applies sideways, with and without a map
-_SEEN_FOREHEAD_REACH = 2.2  # the same without a map, where the photo's colours show the hairline
+_SEEN_FOREHEAD_REACH = 2.7  # the same without a map, where the photo's colours show the hairline
 _HAIR_ABOVE, _HAIR_BESIDE = 0.42, 0.10  # hair beyond the landmarks if there is no map, as shares of the face's height
 _DIGITS = 2  # decimals of the polygons' coordinates
 _MAX_REGIONS, _MAX_NAME_LENGTH = 64, 64
@@ -118,6 +118,9 @@ def trace(
         seen = align.warp_image(photo, grid.matrix @ to_crop, grid.shape[1], grid.shape[0], None)
     masks, notes = _masks(options, align.apply(grid.matrix @ to_crop, source), grid, on_grid, seen, (reach, widening))
     assumptions += notes
+    # What the photo's edge cuts off is not drawn, also where the turned crop reaches beyond it.
+    frame = np.array([[0.0, 0], [width, 0], [width, height], [0, height]])
+    masks = regions.within(masks, align.apply(grid.matrix @ to_crop, frame))
     unit = face.width * grid.scale
     grain = 1.0 if label_map is None else max(1.0, grid.scale * width / label_map.shape[1])
     rings = {key: grid.outline(mask, strength=options.smoothing, unit=unit, grain=grain) for key, mask in masks.items()}
@@ -170,11 +173,12 @@ def _checked_options(options: Options) -> Options:
         ("size", options.size or 1024, 16, 8_192),
     ):
         if not low <= value <= high:
-            raise InvalidRequestError(f"`{name}` must be from {low:g} to {high:g}.")
+            raise InvalidRequestError(f"`{name}` must be from {low:g} to {high:g}.", field=name)
     if options.scheme == "own" and not 1 <= len(options.regions) <= _MAX_REGIONS:
-        raise InvalidRequestError(f"The scheme 'own' needs 1 to {_MAX_REGIONS} `regions`.")
+        raise InvalidRequestError(f"The scheme 'own' needs 1 to {_MAX_REGIONS} `regions`.", field="regions")
     if options.scheme != "own" and options.regions:
-        raise InvalidRequestError(f"`regions` can be used only with the scheme 'own', not {options.scheme!r}.")
+        message = f"`regions` can be used only with the scheme 'own', not {options.scheme!r}."
+        raise InvalidRequestError(message, field="regions")
     for name, indices in options.regions.items():
         if not 1 <= len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
             raise InvalidRequestError(
@@ -294,23 +298,39 @@ def _masks(
             parts = regions.with_sides_swapped(parts)
             notes.append("The segmentation map names left and right from the person's view; they were exchanged.")
     else:
-        notes.append(
-            "Without a segmentation map, the forehead ends where the skin's colour does, or else at the upper edge of "
-            "the face mesh, and ears and hair are left out."
-        )
+        notes.append(_without_map(options.scheme))
     if len(landmarks) == 68:
         notes.append("With 68 landmarks, the forehead, cheeks, under-eyes and chin are estimated from proportions.")
     drawn = outlines.outlines(landmarks, *reach)
-    hidden = sorted(regions.turned_away(drawn))
-    if hidden and options.scheme != "labels":
-        notes.append(f"These regions are turned away from the camera and were left out: {', '.join(hidden)}.")
     masks = regions.named(drawn, grid.shape, parts, seen)
     if options.scheme == "labels":
         notes.append("Without a segmentation map, the labels were drawn from the landmarks.")
         return regions.by_label(regions.as_labels(drawn, masks, grid.shape, options.meanings)), notes
-    if options.scheme == "seven":
-        return {number: masks[name] for number, name in regions.SEVEN.items() if name in masks}, notes
-    return {name: masks[name] for name in regions.NAMED if name in masks}, notes
+    wanted = regions.SEVEN if options.scheme == "seven" else {name: name for name in regions.NAMED}
+    missing = {key: name for key, name in wanted.items() if name not in masks}
+    notes += _missing(missing, has_map=parts is not None)
+    return {key: masks[name] for key, name in wanted.items() if name in masks}, notes
+
+
+def _without_map(scheme: Scheme) -> str:
+    ears = "6 (right ear) and 7 (left ear)" if scheme == "seven" else "ears and hair"
+    return (
+        "Without a segmentation map, the forehead ends where the skin's colour does, or else at the upper edge of the "
+        f"face mesh, and {ears} are left out."
+    )
+
+
+def _missing(missing: Mapping[str, str], *, has_map: bool) -> list[str]:
+    """Why regions of the scheme, by key and name, are not drawn; ears and hair without a map are told elsewhere."""
+    names = [
+        name if key == name else f"{key} ({name})"
+        for key, name in missing.items()
+        if name != "mouth" and (has_map or name not in regions.ONLY_WITH_MAP)
+    ]
+    notes = (
+        [f"These regions are turned away or not to be seen, and were left out: {', '.join(names)}."] if names else []
+    )
+    return [*notes, "The lips are closed, so there is no mouth."] if "mouth" in missing.values() else notes
 
 
 def _own_masks(

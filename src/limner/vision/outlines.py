@@ -56,6 +56,7 @@ _LOWER_OVAL = (361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 
 
 _UNDER_EYE_DEPTH = 0.5  # greatest depth of the under-eye, as a share of the wider eye's width
 _DEEPEST = 0.42  # where it is deepest, as a share of the way from the outer to the inner corner
+_PROFILE = 0.535  # a face is a profile if one brow is at most so wide as the other one
 _CLOSED_LIPS = 0.07  # a mouth is closed if its opening is at most this share of its inner width
 
 
@@ -75,6 +76,16 @@ class Outlines:
     mouth_is_open: bool
     brow_level: float
     width: float
+    middle: Points
+    """Two points on the middle of the forehead, (2, 2): between the brows, and above."""
+
+    @property
+    def far_side(self) -> str | None:
+        """`left` or `right` if the face is seen so much from the other side that hardly any of this one shows."""
+        left, right = (float(np.ptp(self.parts[f"{side}_brow"][:, 0])) for side in ("left", "right"))
+        if min(left, right) >= _PROFILE * max(left, right):
+            return None
+        return "left" if left < right else "right"
 
 
 def outlines(landmarks: Points, forehead_reach: float = 1.0, widening: float = 0.5) -> Outlines:
@@ -123,6 +134,7 @@ def _of_mesh(mesh: Points, forehead_reach: Points) -> Outlines:
         mouth_is_open=float(np.mean(openings)) > _CLOSED_LIPS * _length(drawn(_INNER_CORNERS)),
         brow_level=float(mesh[[70, 300], 1].mean()),
         width=max(float(np.ptp(parts["face"][:, 0])), 1.0),
+        middle=mesh[[_NOSE_ROOT, FACE_OVAL[0]]],
     )
 
 
@@ -192,7 +204,9 @@ def _of_68(points: Points, forehead_reach: Points) -> Outlines:
         }
     openings = [_length(points[list(pair)]) for pair in ((61, 67), (62, 66), (63, 65))]
     is_open = float(np.mean(openings)) > _CLOSED_LIPS * _length(points[[60, 64]])
-    return Outlines(parts, points[[48, 54]], is_open, float((left_brow[0, 1] + right_brow[0, 1]) / 2), width)
+    brow_level = float((left_brow[0, 1] + right_brow[0, 1]) / 2)
+    middle = np.stack([between, between - [0.0, 0.8 * height]])
+    return Outlines(parts, points[[48, 54]], is_open, brow_level, width, middle)
 
 
 def _raised(edge: Points, between_brows: Points, reach: Points) -> Points:

@@ -17,9 +17,9 @@ from limner.vision.outlines import Outlines
 Mask: TypeAlias = NDArray[np.uint8]
 
 _FEATURES = ("left_brow", "right_brow", "left_eye", "right_eye", "nose", "upper_lip", "mouth", "lower_lip")
-_ONLY_WITH_MAP = ("left_ear", "right_ear", "hair")
+ONLY_WITH_MAP = ("left_ear", "right_ear", "hair")
 _SKIN = ("forehead", "left_under_eye", "right_under_eye", "left_cheek", "right_cheek", "chin", "jaw")
-NAMED = (*_SKIN, *_FEATURES, *_ONLY_WITH_MAP)
+NAMED = (*_SKIN, *_FEATURES, *ONLY_WITH_MAP)
 """The regions of the scheme `named`. Ears and hair need a label map. The mouth is the opening between the lips, if
 there is one; the jaw lies below the mouth's corners on both sides of the chin."""
 
@@ -34,14 +34,17 @@ SEVEN: Mapping[str, str] = {
 }
 """The regions of the scheme `seven`. The lower face reaches from the nose's base to the chin, without the lips."""
 
-_OWN_LABEL = frozenset((*_FEATURES, *_ONLY_WITH_MAP))
+_OWN_LABEL = frozenset((*_FEATURES, *ONLY_WITH_MAP))
 _PAIRED = ("brow", "eye", "ear")
 _SHIFT = 4  # fillPoly takes fixed-point coordinates with this many binary places
 _GAP = 0.0125  # distance between neighbouring regions and to the face's edge, as a share of the face's width
 _BROW_WINDOW = 0.03  # how far beyond its outline a brow's hair is searched, as a share of the face's width
 # Radius of a region's corners, as a share of the face's width.
-_ROUND = {"forehead": 0.03, "under_eye": 0.011, "cheek": 0.02, "chin": 0.04, "jaw": 0.03, "lower_face": 0.03}
-_TURNED_AWAY = 0.25  # a region whose outline has less of the area of its mirror image is turned away from the camera
+_ROUND = {"forehead": 0.05, "under_eye": 0.011, "cheek": 0.02, "chin": 0.04, "jaw": 0.03, "lower_face": 0.03}
+_NOSE_ROUND = 0.012  # of the nose, whose landmarks cross at a wing when the face is turned
+_TURNED_AWAY = 0.1  # a region whose outline has less of the area of its mirror image is turned away from the camera
+_LEAST_CHEEK = 0.06  # the same for a cheek, of which a narrow stripe still shows its form
+_REST = 0.3  # half of a region that has less of the area of the other half is not drawn
 _MIN_LABEL_AREA = 2e-4  # a label with a smaller area, as a share of the face's width squared, counts as absent
 
 
@@ -61,17 +64,16 @@ def named(
 
 
 def turned_away(outlines: Outlines) -> set[str]:
-    """The regions that the face's turn hides: much narrower than their mirror images, or seen from behind."""
+    """The regions that the face's turn hides: much smaller than their mirror images, or seen from behind."""
     hidden: set[str] = set()
-    for part in ("cheek", "under_eye", "eye", "brow", "jaw"):
+    far = outlines.far_side
+    for part in ("cheek", "jaw"):
         sizes = {side: _signed_area(outlines.parts[f"{side}_{part}"]) for side in ("left", "right")}
         sizes["right"] = -sizes["right"]  # mirrored outlines run the other way round
         larger = max(sizes.values(), key=abs)
-        for side, size in sizes.items():
-            # Beside a hidden cheek, a rest of the eye or the jaw only confuses.
-            least = 2 * _TURNED_AWAY if f"{side}_cheek" in hidden else _TURNED_AWAY
-            if larger and size / larger < least:
-                hidden.add(f"{side}_{part}")
+        hidden |= {f"{side}_{part}" for side, size in sizes.items() if larger and size / larger < _TURNED_AWAY}
+    if far is not None:
+        hidden |= {f"{far}_{part}" for part in ("cheek", "under_eye", "eye", "brow", "jaw")}
     return hidden
 
 
@@ -122,6 +124,14 @@ def as_labels(
     return labels
 
 
+def within(masks: Mapping[str, Mask], polygon: Points) -> dict[str, Mask]:
+    """The masks inside a polygon, without those that are not."""
+    shape = next(iter(masks.values())).shape if masks else (0, 0)
+    inside = _filled(polygon, (shape[0], shape[1]))
+    cut = {name: _and(mask, inside) for name, mask in masks.items()}
+    return {name: mask for name, mask in cut.items() if cv2.countNonZero(mask)}
+
+
 def own(
     landmarks: Points, regions: Mapping[str, Sequence[int]], shape: tuple[int, int], head: Mask | None
 ) -> dict[str, Mask]:
@@ -168,10 +178,14 @@ class _Face:
             masks[f"{side}_under_eye"] = under_eye
             masks[f"{side}_cheek"] = self._cut(f"{side}_cheek", [*features, under_eye, masks["forehead"]], face)
         masks["right_cheek"] = self._apart(masks["right_cheek"], masks["left_cheek"])
+        whole = _LEAST_CHEEK * max(cv2.countNonZero(masks[f"{side}_cheek"]) for side in ("left", "right"))
+        for side in ("left", "right"):
+            if cv2.countNonZero(masks[f"{side}_cheek"]) < whole:
+                masks[f"{side}_cheek"] = np.zeros(self._shape, np.uint8)
         cheeks = [masks["left_cheek"], masks["right_cheek"]]
         masks["chin"] = self._cut("chin", [*lips, *cheeks], face)
         beside = [*features, *cheeks, masks["chin"]]
-        masks["jaw"] = _or(self._cut("left_jaw", beside, face), self._cut("right_jaw", beside, face))
+        masks["jaw"] = _both(self._cut("left_jaw", beside, face), self._cut("right_jaw", beside, face))
         masks["lower_face"] = self._cut("lower_face", [*lips, masks["nose"]], face)
         masks |= self._ears()
         if "hair" in self._labels:
@@ -189,6 +203,8 @@ class _Face:
                 masks[name] = np.zeros(self._shape, np.uint8)
             else:
                 masks[name] = self._on_skin(self._drawn(name))
+        if "nose" not in self._labels:
+            masks["nose"] = _in_window(masks["nose"], lambda part: _rounded(part, _NOSE_ROUND * self._unit))
         if self._picture is not None:
             for side in ("left", "right"):
                 masks[f"{side}_brow"] = self._full_brow(masks, side)
@@ -219,7 +235,7 @@ class _Face:
         return self._cut("forehead", below, self._eroded_forehead())
 
     def _eroded_forehead(self) -> Mask:
-        forehead = self._drawn("forehead")
+        forehead = self._this_side(self._drawn("forehead"))
         mesh = _and(forehead, self._drawn("face"))
         if self._picture is None or not cv2.countNonZero(mesh):
             return _eroded(mesh, self._gap)
@@ -230,6 +246,16 @@ class _Face:
         seed = _minus(seed, _dilated(brows, 2 * self._gap))
         found = skin.hairline(self._picture, seed, forehead, bottom, top)
         return _eroded(mesh if found is None else found, self._gap)
+
+    def _this_side(self, mask: Mask) -> Mask:
+        """The mask; of a profile, without what is beyond the middle of the forehead, where no face is."""
+        (low_x, low_y), (high_x, high_y) = self._outlines.middle.tolist()
+        if self._outlines.far_side is None or low_y - high_y < 1:
+            return mask
+        rows = np.clip(np.arange(self._shape[0]) + 0.5, high_y, low_y)
+        edge = low_x + (high_x - low_x) * (low_y - rows) / (low_y - high_y)
+        beyond = np.arange(self._shape[1]) + 0.5 < edge[:, None]
+        return _minus(mask, _u8(beyond if self._outlines.far_side == "left" else ~beyond))
 
     def _forehead_rows(self, mesh: Mask) -> tuple[float, float]:
         """y of the mesh's upper edge, and of the brows' upper edge."""
@@ -312,6 +338,14 @@ def _largest(mask: Mask) -> Mask:
     if count <= 2:
         return mask
     return _u8(pieces == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
+
+
+def _both(one: Mask, other: Mask) -> Mask:
+    """The halves of a region together; without one that is no more than a rest beside the other."""
+    areas = cv2.countNonZero(one), cv2.countNonZero(other)
+    if min(areas) >= _REST * max(areas):
+        return _or(one, other)
+    return one if areas[0] > areas[1] else other
 
 
 def _eroded(mask: Mask, radius: float) -> Mask:

@@ -52,7 +52,7 @@ def search(network: Network, pyramid: Pyramid, min_score: float) -> Hits:
     thumbnail = pyramid.factor(_THUMBNAIL_AREA, _ENLARGED)
     found = at_scale(network, pyramid, thumbnail, min_score)
     accepted = [found[hits.sizes(found) * thumbnail >= _THUMBNAIL_MIN_SIZE]]
-    coarse, fine = pyramid.factor(COARSE_AREA), pyramid.factor(FINE_AREA)
+    coarse, fine = _within(pyramid, COARSE_AREA), pyramid.factor(FINE_AREA)
     factor, max_size, best = coarse, _COARSE_MAX_SIZE, _best(accepted[0])
     while factor:
         hint = network.hint if factor == coarse or best < _CONFIRMED else min_score
@@ -133,6 +133,14 @@ def at_scale(network: Network, pyramid: Pyramid, factor: float, min_score: float
     ]
     merged = found[0] if len(found) == 1 else hits.best(hits.joined(found), _MAX_OVERLAP)
     return hits.moved(merged, factor_x=1 / factor_x, factor_y=1 / factor_y)
+
+
+def _within(pyramid: Pyramid, area: int) -> float:
+    """The largest factor, up to 1, at which the picture padded to multiples of 32 has at most this area."""
+    width, height = pyramid.width, pyramid.height
+    about = max(1, int(math.sqrt(area * width / height)) // _MULTIPLE)
+    sides = ((columns * _MULTIPLE, area // (columns * _MULTIPLE) // _MULTIPLE * _MULTIPLE) for columns in (about, about + 1))
+    return min(1.0, max(min(columns / width, rows / height) for columns, rows in sides))
 
 
 def _spans(length: int, at_most: int) -> list[tuple[int, int]]:

@@ -20,6 +20,7 @@ _LOWEST = 0.35  # the hairline is at least so high, as a share of the mesh's for
 _BELIEVED = 0.6  # share of the directions that must have found it
 _MOSTLY_SKIN = 0.6  # what is not of the skin's colour is left out if the rest is more than this; else it is shade
 _MIN_BROW_CONTRAST = 10.0  # levels of lightness between brow and skin, below which a brow's hair is not told from skin
+_STRAND, _DENT = 0.014, 0.008  # half the width of hair that is no brow, and of dents in one; shares of the face's width
 _MAX_BROW_GROWTH = 2.2  # a brow that grows more than this is not only a brow: hair, glasses or shade
 
 
@@ -64,15 +65,14 @@ def hairline(picture: NDArray[np.uint8], seed: Mask, allowed: Mask, lowest_y: fl
     if found[inner].mean() < _BELIEVED:
         return None
     lowest = floor - _LOWEST * (floor - mesh_top_y)
-    tops = np.minimum(_median(tops, 5), lowest)
-    smooth = cv2.GaussianBlur(np.pad(tops, 4, mode="edge")[None], (0, 0), 1.8)[0, 4:-4]
+    smooth = np.minimum(_even_line(tops), lowest)
     centres = (edges[:-1] + edges[1:]) / 2
     line = np.interp(np.arange(allowed.shape[1]), centres, smooth)
     below = np.where(np.arange(allowed.shape[0])[:, None] >= line, allowed, 0).astype(np.uint8)
     # Where the head is turned, the mesh reaches beyond it: hair and background at the sides are left out too.
     closed = np.zeros_like(allowed)
     closed[part] = _closed(is_skin[part], width / 16)
-    of_skin = cv2.bitwise_and(below, closed)
+    of_skin = cv2.bitwise_and(below, _across(closed))
     keeps = cv2.countNonZero(of_skin) > _MOSTLY_SKIN * cv2.countNonZero(below)
     return np.asarray(of_skin if keeps else below, dtype=np.uint8)
 
@@ -87,6 +87,13 @@ def _closed(mask: NDArray[np.bool_], radius: float) -> Mask:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     large = cv2.resize(cv2.morphologyEx(small, cv2.MORPH_CLOSE, disc), (width, height), interpolation=cv2.INTER_LINEAR)
     return np.where(large >= 128, 255, 0).astype(np.uint8)
+
+
+def _across(mask: Mask) -> Mask:
+    """The mask with each row filled from its first to its last pixel."""
+    set_ = mask > 0
+    between = np.logical_or.accumulate(set_, axis=1) & np.logical_or.accumulate(set_[:, ::-1], axis=1)[:, ::-1]
+    return np.where(between, 255, 0).astype(np.uint8)
 
 
 def full_brow(picture: NDArray[np.uint8], core: Mask, window: Mask, unit: float) -> Mask:
@@ -106,10 +113,12 @@ def full_brow(picture: NDArray[np.uint8], core: Mask, window: Mask, unit: float)
     if bright - dark < _MIN_BROW_CONTRAST:
         return core
     is_hair = ((light < (dark + bright) / 2) & (around > 0)) | (within > 0)
-    radius = max(1, round(0.008 * unit))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    shape = cv2.morphologyEx(is_hair.astype(np.uint8) * np.uint8(255), cv2.MORPH_OPEN, disc)
-    shape = cv2.morphologyEx(cv2.bitwise_or(shape, within), cv2.MORPH_CLOSE, disc)
+    strand, dent = (
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        for radius in (max(1, round(share * unit)) for share in (_STRAND, _DENT))
+    )
+    shape = cv2.morphologyEx(is_hair.astype(np.uint8) * np.uint8(255), cv2.MORPH_OPEN, strand)
+    shape = cv2.morphologyEx(cv2.bitwise_or(shape, within), cv2.MORPH_CLOSE, dent)
     _, pieces = cv2.connectedComponents(shape)
     shape = np.where(pieces == np.bincount(pieces[within > 0]).argmax(), shape, 0).astype(np.uint8)
     if cv2.countNonZero(shape) > _MAX_BROW_GROWTH * len(hair):
@@ -119,7 +128,15 @@ def full_brow(picture: NDArray[np.uint8], core: Mask, window: Mask, unit: float)
     return full
 
 
-def _median(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """The running median of `count` values; the ends are repeated."""
-    padded = np.pad(values, count // 2, mode="edge")
-    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, count), axis=1), dtype=np.float64)
+def _even_line(heights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """An even curve that is near most of the heights: strands of hair and spots of light are left out.
+
+    The parabola with the least sum of distances, by weighted squares.
+    """
+    terms = np.vander(np.linspace(-1.0, 1.0, len(heights)), 3)
+    weights, line = np.ones(len(heights)), heights
+    for _ in range(20):
+        root = np.sqrt(weights)
+        line = terms @ np.linalg.lstsq(terms * root[:, None], heights * root, rcond=None)[0]
+        weights = 1.0 / np.maximum(np.abs(heights - line), 0.5)
+    return np.asarray(line, np.float64)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, WebSocket
+from pydantic import AwareDatetime
 from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -15,6 +16,8 @@ from limner.domain.errors import InvalidRequestError, UnavailableError
 from limner.domain.event import Event
 from limner.domain.job import Status
 from limner.domain.key import Scope as KeyScope
+from limner.domain.label import MAX_LABEL
+from limner.ports import JobFilter
 from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
 from limner.web.admission import needs
@@ -35,6 +38,12 @@ MAX_EVENT_ID_DIGITS = 19
 _RECEIPT = re.compile(r"(?:^|[,;\s])return=representation(?:$|[,;\s])", re.IGNORECASE)
 
 Limit = Annotated[int, Query(ge=1, le=200)]
+Search = Annotated[
+    str | None,
+    Query(max_length=MAX_LABEL, description="A part of the label; capital letters make no difference"),
+]
+Since = Annotated[AwareDatetime | None, Query(description="Created at this time or later (RFC 3339)")]
+Until = Annotated[AwareDatetime | None, Query(description="Created before this time (RFC 3339)")]
 After = Annotated[
     int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin after this event id; default: with new events")
 ]
@@ -48,15 +57,15 @@ async def list_jobs(
     caller: CallerDep,
     operation: str | None = None,
     status: Status | None = None,
+    q: Search = None,
+    since: Since = None,
+    until: Until = None,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     limit: Limit = 50,
 ) -> Response:
     """Jobs, newest first, without their results. Send `next_cursor` as `cursor` to get the next page."""
-    found = await services.read(
-        lambda: services.reader.page(
-            operation=operation, status=status, key_id=caller.only, before=cursor, limit=limit + 1
-        )
-    )
+    wanted = JobFilter(operation, status, caller.only, q or None, since, until)
+    found = await services.read(lambda: services.reader.page(wanted, before=cursor, limit=limit + 1))
     links = services.links(request)
     page = {
         "jobs": [shapes.listed_job(job, links) for job in found[:limit]],

@@ -1,20 +1,20 @@
 """`ports.JobReader` in SQL. Every query uses an index, so its time does not grow with the number of jobs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, exists, func, literal_column, or_, select, text
 
 from limner.adapters.sql.database import Database
+from limner.adapters.sql.pages import NUMBERED, filtered_page, of_operation, read_page
 from limner.adapters.sql.schema import LEAVING, blobs, files, jobs, totals
-from limner.adapters.sql.statement import Driver, Statement
-from limner.adapters.sql.transaction import BYTES, FILE_FIELDS, JOB_FIELDS, RESULTS, columns, read_job
+from limner.adapters.sql.statement import Statement
+from limner.adapters.sql.transaction import BYTES, FILE_FIELDS, RESULTS, columns, read_job
 from limner.domain.blob import BlobState
 from limner.domain.job import File, Job, Role, Status
-from limner.ports import LaneLoad, Waiting
+from limner.ports import ANY_JOB, JobFilter, LaneLoad, Waiting
 
 
 def _is_open(status: ColumnElement[Status]) -> ColumnElement[bool]:
@@ -125,81 +125,10 @@ _ROW = Statement(select(blobs.c.sha256).where(blobs.c.sha256 == bindparam("sha25
 _TOTALS = Statement(select(totals.c.name, func.sum(totals.c.amount)).group_by(totals.c.name))
 
 
-def _of_operation(what: Any, of_owner: bool) -> Select[Any]:
-    found = select(what).select_from(jobs).where(jobs.c.operation == bindparam("operation"))
-    if of_owner:
-        found = found.where(jobs.c.key_id == bindparam("key_id"), jobs.c.key_id.is_not(None))
-    return found
-
-
 _COUNT_OF = {
-    of_owner: _count_of(_of_operation(literal_column("1"), of_owner).limit(bindparam("most")))
+    of_owner: _count_of(of_operation(literal_column("1"), of_owner).limit(bindparam("most")))
     for of_owner in (False, True)
 }
-
-_BEFORE_PARAMS = JOB_FIELDS[: JOB_FIELDS.index("params")]
-_AFTER_PARAMS = JOB_FIELDS[JOB_FIELDS.index("params") + 1 :]
-_LISTED = (*_BEFORE_PARAMS, *_AFTER_PARAMS)
-
-
-SHORT = 201
-"""A page of at most so many jobs says so to PostgreSQL. It takes an unknown limit for a tenth of the table, so it would
-make a new plan for each query, which takes longer than a page without jobs.
-"""
-
-
-@cache
-def _page(
-    of_operation: bool, of_status: bool, of_owner: bool, from_id: bool, short: bool
-) -> tuple[Statement, Statement]:
-    """The jobs of a page, and their files."""
-    page = select(jobs.c.id).order_by(jobs.c.id.desc())
-    if of_operation:
-        # With all three, the database must not use the index of operation and status, which has other owners' jobs.
-        name = jobs.c.operation.concat("") if of_owner and of_status else jobs.c.operation
-        page = page.where(name == bindparam("operation"))
-    if of_status:
-        page = page.where(jobs.c.status == bindparam("status"))
-    if of_owner:
-        page = page.where(jobs.c.key_id == bindparam("key_id"), jobs.c.key_id.is_not(None))
-    if from_id:
-        page = page.where(jobs.c.id < bindparam("before"))
-    return _jobs_and_files(_short(page) if short else page)
-
-
-def _short(ids: Select[Any]) -> Select[Any]:
-    return select(ids.limit(literal_column(str(SHORT))).subquery("short").c.id)
-
-
-def _jobs_and_files(page: Select[Any]) -> tuple[Statement, Statement]:
-    ids = page.limit(bindparam("most"))
-    # IN instead of a join, for which SQLite would read the files of all jobs.
-    return (
-        Statement(select(*columns(jobs, _LISTED)).where(jobs.c.id.in_(ids)).order_by(jobs.c.id.desc())),
-        Statement(
-            select(*columns(files, FILE_FIELDS))
-            .where(files.c.job_id.in_(ids))
-            .order_by(files.c.job_id, files.c.position)
-        ),
-    )
-
-
-def _numbered(of_owner: bool) -> tuple[Statement, Statement]:
-    ids = _of_operation(jobs.c.id, of_owner).order_by(jobs.c.id.desc())
-    return _jobs_and_files(_short(ids.offset(bindparam("skip"))))
-
-
-_NUMBERED = {of_owner: _numbered(of_owner) for of_owner in (False, True)}
-
-
-def _read_page(db: Driver, find_jobs: Statement, find_files: Statement, values: Mapping[str, Any]) -> list[Job]:
-    rows = find_jobs.rows(db, **values)
-    named: dict[str, list[File]] = {row[0]: [] for row in rows}
-    for row in find_files.rows(db, **values):
-        file = File(*row)
-        named[file.job_id].append(file)
-    split = len(_BEFORE_PARAMS)
-    return [Job(*(*row[:split], {}, *row[split:], tuple(named[row[0]]))) for row in rows]
 
 
 class SqlReader:
@@ -213,28 +142,16 @@ class SqlReader:
         with self._database.reading() as db:
             return read_job(db, job_id)
 
-    def page(
-        self,
-        *,
-        operation: str | None = None,
-        status: Status | None = None,
-        key_id: str | None = None,
-        before: str | None = None,
-        limit: int = 50,
-    ) -> list[Job]:
+    def page(self, wanted: JobFilter = ANY_JOB, *, before: str | None = None, limit: int = 50) -> list[Job]:
         """See `ports.JobReader.page`."""
-        find_jobs, find_files = _page(
-            operation is not None, status is not None, key_id is not None, before is not None, limit <= SHORT
-        )
-        values = {"operation": operation, "status": status, "key_id": key_id, "before": before, "most": limit}
         with self._database.reading() as db:
-            return _read_page(db, find_jobs, find_files, values)
+            return filtered_page(db, wanted, before, limit)
 
     def numbered_page(self, operation: str, *, key_id: str | None = None, skip: int, limit: int) -> list[Job]:
         """See `ports.JobReader.numbered_page`."""
         values = {"operation": operation, "key_id": key_id, "skip": skip, "most": limit}
         with self._database.reading() as db:
-            return _read_page(db, *_NUMBERED[key_id is not None], values)
+            return read_page(db, *NUMBERED[key_id is not None], values)
 
     def count_of(self, operation: str, *, key_id: str | None = None, limit: int) -> int:
         """See `ports.JobReader.count_of`."""

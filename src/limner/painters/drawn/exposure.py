@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from limner.painters.drawn.fields import Field, smoothstep, to_lab, to_rgb
+from limner.painters.drawn.fields import Field, blurred, smoothstep, to_lab, to_rgb
 from limner.vision.faces import Box
 
 FACE_LIGHTNESS = 0.66  # the median lightness of the faces that suits lines best
@@ -29,23 +29,62 @@ def exposed(colour: Field, faces: Sequence[Box]) -> tuple[Field, Field]:
     gamma = float(np.clip(np.log(target) / np.log(median), *_GAMMAS))
     tone = _corrected(lightness, median, gamma)
     after = _corrected(lightness, median, gamma**_COLOUR_SHARE)
-    # Colour follows the lightness, so that lightened skin does not turn grey.
-    lab[..., 1:] *= np.clip(np.sqrt(after / np.maximum(lightness, 1e-3)), 0.8, 1.35)[..., None]
+    lab[..., 1:] *= _colour_gain(lightness, after)
     lab[..., 0] = after * 100.0
     return to_rgb(lab), np.clip(tone, 0.0, 1.0)
 
 
+def lightened_faces(colour: Field, faces: Sequence[Box]) -> Field:
+    """RGB 0..1 with dark faces, in its pixels, made as light as suits lines, and the rest as it is.
+
+    Networks of styles judge light and dark by the whole picture: without this, a face before a window, or of dark skin
+    among white shirts, becomes a dark spot.
+    """
+    lab = to_lab(colour)
+    lightness = lab[..., 0] / np.float32(100.0)
+    after = lightness.copy()
+    for box in faces:
+        median, target = _median(lightness, [box])
+        if median >= target:
+            continue
+        gamma = max(float(np.log(target) / np.log(median)), _GAMMAS[0])
+        left, top = max(0, int(box.x - 0.5 * box.width)), max(0, int(box.y - 0.5 * box.height))
+        around = np.s_[top : int(box.y + 1.5 * box.height) + 1, left : int(box.x + 1.5 * box.width) + 1]
+        part = lightness[around]
+        if not part.size:
+            continue
+        head = np.zeros(part.shape, np.float32)
+        centre = (box.x + 0.5 * box.width - left, box.y + 0.48 * box.height - top)
+        cv2.ellipse(head, (centre, (1.25 * box.width, 1.3 * box.height), 0.0), 1.0, -1)
+        head = blurred(head, 0.12 * box.width)
+        lighter = np.maximum(_with_gamma(part, median, gamma), after[around])
+        after[around] += head * (lighter - after[around])
+    lab[..., 1:] *= _colour_gain(lightness, after)
+    lab[..., 0] = after * 100.0
+    return to_rgb(lab)
+
+
 def _corrected(lightness: Field, median: float, gamma: float) -> Field:
-    lighter = np.power(np.maximum(lightness, 1e-4), gamma)
-    if gamma < 1.0:
-        # Hair and pupils, much darker than the skin, stay dark: otherwise a lightened photo has no black left.
-        lighter *= 1.0 - (1.0 - gamma) * (1.0 - smoothstep(lightness, 0.0, _TOE * median))
+    lighter = _with_gamma(lightness, median, gamma)
     if min(lightness.shape) < _MIN_LOCAL_SIDE:
         return lighter
     # 16 bits: 8 would leave steps in smooth skin, which the line filters find.
     clahe = cv2.createCLAHE(clipLimit=1.6, tileGridSize=(4, 4))
     local = clahe.apply((np.clip(lighter, 0.0, 1.0) * 65535.0).astype(np.uint16)).astype(np.float32) / 65535.0
     return np.asarray(lighter + _LOCAL * (local - lighter), np.float32)
+
+
+def _with_gamma(lightness: Field, median: float, gamma: float) -> Field:
+    lighter = np.power(np.maximum(lightness, 1e-4), gamma)
+    if gamma < 1.0:
+        # Hair and pupils, much darker than the skin, stay dark: otherwise a lightened photo has no black left.
+        lighter *= 1.0 - (1.0 - gamma) * (1.0 - smoothstep(lightness, 0.0, _TOE * median))
+    return np.asarray(lighter, np.float32)
+
+
+def _colour_gain(before: Field, after: Field) -> Field:
+    """(H, W, 1): colour follows the lightness, so that lightened skin does not turn grey."""
+    return np.asarray(np.clip(np.sqrt(after / np.maximum(before, 1e-3)), 0.8, 1.35)[..., None], np.float32)
 
 
 def _median(lightness: Field, faces: Sequence[Box]) -> tuple[float, float]:

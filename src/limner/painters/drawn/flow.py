@@ -17,6 +17,10 @@ class Flow:
     y: Field
     anisotropy: Field
 
+    def part(self, rows: slice, columns: slice) -> "Flow":
+        """The flow in some rows and columns."""
+        return Flow(self.x[rows, columns], self.y[rows, columns], self.anisotropy[rows, columns])
+
 
 def flow_of(picture: Field, sigma: float) -> Flow:
     """The flow of a picture, (H, W) or (H, W, 3); `sigma`: how far directions are averaged, pixels.

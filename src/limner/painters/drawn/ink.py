@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from limner.painters.drawn.fields import Field, Pixels, blurred
+from limner.painters.drawn.fields import Field, Pixels, blurred, to_lab
 from limner.painters.drawn.flow import flow_of
 from limner.painters.drawn.lines import line_cover, line_strength
 from limner.painters.drawn.paper import inked
@@ -19,7 +19,10 @@ def ink(study: Study, style: Ink) -> Pixels:
     fine = line_strength(blurred(study.tone, 0.3 * unit), flow, width=0.8 * unit, reach=2.6 * unit)
     # A broad difference makes thick strokes in hair and folds; a fine one draws eyes and lips.
     broad = line_strength(study.tone, flow, width=1.8 * unit, reach=3.0 * unit)
-    strength = np.maximum(fine, 0.75 * broad)
+    # Lightened for a face before a window, white hair becomes one with the window: as colours, they are still apart.
+    lightness = to_lab(study.colour)[..., 0] / np.float32(100.0)
+    light = line_strength(lightness, flow, width=1.8 * unit, reach=3.0 * unit)
+    strength = np.maximum(np.maximum(fine, 0.75 * broad), light)
     threshold = 0.034 * 0.25**style.detail
     # The darkest areas are black, as many as the style wants, but never skin; beside a lighter area they keep a rim.
     dark = blurred(study.tone, 1.2 * unit)

@@ -11,7 +11,7 @@ from limner.painters.painter import Canvas, Lane, PainterParams
 if TYPE_CHECKING:
     from limner.painters.painter import RGB
 
-VERSION = 2  # increased when the same input gives another picture
+VERSION = 3  # increased when the same input gives another picture
 _WORK_BYTES = 260_000_000  # colours are worked on at a bounded size
 _BYTES_PER_PIXEL = 12  # of the result
 

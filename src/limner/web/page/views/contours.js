@@ -1,7 +1,7 @@
 /** `contours`: the SVG inline, its regions with switches and highlighting, and the landmarks on top. */
 
 import { artifactAddress } from "../api.js";
-import { el, saveFile, sentence, svg } from "../dom.js";
+import { el, plural, saveFile, sentence, svg } from "../dom.js";
 import { plate } from "./any.js";
 
 const isSvg = (artifact) => artifact.media_type === "image/svg+xml";
@@ -9,6 +9,8 @@ const isSvg = (artifact) => artifact.media_type === "image/svg+xml";
 export const picture = (job) => job.artifacts?.find(isSvg) ?? null;
 
 export function headline(job) {
+  const faces = job.result?.faces?.length ?? 0;
+  if (faces > 1) return plural(faces, "face");
   const regions = Object.keys(job.result?.mask_contours ?? {}).length;
   return regions ? `${regions} regions` : "Contours";
 }
@@ -81,8 +83,8 @@ const box = (label, checked, change) => {
   return { input, label: el("label", { class: "tick" }, input, ` ${label}`) };
 };
 
-/** The switches for one SVG. */
-function switches(node, job, caption) {
+/** The switches for one SVG; `result` is of its face. */
+function switches(node, result, caption) {
   const groups = [...node.querySelectorAll("[data-region]")];
   const name = (group) => {
     const region = group.getAttribute("data-region");
@@ -109,41 +111,58 @@ function switches(node, job, caption) {
     for (const { input } of regions) if (input.checked !== on) input.click();
   } });
   const photo = node.querySelector("image");
-  const dots = landmarkDots(job.result ?? {});
+  const dots = landmarkDots(result);
   if (dots) node.append(dots);
-  const source = { client: "sent with the photo", server: "found by the server" }[job.result?.landmarks_source];
+  const source = { client: "sent with the photo", server: "found by the server" }[result.landmarks_source];
   return el("div", { class: "side" },
     el("div", { class: "layers" },
       photo && box("Photo", true, (on) => photo.setAttribute("visibility", on ? "visible" : "hidden")).label,
-      dots && box(`Landmarks (${job.result.landmarks.length}${source ? `, ${source}` : ""})`, false,
+      dots && box(`Landmarks (${result.landmarks.length}${source ? `, ${source}` : ""})`, false,
         (on) => dots.setAttribute("visibility", on ? "visible" : "hidden")).label),
     regions.length > 0 && el("fieldset", { class: "regions" }, el("legend", { text: "Regions" }),
       el("div", { class: "row" }, all(true), all(false)), el("div", { class: "region-list" }, ...regions.map((each) => each.label))));
 }
 
-export function open(job, localUrl) {
-  const artifact = picture(job);
-  const stage = plate(job, artifact, localUrl, headline(job));
+/** One drawing with its switches. `result` is of its face. */
+function faceView(job, artifact, result, localUrl) {
+  const words = headline(job);
+  const stage = plate(job, artifact, localUrl, words);
   const view = el("div", { class: "view" }, stage);
   if (!artifact) return view;
   const caption = el("p", { class: "caption", "aria-hidden": "true", text: "\u00a0" });
   drawing(artifactAddress(job, artifact)).then(({ text, node }) => {
-    if (!node.querySelector("[data-region]")) node.append(...polygons(job.result?.mask_contours));
+    if (!node.querySelector("[data-region]")) node.append(...polygons(result.mask_contours));
     if (!node.hasAttribute("viewBox")) node.setAttribute("viewBox", `0 0 ${artifact.width} ${artifact.height}`);
     node.removeAttribute("width");
     node.removeAttribute("height");
     node.setAttribute("class", "drawing");
     node.setAttribute("role", "img");
-    node.setAttribute("aria-label", headline(job));
+    node.setAttribute("aria-label", words);
     stage.replaceChildren(node);
     stage.after(caption);
-    const side = switches(node, job, caption);
+    const side = switches(node, result, caption);
     side.append(el("div", { class: "row" },
-      el("button", { type: "button", text: "Save SVG", onclick: () => saveFile(`${job.id}-contours.svg`, text, "image/svg+xml") }),
+      el("button", { type: "button", text: "Save SVG", onclick: () => saveFile(`${job.id}-${artifact.name}`, text, "image/svg+xml") }),
       el("button", { type: "button", text: "Save JSON",
         onclick: () => saveFile(`${job.id}-contours.json`, JSON.stringify(job.result, null, 2), "application/json") })));
-    side.append(...(job.result?.assumptions ?? []).map((each) => el("p", { class: "soft", text: each })));
+    side.append(...(result.assumptions ?? []).map((each) => el("p", { class: "soft", text: each })));
     view.append(side);
   }).catch((error) => view.append(el("p", { class: "fault", text: `The regions cannot be shown separately. ${error.message}` })));
   return view;
+}
+
+export function open(job, localUrl) {
+  const result = job.result ?? {};
+  const faces = (result.faces ?? []).map((face) => ({ ...face, landmarks_source: result.landmarks_source }));
+  const named = ({ artifact }) => job.artifacts?.find(({ name }) => name === artifact);
+  const first = faceView(job, picture(job), faces[0] ?? result, localUrl);
+  if (faces.length < 2) return first;
+  const holder = el("div", {}, first);
+  return el("div", {}, el("fieldset", { class: "takes" }, el("legend", { text: "Faces" }), ...faces.map((face, index) => {
+    const input = el("input", { type: "radio", name: "take", value: index, checked: index === 0 });
+    input.addEventListener("change", () => holder.replaceChildren(faceView(job, named(face), face, localUrl)));
+    return el("label", { class: "tile" }, input,
+      el("span", { class: "tile-picture" }, el("img", { src: artifactAddress(job, named(face)), alt: "" })),
+      el("span", { class: "tile-name", text: `Face ${index + 1}` }));
+  })), holder);
 }
