@@ -18,7 +18,6 @@ from limner.cli import main
 from limner.web.signed_url import signature_of, write
 from tests.conftest import another, as_jpeg
 from tests.journeys.client import finished, get, metric, problem, raw, submit
-from tests.journeys.conftest import StartServer
 from tests.journeys.keys import ADMIN, ASKS_FOR_KEYS, as_caller
 from tests.journeys.photo_server import PhotoServer, serving
 from tests.journeys.server import Server
@@ -60,6 +59,25 @@ def service(photos: PhotoServer, tmp_path_factory: pytest.TempPathFactory) -> It
     yield process
     process.stop()
     process.check_log()
+
+
+@pytest.fixture(scope="module")
+def local(photos: PhotoServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """It asks for no keys, answers unsigned URLs, and lets nobody wait for long."""
+    variables = {**settings(photos), "LIMNER_IMAGE_WAIT_S": "0.2", "LIMNER_IMAGE_UNSAFE": "true"}
+    process = Server(tmp_path_factory.mktemp("local"), **variables)
+    process.start()
+    yield process
+    process.stop()
+    process.check_log()
+
+
+def patiently(server: Server, url: str) -> httpx.Response:
+    """The answer of a server that lets nobody wait for long."""
+    deadline = time.monotonic() + 60
+    while (answer := get(server, url)).status_code == 504:
+        assert time.monotonic() < deadline
+    return answer
 
 
 @pytest.fixture
@@ -237,35 +255,31 @@ def test_a_picture_whose_job_was_erased_is_made_anew(service: Server, admin: htt
     assert photos.asked["/e.jpg"] == 2
 
 
-def test_who_waits_too_long_comes_again(photos: PhotoServer, start_server: StartServer) -> None:
-    server = start_server(**{**settings(photos), "LIMNER_IMAGE_WAIT_S": "0.2"})
+def test_who_waits_too_long_comes_again(photos: PhotoServer, local: Server) -> None:
     url = path(f"{photos.url}/f.jpg")
+    jobs = metric(local, "limner_jobs_submitted_total")
     photos.held.add("/f.jpg")
     try:
-        answer = get(server, url)
+        answer = get(local, url)
         problem(answer, 504, "still-running")
         assert (answer.headers["cache-control"], answer.headers["retry-after"]) == ("no-store", "2")
     finally:
         photos.go_on.set()
         photos.held.clear()
-    deadline = time.monotonic() + 60
-    while get(server, url).status_code == 504:
-        assert time.monotonic() < deadline
-    assert get(server, url).status_code == 200
+    assert patiently(local, url).status_code == 200
     photos.go_on.clear()
     assert photos.asked["/f.jpg"] == 1
-    assert metric(server, "limner_jobs_submitted_total") == 1
+    assert metric(local, "limner_jobs_submitted_total") == jobs + 1
 
 
 def test_unsigned_urls_on_this_machine_alone(
-    photos: PhotoServer, start_server: StartServer, astronaut_jpeg: bytes, tmp_path: Path
+    photos: PhotoServer, local: Server, astronaut_jpeg: bytes, tmp_path: Path
 ) -> None:
-    server = start_server(LIMNER_IMAGE_UNSAFE="true", **settings(photos))
-    job = finished(server, submit(server, astronaut_jpeg)["id"])
+    job = finished(local, submit(local, astronaut_jpeg)["id"])
     url = f"/v1/image/unsafe/crop/width=64,height=64/{job['id']}"
-    assert opened(get(server, url)).size == (64, 64)
+    assert opened(patiently(local, url)).size == (64, 64)
     encoded = f"/v1/image/unsafe/detect/-/{quote(photos.url + '/g.jpg', safe='')}"
-    assert opened(get(server, encoded)).size
+    assert opened(patiently(local, encoded)).size
     for headers in (
         {"X-Forwarded-For": "127.0.0.1"},
         {"X-Forwarded-For": "203.0.113.9"},
@@ -275,8 +289,10 @@ def test_unsigned_urls_on_this_machine_alone(
         {"Host": "192.0.2.1:8282"},
         {"Sec-Fetch-Site": "cross-site"},
     ):
-        problem(get(server, url, **headers), 403, "bad-signature")
-    nginx = Nginx(tmp_path / "nginx", f"127.0.0.1:{server.port}", server.folder / "blobs", keeps_images=True)
+        problem(get(local, url, **headers), 403, "bad-signature")
+    as_nginx_asks = f"GET {url} HTTP/1.0\r\nHost: 127.0.0.1:{local.port}\r\nConnection: close\r\n\r\n"
+    assert b" 403 " in raw(local, as_nginx_asks.encode())[:20]
+    nginx = Nginx(tmp_path / "nginx", f"127.0.0.1:{local.port}", local.folder / "blobs", keeps_images=True)
     nginx.process.start()
     try:
         assert httpx.get(nginx.url + url).status_code == 403

@@ -95,6 +95,17 @@ def test_a_signature_is_not_good_for(what: str) -> None:
     assert not passes(f"{signed_url.PREFIX}{SIGNATURE}{TEXTS[what]}")
 
 
+def test_no_change_of_a_single_letter_passes() -> None:
+    tried = {
+        changed
+        for at in range(len(GOOD) + 1)
+        for letter in ("", *"/.%?#-_=,;:&+~ \\aA0\x00\xa0")
+        for changed in (GOOD[:at] + letter + GOOD[at + 1 :], GOOD[:at] + letter + GOOD[at:])
+    } - {GOOD}
+    assert len(tried) > 5000
+    assert [each for each in tried if passes(each)] == []
+
+
 last = SIGNATURE[-1]
 SIGNATURES = {
     "none": "",

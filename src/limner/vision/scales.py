@@ -139,7 +139,9 @@ def _within(pyramid: Pyramid, area: int) -> float:
     """The largest factor, up to 1, at which the picture padded to multiples of 32 has at most this area."""
     width, height = pyramid.width, pyramid.height
     about = max(1, int(math.sqrt(area * width / height)) // _MULTIPLE)
-    sides = ((columns * _MULTIPLE, area // (columns * _MULTIPLE) // _MULTIPLE * _MULTIPLE) for columns in (about, about + 1))
+    sides = (
+        (columns * _MULTIPLE, area // (columns * _MULTIPLE) // _MULTIPLE * _MULTIPLE) for columns in (about, about + 1)
+    )
     return min(1.0, max(min(columns / width, rows / height) for columns, rows in sides))
 
 

@@ -41,8 +41,14 @@ class Dispatch:
             # `$` of a route's pattern matches before a final line feed, so a proxy and we would read another path.
             await problems.answer(NotFoundError("There is nothing at this path."))(scope, receive, send)
             return
+        if scope["type"] == "http" and scope["path"].startswith(signed_url.PREFIX):
+            # The path as it was sent: an encoded slash is no end of a segment, and other forms are not there at all.
+            if not signed_url.has_form(scope["raw_path"]):
+                await problems.answer(NotFoundError(signed_url.FORM))(scope, receive, send)
+                return
+            scope["path"] = scope["raw_path"].decode("latin-1")
         if scope["type"] == "http":
-            path = _path(scope)
+            path = scope["path"]
             for route in self._routes.get((scope["method"], path.count("/")), ()):
                 found = route.match(path)
                 if found is not None:
@@ -50,10 +56,6 @@ class Dispatch:
                     scope["path_params"] = found.groupdict()
                     await route.answer(scope, receive, send)
                     return
-            if scope["path"].startswith(signed_url.PREFIX) and scope["method"] in ("GET", "HEAD"):
-                # The application would decode the path, and redirect from a slash at its end.
-                await problems.answer(NotFoundError(signed_url.FORM))(scope, receive, send)
-                return
         elif scope["type"] == "websocket" and not await self._admit_socket(scope, receive, send):
             return
         await self._app(scope, receive, send)
@@ -68,12 +70,6 @@ class Dispatch:
                     await problems.answer(error)(scope, receive, send)
                     return False
         return True
-
-
-def _path(scope: Scope) -> str:
-    """The path that chooses the route. In a picture's URL, an encoded slash is no end of a segment."""
-    path: str = scope["path"]
-    return scope["raw_path"].decode("latin-1") if path.startswith(signed_url.PREFIX) else path
 
 
 class _Route:

@@ -45,7 +45,8 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _ENCODED = r"(?:[A-Za-z0-9._~!*'():-]|%[0-9A-F]{2})"
 _OPTION = re.compile(rf"([a-z][a-z0-9_]{{0,39}})=({_ENCODED}*)")
 _ENCODED_URL = re.compile(rf"https?(?::|%3A)%2F%2F{_ENCODED}+")
-_TEXT = re.compile(r"/[a-z]+/[!-.0-9:-~]+/[!-.0-9:-~]+")  # three segments of visible ASCII
+_SEGMENT = "[!-.0-9:-~]+"  # visible ASCII
+_PATH = re.compile(rf"{PREFIX}([A-Za-z0-9_-]+)(/[a-z]+/{_SEGMENT}/{_SEGMENT})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +74,20 @@ def is_signed(keys: Sequence[str], text: str, signature: str) -> bool:
     return any([hmac.compare_digest(signature_of(key, text).encode(), given) for key in keys])  # noqa: C419
 
 
-def split(raw_path: bytes) -> tuple[str, str]:
-    """Signature and signed text of a request's path, as it was sent. NotFoundError for another form.
+def has_form(raw_path: bytes) -> bool:
+    """Whether a request's path, as it was sent, has the four segments.
 
     Nothing is decoded or cleaned, so dot segments, doubled slashes and slashes that were not encoded do not pass.
     """
-    path = raw_path.decode("latin-1")
-    signature, slash, rest = path.removeprefix(PREFIX).partition("/")
-    text = slash + rest
-    if not path.startswith(PREFIX) or not _BASE64URL.fullmatch(signature) or not _TEXT.fullmatch(text):
+    return _PATH.fullmatch(raw_path.decode("latin-1")) is not None
+
+
+def split(raw_path: bytes) -> tuple[str, str]:
+    """Signature and signed text of a path. NotFoundError for one of another form."""
+    found = _PATH.fullmatch(raw_path.decode("latin-1"))
+    if found is None:
         raise NotFoundError(FORM)
-    return signature, text
+    return found[1], found[2]
 
 
 def read(text: str) -> Asked:
