@@ -91,6 +91,9 @@ format: install-tests ## Format the code, and apply the linter's fixes
 lock: install ## Update the lock files from pyproject.toml (ARGS=--upgrade: newest versions)
 	@scripts/lock.sh $(ARGS)
 
+wheels: install ## Build dist/limner-….whl and dist/limner_client-….whl, the client alone
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./client
+
 image: ## Build the container image (IMAGE=limner:dev; needs docker, podman or buildah)
 	@scripts/build_image.sh
 
@@ -108,4 +111,4 @@ install-vendors: install-tests
 	@scripts/install.sh --vendors
 
 .PHONY: help install install-cluster install-tests install-services install-vendors run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-diffusion test-container \
-	test-stack check check-style check-types check-layers check-locks check-docs site format lock image clean
+	test-stack check check-style check-types check-layers check-locks check-docs site format lock wheels image clean

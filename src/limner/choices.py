@@ -5,6 +5,7 @@ the model's own fields beside it (`painter=drawn`, `style=ink`, `detail=0.7`). A
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
@@ -39,7 +40,19 @@ class Choice:
         )
 
 
-class WithChoices(BaseModel):
+class NullIsAbsent(BaseModel):
+    """Base class of models whose fields are as good as not given if they are null.
+
+    Clients in typed languages send all fields that they know of. Also where the field is that of another choice.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return _without_nulls(cls, given) if isinstance(given, Mapping) else given
+
+
+class WithChoices(NullIsAbsent):
     """Base class of models with fields marked as `Choice`."""
 
     @model_validator(mode="before")
@@ -48,7 +61,7 @@ class WithChoices(BaseModel):
         """Put what was sent beside the name into the chosen model."""
         if not isinstance(given, Mapping):
             return given
-        values = dict(given)
+        values = _without_nulls(cls, given)
         for field, choice in choices(cls).items():
             chosen = values.get(field)
             if chosen is None or isinstance(chosen, str):
@@ -67,6 +80,15 @@ class WithChoices(BaseModel):
         described = handler.resolve_ref_schema(handler(core))
         described.update(_flat(cls, described, handler))
         return described
+
+
+def _without_nulls(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None or name not in _names(model)}
+
+
+@cache
+def _names(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(name for name, _ in flat_fields(model))
 
 
 def _flat(model: type[BaseModel], described: Schema, handler: GetJsonSchemaHandler) -> Schema:

@@ -90,14 +90,3 @@ def fetch_missing(folder: Path, names: Iterable[str], console: Console) -> None:
             except (ModelError, OSError) as error:
                 raise ModelError(f"{str(error).rstrip('.')}. `limner models fetch` tries again.") from error
             progress.advance(task, sum(entry.size for entry in entries))
-
-
-def pictures_in(paths: tuple[Path, ...]) -> list[Path]:
-    """The given files, and the files directly inside the given folders, sorted, without hidden files."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found.extend(sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith(".")))
-        else:
-            found.append(path)
-    return found

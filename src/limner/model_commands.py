@@ -124,12 +124,12 @@ def list_() -> None:
     for entry in (*weights.MANIFEST, *weights.OPTIONAL):
         state = "here" if weights.is_here(folder, entry.name) else "optional" if entry.bundle else "missing"
         click.echo(
-            f"{entry.bundle or '':7} {entry.name:20} {state:8} {entry.licence:11} {entry.size:>10,} B  "
+            f"{entry.bundle or '':14} {entry.name:20} {state:8} {entry.licence:12} {entry.size:>10,} B  "
             f"{entry.requirement}  {entry.upstream}"
         )
     for name, model in _hub_entries():
         state = "here" if model.folder.is_dir() else "optional"
-        click.echo(f"{'':7} {_HUB + name:20} {state:8} {model.licence:11} {model.model} at {model.revision}")
+        click.echo(f"{'':14} {_HUB + name:20} {state:8} {model.licence:12} {model.model} at {model.revision}")
     for name in weights.bundles():
         click.echo(f"`limner models fetch {name}` fetches the optional models of {name}.")
 

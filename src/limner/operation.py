@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from limner.choices import UNKNOWN, flat_fields, flat_place, flat_values, lists
+from limner.choices import UNKNOWN, NullIsAbsent, flat_fields, flat_place, flat_values, lists
 from limner.domain.errors import InvalidRequestError, LimnerError
 from limner.tracing import step
 from limner.vision.header import Limits
@@ -91,7 +91,7 @@ def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
     return InvalidRequestError(f"{listed[0]['field']}: {listed[0]['message']}", errors=listed)
 
 
-class Params(BaseModel):
+class Params(NullIsAbsent):
     """Base class of all parameters. Unknown fields are an error, so that a misspelt one is noticed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -158,6 +158,14 @@ class Result(BaseModel):
     def in_words(self) -> str:
         """One short line for the terminal."""
         return "done"
+
+    def leaves_photo(self, values: Mapping[str, Any]) -> bool:
+        """Whether a changed photo was asked for by these parameters, and there was nothing to change in it.
+
+        The command line then copies the photo to where the changed one would be.
+        """
+        del values
+        return False
 
 
 P = TypeVar("P", bound=Params)
@@ -240,11 +248,11 @@ class Context:
         return shared.copy() if to_change else shared
 
     def pixels(self, ref: ImageRef, *, at_least: int | None = None) -> "Pixels":
-        """See `image.decode`: upright RGB on white. Not to be changed."""
+        """See `image.decode`: upright RGB on white, near sRGB, for detectors. Not to be changed."""
         from limner.vision import image
 
         if self._pictures is None:
-            pixels = image.decode(self.data(ref), self.limits, at_least=at_least)
+            pixels = image.decode(self.data(ref), self.limits, at_least=at_least, near=True)
             self._see_photo(ref, pixels)
             return pixels
         return self.picture(ref).on_white()
@@ -430,6 +438,9 @@ def _refuse_long(params: type[BaseModel], values: Mapping[str, Any], place: tupl
 
     pydantic looks at the members of an object first, and makes an error of each that is wrong.
     """
+    for name in lists(params):
+        if not isinstance(values.get(name, []), list):
+            raise invalid_fields([{"loc": (*place, name), "msg": "The value must be a JSON list."}])
     longest = _longest(params)
     for name, value in values.items():
         most = longest.get(name)

@@ -6,26 +6,31 @@ would wait until the libraries of the models are loaded.
 
 import ast
 import importlib.util
-import itertools
 import json
+import multiprocessing
+import os
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import annotated_types
 import click
 
-from limner.domain.errors import LimnerError, UnsupportedMediaError
+from limner.domain.errors import LimnerError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from rich.console import Console
 
-    from limner.local import Made
     from limner.operation import Operation
+    from limner.photo_files import Output, Source
+    from limner.photo_report import Report
+    from limner.photo_runs import Work
 
 
 def operation_commands() -> Iterator[click.Command]:
@@ -53,37 +58,59 @@ class _OperationCommand(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         if not self.params:
             needed = self._operation.params.model_fields["image"].is_required()
-            path: click.ParamType[Any] = click.Path(exists=True, path_type=Path)
+            path = click.Path(exists=True, allow_dash=True)
             photos = click.Argument(["photos"], nargs=-1, required=needed, type=path)
             self.params = [photos, *_ALWAYS, *_options(self._operation)]
         return super().get_params(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.help = (
-            f"{self._operation.summary}\n\nPHOTOS are files or folders. No server is needed. Missing models are "
-            f"fetched first. {_WITHOUT_OUTPUT[self._operation.result.is_its_files]}"
+            f"{self._operation.summary}\n\nPHOTOS are files or folders, - is standard input. No server is needed. "
+            f"Missing models are fetched first. {_WITHOUT_OUTPUT[self._operation.result.is_its_files]}"
         )
         super().format_help_text(ctx, formatter)
 
-    def _run(self, photos: tuple[Path, ...], output: Path | None, force: bool, as_json: bool, **options: Any) -> None:
-        operation = self._operation
-        given = {name: value for name, value in options.items() if value is not None}
-        pictures = {name: given.pop(name).read_bytes() for name in operation.image_fields if name in given}
-        values = operation.params.from_command_line(given, output)
-        _on_files(operation, photos, values, pictures, output=output, force=force, as_json=as_json)
+    def _run(
+        self,
+        photos: tuple[str, ...],
+        output: str | None,
+        overwrite: bool,
+        recursive: bool,
+        as_json: bool,
+        quiet: bool,
+        jobs: int | None,
+        at_server: str | None,
+        key_file: Path | None,
+        **options: Any,
+    ) -> None:
+        how = _How(output, overwrite, recursive, as_json, quiet, jobs, at_server, key_file)
+        status = _on_photos(self._operation, photos, how, options)
+        if status:
+            sys.exit(status)
 
 
 # --- options from parameters ----------------------------------------------------------------------------------------
 
 _ALWAYS: tuple[click.Parameter, ...] = (
+    click.Option(["-o", "--output"], help="Where to write: a file, a folder (for several, or by its last /), or -."),
     click.Option(
-        ["-o", "--output"],
-        type=click.Path(path_type=Path),
-        help="Where to write: a file, or a folder for several photos.",
+        ["--overwrite"], is_flag=True, help="Overwrite files that are there already, but no photo that is read."
     ),
-    click.Option(["--force"], is_flag=True, help="Overwrite files that are there already."),
-    click.Option(["--json", "as_json"], is_flag=True, help="Print results as JSON, one line per photo."),
+    click.Option(["-r", "--recursive"], is_flag=True, help="Read the folders in a folder too."),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print results and errors as JSON, one line per photo."),
+    click.Option(["-q", "--quiet"], is_flag=True, help="Tell only errors, and JSON."),
+    click.Option(["-j", "--jobs"], type=click.IntRange(1, 256), help="Run so many processes, for many photos."),
+    click.Option(
+        ["--server", "at_server"], metavar="URL", help="Send the photos to this service, and run nothing here."
+    ),
+    click.Option(
+        ["--key-file"],
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File with the service's API key (else LIMNER_KEY).",
+    ),
 )
+_OF_ALL = frozenset(name for each in _ALWAYS for name in each.opts)
+_AT_ONCE_ON_A_SERVICE = 4
 
 
 _WITHOUT_OUTPUT = {
@@ -128,6 +155,7 @@ def _option(name: str, field: "FieldInfo", shown: Mapping[str, Any], *, is_pictu
     `shown` is its JSON Schema, which has the names and the widest range where several models have the parameter.
     """
     flag = f"--{name.replace('_', '-')}"
+    flag = flag if flag not in _OF_ALL else f"--painter-{flag.removeprefix('--')}"
     described = field.description or field.title or ""
     default = shown.get("default", None if field.is_required() else field.default)
     if default not in (None, "") and not isinstance(default, bool):
@@ -178,121 +206,161 @@ def _unwrapped(annotation: Any, metadata: list[Any]) -> tuple[Any, tuple[Any, An
 # --- running on files -----------------------------------------------------------------------------------------------
 
 
-def _on_files(
-    operation: "Operation[Any, Any]",
-    photos: tuple[Path, ...],
-    values: Mapping[str, Any],
-    pictures: Mapping[str, bytes],
-    *,
-    output: Path | None,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Run an operation on each photo, several at a time, with a progress bar on a terminal."""
-    from concurrent.futures import ThreadPoolExecutor
+@dataclass(frozen=True)
+class _How:
+    """The options that every operation has."""
 
+    output: str | None
+    overwrite: bool
+    recursive: bool
+    as_json: bool
+    quiet: bool
+    jobs: int | None
+    server: str | None
+    key_file: Path | None
+
+
+def _on_photos(operation: "Operation[Any, Any]", photos: Sequence[str], how: _How, options: Mapping[str, Any]) -> int:
+    """Run an operation on each photo; the exit status."""
+    from limner import photo_files
+    from limner.photo_report import Report
+
+    name, its_files = operation.name, operation.result.is_its_files
+    if how.output == photo_files.DASH and how.as_json:
+        raise click.UsageError("--json and -o - both write to standard output.")
+    without = [Path(how.output)] if how.output else [Path(each, name) for each in photos] if its_files else []
+    listed = [*photo_files.sources(photos, recursive=how.recursive, without=without)] if photos else [None]
+    several = len(listed) > 1 or any(Path(photo).is_dir() for photo in photos)
+    output = photo_files.Output(how.output, several=several, name=name, overwrite=how.overwrite)
+    report = Report(name, as_json=how.as_json, quiet=how.quiet, to_stderr=output.is_stdout)
+    paths = [each.path for each in listed if each is not None and each.path is not None]
+    output.keep([*paths, *(value for value in options.values() if isinstance(value, Path))])
+    if not listed:
+        raise click.ClickException(
+            f"There are no files in {' '.join(photos)}{'' if how.recursive else ' (-r: folders too)'}."
+        )
+    try:
+        _run_on(operation, listed, output, report, how, options)
+    except KeyboardInterrupt:
+        report.summary(of=len(listed))
+        _leave(130)
+    except (click.ClickException, LimnerError):
+        if several:
+            report.summary(of=len(listed))
+        raise
+    if several:
+        report.summary()
+    return 1 if report.counts["failed"] else 0
+
+
+def _run_on(
+    operation: "Operation[Any, Any]",
+    listed: "Sequence[Source | None]",
+    output: "Output",
+    report: "Report",
+    how: _How,
+    options: Mapping[str, Any],
+) -> None:
+    """Run the operation on each, write what was made, and tell it. ClickException, LimnerError where all must end."""
     from rich.console import Console
 
-    from limner import local, settings
-    from limner.vision.models import Models
+    from limner.photo_files import OutputError, Source
+    from limner.photo_report import progress
+    from limner.photo_runs import Failure, run_all
 
-    console = Console(stderr=True)
-    files: list[Path | None] = [*local.pictures_in(photos)] if photos else [None]
-    several = len(files) > 1 or any(photo.is_dir() for photo in photos)
-    if output is not None and not several and output.is_file() and not force:
-        raise click.ClickException(f"{output} is there already. --force overwrites it.")
+    console = Console(stderr=True, quiet=how.quiet)
+    writes = how.output is not None or operation.result.is_its_files
+    with _without_warnings(), ExitStack() as closing:
+        work, jobs = _work(operation, how, options, output, console, closing)
+        jobs = min(how.jobs or jobs, len(listed))
+        processes = how.server is None and how.jobs is not None and jobs > 1
+        tell = closing.enter_context(progress(operation.name, len(listed), console))
+        outcomes = run_all(work, listed, jobs=jobs, processes=processes, tell=tell)
+        for source, outcome in zip(listed, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                if outcome.is_no_picture and source is not None and source.folder is not None:
+                    report.skipped()  # a folder may hold other files too
+                else:
+                    report.failed(source, outcome)
+                continue
+            try:
+                copied, written = False, list[str]()
+                if writes and outcome.artifacts:
+                    written = output.write(source or Source(), outcome.artifacts)
+                elif writes and outcome.unchanged is not None and source is not None:
+                    data, suffix = outcome.unchanged
+                    copied, written = True, output.copy(source, data, suffix)
+            except OutputError as error:
+                if error.is_for_all:
+                    raise
+                report.not_written(source, error.message)
+            else:
+                report.done(source, outcome, written, copied=copied)
+
+
+def _work(
+    operation: "Operation[Any, Any]",
+    how: _How,
+    options: Mapping[str, Any],
+    output: "Output",
+    console: "Console",
+    closing: ExitStack,
+) -> "tuple[Work, int]":
+    """What runs the operation on a photo, here or on the service, and how many at a time unless `--jobs` says it."""
+    from limner.photo_runs import Local, Remote
+
+    given = {name: value for name, value in options.items() if value is not None}
+    pictures = {name: _read(given.pop(name)) for name in operation.image_fields if name in given}
+    place = None if how.output is None else output.file or Path()
+    values = {
+        name: value for name, value in operation.params.from_command_line(given, place).items() if value is not None
+    }
+    copies = how.output is not None
+    if how.server is not None:
+        from limner.client import Client
+
+        try:
+            client = closing.enter_context(Client(how.server, _key(how.key_file)))
+        except ValueError as error:
+            raise click.UsageError(f"--server: {error}") from None
+        return Remote(operation.name, values, pictures, client, copies), _AT_ONCE_ON_A_SERVICE
+    from limner import local, settings
+
     chosen = settings.load()
     local.fetch_missing(chosen.models_dir, operation.models, console)
-    loaded = Models(chosen.models_dir)
-    limits = chosen.limits()
-    name = operation.name
-    failed = 0
-    with _progress(name, len(files), console) as tell, ThreadPoolExecutor(chosen.workers) as pool:
+    return Local(operation.name, values, pictures, chosen.models_dir, chosen.limits(), copies), chosen.workers
 
-        def one(number: int, path: Path | None) -> "tuple[Path | None, Made | LimnerError]":
-            photo = {} if path is None else {"image": path.read_bytes()}
-            given = {**photo, **pictures}
-            try:
-                made = local.run(
-                    operation, values, given, models=loaded, limits=limits, tell=lambda share: tell(number, share)
-                )
-            except LimnerError as error:
-                return path, error
-            finally:
-                tell(number, 1.0)
-            return path, made
 
-        for path, made in pool.map(one, range(len(files)), files):
-            if isinstance(made, UnsupportedMediaError) and path not in photos:
-                continue  # a folder may hold other files too
-            if isinstance(made, LimnerError):
-                failed += 1
-                click.echo(f"{path or name}: {made.title}: {made.detail}", err=True)
-                continue
-            written: list[Path] = []
-            if output is not None or operation.result.is_its_files:
-                into = output if several or (output is not None and output.is_dir()) else None
-                if output is None:  # what is made of a folder's photos must not be photos for the next run
-                    into = Path() if path is None else path.parent if path in photos else path.parent / name
-                targets = _targets(list(made.artifacts), name if path is None else path.stem, into, output)
-                written = [
-                    _write(target, data, force=force)
-                    for target, data in zip(targets, made.artifacts.values(), strict=True)
-                ]
-            if as_json:
-                result = made.result.model_dump(mode="json", exclude_none=True)
-                told = {"file": str(path) if path else None, **result, "written": [str(each) for each in written]}
-                click.echo(json.dumps(told))
-            else:
-                click.echo(f"{path or name}: {made.result.in_words()}" + "".join(f" → {each}" for each in written))
-    sys.exit(1 if failed else 0)
+def _key(file: Path | None) -> str | None:
+    """The API key: of the file, or of the environment."""
+    from limner import settings
+
+    return _read(file).decode(errors="replace").strip() if file is not None else os.environ.get(settings.KEY) or None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be read: {error.strerror}.") from error
 
 
 @contextmanager
-def _progress(name: str, files: int, console: "Console") -> Iterator[Callable[[int, float], None]]:
-    """A bar on a terminal. It gives a function that is told, from any thread, what share of a file is done."""
-    from rich.progress import Progress
-
-    shares = [0.0] * files
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(name, total=files)
-
-        def tell(number: int, share: float) -> None:
-            shares[number] = share
-            progress.update(task, completed=sum(shares))
-
-        yield tell
+def _without_warnings() -> Iterator[None]:
+    """Libraries' remarks about a photo's metadata are not for the user, who can ask for them with PYTHONWARNINGS."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield
 
 
-def _targets(names: Sequence[str], stem: str, into: Path | None, output: Path | None) -> list[Path]:
-    """Where the artifacts of one photo go: into a folder, named after the photo, or to `output`.
-
-    Several for one `output` are numbered, and have suffixes of their own if these differ.
-    """
-    if into is not None:
-        return [into / f"{stem}.{each}" for each in names]
-    assert output is not None
-    if len(names) == 1:
-        return [output]
-    alike = len({Path(each).suffix for each in names}) == 1
-    return [
-        output.with_name(f"{output.stem}-{number}{output.suffix if alike else Path(each).suffix}")
-        for number, each in enumerate(names, 1)
-    ]
-
-
-def _write(target: Path, data: bytes, *, force: bool) -> Path:
-    """Write a file, and say which: without `force` never over another one, but under the next free number."""
-    free = itertools.chain([target], (target.with_stem(f"{target.stem}-{number}") for number in itertools.count(2)))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            chosen = next(free)
-            try:
-                with chosen.open("wb" if force else "xb") as file:
-                    file.write(data)
-            except FileExistsError:
-                continue
-            return chosen
-    except OSError as error:
-        raise click.ClickException(f"{target} cannot be written: {error.strerror}.") from error
+def _leave(status: int) -> NoReturn:
+    """End at once, without waiting for photos that are being worked on in other threads and processes."""
+    processes = multiprocessing.active_children()
+    for each in processes:
+        each.kill()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if processes:
+        sys.exit(status)  # which removes what they shared; no thread is at work
+    os._exit(status)

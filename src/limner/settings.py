@@ -238,8 +238,8 @@ class Settings(BaseSettings):
         720, ge=0, description="Hours during which a result answers identical requests; 0: never"
     )
 
-    max_upload_bytes: int = Field(20_000_000, ge=1, description="Largest picture, bytes (base64: after decoding)")
-    max_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width × height")
+    max_upload_bytes: int = Field(40_000_000, ge=1, description="Largest picture, bytes (base64: after decoding)")
+    max_pixels: int = Field(64_000_000, ge=1, description="Largest picture, width × height")
     max_side: int = Field(16_384, ge=1, description="Largest picture, longer side, pixels")
     upload_memory_bytes: int = Field(
         512_000_000, ge=1, description="Memory for all uploads being received; more are answered 429"
@@ -359,6 +359,10 @@ class Settings(BaseSettings):
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+KEY = "LIMNER_KEY"
+"""The API key of `limner … --server`: a variable of the command line, so no setting of a service, and none of these."""
+
+
 def load(**overrides: object) -> Settings:
     """Settings from the environment and `overrides`. SettingsError names each invalid or unknown variable."""
     _refuse_unknown()
@@ -374,7 +378,7 @@ def _refuse_unknown() -> None:
     known = {name.removeprefix(PREFIX): name for name in map(variable, Settings.model_fields)}
     wrong = []
     for name in sorted(os.environ):
-        if name.upper().startswith(PREFIX) and name.upper() not in known.values():
+        if name.upper().startswith(PREFIX) and name.upper() not in (KEY, *known.values()):
             near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), known, n=1)
             advice = f"did you mean {known[near[0]]}?" if near else "docs/settings.md lists them all."
             wrong.append(f"{name} is not a setting; {advice}")

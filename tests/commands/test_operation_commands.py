@@ -236,16 +236,19 @@ def test_nothing_is_overwritten_unless_it_is_said(limner: Limner, photo: Path) -
     for expected in ("photo.contours-2.svg", "photo.contours-3.svg"):
         assert as_json(limner("contours", photo, "--json"))["written"] == [str(photo.parent / expected)]
     assert first.read_text() == "mine"
-    assert as_json(limner("contours", photo, "--json", "--force"))["written"] == [str(first)]
+    assert as_json(limner("contours", photo, "--json", "--overwrite"))["written"] == [str(first)]
     assert "<svg" in first.read_text()
 
     before = photo.read_bytes()
     refused = limner("detect", photo, "-o", photo)
     assert refused.exit_code == 1
-    assert f"{photo} is there already. --force overwrites it." in refused.stderr
+    assert f"{photo} is there already. --overwrite overwrites it." in refused.stderr
     assert photo.read_bytes() == before
-    assert limner("detect", photo, "-o", photo, "--force").exit_code == 0
-    assert photo.read_bytes() != before
+    Path("link.jpg").symlink_to(photo)
+    for own in (photo, "link.jpg"):
+        refused = limner("detect", photo, "-o", own, "--overwrite")
+        assert (refused.exit_code, "never overwritten" in refused.stderr) == (1, True)
+    assert photo.read_bytes() == before
 
 
 def test_what_is_made_of_a_folder_is_no_photo_of_the_next_run(

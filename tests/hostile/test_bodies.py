@@ -378,7 +378,7 @@ def test_base64_in_every_style(size: int, style: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"A", b"AA", b"AAA", b"AAAAA", b"AA==AAAA", b"AA=A", b"=AAA", b"A===", b"!!!!", b"AA\xc3\x84="],
+    [b"A", b"AAAAA", b"AA==AAAA", b"AA==AA", b"AA=A", b"=AAA", b"A===", b"!!!!", b"AA\xc3\x84="],
 )
 @pytest.mark.parametrize("before", [0, 1 << 20])
 def test_what_is_no_base64_is_refused(text: bytes, before: int) -> None:

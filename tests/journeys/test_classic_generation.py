@@ -171,6 +171,8 @@ def test_a_painter_that_is_not_ready_is_told_on_the_page(
 
 def test_bad_forms_are_told_on_the_page(house: Server) -> None:
     assert "image: A picture is required" in told(httpx.post(house.url, files={"models": (None, "other")}), 422)
+    twice = [("image", ("a.jpg", b"one")), ("image", ("b.jpg", b"two")), ("models", (None, "other"))]
+    assert "image: The field was sent twice" in told(httpx.post(house.url, files=twice), 422)  # type: ignore[arg-type]
     assert "is not a JPEG" in told(send_form(house, b"<b>no picture</b>", models="stability-ai"), 415)
     told(httpx.post(house.url, data={"models": "other"}), 415)
     told(httpx.post(house.url, content=b"x" * 100, headers={"Content-Type": "multipart/form-data; boundary=x"}), 422)

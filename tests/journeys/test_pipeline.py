@@ -1,5 +1,6 @@
 """`pipeline` over HTTP: one job, one cache entry, one erasure for all steps."""
 
+import base64
 import json
 import time
 from typing import Any
@@ -84,6 +85,12 @@ def test_a_wrong_step_is_refused_and_a_failed_one_is_told(shared_server: Server,
     for steps in ([], [{"operation": "detect"}] * 9, ["detect"], {"operation": "detect"}, 3):
         problem(send(steps), 422, "invalid-request")
     grey = as_jpeg(np.full((64, 64, 3), 128, np.uint8))
+    photo = base64.b64encode(astronaut_jpeg).decode()
+    for wrong in (json.dumps(STEPS), "detect", {"operation": "detect"}):
+        body = {"image": photo, "steps": wrong}
+        reply = httpx.post(f"{shared_server.url}/v1/pipeline", json=body, timeout=60)
+        assert "must be a JSON list" in problem(reply, 422, "invalid-request")["detail"]
+
     failed = submit(shared_server, grey, wait=True, path="/v1/pipeline", steps=json.dumps(STEPS))
     assert (failed["status"], failed["artifacts"]) == ("failed", [])
     assert (failed["error"]["type"], failed["error"]["step"]) == ("urn:limner:problem:no-face-found", "contours")

@@ -1,29 +1,28 @@
 """The OpenAPI document is valid and complete, and the service answers as it says."""
 
 import json
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
 from jsonschema_rs import Draft202012Validator, meta, validator_for
-from schemathesis.core.failures import Failure, FailureGroup
-from schemathesis.specs.openapi import checks as openapi_checks
+from playwright.sync_api import Browser
 
+from limner.domain.event import EventType
 from limner.operations import CATALOGUE
 from limner.web import shapes
 from tests.conftest import another
 from tests.journeys.client import Json, get, submit
 from tests.journeys.server import Server
+from tests.journeys.test_page import chromium
+from tests.services.process import find_program
 
-EXAMPLES = 25
-CHECKS = [
-    schemathesis.checks.not_a_server_error,
-    openapi_checks.content_type_conformance,
-    openapi_checks.response_schema_conformance,
-    openapi_checks.status_code_conformance,
-]
+__all__ = ["chromium"]  # the fixture
+
+EXAMPLES = 15
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +31,6 @@ def described(shared_server: Server) -> Json:
     assert answer.status_code == 200
     document: Json = answer.json()
     return document
-
-
-@pytest.fixture(scope="module")
-def schema(shared_server: Server, described: Json) -> Any:
-    loaded = schemathesis.openapi.from_dict(described)
-    loaded.config.update(base_url=shared_server.url)
-    return loaded
 
 
 def references(value: object) -> set[str]:
@@ -97,20 +89,66 @@ def test_every_path_is_described_once(described: Json) -> None:
 
 
 def test_an_operation_is_described_as_a_form_and_as_json(described: Json) -> None:
+    schemas = described["components"]["schemas"]
     for name, operation in CATALOGUE.items():
         content = described["paths"][f"/v1/{name}"]["post"]["requestBody"]["content"]
-        form = content["multipart/form-data"]["schema"]["properties"]
-        body = content["application/json"]["schema"]["properties"]
+        form, body = (
+            schemas[content[kind]["schema"]["$ref"].rpartition("/")[2]]["properties"]
+            for kind in ("multipart/form-data", "application/json")
+        )
         visible = set(operation.params.model_json_schema()["properties"])
-        assert set(form) == visible | {"webhook_url"}
+        assert set(form) == visible | {"webhook_url", "label"}
         assert set(body) == set(form) | {f"{each}_url" for each in operation.image_fields}
+        assert set(content) == {"multipart/form-data", "application/json", "application/octet-stream"}
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_the_documentation_is_served(shared_server: Server, path: str) -> None:
-    answer = get(shared_server, path)
-    assert answer.status_code == 200
-    assert "/openapi.json" in answer.text
+def test_names_are_for_people_who_read_generated_code(described: Json) -> None:
+    schemas = described["components"]["schemas"]
+    for name in schemas:  # a name of a module in it tells of two models with one name
+        assert re.fullmatch(r"([A-Z][a-z0-9]*)+", name), name
+    seen = [each["operationId"] for path in described["paths"].values() for each in path.values()]
+    assert {"detect", "get_job", "list_jobs", "stream_events"} <= set(seen)
+    assert all(re.fullmatch(r"[a-z][a-z_]*", each) for each in seen)
+
+
+def test_a_job_has_the_result_of_its_operation(described: Json) -> None:
+    schemas = described["components"]["schemas"]
+    for name in CATALOGUE:
+        answers = described["paths"][f"/v1/{name}"]["post"]["responses"]
+        job = schemas[answers["200"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]]
+        assert job["properties"]["operation"]["const"] == name
+        result = CATALOGUE[name].result.__name__
+        assert {"$ref": f"#/components/schemas/{result}"} in job["properties"]["result"]["anyOf"]
+    told = described["paths"]["/v1/jobs/{job_id}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert told == {"$ref": "#/components/schemas/Job"}
+    assert set(schemas["Job"]["discriminator"]["mapping"]) == set(CATALOGUE)
+
+
+def test_the_event_stream_is_described(described: Json) -> None:
+    stream = described["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    event = stream["itemSchema"]["properties"]
+    assert event["data"]["contentSchema"] == {"$ref": "#/components/schemas/EventShape"}
+    assert set(event["event"]["enum"]) == {each.value for each in EventType}
+    assert "named" in [each["name"] for each in described["paths"]["/v1/events"]["get"]["parameters"]]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/", "/redoc/"])
+def test_the_documentation_is_shown_without_another_host(shared_server: Server, chromium: Browser, path: str) -> None:
+    asked: list[str] = []
+    complaints: list[str] = []
+    page = chromium.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    answer = page.goto(shared_server.url + path)
+    assert answer is not None
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    page.get_by_text("/v1/detect", exact=True).first.wait_for(timeout=60_000)
+    page.close()
+    assert [url for url in asked if not url.startswith((shared_server.url, "data:", "blob:"))] == []
+    assert f"{shared_server.url}/openapi.json" in asked
+    if not path.endswith("/"):  # else Redoc looks for its logo at `/redoc//logo-mini.svg`, and leaves it out
+        assert complaints == []
 
 
 def test_answers_are_of_their_shapes(shared_server: Server, described: Json, astronaut_jpeg: bytes) -> None:
@@ -150,20 +188,24 @@ def test_answers_are_of_their_shapes(shared_server: Server, described: Json, ast
     assert seen >= 3 * len(CATALOGUE)
 
 
-def test_whatever_fits_the_schema_is_answered_as_the_schema_says(schema: Any) -> None:
-    found: list[str] = []
-    for each in schema.get_all_operations():
-        operation = each.ok()
-        if operation.path == "/v1/events":  # a stream without end
-            continue
+@pytest.mark.timeout(600)
+def test_schemathesis_finds_no_failure(shared_server: Server, tmp_path: Path) -> None:
+    """Its command, with all checks but the one that takes any bytes for a picture that must be accepted.
 
-        @given(case=operation.as_strategy())
-        @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-        def ask(case: schemathesis.Case) -> None:
-            case.call_and_validate(checks=CHECKS, timeout=30)
-
-        try:
-            ask()
-        except (FailureGroup, Failure) as failure:
-            found.append(f"{operation.label}: {failure} {getattr(failure, 'exceptions', '')}")
-    assert not found, "\n\n".join(found)
+    Its coverage phase fails in itself on Python 3.11 (`SystemError` in hypothesis); the stream of events has no end.
+    """
+    ended = subprocess.run(
+        [
+            *(find_program("schemathesis"), "run", f"{shared_server.url}/openapi.json"),
+            *("--phases", "examples,fuzzing", "--max-examples", str(EXAMPLES), "--seed", "1"),
+            *("--generation-database", "none", "--exclude-path", "/v1/events", "--request-timeout", "60"),
+            *("--exclude-checks", "positive_data_acceptance"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]
+    assert re.search(r"\d{3,} generated, \d{3,} passed", ended.stdout), ended.stdout[-2000:]

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from limner.domain.errors import UnavailableError
-from limner.web.job_routes import stream_events
+from limner.web.event_routes import stream_events
 
 
 def test_a_stream_that_cannot_be_read_ends_and_the_client_resumes_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -267,17 +267,20 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
     from limner.vision.contours import trace
 
     with ctx.stage("decode"):
-        photo = ctx.pixels(params.image)
+        picture = ctx.picture(params.image)
+        photo = picture.on_white()
         ctx.recognise(perceptual_hash(photo))
         label_map = None
         if params.segmentation_map is not None:
             label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits, params.map_values)
     meshes, notes = _meshes(params, photo, ctx)
+    notes += picture.notes
+    options = _options(params, picture.profile)
     source: Literal["client", "server"] = "server" if params.landmarks is None else "client"
     drawn = []
     for number, mesh in enumerate(meshes, 1):
         with ctx.stage("trace"):
-            traced = trace(photo, mesh.points, label_map, _options(params), landmarks_source=source)
+            traced = trace(photo, mesh.points, label_map, options, landmarks_source=source)
         name = f"contours-{number}.svg" if params.face == "all" else "contours.svg"
         ctx.attach(name, traced.svg.encode(), "image/svg+xml", width=traced.drawn[0], height=traced.drawn[1])
         drawn.append(_face_contours(traced, mesh, name, notes))
@@ -352,7 +355,7 @@ def _area(face: Face) -> float:
     return face.box.width * face.box.height
 
 
-def _options(params: ContoursParams) -> "Options":
+def _options(params: ContoursParams, profile: bytes | None) -> "Options":
     from limner.vision import labels
     from limner.vision.contours import Options
 
@@ -372,6 +375,7 @@ def _options(params: ContoursParams) -> "Options":
         style=style,
         labels=params.labels,
         photo=params.photo,
+        profile=profile,
         clip=params.clip,
         transparent=params.transparent,
         padding=params.padding,

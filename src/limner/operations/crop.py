@@ -96,6 +96,7 @@ class CropResult(Result):
     faces: list[BoxShape] = Field(description="What was found, pixels of the upright photo, best first")
     about: Literal["faces", "detail"] = Field(description="What decided: faces, or what else catches the eye")
     crops: list[CropShape]
+    notes: list[str] = Field([], description="What the pictures do not keep of the photo's file, as sentences")
 
     def summary(self) -> dict[str, int]:
         """How many faces were found, and pictures cut out."""
@@ -124,7 +125,7 @@ def _check(params: CropParams) -> None:
             raise InvalidRequestError(f"aspect: The picture would be {width}×{height}.", field="aspect")
 
 
-@operation(version=2, models=("yunet", "centerface"), check=_check)
+@operation(version=3, models=("yunet", "centerface"), check=_check)
 def crop(params: CropParams, ctx: Context) -> CropResult:
     """Cut a photo to a size or shape about its faces, or cut out each face."""
     from limner.vision import align
@@ -150,6 +151,7 @@ def crop(params: CropParams, ctx: Context) -> CropResult:
         faces=[BoxShape.of(face.box) for face in found],
         about="faces" if found or params.each else "detail",
         crops=crops,
+        notes=list(picture.notes),
     )
 
 

@@ -127,6 +127,7 @@ class DetectResult(Result):
 
     image: SizeShape
     faces: list[FaceShape]
+    notes: list[str] = Field([], description="What the marked picture does not keep of the photo's file, as sentences")
 
     def summary(self) -> dict[str, int]:
         """How many faces were found."""
@@ -138,6 +139,10 @@ class DetectResult(Result):
         scores = ", ".join([f"{face.score:.2f}" for face in self.faces[:_SCORES_IN_WORDS]])
         more = ", …" if count > _SCORES_IN_WORDS else ""
         return "no face" if count == 0 else f"{count} face{'s' if count > 1 else ''} ({scores}{more})"
+
+    def leaves_photo(self, values: Mapping[str, Any]) -> bool:
+        """Without a face there is nothing to mark."""
+        return not self.faces and values.get("mark") != "none"
 
 
 _COVERS = ("blur", "pixelate", "solid")
@@ -156,7 +161,7 @@ def _check(params: DetectParams) -> None:
 
 
 @operation(
-    version=3,
+    version=4,
     models=("yunet", "centerface", "face_landmark", "iris_landmark"),
     check=_check,
     choices=Choices(covers=lambda params: params.mark in _COVERS),
@@ -189,7 +194,9 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
         _mark(params, picture, found, ctx)
     size = SizeShape(width=params.image.width, height=params.image.height)
     return DetectResult(
-        image=size, faces=[_shape(face, mesh, params.image) for face, mesh in zip(found, meshes, strict=True)]
+        image=size,
+        faces=[_shape(face, mesh, params.image) for face, mesh in zip(found, meshes, strict=True)],
+        notes=[] if picture is None else list(picture.notes),
     )
 
 

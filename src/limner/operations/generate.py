@@ -133,6 +133,7 @@ class GenerateResult(Result):
     image: SizeShape | None = Field(description="Size of the photo, null without one")
     painter: str
     pictures: list[PictureShape]
+    notes: list[str] = Field([], description="What the pictures do not keep of the photo's file, as sentences")
 
     def summary(self) -> dict[str, int]:
         """How many pictures were made."""
@@ -206,7 +207,7 @@ def _fresh(params: GenerateParams) -> bool:
 
 
 @operation(
-    version=2,
+    version=3,
     lanes=_lanes(PAINTERS.values()),
     models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
@@ -223,7 +224,7 @@ def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
     check(params)  # a worker may lack what the web process has
     assert params.seed is not None  # drawn at submission
     picture = _decoded(params, ctx)
-    subject = None if picture is None else _Subject(picture.on_white(), ctx)
+    subject = None if picture is None else _Subject(picture.srgb(), ctx)
     style = _style_photo(params, ctx)
     made: list[PictureShape] = []
     for number in range(params.count):
@@ -231,7 +232,8 @@ def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
         painted = _painted(params, ctx, subject, style, seed, number)
         made.append(_attached(params, ctx, painted, picture, seed, number))
     size = None if params.image is None else SizeShape(width=params.image.width, height=params.image.height)
-    return GenerateResult(image=size, painter=params.painter.name, pictures=made)
+    notes = [] if picture is None else list(picture.notes)
+    return GenerateResult(image=size, painter=params.painter.name, pictures=made, notes=notes)
 
 
 class _Subject:
@@ -354,7 +356,10 @@ def _attached(
         tool = f"Limner {__version__}"
         xmp = xmp_of(_source_type(params), tool=tool, painter=params.painter.name, seed=seed)
     with ctx.stage("encode"):
-        data = image.encode(painted, form, profile=None if picture is None else picture.profile, xmp=xmp)
+        if picture is None:
+            data = image.encode(painted, form, xmp=xmp)
+        else:
+            data = image.encode(painted, form, xmp=xmp, density=picture.density, lossless=picture.lossless)
     files = configuration.c2pa_files() if params.provenance else None
     if files is not None:
         from limner.vision.signing import Claim, Identity

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limner.domain.errors import InvalidRequestError
-from limner.vision import align, image, labels, outlines, regions, smooth, svg
+from limner.vision import align, colour_profile, image, labels, outlines, regions, smooth, svg
 from limner.vision.align import Matrix
 from limner.vision.faces import Box
 from limner.vision.landmarks import LANDMARK_COUNTS, Points, Source, checked_landmarks, eye_centres, mouth_centre
@@ -47,6 +47,7 @@ class Options:
     style: Style = field(default_factory=Style)
     labels: Labels | None = None  # what is written on the regions; None: names, or numbers where regions are numbered
     photo: bool = True  # embed the photo below the regions
+    profile: bytes | None = None  # usable ICC profile of the photo's pixels; None: they are sRGB
     clip: bool = False  # clip the photo to the head's outline
     transparent: bool = False  # leave the area outside the photo empty; otherwise fill it with the border's colour
     padding: float = 0.08  # margin around the head, as a share of its longer side
@@ -308,6 +309,9 @@ def _masks(
         return regions.by_label(regions.as_labels(drawn, masks, grid.shape, options.meanings)), notes
     wanted = regions.SEVEN if options.scheme == "seven" else {name: name for name in regions.NAMED}
     missing = {key: name for key, name in wanted.items() if name not in masks}
+    if "mouth" in missing and not drawn.mouth_is_open:
+        del missing["mouth"]
+        notes.append("The lips are closed, so there is no mouth.")
     notes += _missing(missing, has_map=parts is not None)
     return {key: masks[name] for key, name in wanted.items() if name in masks}, notes
 
@@ -325,12 +329,11 @@ def _missing(missing: Mapping[str, str], *, has_map: bool) -> list[str]:
     names = [
         name if key == name else f"{key} ({name})"
         for key, name in missing.items()
-        if name != "mouth" and (has_map or name not in regions.ONLY_WITH_MAP)
+        if has_map or name not in regions.ONLY_WITH_MAP
     ]
-    notes = (
-        [f"These regions are turned away or not to be seen, and were left out: {', '.join(names)}."] if names else []
-    )
-    return [*notes, "The lips are closed, so there is no mouth."] if "mouth" in missing.values() else notes
+    if not names:
+        return []
+    return [f"These regions are turned away or not to be seen, and were left out: {', '.join(names)}."]
 
 
 def _own_masks(
@@ -373,6 +376,8 @@ def _drawing(
         width, height = max(1, round(view[0] * photo_scale)), max(1, round(view[1] * photo_scale))
         matrix = align.scaling(width / view[0], height / view[1]) @ to_crop
         cropped = align.warp_image(photo, matrix, width, height, align.border_colour(photo), cubic=photo_scale > 1)
+        if options.profile is not None:
+            colour_profile.to_srgb(cropped, options.profile)
         embedded = svg.Photo(image.encode(cropped, "jpeg", quality=_PHOTO_QUALITY, subsampling="420"), "image/jpeg")
         if head is not None:
             clip.append(head)

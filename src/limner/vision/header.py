@@ -17,8 +17,8 @@ _OUTPUT: dict[str, Format] = {
 class Limits:
     """The largest file and picture that are accepted; each limit is inclusive."""
 
-    max_bytes: int = 20_000_000
-    max_pixels: int = 50_000_000
+    max_bytes: int = 40_000_000
+    max_pixels: int = 64_000_000
     max_side: int = 16_384
 
 

@@ -1,11 +1,9 @@
-"""Decode pictures to upright RGB, and encode them. `structure/` finds their type and checks the limits before.
+"""Decode pictures to upright RGB. `structure/` finds their type and checks the limits before; `encoding` writes them.
 
-Whatever a codec raises, the caller gets only errors of `domain/errors.py`. Read `decode`, then `encode`.
+Whatever a codec raises, the caller gets only errors of `domain/errors.py`. Read `decode`, then `Picture`.
 """
 
 import io
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +15,10 @@ import numpy.typing as npt
 import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
-from limner.domain.errors import BadImageError, LimnerError, TooLargeError, UnsupportedMediaError
+from limner.domain.errors import BadImageError, LimnerError, UnsupportedMediaError
+from limner.vision import colour_profile, picture_colours
+from limner.vision.colour_profile import Kind
+from limner.vision.encoding import JPEG_QUALITY, Density, encode
 from limner.vision.header import Format, ImageInfo, Limits
 from limner.vision.memory import is_out_of_memory
 from limner.vision.structure import described, inspect
@@ -25,11 +26,10 @@ from limner.vision.structure import described, inspect
 # `structure` checks the size before decoding. Pillow's own limit would add a warning or another error.
 Image.MAX_IMAGE_PIXELS = None
 
+__all__ = ["Picture", "Pixels", "broken_is_bad", "decode", "decode_picture", "encode", "encode_picture", "within"]
+
 Pixels = npt.NDArray[np.uint8]
 
-JPEG_QUALITY = 92
-_MAX_PROFILE_BYTES = 1 << 20
-_WEBP_MAX_SIDE = 16383
 _ROWS = 512  # rows converted at a time, so that a large picture is not in memory three times
 
 
@@ -38,82 +38,76 @@ class Picture:
     """A picture at full size and what a picture made from it keeps: not EXIF, which may contain the location."""
 
     info: ImageInfo
-    pixels: Pixels  # (H, W, 3) RGB as stored, also under transparent pixels; may be changed
+    pixels: Pixels  # (H, W, 3) RGB, also under transparent pixels; may be changed
     alpha: Pixels | None = None  # (H, W), 255 = opaque
-    profile: bytes | None = None  # ICC profile, only if it describes RGB
+    profile: bytes | None = None  # ICC profile of the pixels, near sRGB; None: they are sRGB
     subsampling: str = "444"  # JPEG chroma subsampling: 444, 422, 420, 440 or 411
+    density: Density | None = None
+    lossless: bool = False  # of a WebP
+    notes: tuple[str, ...] = ()  # what is not kept of the file, as sentences
 
     def on_white(self) -> Pixels:
         """The picture composed on white, (H, W, 3); `pixels` itself if every pixel is opaque."""
         return self.pixels if self.alpha is None else on_white(self.pixels, self.alpha)
+
+    def srgb(self) -> Pixels:
+        """The same in sRGB exactly; `pixels` itself if they are that and opaque."""
+        composed = self.on_white()
+        if self.profile is None or colour_profile.kind_of(self.profile) is Kind.SAME:
+            return composed
+        converted = composed.copy() if composed is self.pixels else composed
+        colour_profile.to_srgb(converted, self.profile)
+        return converted
 
     def copy(self) -> "Picture":
         """The picture with pixels of its own."""
         return replace(self, pixels=self.pixels.copy(), alpha=None if self.alpha is None else self.alpha.copy())
 
 
-def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixels:
-    """Upright RGB on white, (H, W, 3) uint8, C order, writable; the first frame of an animation.
+def decode(data: bytes, limits: Limits, *, at_least: int | None = None, near: bool = False) -> Pixels:
+    """Upright sRGB on white, (H, W, 3) uint8, C order, writable; the first frame of an animation.
 
-    With `at_least`, a JPEG may be decoded at a reduced size whose longer side is at least this. Raises what `look`
-    raises, and BadImageError for a truncated file.
+    With `at_least`, a JPEG may be decoded at a reduced size whose longer side is at least this. With `near`, colours
+    may be those of a profile near sRGB, which is enough for detectors, and faster. Raises what `look` raises, and
+    BadImageError for a truncated file.
     """
-    source = _Source(data, limits)
-    pixels, alpha = source.pixels(at_least)
-    return pixels if alpha is None else on_white(pixels, alpha)
+    picture = _picture(data, limits, at_least)
+    return picture.on_white() if near else picture.srgb()
 
 
 def decode_picture(data: bytes, limits: Limits) -> Picture:
     """`decode` at full size, with transparency and colour profile kept separately for `encode_picture`."""
+    return _picture(data, limits, None)
+
+
+def _picture(data: bytes, limits: Limits, at_least: int | None) -> Picture:
     source = _Source(data, limits)
-    pixels, alpha = source.pixels(None)
-    return Picture(source.info, pixels, alpha, source.profile, source.subsampling)
+    pixels, alpha = source.pixels(at_least)
+    return Picture(
+        source.info,
+        pixels,
+        alpha,
+        source.colours.kept,
+        source.subsampling,
+        source.density,
+        source.lossless,
+        source.notes,
+    )
 
 
 def encode_picture(picture: Picture, format: Format | None = None, *, quality: int = JPEG_QUALITY) -> bytes:  # noqa: A002
-    """The picture as a file: format, transparency, colour profile and subsampling as its source, no metadata."""
+    """The picture as a file: format, transparency, colours, density and kind of compression as its source."""
     target = format or picture.info.output_format
-    if target == "jpeg":
-        return encode(
-            picture.on_white(),
-            "jpeg",
-            quality=quality,
-            profile=picture.profile,
-            subsampling=picture.subsampling,
-        )
-    return encode(picture.pixels, target, quality=quality, alpha=picture.alpha, profile=picture.profile)
-
-
-def encode(
-    image: Pixels,
-    format: Format,  # noqa: A002
-    *,
-    quality: int = JPEG_QUALITY,
-    alpha: Pixels | None = None,
-    profile: bytes | None = None,
-    subsampling: str = "444",
-    xmp: bytes | None = None,
-) -> bytes:
-    """The bytes of a file, from (H, W, 3) uint8 RGB. `alpha` (H, W) is for png and webp, `quality` for jpeg and webp.
-
-    `xmp` is a packet of at most 65,000 bytes.
-
-    TooLargeError for webp with a side over 16,383 px.
-    """
-    if format == "jpeg":
-        pixels = np.ascontiguousarray(image)
-        return _with_segments(simplejpeg.encode_jpeg(pixels, quality, "RGB", subsampling), profile, xmp)
-    if format == "png":
-        return _png(image, alpha, profile, xmp)
-    if max(image.shape[:2]) > _WEBP_MAX_SIDE:
-        raise TooLargeError(f"A WebP picture can have at most {_WEBP_MAX_SIDE} pixels per side. Choose another format.")
-    out = io.BytesIO()
-    picture = Image.fromarray(image if alpha is None else np.dstack([image, alpha]))
-    picture.save(out, "WEBP", quality=quality, method=1, icc_profile=profile or b"", xmp=xmp or b"")
-    return out.getvalue()
-
-
-_XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
+    return encode(
+        picture.on_white() if target == "jpeg" else picture.pixels,
+        target,
+        quality=quality,
+        alpha=None if target == "jpeg" else picture.alpha,
+        profile=picture.profile,
+        subsampling=picture.subsampling,
+        density=picture.density,
+        lossless=picture.lossless,
+    )
 
 
 def within(image: Pixels, side: int) -> Pixels:
@@ -175,6 +169,9 @@ class _Source:
         self.orientation = structure.orientation
         self.data = structure.for_codec(data)
         profile: object = None if structure.profile is None else data[structure.profile]
+        if isinstance(profile, bytes) and structure.deflated:
+            profile = picture_colours.inflated(profile)
+        mode = "RGB"
         size = (structure.width, structure.height)
         with broken_is_bad():
             if self.media_type == "image/heic":
@@ -182,14 +179,21 @@ class _Source:
 
                 pi_heif.options.DECODE_THREADS = 1
                 self.heif = pi_heif.open_heif(self.data)  # libheif turns the picture itself
-                size, profile = self.heif.size, self.heif.info.get("icc_profile")
+                size, mode, profile = self.heif.size, self.heif.mode, self.heif.info.get("icc_profile")
             elif self.media_type != "image/webp":
                 # Pillow takes a JPEG without its end marker for cut short, which is right where it decides.
                 self.image = open_pillow(self.media_type, data if self.media_type == "image/jpeg" else self.data)
-                size, profile = self.image.size, self.image.info.get("icc_profile")
-            self.profile = _usable_profile(profile)
+                size, mode = self.image.size, self.image.mode
+                profile = profile or self.image.info.get("icc_profile")
+            self.colours = picture_colours.told(structure, profile or None, mode)
             if sorted(size) != sorted((structure.width, structure.height)):
                 raise BadImageError("The picture has another size than its file says.")
+
+        self.density = structure.density
+        if structure.density is not None and structure.orientation > 4:
+            self.density = (structure.density[1], structure.density[0])
+        self.lossless = structure.lossless
+        self.notes = tuple(note for note in (self.colours.note, _bits_note(structure.bits)) if note)
 
     def pixels(self, at_least: int | None) -> tuple[Pixels, Pixels | None]:
         """Upright RGB (H, W, 3), and alpha (H, W) or None if every pixel is opaque."""
@@ -208,8 +212,9 @@ class _Source:
                 # The codec of AVIF keeps the picture as it decoded it, and the bytes that it gave.
                 for name in ("fp", "_decoder"):
                     setattr(self.image, name, None)
-                rgb, alpha = _split(self.image)
+                rgb, alpha = _split(self.image, self.colours.cmyk)
             self.image = self.heif = None  # their memory is needed to turn the picture
+            self.colours.apply(rgb)
             rgb = _upright(rgb, self.orientation)
             if at_least is None and rgb.shape[:2] != (self.info.height, self.info.width):
                 raise BadImageError("The picture has another size than its file says.")
@@ -245,14 +250,11 @@ class _Source:
         if shrink and at_least is not None:
             self.image.draft("RGB", (at_least, at_least))
         self.image.load()
-        return _split(self.image)[0]
+        return _split(self.image, self.colours.cmyk)[0]
 
 
-def _usable_profile(profile: object) -> bytes | None:
-    """The ICC profile if it describes RGB and is not too large."""
-    if not isinstance(profile, bytes) or profile[16:20] != b"RGB " or len(profile) > _MAX_PROFILE_BYTES:
-        return None
-    return profile
+def _bits_note(bits: int) -> str | None:
+    return f"The photo has {bits} bits per channel; what is made from it has 8." if bits > 8 else None
 
 
 def _webp(data: bytes) -> tuple[Pixels, Pixels | None]:
@@ -281,8 +283,11 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return pixels if orientation == 1 else np.asarray(_UPRIGHT[orientation](pixels), np.uint8)
 
 
-def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
-    """A Pillow image of any mode as RGB (H, W, 3) and alpha (H, W), or None if every pixel is opaque."""
+def _split(image: Image.Image, cmyk: bytes | None = None) -> tuple[Pixels, Pixels | None]:
+    """A Pillow image of any mode as RGB (H, W, 3) and alpha (H, W), or None if every pixel is opaque.
+
+    `cmyk` is the usable profile of an image of that mode.
+    """
     if image.mode == "F" or image.mode.startswith("I"):
         return _eight_bit(image), None
     if image.mode in {"LAB", "HSV"}:
@@ -295,6 +300,8 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     for top in range(0, height, _ROWS):
         strip = image.crop((0, top, width, min(top + _ROWS, height)))
         strip.info = image.info  # it holds the transparent colour of a palette or grey picture
+        if cmyk is not None:
+            strip = colour_profile.strip_to_srgb(strip, cmyk)
         rows = np.asarray(strip if strip.mode == mode else strip.convert(mode))
         if alpha is None:
             pixels[top : top + _ROWS] = rows
@@ -348,34 +355,3 @@ def on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
         dark = cv2.multiply(cv2.bitwise_not(pixels[rows]), weight, scale=1 / 255)
         cv2.bitwise_not(dark, dst=out[rows])
     return out
-
-
-def _png(image: Pixels, alpha: Pixels | None, profile: bytes | None, xmp: bytes | None) -> bytes:
-    """A PNG with run-length compression: for photos, smaller files than deflate level 1 in half the time."""
-    stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if alpha is None else np.dstack([image[:, :, ::-1], alpha])
-    speed = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    data = cv2.imencode(".png", stored, speed)[1].tobytes()
-    chunks = b""
-    if profile is not None:
-        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
-    if xmp is not None:
-        chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
-    return data[:33] + chunks + data[33:]  # after the signature and IHDR
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _with_segments(jpeg: bytes, profile: bytes | None, xmp: bytes | None) -> bytes:
-    """The JPEG with XMP in an APP1 segment (ISO 16684-3) and a profile in APP2 segments (ICC.1:2010, annex B.4)."""
-    packet = b"" if xmp is None else _XMP_IN_JPEG + xmp
-    segments = b"" if xmp is None else b"\xff\xe1" + struct.pack(">H", len(packet) + 2) + packet
-    profile = profile or b""
-    pieces = [profile[at : at + 65519] for at in range(0, len(profile), 65519)]
-    segments += b"".join(
-        b"\xff\xe2" + struct.pack(">H", len(piece) + 16) + b"ICC_PROFILE\0" + bytes([number, len(pieces)]) + piece
-        for number, piece in enumerate(pieces, 1)
-    )
-    after = 4 + int.from_bytes(jpeg[4:6]) if jpeg[2:4] == b"\xff\xe0" else 2
-    return jpeg[:after] + segments + jpeg[after:]

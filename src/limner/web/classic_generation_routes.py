@@ -14,6 +14,7 @@ from limner.web import page_file
 from limner.web.admission import needs
 from limner.web.classic_routes import NOT_FOUND, image_url, submit_form
 from limner.web.links import Links
+from limner.web.query import any_query
 from limner.web.services import CallerDep, ServicesDep
 
 router = APIRouter(tags=["classic"])
@@ -37,7 +38,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 _PIX2PIX: dict[str, Any] = {"painter": "diffusion", "preset": "faces-like"}
 
 
-class PictureShape(BaseModel):
+class ClassicPictureShape(BaseModel):
     """A picture that was asked for. `status`: R runs or waits, C is complete, E ended without a picture."""
 
     id: str
@@ -46,16 +47,17 @@ class PictureShape(BaseModel):
     status: Literal["R", "C", "E"]
 
 
-class PicturesShape(BaseModel):
+class ClassicPicturesShape(BaseModel):
     """A page of the list, newest first."""
 
     count: int = Field(description="How many there are on all pages, at most 5000: the list ends there")
     next: str | None
     previous: str | None
-    results: list[PictureShape]
+    results: list[ClassicPictureShape]
 
 
-@router.get("/api/v1/images/", response_model=PicturesShape, responses={**NOT_FOUND})
+@router.get("/api/v1/images/", response_model=ClassicPicturesShape, responses={**NOT_FOUND})
+@any_query
 @needs(Scope.READ)
 async def list_pictures(
     request: Request,
@@ -81,7 +83,7 @@ async def list_pictures(
         size = "" if page_size == PAGE_SIZE else f"&page_size={page_size}"
         return links.to(f"/api/v1/images/?page={number}{size}")
 
-    listed = PicturesShape(
+    listed = ClassicPicturesShape(
         count=count,
         next=address(page + 1) if skip + page_size < count else None,
         previous=address(page - 1) if page > 1 else None,
@@ -90,7 +92,8 @@ async def list_pictures(
     return Response(to_json(listed), media_type="application/json")
 
 
-@router.get("/api/v1/images/{job_id}/", response_model=PictureShape, responses={**NOT_FOUND})
+@router.get("/api/v1/images/{job_id}/", response_model=ClassicPictureShape, responses={**NOT_FOUND})
+@any_query
 @needs(Scope.READ)
 async def get_picture(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """One of them."""
@@ -100,10 +103,10 @@ async def get_picture(job_id: str, request: Request, services: ServicesDep, call
     return Response(to_json(_picture(job, services.links(request))), media_type="application/json")
 
 
-def _picture(job: Job, links: Links) -> PictureShape:
+def _picture(job: Job, links: Links) -> ClassicPictureShape:
     photo = next((file for file in job.inputs if file.name == "image"), None)
     made = next(iter(job.artifacts), None)
-    return PictureShape(
+    return ClassicPictureShape(
         id=job.id,
         original_image=None if photo is None else image_url(links, photo.id),
         generated_image=None if made is None else image_url(links, made.id),

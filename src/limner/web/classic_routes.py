@@ -23,6 +23,7 @@ from limner.web.event_sockets import serve_socket
 from limner.web.job_file_routes import send_file
 from limner.web.links import Links
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
+from limner.web.query import any_query
 from limner.web.read_json import read_object
 from limner.web.read_request import FORM, address_of, read_form, receive, receive_json
 from limner.web.services import CallerDep, Services, ServicesDep
@@ -64,7 +65,11 @@ async def submit_form(
         body = await receive(request, services, share, FORM, pictures=1)
 
         def submit() -> Job:
-            form = {part.name: part.content for part in read_form(body, max_files=2)}
+            form: dict[str, str | bytes] = {}
+            for part in read_form(body, max_files=2):
+                if part.name in names and part.name in form:
+                    raise InvalidRequestError(f"{part.name}: The field was sent twice.")
+                form[part.name] = part.content
             data = next((form[name] for name in names if form.get(name) not in (None, "")), None)
             if not isinstance(data, bytes):
                 raise InvalidRequestError(f"{names[0]}: A picture is required. Send it as a file part.")
@@ -119,6 +124,7 @@ async def post_image(request: Request, services: ServicesDep, caller: CallerDep)
 
 
 @router.get("/jobs/{job_id}", responses={**NOT_FOUND})
+@any_query
 @needs(Scope.READ)
 async def get_classic_job(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The job; `coordinates` are [x, y, width, height] in whole pixels."""
@@ -150,6 +156,7 @@ async def get_classic_job(job_id: str, request: Request, services: ServicesDep, 
         422: problem_response("The job failed"),
     },
 )
+@any_query
 @needs(Scope.READ, signed=True)
 async def get_processed_image(job_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The marked picture."""
@@ -202,6 +209,7 @@ def _has_marked_picture(event: Event) -> bool:
 
 @router.websocket("/faces")
 @router.websocket("/ws")
+@any_query
 @needs(Scope.READ, ticket=True)
 async def socket_faces(socket: WebSocket, services: ServicesDep, caller: CallerDep) -> None:
     """Send every client one JSON text per photo in which a face was found."""
@@ -246,6 +254,7 @@ def _file(services: Services, file_id: str, caller: Caller) -> File:
 @router.get(
     "/api/v1/images/{file_id}", response_class=Response, responses={200: {"content": {"image/*": {}}}, **NOT_FOUND}
 )
+@any_query
 @needs(Scope.READ, signed=True)
 async def get_api_image(file_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The bytes of an uploaded photo or of a marked picture."""
@@ -253,6 +262,7 @@ async def get_api_image(file_id: str, request: Request, services: ServicesDep, c
 
 
 @router.get("/api/v1/images/{file_id}/meta", responses={**NOT_FOUND})
+@any_query
 @needs(Scope.READ)
 async def get_api_image_meta(file_id: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """The description of an image."""
@@ -272,6 +282,7 @@ def as_picture_url(event: Event, links: Links) -> str | None:
 
 
 @router.websocket("/ws/v1/faces")
+@any_query
 @needs(Scope.READ, ticket=True)
 async def socket_picture_urls(socket: WebSocket, services: ServicesDep, caller: CallerDep) -> None:
     """Send every client the URL of each marked picture as plain text."""
@@ -351,21 +362,37 @@ async def _submit_contours(request: Request, services: Services, caller: Caller,
     return _json({"id": job.id, "status": "pending"}, 202)
 
 
-@router.get("/api/v1/status/{job_id}", responses={**NOT_FOUND})
-@router.get("/api/v1/frontal/crop/status/{job_id}", responses={**NOT_FOUND})
+@router.get(
+    "/api/v1/status/{job_id}",
+    responses={202: {"description": "The job is pending or processing"}, **NOT_FOUND},
+)
+@any_query
 @needs(Scope.READ)
 async def get_contours_status(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
     """The status of a contours job; when completed, with the SVG (base64) and the polygons."""
+    told = await _contours_status(job_id, services, caller)
+    return _json(told, 202 if told["status"] in ("pending", "processing") else 200)
+
+
+@router.get("/api/v1/frontal/crop/status/{job_id}", responses={**NOT_FOUND})
+@any_query
+@needs(Scope.READ)
+async def get_frontal_crop_status(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
+    """The same for a job of the other path, whose clients expect 200 always."""
+    return _json(await _contours_status(job_id, services, caller))
+
+
+async def _contours_status(job_id: str, services: Services, caller: Caller) -> dict[str, Any]:
     job = await services.job(job_id, caller)
     if job.operation != "contours":
         raise NotFoundError("no such job")
     delay = timedelta(seconds=job.params.get("answer_after_s", 0))
     if datetime.now(UTC) < job.created_at + delay:
-        return _json({"id": job.id, "status": "processing"})
+        return {"id": job.id, "status": "processing"}
     answer: dict[str, Any] = {"id": job.id, "status": _CONTOUR_STATES[job.status]}
     if job.status is Status.SUCCEEDED and job.result is not None:
         answer["svg"] = base64.b64encode(await services.read(services.blobs.get, job.artifacts[0].sha256)).decode()
         answer["mask_contours"] = job.result["mask_contours"]
     elif job.status.final:
         answer["error"] = (job.error or {}).get("detail", f"The job was {job.status}.")
-    return _json(answer)
+    return answer

@@ -15,6 +15,7 @@ from limner.domain.errors import (
 from limner.domain.key import Scope
 from limner.web.admission import needs
 from limner.web.compat import REFUSALS, as_json, detect, refused_as
+from limner.web.query import any_query
 from limner.web.read_json import read_object
 from limner.web.read_request import FORM, JSON, address_of, read_form, receive
 from limner.web.services import CallerDep, Services, ServicesDep
@@ -68,6 +69,7 @@ def _refusal(error: LimnerError) -> Response:
 )
 @needs(Scope.SUBMIT)
 @refused_as(_refusal)
+@any_query  # as CompreFace, whose parameters grow
 async def detect_faces(
     request: Request,
     services: ServicesDep,

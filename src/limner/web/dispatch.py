@@ -4,24 +4,32 @@ FastAPI's own routing takes several times as much time on the event loop as the 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from limner.domain.errors import LimnerError, NotFoundError, UnavailableError
+from limner.domain.errors import LimnerError, MethodNotAllowedError, NotFoundError, UnavailableError
 from limner.web import problems, signed_url
 from limner.web.admission import Admission, Header, need_of
+from limner.web.query import check_names, names_of
 from limner.web.services import Services, find_caller, find_services
+
+_ID = re.compile(r"[0-9A-Fa-f-]{1,64}")
 
 
 class Dispatch:
-    """ASGI middleware. All but API routes goes on to `app`: admitted sockets, documentation, the page, 404 and 405."""
+    """ASGI middleware. All but API routes goes on to `app`: admitted sockets, OpenAPI, the page's files, 404.
+
+    A path with a slash at its end is the path without it, unless a route has it. An answer that redirects would make
+    clients send the photo twice, or in clear. Where `GET` is, `HEAD` is.
+    """
 
     def __init__(
         self, app: ASGIApp, *, routes: Iterable[APIRoute], sockets: Iterable[APIWebSocketRoute], services: Services
@@ -29,11 +37,13 @@ class Dispatch:
         """The first of `routes` that matches the path is called. Each function returns a `Response`."""
         self._app = app
         self._admission = services.admission
-        self._sockets = [(route.path_regex.match, need_of(route.endpoint)) for route in sockets]
-        self._routes: dict[tuple[str, int], list[_Route]] = {}
-        for route in routes:
-            for method in route.methods or ():
-                self._routes.setdefault((method, route.path.count("/")), []).append(_Route(route, services))
+        self._sockets = [(route.path_regex.match, need_of(route.endpoint), names_of(route)) for route in sockets]
+        self._routes: dict[int, dict[str, list[_Route]]] = {}
+        for each in routes:
+            route = _Route(each, services)
+            of_methods = self._routes.setdefault(each.path.count("/"), {})
+            for method in route.methods:
+                of_methods.setdefault(method, []).append(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it on to `app`."""
@@ -48,28 +58,53 @@ class Dispatch:
                 return
             scope["path"] = scope["raw_path"].decode("latin-1")
         if scope["type"] == "http":
-            path = scope["path"]
-            for route in self._routes.get((scope["method"], path.count("/")), ()):
-                found = route.match(path)
-                if found is not None:
-                    scope["route"] = route.described
-                    scope["path_params"] = found.groupdict()
-                    await route.answer(scope, receive, send)
-                    return
+            for path in _readings(scope["path"]):
+                for route in self._routes.get(path.count("/"), {}).get(scope["method"], ()):
+                    found = route.match(path)
+                    if found is not None:
+                        scope.update(route.place(path, found))
+                        await route.answer(scope, receive, send)
+                        return
+            allowed = self._methods_at(scope["path"])
+            if allowed:
+                refused = problems.response(MethodNotAllowedError(), {"Allow": ", ".join(sorted(allowed))})
+                await refused(scope, receive, send)
+                return
+            scope["path"] = [*_readings(scope["path"])][-1]
         elif scope["type"] == "websocket" and not await self._admit_socket(scope, receive, send):
             return
         await self._app(scope, receive, send)
 
+    def _methods_at(self, path: str) -> set[str]:
+        """The methods of all routes at a path; empty if there is none."""
+        return {
+            method
+            for reading in _readings(path)
+            for method, routes in self._routes.get(reading.count("/"), {}).items()
+            if any(route.match(reading) for route in routes)
+        }
+
     async def _admit_socket(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Whether the socket may go on. One that may not is answered with the problem instead of a handshake."""
-        for match, need in self._sockets:
-            if match(scope["path"]):
-                try:
-                    scope["caller"], _ = await self._admission.admit(scope, need)
-                except LimnerError as error:
-                    await problems.answer(error)(scope, receive, send)
-                    return False
+        for path in _readings(scope["path"]):
+            for match, need, names in self._sockets:
+                if match(path):
+                    scope["path"] = path
+                    try:
+                        scope["caller"], _ = await self._admission.admit(scope, need)
+                        check_names(scope["query_string"], names)
+                    except LimnerError as error:
+                        await problems.answer(error)(scope, receive, send)
+                        return False
+                    return True
         return True
+
+
+def _readings(path: str) -> Iterator[str]:
+    """The path as it was sent, and without the slash at its end."""
+    yield path
+    if len(path) > 1 and path.endswith("/"):
+        yield path[:-1]
 
 
 class _Route:
@@ -90,6 +125,18 @@ class _Route:
         self._admission: Admission = services.admission
         self._query = needs.query_params
         self._refusal: Callable[[Exception], Response] = getattr(described.endpoint, "refusal", problems.answer)
+        self._names = names_of(described)
+        methods = set(described.methods or ())
+        self.methods = methods | ({"HEAD"} if "GET" in methods else set())
+
+    def place(self, path: str, found: re.Match[str]) -> dict[str, Any]:
+        """What the scope says of a request of this route. An id in capitals is the same id."""
+        values = found.groupdict()
+        for name, value in values.items():
+            if name.endswith("_id") and _ID.fullmatch(value):
+                values[name] = value.lower()
+                path = path[: found.start(name)] + values[name] + path[found.end(name) :]
+        return {"route": self.described, "path": path, "path_params": values}
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the function's response, or the problem if the function or its response raised an error."""
@@ -105,7 +152,10 @@ class _Route:
 
         try:
             scope["caller"], headers = await self._admission.admit(scope, self._need)
+            check_names(scope["query_string"], self._names)
             response: Response = await self._function(**self._arguments(Request(scope, receive, send)))
+            if scope["method"] == "HEAD" and isinstance(response, StreamingResponse):
+                response = _head_of(response)
             await response(scope, receive, sender)
         except asyncio.CancelledError:  # by uvicorn, at a stop, after LIMNER_DRAIN_S; it would answer a plain 500
             if started:
@@ -128,3 +178,10 @@ class _Route:
                 raise RequestValidationError(errors)
             values.update(asked)
         return values
+
+
+def _head_of(stream: StreamingResponse) -> Response:
+    """The answer to `HEAD` for a stream, which is not begun: it may have no end."""
+    head = Response(status_code=stream.status_code)
+    head.raw_headers = stream.raw_headers
+    return head

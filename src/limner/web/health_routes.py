@@ -13,6 +13,7 @@ from limner.ports import LaneLoad
 from limner.telemetry import CACHE_RESULTS, DATABASE_UP, JOBS_RUNNING, QUEUE_AGE, QUEUE_DEPTH, STORED_BYTES
 from limner.web.admission import OPEN, needs
 from limner.web.operation_routes import problem_response
+from limner.web.query import any_query
 from limner.web.services import Services, ServicesDep
 
 router = APIRouter(tags=["health"])
@@ -28,6 +29,7 @@ _OK = Health().model_dump_json()
 
 
 @router.get("/healthz", response_model=Health)
+@any_query  # probes add what their proxies need
 @needs(OPEN)
 async def healthz() -> Response:
     """200 if the process answers."""
@@ -35,6 +37,7 @@ async def healthz() -> Response:
 
 
 @router.get("/readyz", response_model=Health, responses={503: problem_response("Not ready")})
+@any_query  # probes add what their proxies need
 @needs(OPEN)
 async def readyz(services: ServicesDep) -> Response:
     """200 if photos are accepted: database and folder are writable, models are loaded, the service is not stopping."""
@@ -45,6 +48,7 @@ async def readyz(services: ServicesDep) -> Response:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@any_query  # probes add what their proxies need
 @needs(Scope.METRICS)
 async def metrics(services: ServicesDep) -> Response:
     """Prometheus metrics, of all processes of this service."""

@@ -4,6 +4,7 @@ uvicorn 0.54 limits bodies and writing, but not headers, requests that wait, or 
 """
 
 import asyncio
+import math
 from typing import Any
 
 import httptools
@@ -36,6 +37,32 @@ class _Flow(FlowControl):
     def resume_reading(self) -> None:
         if not self.waits:
             super().resume_reading()
+
+
+class _WithoutChunks:
+    """Sends a body of unknown length to a client of HTTP/1.0 as it is, until the connection closes.
+
+    Such a client does not know the chunks in which uvicorn 0.54 sends it; nginx in front asks by HTTP/1.0 by default.
+    """
+
+    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the application."""
+        cycle = self._cycle
+
+        async def plain(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                if all(name.lower() != b"content-length" for name, _ in message.get("headers", ())):
+                    cycle.chunked_encoding = False
+                    cycle.expected_content_length = math.inf  # type: ignore[assignment]  # bytes until the end
+            elif cycle.expected_content_length == math.inf and not message.get("more_body", False):
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await self._app(scope, receive, plain)
 
 
 class HttpProtocol(ReportsStalls, HttpToolsProtocol):
@@ -178,6 +205,8 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._in_front = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = _WithoutChunks(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:

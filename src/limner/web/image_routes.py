@@ -24,6 +24,7 @@ from limner.web.admission import OPEN, needs
 from limner.web.fetch_url import fetch
 from limner.web.job_file_routes import send_file
 from limner.web.operation_routes import problem_response
+from limner.web.query import any_query
 from limner.web.run_to_end import run_to_end
 from limner.web.services import Services, ServicesDep
 from limner.web.signed_url import Asked
@@ -47,7 +48,6 @@ class _Made:
     source: str | None
 
 
-@router.head("/v1/image/{signature}/{operation}/{options}/{source}", include_in_schema=False)
 @router.get(
     "/v1/image/{signature}/{operation}/{options}/{source}",
     response_class=Response,
@@ -67,6 +67,7 @@ class _Made:
     },
 )
 @needs(OPEN)
+@any_query  # it refuses all, in an answer that no cache keeps for long
 async def get_image(
     request: Request,
     services: ServicesDep,

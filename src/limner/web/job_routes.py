@@ -1,40 +1,24 @@
-"""The routes of jobs and their events. Those of their pictures are in `job_file_routes.py`."""
+"""The routes of jobs. Those of their pictures are in `job_file_routes.py`, of events in `event_routes.py`."""
 
-import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response, WebSocket
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime
 from pydantic_core import to_json
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
-from limner.domain.errors import InvalidRequestError, UnavailableError
-from limner.domain.event import Event
 from limner.domain.job import Status
 from limner.domain.key import Scope as KeyScope
 from limner.domain.label import MAX_LABEL
 from limner.ports import JobFilter
-from limner.telemetry import EVENTS_SENT, SOCKETS_SLOW
 from limner.web import shapes
 from limner.web.admission import needs
-from limner.web.event_sockets import serve_socket
-from limner.web.event_streams import RefusedError, TooSlowError
-from limner.web.links import Links
 from limner.web.operation_routes import Responses, answer, problem_response
 from limner.web.services import CallerDep, ServicesDep
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["jobs"])
 
 NOT_FOUND: Responses = {404: problem_response("No such job")}
-QUIET_S = 15.0
-MAX_EVENT_ID = 2**63 - 1
-MAX_EVENT_ID_DIGITS = 19
 _RECEIPT = re.compile(r"(?:^|[,;\s])return=representation(?:$|[,;\s])", re.IGNORECASE)
 
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -44,9 +28,6 @@ Search = Annotated[
 ]
 Since = Annotated[AwareDatetime | None, Query(description="Created at this time or later (RFC 3339)")]
 Until = Annotated[AwareDatetime | None, Query(description="Created before this time (RFC 3339)")]
-After = Annotated[
-    int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin after this event id; default: with new events")
-]
 
 
 @router.get("/v1/jobs", response_model=shapes.JobPageShape)
@@ -119,101 +100,3 @@ async def erase_job(job_id: str, request: Request, services: ServicesDep, caller
         return Response(status_code=204)
     headers = {"Preference-Applied": "return=representation"}
     return Response(to_json(receipt), media_type="application/json", headers=headers)
-
-
-@router.get(
-    "/v1/events",
-    response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events"}},
-    tags=["events"],
-)
-@needs(KeyScope.READ, ticket=True)
-async def stream_events(
-    request: Request,
-    services: ServicesDep,
-    caller: CallerDep,
-    after: After = None,
-    job: str | None = None,
-    operation: str | None = None,
-) -> Response:
-    """Events as they happen. `Last-Event-ID` resumes after that event, and has priority over `after`."""
-    resumed = request.headers.get("last-event-id")
-    if resumed:
-        if not resumed.isdecimal() or len(resumed) > MAX_EVENT_ID_DIGITS or int(resumed) > MAX_EVENT_ID:
-            raise InvalidRequestError("Last-Event-ID: The value is not an event id.")
-        after = int(resumed)
-    links = services.links(request)
-    batches = services.streams.listen(
-        after=after,
-        job_id=job,
-        operation=operation,
-        caller=caller,
-        quiet_s=QUIET_S,
-        prepare=lambda encoded: encoded.text(as_server_sent, links),
-    )
-
-    async def lines() -> AsyncIterator[str]:
-        sent = EVENTS_SENT.labels("sse")
-        try:
-            yield "retry: 2000\n\n"
-            async for batch in batches:
-                yield "".join(encoded.text(as_server_sent, links) or "" for encoded in batch) or ": still here\n\n"
-                sent.inc(len(batch))
-        except TooSlowError:
-            SOCKETS_SLOW.labels("sse").inc()  # the client reconnects with Last-Event-ID
-        except UnavailableError as error:  # the same; too late for an answer 503
-            log.warning("an event stream ends early", extra={"detail": error.detail})
-        except RefusedError:
-            return  # the client reconnects, and is answered 401
-
-    return _EventStream(lines(), services.streams.place("sse"))
-
-
-class _EventStream(StreamingResponse):
-    """A response of server-sent events, which counts as an open stream while it is being sent."""
-
-    def __init__(self, lines: AsyncIterator[str], place: AbstractContextManager[None]) -> None:
-        super().__init__(
-            lines,
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
-        self._place = place
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._place:
-            await super().__call__(scope, receive, send)
-
-
-@router.websocket("/v1/events")
-@needs(KeyScope.READ, ticket=True)
-async def socket_events(
-    socket: WebSocket,
-    services: ServicesDep,
-    caller: CallerDep,
-    after: After = None,
-    job: str | None = None,
-    operation: str | None = None,
-) -> None:
-    """Events as JSON texts over a WebSocket."""
-    await serve_socket(
-        socket,
-        services.streams,
-        as_json,
-        services.links(socket),
-        stream="events",
-        caller=caller,
-        after=after,
-        job_id=job,
-        operation=operation,
-    )
-
-
-def as_json(event: Event, links: Links) -> str:
-    """An event as a WebSocket message."""
-    return to_json(shapes.event(event, links)).decode()
-
-
-def as_server_sent(event: Event, links: Links) -> str:
-    """An event as lines of `text/event-stream`."""
-    return f"id: {event.id}\nevent: {event.type}\ndata: {as_json(event, links)}\n\n"

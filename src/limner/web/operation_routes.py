@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,16 +11,17 @@ from pydantic_core import to_json
 from limner.domain.errors import InvalidRequestError
 from limner.domain.job import Job
 from limner.domain.key import Caller, Scope
-from limner.domain.label import FIELD as LABEL
-from limner.domain.label import MAX_LABEL
 from limner.jobs.webhooks import Webhook
 from limner.operation import Operation
 from limner.web import shapes
 from limner.web.admission import ANY_KEY, needs
+from limner.web.describe_operation import job_of, request_of
+from limner.web.query import any_query
 from limner.web.read_request import (
     FORM,
     JSON,
-    WEBHOOK,
+    NOTHING,
+    RAW,
     Sent,
     address_of,
     check_webhook,
@@ -34,17 +34,7 @@ from limner.web.services import CallerDep, Services, ServicesDep
 router = APIRouter(tags=["operations"])
 
 Responses = dict[int | str, dict[str, Any]]
-_WEBHOOK = {
-    "type": "string",
-    "format": "uri",
-    "description": "URL to which the event of the job's end is sent, signed after Standard Webhooks",
-}
-_LABEL = {
-    "type": "string",
-    "maxLength": MAX_LABEL,
-    "description": "What you call the job, such as the name of the photo's file. It changes no result",
-}
-_BESIDE = {WEBHOOK: _WEBHOOK, LABEL: _LABEL}
+ACCEPTED = (FORM, JSON, RAW, NOTHING)
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,18})(?:$|[,;\s])", re.IGNORECASE)
 
 
@@ -83,16 +73,16 @@ def add_operation(routes: APIRouter, operation: Operation[Any, Any]) -> None:
         name=operation.name,
         summary=operation.summary,
         status_code=202,
-        response_model=shapes.JobShape,
+        response_model=job_of(operation),
         responses={
             200: {
-                "model": shapes.JobShape,
+                "model": job_of(operation),
                 "description": "The job has finished: from the cache, or within `Prefer: wait`",
             },
             202: {"description": "The job is stored. Follow `Location` or the events"},
             **SUBMISSION_PROBLEMS,
         },
-        openapi_extra=_described_body(operation),
+        openapi_extra=request_of(operation),
     )
 
 
@@ -115,6 +105,7 @@ SUBMISSION_PROBLEMS: Responses = {
 
 
 def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services, Caller], Awaitable[Response]]:
+    @any_query  # they are parameters
     @needs(Scope.SUBMIT)
     async def submit(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
         wait_s = min(_preferred_wait(request), services.settings.max_wait_s)
@@ -144,7 +135,7 @@ async def _take_in(
 ) -> Job:
     """Submit the job and return it as stored. The pictures' memory is released when this returns."""
     with services.memory.share(address_of(request)) as share:
-        body = await receive(request, services, share, FORM, JSON, pictures=len(operation.image_fields))
+        body = await receive(request, services, share, *ACCEPTED, pictures=len(operation.image_fields))
 
         def submit(sent: Sent, pictures: dict[str, bytes]) -> Job:
             params = operation.parse(sent.values, pictures, services.limits)
@@ -160,7 +151,7 @@ async def _take_in(
             )
 
         def begin() -> Job | Sent:
-            sent = read_submission(body, operation, services.limits)
+            sent = read_submission(body, request.query_params.multi_items(), operation, services.limits)
             return sent if sent.urls or sent.webhook_url else submit(sent, sent.pictures)
 
         begun = await services.call(begin)
@@ -209,47 +200,3 @@ def _idempotency_key(request: Request) -> str | None:
     if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
         raise InvalidRequestError("Idempotency-Key: The key must have 1 to 255 printable characters.")
     return key
-
-
-def _allowing(schema: dict[str, Any], names: AbstractSet[str]) -> dict[str, Any]:
-    """The schema of an object with further properties of any kind."""
-    return {**schema, "properties": {**schema["properties"], **dict.fromkeys(sorted(names), True)}}
-
-
-def _described_body(operation: Operation[Any, Any]) -> dict[str, Any]:
-    """The description of the request body in OpenAPI: a form, or JSON with base64 or URLs."""
-    form = operation.params.model_json_schema(ref_template=f"#/components/schemas/{operation.name}.{{model}}")
-    form.pop("$defs", None)
-    fields = dict(form["properties"])
-    json_fields: dict[str, Any] = {}
-    for name, schema in fields.items():
-        if name in operation.image_fields:
-            json_fields[name] = {"type": "string", "description": "Base64 or a data URL"}
-            json_fields[f"{name}_url"] = {
-                "type": "string",
-                "format": "uri",
-                "description": "URL from which the service fetches the picture",
-            }
-        else:
-            json_fields[name] = schema
-    form["properties"] = {**fields, **_BESIDE}
-    json_fields |= _BESIDE
-    as_json: dict[str, Any] = {"type": "object", "properties": json_fields, "additionalProperties": False}
-    if "oneOf" in form:  # what the body has beside the parameters goes with all of them
-        as_json["oneOf"] = [_allowing(each, json_fields.keys() - fields.keys()) for each in form["oneOf"]]
-        form["oneOf"] = [_allowing(each, _BESIDE.keys()) for each in form["oneOf"]]
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"multipart/form-data": {"schema": form}, "application/json": {"schema": as_json}},
-        },
-        "parameters": [
-            {
-                "name": "Prefer",
-                "in": "header",
-                "schema": {"type": "string"},
-                "description": "`wait=N`: wait up to N seconds for the end of the job",
-            },
-            {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}},
-        ],
-    }

@@ -4,11 +4,17 @@ import html
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fastapi import APIRouter
 from starlette.responses import FileResponse, Response
 
 from limner.blob_ports import BlobStore
 from limner.domain.errors import LimnerError
+from limner.web.admission import OPEN, needs
 from limner.web.problems import headers_of
+from limner.web.query import any_query
+from limner.web.services import ServicesDep
+
+router = APIRouter()
 
 FOLDER = Path(__file__).parent / "page"
 _PLACE = "<!-- a message -->"
@@ -22,6 +28,14 @@ def policy(blobs: BlobStore) -> str:
         f"default-src 'self'; img-src 'self' blob: data:{origin}; connect-src 'self' ws: wss:{origin}; "
         "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
+
+
+@router.get("/", include_in_schema=False)
+@any_query
+@needs(OPEN)
+async def get_page(services: ServicesDep) -> Response:
+    """The page."""
+    return page(policy(services.blobs))
 
 
 def page(policy: str) -> FileResponse:

@@ -55,6 +55,8 @@ def headers_of(error: LimnerError) -> dict[str, str]:
         sent["WWW-Authenticate"] = 'Bearer realm="limner"'
     if error.status in (429, 503):
         sent.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if "encodings" in error.extra:
+        sent["Accept-Encoding"] = "gzip"  # RFC 9110, 15.5.16
     if error.status == 408:
         sent["Connection"] = "close"  # the rest of the upload must not be read as the next request: RFC 9110, 15.5.9
     return sent

@@ -12,10 +12,16 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from limner.domain.errors import InvalidRequestError, TooLargeError
 
+_TEXTS = frozenset({b"application/json", b"application/x-www-form-urlencoded"})
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a form: `content` is a field's text, or a file's bytes."""
+    """A part of a form: `content` is a field's text, or a file's bytes.
+
+    A file is a part with a file name, or with a media type that is none of text: Buffers and Blobs of JavaScript may
+    come without a name. Fields may have the type text/plain (.NET, OkHttp) or application/json (Spring).
+    """
 
     name: str
     content: str | bytes
@@ -33,15 +39,17 @@ class _Reader:
     _header: bytes = b""
     _value: bytes = b""
     _disposition: bytes = b""
+    _type: bytes = b""
     _name: str = ""
     _is_file: bool = False
+    _unnamed: bool = False
     _files: int = 0
     _fields: int = 0
     _size: int = 0
     _content: io.BytesIO = field(default_factory=io.BytesIO)
 
     def on_part_begin(self) -> None:
-        self._disposition, self._size, self._content = b"", 0, io.BytesIO()
+        self._disposition, self._type, self._size, self._content = b"", b"", 0, io.BytesIO()
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -50,8 +58,11 @@ class _Reader:
         self._value += data[start:end]
 
     def on_header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
+        name = self._header.lower()
+        if name == b"content-disposition":
             self._disposition = self._value
+        elif name == b"content-type":
+            self._type = self._value
         self._header = self._value = b""
 
     def on_headers_finished(self) -> None:
@@ -59,7 +70,8 @@ class _Reader:
         if b"name" not in options:
             raise _unreadable('The Content-Disposition header field "name" must be provided.')
         self._name = self._decode(options[b"name"])
-        self._is_file = b"filename" in options
+        self._is_file = b"filename" in options or not _is_text(self._type)
+        self._unnamed = options.get(b"filename", b"") == b""
         self._files += self._is_file
         self._fields += not self._is_file
         if self._files > self.max_files:
@@ -75,6 +87,8 @@ class _Reader:
 
     def on_part_end(self) -> None:
         content = self._content.getvalue()
+        if self._is_file and self._unnamed and not content:
+            return  # a browser sends this if no file was chosen
         self.parts.append(Part(self._name, content if self._is_file else self._decode(content)))
 
     def _decode(self, text: bytes) -> str:
@@ -116,6 +130,12 @@ def read_parts(
     except ValueError:
         raise InvalidRequestError("the form cannot be read") from None
     return reader.parts
+
+
+def _is_text(content_type: bytes) -> bool:
+    """Whether a part without a file name is a field, by its media type."""
+    kind = content_type.partition(b";")[0].strip().lower()
+    return not kind or kind.startswith(b"text/") or kind in _TEXTS or kind.endswith(b"+json")
 
 
 def _charset(name: bytes) -> str:

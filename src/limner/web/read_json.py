@@ -27,6 +27,10 @@ _BRACKETS = re.compile(rb"[\[\]{}]")
 _SPACES = b" \t\r\n"
 _BACKSLASH = ord("\\")
 _LONGEST_ESCAPE = 6  # \u002B
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # PowerShell, .NET and Notepad write it
+_FROM_BASE64URL = bytes.maketrans(b"-_", b"+/")
+_DATA_URL = re.compile(rb"data:[^,]*?;[ ]?base64(?:;[^,]*)?,", re.IGNORECASE)  # parameters before and after
+_LONGEST_HEAD = 1000  # of a data URL; a parameter may be a file's name
 
 
 @dataclass
@@ -65,6 +69,7 @@ def read_object(
 
     InvalidRequestError, TooLargeError.
     """
+    body = _without_mark(body)
     spans = _scan(body, frozenset(name.encode() for name in names), Allowance())
     try:
         values = from_json(b"".join(_without(body, spans)))
@@ -95,6 +100,7 @@ def read_nested(body: bytes | bytearray, name: str, depth: int, limits: Limits) 
 
     Each stands in the object as its number in the list, as a text. InvalidRequestError, TooLargeError.
     """
+    body = _without_mark(body)
     spans = _scan(body, {name.encode()}, Allowance(), depth)
     pieces: list[bytes | memoryview] = []
     position = 0
@@ -109,6 +115,15 @@ def read_nested(body: bytes | bytearray, name: str, depth: int, limits: Limits) 
         raise InvalidRequestError("The body must be a JSON object.")
     whole = memoryview(body)
     return values, [decode_base64(whole[start:end], name, limits, escaped=True) for _, start, end in spans]
+
+
+def _without_mark(body: bytes | bytearray) -> bytes | bytearray:
+    """The text without a byte order mark; changes a bytearray, because a copy would take the pictures' size again."""
+    if isinstance(body, bytes):
+        return body.removeprefix(_BYTE_ORDER_MARK)
+    if body.startswith(_BYTE_ORDER_MARK):
+        del body[: len(_BYTE_ORDER_MARK)]
+    return body
 
 
 def _without(body: bytes | bytearray, spans: list[tuple[str, int, int]]) -> Iterator[memoryview]:
@@ -177,36 +192,42 @@ def _string_end(text: bytes | bytearray, start: int) -> int:
 def decode_base64(text: bytes | memoryview, name: str, limits: Limits, *, escaped: bool = False) -> bytes:
     """Bytes of base64 or of a `data:` URL, with line breaks or without; `escaped`: as it stands in a JSON string.
 
-    InvalidRequestError, TooLargeError.
+    The alphabet may be that of base64url, and the padding may be missing. InvalidRequestError, TooLargeError.
     """
     wrong = InvalidRequestError(f"{name}: The value is not valid base64.")
     text = memoryview(text)
     if bytes(text[:5]).lower() == b"data:":
-        head, comma, _ = bytes(text[:200]).partition(b",")
-        if not comma or not head.lower().endswith(b";base64"):
+        head = _DATA_URL.match(bytes(text[:_LONGEST_HEAD]))
+        if head is None:
             raise InvalidRequestError(f"{name}: A data URL must use base64.")
-        text = text[len(head) + 1 :]
+        text = text[head.end() :]
     decoded = io.BytesIO()
     rest = b""
     ended = False
     try:
         for piece in _unescaped(text) if escaped else _pieces(text):
-            letters = rest + piece.translate(None, _SPACES)
+            letters = rest + piece.translate(_FROM_BASE64URL, _SPACES)
             whole = len(letters) // 4 * 4
             rest = letters[whole:]
             if ended and letters:
                 raise wrong
             decoded.write(base64.b64decode(letters[:whole], validate=True))
             ended = letters.endswith(b"=")
-            if decoded.tell() > limits.max_bytes:
-                raise TooLargeError(
-                    f"{name}: The picture is larger than {limits.max_bytes:,} bytes.", limit=limits.max_bytes
-                )
+            _check_size(decoded.tell(), name, limits)
+        if rest:  # the padding is missing
+            last = rest.rstrip(b"=")
+            if ended or len(last) < 2:
+                raise wrong
+            decoded.write(base64.b64decode(last.ljust(4, b"="), validate=True))
+            _check_size(decoded.tell(), name, limits)
     except (binascii.Error, ValueError):
         raise wrong from None
-    if rest:
-        raise wrong
     return decoded.getvalue()
+
+
+def _check_size(size: int, name: str, limits: Limits) -> None:
+    if size > limits.max_bytes:
+        raise TooLargeError(f"{name}: The picture is larger than {limits.max_bytes:,} bytes.", limit=limits.max_bytes)
 
 
 def _pieces(text: memoryview) -> Iterator[bytes]:

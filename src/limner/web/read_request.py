@@ -4,26 +4,22 @@ The event loop only receives the body. What takes time by its size is plain func
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import io
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from limner.domain.errors import (
-    InvalidRequestError,
-    TooLargeError,
-    UnsupportedMediaError,
-    UploadTimeoutError,
-    UrlFetchError,
-)
+from limner.domain.errors import InvalidRequestError, UnsupportedMediaError, UrlFetchError
 from limner.domain.label import FIELD as LABEL
 from limner.domain.label import checked_label
 from limner.operation import Operation
 from limner.vision.header import Limits
 from limner.web.fetch_url import fetch
 from limner.web.outgoing import allowed_addresses, check_url
+from limner.web.read_body import receive_chunks
 from limner.web.read_form import Part, read_parts
 from limner.web.read_json import Allowance, decode_base64, read_object, read_value
 from limner.web.services import Services
@@ -31,16 +27,19 @@ from limner.web.upload_memory import Share
 
 FORM = "multipart/form-data"
 JSON = "application/json"
+RAW = "image/*"
+BYTES = "application/octet-stream"
+NOTHING = ""
+"""No media type and no body: all is in the query."""
 WEBHOOK = "webhook_url"
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 1_000_000
 OVERHEAD_BYTES = 2_000_000  # for the fields and part headers
-DRAIN_FACTOR = 8  # an upload up to this many times the limit is read to its end, so that the client sees the answer
 
 
 @dataclass
 class Body:
-    """A request's body as it arrived, not yet read: the chunks of a form, or the text of JSON.
+    """A request's body as it arrived, not yet read: the chunks of a form or of a picture, or the text of JSON.
 
     Each is taken once, and then held no longer: it would take the pictures' size once more until the answer.
     """
@@ -64,6 +63,13 @@ class Body:
         """The text."""
         text, self.text = self.text, bytearray()
         return text
+
+    def take_bytes(self) -> bytes:
+        """All bytes."""
+        whole = io.BytesIO()
+        for chunk in self.take_chunks():
+            whole.write(chunk)
+        return whole.getvalue()
 
 
 @dataclass(frozen=True)
@@ -93,20 +99,29 @@ async def receive(request: Request, services: Services, share: Share, *accepted:
 
     UnsupportedMediaError for a kind that is not accepted, TooLargeError, UploadTimeoutError, QueueFullError.
     """
-    kind = media_type(request.headers.get("content-type", ""))
-    if kind not in accepted:
-        raise UnsupportedMediaError(f"The request must be {' or '.join(accepted)}.", accepts=list(accepted))
+    content_type = request.headers.get("content-type", "")
+    kind = media_type(content_type)
+    if not _is_accepted(kind, accepted):
+        told = " or ".join(each for each in accepted if each)
+        raise UnsupportedMediaError(f"The request must be {told}.", accepts=[each for each in accepted if each])
     if kind == JSON:
         return await receive_json(request, services, share, pictures=pictures)
-    limit = services.limits.max_bytes * pictures + OVERHEAD_BYTES
-    return Body(request.headers["content-type"], [chunk async for chunk in _chunks(request, services, share, limit)])
+    limit = services.limits.max_bytes * (pictures if kind == FORM else 1) + (OVERHEAD_BYTES if kind == FORM else 0)
+    body = Body(content_type, [chunk async for chunk in receive_chunks(request, services, share, limit)])
+    if kind == NOTHING and body.chunks:
+        raise UnsupportedMediaError("The request has a body, but no Content-Type.")
+    return body
+
+
+def _is_accepted(kind: str, accepted: Collection[str]) -> bool:
+    return kind in accepted or (RAW in accepted and (kind == BYTES or kind.startswith("image/")))
 
 
 async def receive_json(request: Request, services: Services, share: Share, *, pictures: int) -> Body:
     """The same for JSON with pictures in base64, whatever kind the request says it is."""
     limit = (services.limits.max_bytes * pictures + OVERHEAD_BYTES) * 4 // 3
     whole = bytearray()  # grows as it comes: joining 30 MB at the end would hold the interpreter's lock for long
-    async for chunk in _chunks(request, services, share, limit):
+    async for chunk in receive_chunks(request, services, share, limit):
         whole += chunk
     return Body(request.headers.get("content-type", ""), text=whole)
 
@@ -142,41 +157,20 @@ async def check_webhook(sent: Sent, services: Services) -> None:
         raise UrlFetchError(f"{WEBHOOK}: The host name has no address.") from None
 
 
-async def _chunks(request: Request, services: Services, share: Share, limit: int) -> AsyncIterator[bytes]:
-    """The body's chunks. TooLargeError over `limit`, UploadTimeoutError when it takes too long to arrive."""
-    declared = request.headers.get("content-length", "")
-    length = int(declared) if declared.isdecimal() else 0
-    too_large = TooLargeError(f"The request is larger than {limit:,} bytes.", limit=limit)
-    # A client that waits for "100 Continue" or sends far too much gets the answer before its upload is read.
-    if length > limit and (length > DRAIN_FACTOR * limit or "expect" in request.headers):
-        raise too_large
-    received = 0
-    try:
-        async with asyncio.timeout(services.settings.upload_timeout_s):
-            async for chunk in request.stream():
-                received += len(chunk)
-                if received > DRAIN_FACTOR * limit:
-                    raise too_large
-                if max(received, length) <= limit:
-                    share.take(len(chunk))
-                    yield chunk
-    except TimeoutError:
-        raise UploadTimeoutError(
-            f"The upload did not arrive within {services.settings.upload_timeout_s:g} s."
-        ) from None
-    except ClientDisconnect:
-        raise InvalidRequestError("The client disconnected before the upload was complete.") from None
-    if received > limit:
-        raise too_large
-
-
-def read_submission(body: Body, operation: Operation[Any, Any], limits: Limits) -> Sent:
-    """What a form or a JSON body says; for `Operation.parse`. InvalidRequestError, TooLargeError."""
+def read_submission(
+    body: Body, query: Sequence[tuple[str, str]], operation: Operation[Any, Any], limits: Limits
+) -> Sent:
+    """What the body and the query say; for `Operation.parse`. InvalidRequestError, TooLargeError."""
     names = operation.image_fields
+    values: dict[str, Any] = {}
+    found: dict[str, bytes] = {}
     if body.kind == JSON:
         values, found = read_object(body.take_text(), names, limits)
-    else:
+    elif body.kind == FORM:
         values, found = _read_form(body, names, limits)
+    elif body.kind != NOTHING:
+        found = {names[0]: body.take_bytes()}
+    _add_query(values, query, names)
     urls: dict[str, str] = {}
     for name in names:
         url = values.pop(f"{name}_url", None)
@@ -226,6 +220,22 @@ def _read_form(body: Body, names: tuple[str, ...], limits: Limits) -> tuple[dict
         else:
             values[name] = _structured(name, content, allowance)
     return values, found
+
+
+def _add_query(values: dict[str, Any], query: Sequence[tuple[str, str]], names: Collection[str]) -> None:
+    """Add the query's parameters as if they were fields of a form. What is sent twice is refused: which one is meant?
+
+    They were dropped once, and a face that was to be covered stayed bare.
+    """
+    allowance = Allowance()
+    for name, text in query:
+        if name in names:
+            raise InvalidRequestError(f"{name}: Send the picture in the body, or its URL as {name}_url.")
+        if text == "":
+            continue
+        if values.get(name) is not None:
+            raise InvalidRequestError(f"{name[:100]}: The field was sent twice, in the query and elsewhere.")
+        values[name] = _structured(name, text, allowance)
 
 
 def _structured(name: str, value: str, allowance: Allowance) -> object:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from limner.domain.event import Event
+from limner.domain.event import Event, EventType
 from limner.domain.job import File, Job, Status
 from limner.domain.webhook import DeliveryState, HookState
 from limner.jobs.queue import Place
@@ -123,7 +123,7 @@ class EventShape(BaseModel):
     """An event."""
 
     id: int
-    type: str
+    type: EventType
     time: Moment
     job: EventJobShape
 

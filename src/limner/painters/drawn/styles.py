@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from limner.choices import NullIsAbsent
 
 
-class _Style(BaseModel):
+class _Style(NullIsAbsent):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

@@ -5,7 +5,7 @@ from limner.vision.header import Limits
 from limner.vision.structure.reading import Structure, check_size, unpack
 
 MAX_BLOCKS = 400_000
-"""Twenty megabytes in data blocks of 50 bytes; encoders write 255."""
+"""Forty megabytes in data blocks of 100 bytes; encoders write 255."""
 
 _IMAGE, _EXTENSION, _END, _GRAPHIC_CONTROL = 0x2C, 0x21, 0x3B, 0xF9
 

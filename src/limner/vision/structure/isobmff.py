@@ -6,17 +6,18 @@ Every size that the container claims must be that of the coded picture, because 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from limner.domain.errors import BadImageError, UnsupportedMediaError
 from limner.vision.header import Limits
-from limner.vision.structure import av1, hevc
-from limner.vision.structure.reading import Structure, check_size, unpack
+from limner.vision.structure import av1, colour_boxes, hevc
+from limner.vision.structure.aperture import cropped
+from limner.vision.structure.colour_boxes import Box
+from limner.vision.structure.reading import CodePoints, Structure, check_size, unpack
 
 MAX_BOXES = 4000
 """Of the file, its properties included; a camera's picture has about a hundred."""
 MAX_ITEMS = 1000
-"""Pictures, tiles and other items, as libheif; 50 megapixels in tiles of 512 × 512 are two hundred."""
+"""Pictures, tiles and other items, as libheif; 64 megapixels in tiles of 512 × 512 are 250."""
 MAX_REFERENCES = 20_000
 MAX_EXTENTS = 8000
 MAX_SHARED_BYTES = 16_000_000
@@ -50,13 +51,6 @@ class _Item:
     properties: list[int] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Box:
-    kind: bytes
-    start: int  # of the content
-    stop: int
-
-
 class _Container:
     """One file, read box by box."""
 
@@ -70,11 +64,12 @@ class _Container:
         self.items: dict[int, _Item] = {}
         self.references: dict[tuple[bytes, int], list[int]] = {}
         self.alpha_of: list[tuple[int, int]] = []  # auxiliary picture, main picture
-        self.properties: list[_Box] = []
+        self.properties: list[Box] = []
         self.idat = (0, 0)
         self.primary = -1
+        self.sequence: av1.Sequence | None = None  # of the first coded picture that was checked
         self.parsed: dict[int, tuple[int, tuple[int, int], tuple[int, int]]] = {}
-        top: dict[bytes, _Box] = {}
+        top: dict[bytes, Box] = {}
         for box in self.boxes(0, len(data), whole=False):
             if box.kind in top and box.kind in {b"ftyp", b"meta", b"moov"}:
                 raise BadImageError("The file has a box twice.")  # libraries differ in which they take
@@ -85,7 +80,7 @@ class _Container:
             raise (UnsupportedMediaError if self.movie else BadImageError)(f"The file is a {kind}.")
         self._meta(top[b"meta"])
 
-    def boxes(self, start: int, stop: int, *, whole: bool = True) -> Iterator[_Box]:
+    def boxes(self, start: int, stop: int, *, whole: bool = True) -> Iterator[Box]:
         """The boxes in a range. BadImageError if one ends outside (the last of the file may: its data are checked)."""
         at = start
         while at + 8 <= stop:
@@ -103,13 +98,13 @@ class _Container:
                 raise BadImageError("A box of the file ends outside of it.")
             if at + size > stop and kind != b"mdat":
                 raise BadImageError("The file is cut short.")
-            yield _Box(kind, at + head, min(at + size, stop))
+            yield Box(kind, at + head, min(at + size, stop))
             at += size
 
     # --- what the file says of its items ------------------------------------------------------------------------------
 
-    def _meta(self, meta: _Box) -> None:
-        found: dict[bytes, _Box] = {}
+    def _meta(self, meta: Box) -> None:
+        found: dict[bytes, Box] = {}
         for box in self.boxes(meta.start + 4, meta.stop):
             if box.kind in found and box.kind not in {b"free", b"skip", b"uuid"}:
                 raise BadImageError("The file has a box twice.")
@@ -128,7 +123,7 @@ class _Container:
     def _id(self, at: int, *, wide: bool) -> int:
         return unpack(">I" if wide else ">H", self.data, at)[0]
 
-    def _item_information(self, box: _Box) -> None:
+    def _item_information(self, box: Box) -> None:
         start = box.start + (8 if self.data[box.start] else 6)
         for entry in self.boxes(start, box.stop):
             version = self.data[entry.start] if entry.start < entry.stop else 0
@@ -144,7 +139,7 @@ class _Container:
                 raise BadImageError("The file has an item twice, or too many.")
             self.items[item] = _Item(kind)
 
-    def _locations(self, box: _Box) -> None:
+    def _locations(self, box: Box) -> None:
         version, sizes = self.data[box.start], unpack(">H", self.data, box.start + 4)[0]
         if version > 2:
             raise BadImageError("The file tells the places of its items in an unknown way.")
@@ -181,8 +176,8 @@ class _Container:
             raise BadImageError
         return int.from_bytes(self.data[at : at + size]), at + size
 
-    def _properties(self, box: _Box) -> None:
-        associations: list[_Box] = []
+    def _properties(self, box: Box) -> None:
+        associations: list[Box] = []
         for part in self.boxes(box.start, box.stop):
             if part.kind == b"ipco" and self.properties:
                 raise BadImageError("The file has a box twice.")
@@ -207,7 +202,7 @@ class _Container:
                     index, at = self._sized(at, 2 if long else 1)
                     item.properties.append((index & (0x7FFF if long else 0x7F)) - 1)
 
-    def _references(self, box: _Box) -> None:
+    def _references(self, box: Box) -> None:
         wide = self.data[box.start] > 0
         size = 4 if wide else 2
         for part in self.boxes(box.start + 4, box.stop):
@@ -234,12 +229,28 @@ class _Container:
         for auxiliary, main in self.alpha_of:
             if main in shown and self._is_alpha(auxiliary):
                 self._coded(auxiliary)
+        described = [
+            self.properties[at] for at in self.items[self.primary].properties if 0 <= at < len(self.properties)
+        ]
+        points = colour_boxes.code_points(self.data, described)
         brand = self.data[8:12]
         if self.coding == b"hvc1":
             width, height = self._turned_size(width, height)
-            return Structure(width, height)
+            return Structure(width, height, points=points, bits=colour_boxes.bits(self.data, described))
         pieces = (slice(0, 8), b"avif", slice(12, None)) if self.movie is not None and brand != b"avif" else ()
-        return Structure(width, height, self._orientation(), self._frames(), pieces)
+        return Structure(
+            width,
+            height,
+            self._orientation(),
+            self._frames(),
+            pieces,
+            points=points or self._coded_points(),
+            bits=8 if self.sequence is None else self.sequence.bits,
+        )
+
+    def _coded_points(self) -> CodePoints | None:
+        points = None if self.sequence is None else self.sequence.points
+        return None if points is None else colour_boxes.of_a_still(points)
 
     def _check_shared(self) -> None:
         """BadImageError where items share so much of the file that the copies which libheif makes would be huge.
@@ -261,7 +272,7 @@ class _Container:
             raise BadImageError("The file names an item that it does not have.")
         return self.items[number]
 
-    def _of(self, item: _Item, kind: bytes) -> Iterator[tuple[int, _Box]]:
+    def _of(self, item: _Item, kind: bytes) -> Iterator[tuple[int, Box]]:
         """An item's property of a kind, with its index. BadImageError if it has several."""
         found = [index for index in item.properties if 0 <= index < len(self.properties)]
         found = [index for index in found if self.properties[index].kind == kind]
@@ -320,12 +331,13 @@ class _Container:
             raise UnsupportedMediaError(f"The picture is coded as {name!r}, which is not accepted. Save it as JPEG.")
         content = self._content(item)
         if self.coding == b"av01":
-            found = av1.sequence_size(content)
+            found = av1.sequence(content)
             if found is None:
                 for _, box in self._of(item, b"av1C"):
-                    found = av1.sequence_size(self.data[box.start + 4 : box.stop])
-            if found != size:
+                    found = av1.sequence(self.data[box.start + 4 : box.stop])
+            if found is None or (found.width, found.height) != size:
                 raise BadImageError("The size of the coded picture is not what the file claims.")
+            self.sequence = self.sequence or found
             return
         for index, box in self._of(item, b"hvcC"):
             if index not in self.parsed:
@@ -371,8 +383,8 @@ class _Container:
                 width, height = height, width
             elif box.kind == b"clap":
                 numbers = unpack(">IIIIiIiI", self.data, box.start)
-                width = _cropped(width, *numbers[:2], *numbers[4:6])
-                height = _cropped(height, *numbers[2:4], *numbers[6:8])
+                width = cropped(width, *numbers[:2], *numbers[4:6])
+                height = cropped(height, *numbers[2:4], *numbers[6:8])
         return width, height
 
     def _orientation(self) -> int:
@@ -389,14 +401,3 @@ class _Container:
                 return 1
             box = next((inner for inner in self.boxes(box.start, box.stop) if inner.kind == kind), None)
         return 1 if box is None else max(1, unpack(">I", self.data, box.start + 8)[0])
-
-
-def _cropped(side: int, numerator: int, denominator: int, shift: int, divisor: int) -> int:
-    """A side after a clean aperture (ISO/IEC 14496-12, 12.1.4), rounded as libheif does."""
-    if not denominator or not divisor:
-        raise BadImageError("The crop of the picture is not valid.")
-    wanted = Fraction(numerator, denominator)
-    first = Fraction(shift, divisor) + Fraction(side - 1, 2) - (wanted - 1) / 2
-    left = first.__floor__()
-    right = int(wanted - 1 + left + Fraction(1, 2))
-    return max(0, min(right, side - 1) - max(left, 0) + 1)

@@ -5,19 +5,19 @@ from collections.abc import Iterator
 
 from limner.domain.errors import BadImageError, UnsupportedMediaError
 from limner.vision.header import Limits
-from limner.vision.structure.reading import Structure, exif_orientation, unpack
+from limner.vision.structure.reading import Exif, Structure, density, read_exif, unpack
 
 MAX_SCANS = 100
 """Of a progressive picture: encoders write about ten, and each costs a pass over all pixels."""
 MAX_SEGMENTS = 10_000
-"""Twenty megabytes of the largest segments are three hundred."""
+"""Forty megabytes of the largest segments are six hundred."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)  # after fill bytes (B.1.1.2)
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # not a stuffed byte, not a restart
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SUPPORTED = {0xC0, 0xC1, 0xC2}
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
-_EOI, _SOS, _APP1 = 0xD9, 0xDA, 0xE1
+_EOI, _SOS, _APP0, _APP1 = 0xD9, 0xDA, 0xE0, 0xE1
 _KINDS = {
     0xC3: "lossless",
     0xC5: "hierarchical",
@@ -35,7 +35,9 @@ _KINDS = {
 def inspect(data: bytes, limits: Limits) -> Structure:  # noqa: ARG001  # the caller checks the size
     """See `structure.look`. A picture without its end marker is given one."""
     size: tuple[int, int] | None = None
-    orientation = scans = 0
+    scans = 0
+    exif: Exif | None = None
+    of_jfif: tuple[float, float] | None = None
     ended = False
     for marker, at, length in _segments(data):
         if marker in _SOF:
@@ -46,12 +48,23 @@ def inspect(data: bytes, limits: Limits) -> Structure:  # noqa: ARG001  # the ca
             scans += 1
             if size is None or scans > MAX_SCANS:
                 raise BadImageError(f"The JPEG has more than {MAX_SCANS} scans, or one before its frame header.")
-        elif marker == _APP1 and not orientation and data[at + 2 : at + 8] == b"Exif\0\0":
-            orientation = exif_orientation(data[at + 8 : at + length])
+        elif marker == _APP1 and exif is None and data[at + 2 : at + 8] == b"Exif\0\0":
+            exif = read_exif(data[at + 8 : at + length])
+        elif marker == _APP0 and of_jfif is None and data[at + 2 : at + 7] == b"JFIF\0" and length >= 14:
+            of_jfif = _jfif_density(data, at)
         ended = marker == _EOI
     if size is None or not scans:
         raise BadImageError("The JPEG has no pixels.")
-    return Structure(*size, orientation or 1, pieces=() if ended else (slice(None), b"\xff\xd9"))
+    exif = exif or Exif()
+    pieces = () if ended else (slice(None), b"\xff\xd9")
+    return Structure(*size, exif.orientation, pieces=pieces, density=of_jfif or exif.density)
+
+
+def _jfif_density(data: bytes, at: int) -> tuple[float, float] | None:
+    """Pixels per inch (ITU-T T.871, 10.1); None if only the shape of a pixel is told."""
+    unit, across, down = unpack(">BHH", data, at + 9)
+    factor = {1: 1.0, 2: 2.54}.get(unit, 0.0)
+    return density(across * factor, down * factor)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -7,15 +7,16 @@ import struct
 
 from limner.domain.errors import BadImageError, UnsupportedMediaError
 from limner.vision.header import Limits
-from limner.vision.structure.reading import Structure, check_size, unpack
+from limner.vision.structure.reading import Structure, check_size, density, unpack
 
 MAX_PAGES = 1000
 MAX_VALUES = 1 << 20
-"""Numbers in all tags of a page; a picture of 50 megapixels in tiles of 16 × 16 has 400,000."""
+"""Numbers in all tags of a page; a picture of 64 megapixels in tiles of 16 × 16 has 500,000."""
 MAX_PIECES = 1 << 18
 """Strips or tiles."""
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_RATIONAL = 5
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # unsigned integers
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000}
 _NONE, _JPEG, _OLD_JPEG = 1, 7, 6
@@ -37,6 +38,7 @@ _RAW = {0xC612: "DNG", 0x828E: "camera raw"}  # DNGVersion, CFAPattern
 # Tags of TIFF 6.0, section 8 and following.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL = 0xFE, 0x100, 0x101, 0x102, 0x103, 0x106, 0x10A
 _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR = 0x111, 0x112, 0x115, 0x116, 0x117, 0x11C
+_ACROSS, _DOWN, _UNIT = 0x11A, 0x11B, 0x128
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _FORMAT = 0x142, 0x143, 0x144, 0x145, 0x152, 0x153
 _ONE_NUMBER = {_SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _FILL, _ORIENTATION, _SAMPLES, _ROWS, _PLANAR}
 
@@ -55,7 +57,20 @@ def inspect(data: bytes, limits: Limits) -> Structure:
     bits, samples, planes = _check_pixels(file, tags)
     _check_pieces(file, tags, limits, (width, height), bits * samples // planes, planes)
     orientation = file.number(tags, _ORIENTATION, 1)
-    return Structure(width, height, orientation if 1 <= orientation <= 8 else 1, file.pages())
+    return Structure(
+        width,
+        height,
+        orientation if 1 <= orientation <= 8 else 1,
+        file.pages(),
+        bits=max(8, bits),
+        density=_density(file, tags),
+    )
+
+
+def _density(file: "_File", tags: dict[int, tuple[int, int, int]]) -> tuple[float, float] | None:
+    """Pixels per inch (section 8, XResolution and ResolutionUnit)."""
+    factor = {2: 1.0, 3: 2.54}.get((file.numbers(tags, _UNIT) or (2,))[0], 0.0)
+    return density(*(factor * file.fraction(tags, tag) for tag in (_ACROSS, _DOWN)))
 
 
 class _File:
@@ -115,6 +130,14 @@ class _File:
         if kind not in _NUMBERS:
             raise BadImageError(f"The tag {tag} of the TIFF has a wrong type.")
         return struct.unpack_from(f"{self.order}{count}{_NUMBERS[kind]}", self.data, where)
+
+    def fraction(self, tags: dict[int, tuple[int, int, int]], tag: int) -> float:
+        """The first value of a tag with fractions; 0 if it is missing or has no value."""
+        kind, count, where = tags.get(tag, (0, 0, 0))
+        if kind != _RATIONAL or count < 1:
+            return 0.0
+        number, divisor = self._read("II", where)
+        return number / divisor if divisor else 0.0
 
     def number(self, tags: dict[int, tuple[int, int, int]], tag: int, default: int | None) -> int:
         """The first value of a tag, or the default. BadImageError if there is neither."""

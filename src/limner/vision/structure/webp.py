@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from limner.domain.errors import BadImageError, UnsupportedMediaError
 from limner.vision.header import Limits
-from limner.vision.structure.reading import Structure, check_size, exif_orientation, unpack
+from limner.vision.structure.reading import Exif, Structure, check_size, read_exif, unpack
 
 MAX_CHUNKS = 20_000
 _PROFILE, _ALPHA, _EXIF, _ANIMATION = 0x20, 0x10, 0x08, 0x02  # flags of VP8X
@@ -19,7 +19,7 @@ def inspect(data: bytes, limits: Limits) -> Structure:
     if kind in _PICTURES:
         start, stop = _body(data, 12, end)
         width, height = _stored_size(kind, data, start, stop)
-        return Structure(width, height)
+        return Structure(width, height, lossless=kind == b"VP8L")
     if kind != b"VP8X":
         raise BadImageError("The WebP does not begin with a picture.")
     (flags,) = unpack("<B9x", data, 20)
@@ -30,25 +30,35 @@ def inspect(data: bytes, limits: Limits) -> Structure:
 
 def _extended(data: bytes, end: int, flags: int, width: int, height: int) -> Structure:
     """A file with chunks of its own for everything."""
-    animated, frames, orientation = bool(flags & _ANIMATION), 0, 1
+    animated, frames, exif, lossless = bool(flags & _ANIMATION), 0, Exif(), False
     profile: slice | None = None
     picture = slice(0, 0)
     for kind, start, stop in _chunks(data, 12, end, MAX_CHUNKS):
         if kind in _PICTURES and not animated:
             if not frames and _stored_size(kind, data, start, stop) != (width, height):
                 raise BadImageError("The WebP's canvas and its picture differ in size.")
+            lossless = kind == b"VP8L" if not frames else lossless
             frames += 1
         elif kind == b"ANMF" and animated:
             if not frames:
                 picture = _first_frame(data, start, stop, width, height)
             frames += 1
         elif kind == b"EXIF" and flags & _EXIF:
-            orientation = exif_orientation(data[start:stop])
+            exif = read_exif(data[start:stop])
         elif kind == b"ICCP" and flags & _PROFILE:
             profile = slice(start, stop)
     if not frames:
         raise BadImageError("The WebP has no pixels.")
-    return Structure(width, height, orientation, frames, _still(data, picture) if animated else (), profile)
+    return Structure(
+        width,
+        height,
+        exif.orientation,
+        frames,
+        _still(data, picture) if animated else (),
+        profile,
+        density=exif.density,
+        lossless=lossless,
+    )
 
 
 def _still(data: bytes, picture: slice) -> tuple[bytes | slice, ...]:
