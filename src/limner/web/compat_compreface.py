@@ -70,7 +70,7 @@ def _refusal(error: LimnerError) -> Response:
 @needs(Scope.SUBMIT)
 @refused_as(_refusal)
 @any_query  # as CompreFace, whose parameters grow
-async def detect_faces(
+async def compreface_detect(
     request: Request,
     services: ServicesDep,
     caller: CallerDep,

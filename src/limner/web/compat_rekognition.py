@@ -100,7 +100,7 @@ def _refusal(error: LimnerError) -> Response:
 )
 @needs(Scope.SUBMIT, key_header=b"x-amz-security-token")
 @refused_as(_refusal)
-async def detect_faces(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+async def rekognition_detect_faces(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Find faces, as `DetectFaces` of Amazon Rekognition tells them. The key is the session token."""
     if request.headers.get("x-amz-target") != TARGET:
         raise _UnknownOperationError

@@ -76,7 +76,7 @@ def _of_image(error: LimnerError) -> dict[str, Any]:
 )
 @needs(Scope.SUBMIT, key_header=b"x-goog-api-key")
 @refused_as(_refusal)
-async def annotate(
+async def vision_annotate(
     request: Request,
     services: ServicesDep,
     caller: CallerDep,
