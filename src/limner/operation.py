@@ -253,9 +253,9 @@ class Context:
         from limner.vision import image
 
         if self._pictures is None:
-            pixels = image.decode(self.data(ref), self.limits, at_least=at_least, near=True)
-            self.see_photo(ref, pixels)
-            return pixels
+            decoded = image.decode_picture(self.data(ref), self.limits, at_least=at_least)
+            self.see_photo(ref, decoded.pixels, alpha=decoded.alpha, profile=decoded.profile)
+            return decoded.on_white()
         return self.picture(ref).on_white()
 
     def see_photo(

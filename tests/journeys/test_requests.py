@@ -118,6 +118,8 @@ def test_an_unknown_name_in_a_query_is_refused(shared_server: Server, astronaut_
         problem(session.post(f"{job['url']}/cancel?now=1"), 422, "invalid-request")
         problem(session.delete(f"{job['url']}?sure=1"), 422, "invalid-request")
         assert session.get(job["url"]).status_code == 200  # not erased
+    # The page asks for a preview again and again.
+    assert "preview" in problem(get(shared_server, f"{job['url']}/preview?version=2"), 404, "not-found")["detail"]
     # Probes and the paths of earlier services have always ignored them.
     assert get(shared_server, "/healthz?probe=1").status_code == 200
     assert get(shared_server, f"/jobs/{job['id']}/processed-image?t=1").status_code == 200

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from limner.domain.errors import NotFoundError
 from limner.web import page_file
 from limner.web.admission import OPEN, needs
 from limner.web.query import any_query
@@ -48,10 +49,10 @@ _REDOC = """<style>body {{ margin: 0 }}</style>
 
 
 def assets() -> dict[str, Path]:
-    """The folders of Swagger UI's and Redoc's files, by the path below which they are served."""
+    """The folders of Swagger UI's and Redoc's files, by the path below which they are served; empty without them."""
     found = importlib.util.find_spec("fastapi_standalone_docs")
-    assert found is not None, "fastapi-standalone-docs is a dependency"
-    assert found.origin is not None
+    if found is None or found.origin is None:
+        return {}
     static = Path(found.origin).parent / "static"
     return {"/docs": static / "swagger", "/redoc": static / "redoc"}
 
@@ -73,7 +74,9 @@ async def get_redoc(request: Request, services: ServicesDep) -> Response:
 
 
 def _page(content: str, request: Request, services: Services) -> Response:
-    """A page with relative addresses, because a proxy may serve it below a path of its own."""
+    """A page with relative addresses, because a proxy may serve it below a path of its own. NotFoundError."""
+    if not assets():  # a service that was updated without its dependencies goes on, for it needs them nowhere else
+        raise NotFoundError("The package fastapi-standalone-docs is not installed: run `make install`.")
     to = "../" if request.scope.get("raw_path", b"").endswith(b"/") else ""
     start = base64.b64encode(hashlib.sha256(_START.encode()).digest()).decode()
     policy = (

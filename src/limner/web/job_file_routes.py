@@ -1,8 +1,9 @@
 """The routes of a job's pictures: what was sent, what was made, and what is small."""
 
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from limner.domain.errors import NotFoundError
 from limner.domain.job import File, Job
@@ -33,8 +34,14 @@ _PICTURE: Responses = {
     responses={200: {"content": {"image/jpeg": {}}}, 404: problem_response("No such job, or it has no preview now")},
 )
 @needs(KeyScope.READ, signed=True)
-async def get_preview(job_id: str, services: ServicesDep, caller: CallerDep) -> Response:
+async def get_preview(
+    job_id: str,
+    services: ServicesDep,
+    caller: CallerDep,
+    version: Annotated[str | None, Query(description="Any text: another one makes a browser load it again")] = None,
+) -> Response:
     """What the result of a running job looks like so far. It changes, and is gone when the job has ended."""
+    del version
     job = await services.job(job_id, caller)
     if not job.previews:
         raise NotFoundError("The job has no preview now.")
@@ -123,12 +130,18 @@ def _named(files: Iterable[File], name: str) -> File | None:
 
 
 async def send_file(
-    find: Callable[[], File], request: Request, services: Services, *, may_redirect: bool = False
+    find: Callable[[], File],
+    request: Request,
+    services: Services,
+    *,
+    may_redirect: bool = False,
+    cache_control: str | None = None,
 ) -> Response:
     """The stored file that `find` returns; supports `Range`, `If-None-Match` and `HEAD`.
 
     `find` may block. It is called for each request, so that an erased file is not served from memory. With
-    `may_redirect`, the answer is a redirect where the store gives URLs of its own.
+    `may_redirect`, the answer is a redirect where the store gives URLs of its own. With `cache_control`, a shared cache
+    may keep it, so the answer has the bytes itself: nginx caches nothing that it sends by X-Accel-Redirect.
     """
     whole = "range" not in request.headers
     known = request.headers.get("if-none-match")
@@ -138,7 +151,7 @@ async def send_file(
         headers = {
             "ETag": f'"{file.sha256}"',
             # private, because shared caches must not keep photos of faces: they would not learn of an erasure
-            "Cache-Control": f"private, max-age={request.scope.get(SIGNED_FOR, YEAR_S)}, immutable",
+            "Cache-Control": cache_control or f"private, max-age={request.scope.get(SIGNED_FOR, YEAR_S)}, immutable",
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
@@ -148,7 +161,7 @@ async def send_file(
             url = services.blobs.temporary_url(file.sha256, head=request.method == "HEAD")
             if url is not None:
                 return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
-        prefix = services.settings.accel_prefix
+        prefix = services.settings.accel_prefix if cache_control is None else None
         if prefix is not None and (path := services.blobs.local_path(file.sha256, size=file.size)) is not None:
             headers["X-Accel-Redirect"] = f"{prefix}{path.parent.name}/{path.name}"
             return Response(media_type=file.media_type, headers=headers)  # nginx sends the file, also parts of it
