@@ -169,6 +169,15 @@ def test_jobs_are_listed_cancelled_and_erased(client: Client, photo: Path, astro
     assert gone.value.status == 404
 
 
+def test_a_job_is_run_again_with_changes(client: Client, astronaut_jpeg: bytes) -> None:
+    job = client.detect(another(astronaut_jpeg, 79), mark="solid", colour="red")
+    again = job.rerun(mark="box", colour=None).wait()
+    assert again.id != job.id
+    assert again.parameters is not None
+    assert (again.parameters["mark"], "colour" in again.parameters) == ("box", False)
+    assert again.read() != job.read()
+
+
 def test_events_of_a_job_end_with_it(client: Client, astronaut_jpeg: bytes) -> None:
     job = client.submit("detect", another(astronaut_jpeg, 78))
     events = list(job.events())

@@ -61,6 +61,10 @@ class AsyncJob(JobFields[R], Generic[R]):
         """
         return await self._client.save(self, path, name)
 
+    async def rerun(self, **changes: Any) -> "AsyncJob[R]":
+        """Submit a job with its pictures and changed parameters; None removes one. It is not waited for."""
+        return await self._client.rerun(self.id, **changes)
+
     async def cancel(self) -> "AsyncJob[R]":
         """Cancel it. ProblemError `job-finished` when it has finished."""
         return await self._client.cancel(self.id)
@@ -192,6 +196,10 @@ class AsyncClient:
     async def wait(self, job: JobFields[R], timeout_s: float = 300.0) -> AsyncJob[R]:
         """See `Job.wait`."""
         return self._job(await self._done(calls.wait(job.json, timeout_s, self._retries)))
+
+    async def rerun(self, job_id: str, /, **changes: Any) -> AsyncJob[Any]:
+        """See `AsyncJob.rerun`."""
+        return self._job(await self._done(calls.rerun(job_id, changes, self._retries)))
 
     async def cancel(self, job_id: str) -> AsyncJob[Any]:
         """See `Job.cancel`."""

@@ -257,6 +257,13 @@ def run(
     return (yield from wait(told, max(timeout_s - (time.monotonic() - began), 0.0), retries))
 
 
+def rerun(job_id: str, changes: Mapping[str, Any], retries: Retries) -> Call[Json]:
+    """Submit a job with the pictures of this one and changed parameters; None removes one."""
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    ask = Ask("POST", f"{_path(job_id)}/rerun", headers=headers, body=Body(json=dict(changes)))
+    return _told((yield from request(ask, retries)))
+
+
 def cancel(job_id: str, retries: Retries) -> Call[Json]:
     """Cancel a job; it, cancelled. ProblemError `job-finished`."""
     return _told((yield from request(Ask("POST", f"{_path(job_id)}/cancel", repeatable=False), retries)))

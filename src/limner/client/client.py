@@ -61,6 +61,10 @@ class Job(JobFields[R], Generic[R]):
         """
         return self._client.save(self, path, name)
 
+    def rerun(self, **changes: Any) -> "Job[R]":
+        """Submit a job with its pictures and changed parameters; None removes one. It is not waited for."""
+        return self._client.rerun(self.id, **changes)
+
     def cancel(self) -> "Job[R]":
         """Cancel it. ProblemError `job-finished` when it has finished."""
         return self._client.cancel(self.id)
@@ -189,6 +193,10 @@ class Client:
     def wait(self, job: JobFields[R], timeout_s: float = 300.0) -> Job[R]:
         """See `Job.wait`."""
         return self._job(self._done(calls.wait(job.json, timeout_s, self._retries)))
+
+    def rerun(self, job_id: str, /, **changes: Any) -> Job[Any]:
+        """See `Job.rerun`."""
+        return self._job(self._done(calls.rerun(job_id, changes, self._retries)))
 
     def cancel(self, job_id: str) -> Job[Any]:
         """See `Job.cancel`."""
