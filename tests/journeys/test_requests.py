@@ -230,13 +230,8 @@ def test_null_is_not_given(shared_server: Server, astronaut_jpeg: bytes) -> None
     encoded = base64.b64encode(astronaut_jpeg).decode()
     operations = get(shared_server, "/v1/operations").json()["operations"]
     for each in operations:
-        fields = dict.fromkeys(each["parameters"]["properties"])
-        body = as_json(
-            **fields | {"image": encoded},
-            image_url=None,
-            webhook_url=None,
-            **dict.fromkeys(["size"]) if "size" in fields else {},
-        )
+        fields = [*each["parameters"]["properties"], "image_url", "webhook_url", "label"]
+        body = as_json(**{**dict.fromkeys(fields), "image": encoded})
         job = post(shared_server, f"/v1/{each['name']}", body, Content_Type="application/json").json()
         assert job["status"] == "succeeded", (each["name"], job)
     steps = [
