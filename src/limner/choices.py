@@ -219,6 +219,21 @@ def flat_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, 
     return flat
 
 
+def kept_values(model: type[BaseModel], flat: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat values without the fields that belong to a choice which `changes` replaces: another one has its own."""
+    kept = dict(flat)
+    for name, choice in choices(model).items():
+        chosen = choice.models.get(str(flat.get(name)))
+        if chosen is None:
+            continue
+        if name not in changes or changes[name] == flat[name]:
+            kept = kept_values(chosen, kept, changes)
+            continue
+        for field, _ in flat_fields(chosen):
+            kept.pop(field, None)
+    return kept
+
+
 def _default(model: type[BaseModel], field: str) -> str:
     chosen = model.model_fields[field].get_default(call_default_factory=True)
     return str(getattr(chosen, choices(model)[field].tag))

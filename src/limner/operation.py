@@ -241,7 +241,8 @@ class Context:
         shared = None if self._pictures is None else self._pictures.get(ref.sha256)
         if shared is None:
             shared = image.decode_picture(self.data(ref), self.limits)
-            self._see_photo(ref, shared.pixels, shared.alpha, shared.profile)
+            if self._pictures is not None or not to_change:
+                self.see_photo(ref, shared.pixels, alpha=shared.alpha, profile=shared.profile)
             if self._pictures is None:
                 return shared
             self._pictures[ref.sha256] = shared
@@ -252,14 +253,15 @@ class Context:
         from limner.vision import image
 
         if self._pictures is None:
-            pixels = image.decode(self.data(ref), self.limits, at_least=at_least, near=True)
-            self._see_photo(ref, pixels)
-            return pixels
+            decoded = image.decode_picture(self.data(ref), self.limits, at_least=at_least)
+            self.see_photo(ref, decoded.pixels, alpha=decoded.alpha, profile=decoded.profile)
+            return decoded.on_white()
         return self.picture(ref).on_white()
 
-    def _see_photo(
-        self, ref: ImageRef, pixels: "Pixels", alpha: "Pixels | None" = None, profile: bytes | None = None
+    def see_photo(
+        self, ref: ImageRef, pixels: "Pixels", *, alpha: "Pixels | None" = None, profile: bytes | None = None
     ) -> None:
+        """What the photo looks like, for the thumbnail. It is known unless the photo was decoded to be changed."""
         if self._thumbnail is not None and ref.sha256 == self._thumbnail.photo_sha256:
             self._thumbnail.see_photo(pixels, alpha, profile)
 

@@ -212,7 +212,7 @@ class Output:
         return target
 
     def _refuse_input(self, target: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is not there, or told where it is written
             if _identity(target) in self._inputs:
                 raise OutputError(f"{target} is a photo that is read, and is never overwritten.")
 

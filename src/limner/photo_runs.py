@@ -188,7 +188,7 @@ def run_all(
     with _executor(work, jobs, processes) as (pool, run):
         for number, source in enumerate(listed):
             photo = source.read(work.max_bytes) if source is not None and source.is_stdin else None
-            with _interrupts_ignored_by_children() if processes else contextlib.nullcontext():
+            with _interrupts_kept_from_children() if processes else contextlib.nullcontext():
                 waiting.append(pool.submit(run, source, photo, *([] if processes else [_of(number, tell)])))
             if len(waiting) >= 2 * jobs:
                 yield _outcome(waiting.popleft(), number - len(waiting), tell)
@@ -270,10 +270,13 @@ def _in_process(source: Source | None, photo: bytes | None) -> Done | Failure:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored_by_children() -> Iterator[None]:
-    """Ctrl-C reaches all processes of a terminal, and those that start here would each print a traceback."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_kept_from_children() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal, and those that start here would each print a traceback.
+
+    It is blocked, which they inherit, and not ignored: one that comes meanwhile is delivered afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

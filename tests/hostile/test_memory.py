@@ -1,7 +1,9 @@
 """A picture takes at most three times its pixel budget: width × height × 4 bytes, which is how decoders hold pixels."""
 
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,17 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.hostile.pictures import container, extent, grid, tile
+from tests.hostile.pictures import container, extent, grid, png, saved, tile
+from tests.vision.coloured import PROPHOTO, press, profile
 
-SIDE = 7056  # just under 50 megapixels, in a grid of tiles too
+SIDE = 7952  # just under 64 megapixels, in a grid of tiles too
 BYTES_A_PIXEL = 3 * 4
+FAR = profile(PROPHOTO)
 FIXED = 30_000_000  # bytes: tables and buffers that do not grow with the picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")]
 
 
 def picture() -> Image.Image:
-    """50 megapixels."""
+    """63 megapixels."""
     small = np.random.default_rng(0).integers(0, 255, (28, 28, 3), np.uint8)
     return Image.fromarray(small.repeat(SIDE // 28, 0).repeat(SIDE // 28, 1))
 
@@ -43,6 +47,19 @@ def _grid() -> bytes:
     )
 
 
+def _wide_colour() -> bytes:
+    row = np.asarray(picture())[:1].astype(">u2") * 256
+    head = struct.pack(">IIBBBBB", SIDE, SIDE, 16, 2, 0, 0, 0)
+    return png([(b"IHDR", head), (b"IDAT", zlib.compress((b"\0" + row.tobytes()) * SIDE, 1))])
+
+
+def _bright() -> bytes:
+    """PQ, by the numbers in the file's container, where libavif writes those of BT.709 and sRGB."""
+    data = saved(picture(), "AVIF", speed=10)
+    at = data.index(b"nclx")
+    return data[: at + 4] + struct.pack(">HH", 9, 16) + data[at + 8 :]
+
+
 def _turned(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x112] = orientation
@@ -55,11 +72,15 @@ FILES: dict[str, Callable[[Path], object]] = {
     "JPEG turned": lambda path: picture().save(path, "JPEG", exif=_turned(6)),
     "JPEG progressive 4:4:4": lambda path: picture().save(path, "JPEG", progressive=True, subsampling=0),
     "JPEG CMYK": lambda path: picture().convert("CMYK").save(path, "JPEG"),
+    "JPEG CMYK with a profile": lambda path: picture().convert("CMYK").save(path, "JPEG", icc_profile=press()),
+    "JPEG with a profile far from sRGB": lambda path: picture().save(path, "JPEG", icc_profile=FAR),
     "JPEG CMYK progressive": lambda path: picture().convert("CMYK").save(path, "JPEG", progressive=True),
     "PNG": lambda path: picture().save(path, "PNG", compress_level=1),
     "PNG turned": lambda path: picture().save(path, "PNG", compress_level=1, exif=_turned(6)),
     "PNG transparent": lambda path: clear().save(path, "PNG", compress_level=1),
     "PNG of 16 bits": lambda path: _wide(np.uint16).save(path, "PNG", compress_level=1),
+    "PNG of 16 bits in colour": lambda path: path.write_bytes(_wide_colour()),
+    "PNG with a profile far from sRGB": lambda path: picture().save(path, "PNG", compress_level=1, icc_profile=FAR),
     "PNG palette": lambda path: picture().convert("P").save(path, "PNG", compress_level=1),
     "GIF": lambda path: picture().convert("P").save(path, "GIF"),
     "BMP": lambda path: picture().save(path, "BMP"),
@@ -74,13 +95,14 @@ FILES: dict[str, Callable[[Path], object]] = {
     "WebP transparent": lambda path: clear().save(path, "WEBP", method=0),
     "AVIF": lambda path: picture().save(path, "AVIF", speed=10),
     "AVIF 4:4:4": lambda path: picture().save(path, "AVIF", speed=10, subsampling="4:4:4"),
+    "AVIF brighter than a screen": lambda path: path.write_bytes(_bright()),
     "AVIF transparent": lambda path: clear().save(path, "AVIF", speed=10),
     "HEIC in tiles": lambda path: path.write_bytes(_grid()),
 }
 
 
 @pytest.mark.parametrize("what", FILES)
-def test_fifty_megapixels(what: str, tmp_path: Path) -> None:
+def test_the_largest_pictures(what: str, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     FILES[what](path)
     command = [sys.executable, "-m", "tests.hostile.peak", str(path)]

@@ -36,7 +36,7 @@ def test_pictures_of_other_servers_are_held_back(start_server: StartServer, tmp_
         assert job["status"] == "failed"
         assert job["error"]["type"] == "urn:limner:problem:content-filtered"
         assert job["artifacts"] == []
-        assert len(blobs(server)) == 1  # the photo: of the first, harmless picture nothing is left
+        assert len(blobs(server)) == 2  # the photo and its thumbnail: of the first, harmless picture nothing is left
         assert generated(server, as_jpeg(BLUE), painter="stability", prompt="x")["status"] == "succeeded"
         red = generated(server, as_jpeg(RED), style="pixel", size="64")
         assert red["status"] == "succeeded"  # made here

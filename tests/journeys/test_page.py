@@ -19,39 +19,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.conftest import as_jpeg
 from tests.journeys.server import Server
+from tests.services import browser
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 SHOTS = os.environ.get("PAGE_SHOTS")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-]
 OpenPage = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """One browser for the file."""
-    if not CHROMIUM.exists():
-        pytest.fail(
-            f"The page is tested in a real browser, and there is none at {CHROMIUM}: install Debian's `chromium`, "
-            "or name another Chromium in the variable CHROMIUM."
-        )
     expect.set_options(timeout=60_000)  # a busy machine's, which may have servers to start meanwhile
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser
-        browser.close()
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -217,7 +200,7 @@ def test_a_lost_server_is_shown_and_the_feed_goes_on_where_it_stopped(
     sockets: list[str] = []
     page = open_page(server, before=lambda page: page.on("websocket", lambda socket: sockets.append(socket.url)))
     expect(page.get_by_text("No pictures yet")).to_be_visible()
-    expect(page.locator("#drop-hint")).to_contain_text("The limit is 20 MB per photo.")
+    expect(page.locator("#drop-hint")).to_contain_text("The limit is 40 MB per photo.")
     shot(page, "empty")
     add(page, photo(different(astronaut, 40), "before.jpg"))
     expect(page.locator(".card h3")).to_have_text("1 face")
@@ -289,7 +272,7 @@ def test_cancel_and_delete(one_worker: Server, open_page: OpenPage, astronaut: n
 def test_files_that_are_refused_say_why(
     shared_server: Server, open_page: OpenPage, complaints: list[str], tmp_path: Path
 ) -> None:
-    for name, size in (("nothing.jpg", 0), ("huge.jpg", 20_000_001)):
+    for name, size in (("nothing.jpg", 0), ("huge.jpg", 40_000_001)):
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
     (tmp_path / "notes.jpg").write_text("Dear diary")
@@ -299,7 +282,7 @@ def test_files_that_are_refused_say_why(
     expect(notes.locator("h3")).to_have_text("Unsupported media type")
     expect(notes.get_by_role("button", name="Retry")).to_be_visible()
     expect(page.locator(".card", has_text="nothing.jpg").locator("h3")).to_have_text("Empty file")
-    expect(page.locator(".card", has_text="huge.jpg")).to_contain_text("The file has 20.1 MB. The limit is 20 MB.")
+    expect(page.locator(".card", has_text="huge.jpg")).to_contain_text("The file has 40.1 MB. The limit is 40 MB.")
     shot(page, "refused")
     notes.get_by_role("button", name="Dismiss").click()
     expect(notes).to_have_count(0)

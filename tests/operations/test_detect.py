@@ -88,6 +88,20 @@ def test_no_face_hides_under_transparent_pixels(run: Detect, astronaut: Pixels, 
 
 
 @pytest.mark.parametrize("mark", ["blur", "pixelate", "solid"])
+def test_no_face_hides_behind_a_half_transparency(run: Detect, astronaut: Pixels, mark: str) -> None:
+    both = np.concatenate([astronaut, astronaut], axis=1)
+    alpha = np.full(both.shape[:2], 255, np.uint8)
+    alpha[:, 512:] = 3
+    picture = marked(run(saved(np.dstack([both, alpha]), "PNG"), mark=mark))
+    for x in (223, 512 + 223):
+        face = np.s_[90:150, x - 30 : x + 30]
+        assert np.abs(picture[face][..., :3].astype(int) - both[face]).mean() > 15
+    assert (picture[:, 512:, 3] == 3).mean() > 0.7
+    one = run(saved(np.dstack([both, alpha]), "PNG"), mark=mark, max_faces=1)
+    assert len(one.result.faces) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mark", ["blur", "pixelate", "solid"])
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
 def test_an_animation_is_refused_rather_than_made_a_still(run: Detect, astronaut: Pixels, form: str, mark: str) -> None:
     frames = [Image.fromarray(np.roll(astronaut, 40 * number, axis=1)) for number in range(3)]

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from limner import settings, telemetry
+from limner.adapters.sql import pages
+from limner.domain import label
 from limner.domain.errors import every_error
 from limner.operations import CATALOGUE
 from limner.vision.structure import gif, isobmff, jpeg, png, tiff, webp
-from limner.web import http_protocol, read_json, read_request, serving, socket_protocol, webhook_sender
+from limner.web import archive_routes, http_protocol, read_json, read_request, serving, socket_protocol, webhook_sender
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -100,6 +102,11 @@ FIXED = {
         webhook_sender.ANSWER_BYTES,
     ),
     "Request line and header; trailers of a body": (http_protocol.MAX_HEADERS,),
+    "Letters of a label; labels that a search compares; jobs of an archive": (
+        label.MAX_LABEL,
+        pages.SEARCHED,
+        archive_routes.MAX_JOBS,
+    ),
     "Requests sent ahead on one connection": (http_protocol.MAX_WAITING, http_protocol.MAX_WAITING_BODY_BYTES),
     "Frames from a WebSocket's client": (
         socket_protocol.FRAMES_AT_ONCE,

@@ -121,6 +121,28 @@ def test_a_clear_portrait_costs_little_more_than_one_pass(
     assert yunet.looked_at < 1.4 * 640 * 448
 
 
+@pytest.mark.parametrize("name", ["coffee", "rocket", "gravel"])
+def test_scenery_costs_at_most_seven_passes_before_turning(models_dir: Path, name: str) -> None:
+    """Thumbnail, coarse scale, fine scale with the overlaps of its tiles, and at most twelve closer looks."""
+    pixels = getattr(skimage.data, name)()
+    pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    large = cv2.resize(pixels, (4000, 3000), interpolation=cv2.INTER_CUBIC)
+    yunet = CountingYuNet(models_dir)
+    scales.search(yunet, Pyramid(np.asarray(large, np.uint8)), 0.25)
+    assert yunet.looked_at < 7 * 640 * 448
+
+
+def test_small_faces_beside_a_large_clear_one(finder: Detector, astronaut: Pixels) -> None:
+    picture = on_grey(astronaut, 700, 1280, 720, 0, 20)
+    head = astronaut[10:210, 130:330]
+    for left, top in ((800, 100), (1100, 400), (1232, 660)):  # the last one is cut by no edge, its surroundings are
+        picture[top : top + 48, left : left + 48] = cv2.resize(head, (48, 48), interpolation=cv2.INTER_AREA)
+    found = finder.detect(picture)
+    assert len(found) == 4
+    for x, y in ((824, 124), (1124, 424), (1256, 684)):
+        assert any(f.box.x < x < f.box.x + f.box.width and f.box.y < y < f.box.y + f.box.height for f in found), (x, y)
+
+
 @pytest.mark.parametrize(("width", "height", "size"), [(1280, 720, 24), (4000, 3000, 40), (8160, 6144, 80)])
 def test_an_isolated_small_face(finder: Detector, astronaut: Pixels, width: int, height: int, size: int) -> None:
     """`size` is that of the face, which is half as large as the head with its surroundings."""
@@ -202,6 +224,17 @@ def test_roll_is_reported(finder: Detector, astronaut: Pixels) -> None:
         tilted = np.asarray(cv2.warpAffine(astronaut, matrix, (512, 512)), np.uint8)
         (face,) = finder.detect(tilted)
         assert face.roll_degrees == pytest.approx(degrees, abs=14)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_tilt_of_a_clear_face_is_that_of_its_eyes(finder: Detector, astronaut: Pixels, count: int) -> None:
+    """YuNet alone draws this tilt of 12 degrees as one of 3. Several faces are one call of CenterFace."""
+    matrix = cv2.getRotationMatrix2D((224, 120), -12, 1)
+    tilted = np.asarray(cv2.warpAffine(astronaut, matrix, (512, 512)), np.uint8)[:300, 60:400]
+    found = finder.detect(np.ascontiguousarray(np.tile(tilted, (1, count, 1))))
+    assert len(found) == count
+    for face in found:
+        assert face.roll_degrees == pytest.approx(12, abs=4)
 
 
 def test_grey(finder: Detector, astronaut: Pixels) -> None:

@@ -389,3 +389,61 @@ class TestEncode:
             for kind in ("jpeg", "png", "webp"):
                 data = image.encode(np.full(shape, 90, np.uint8), kind)
                 assert image.decode(data, LIMITS).shape == shape
+
+
+DENSITY = (300.0, 150.0)
+
+
+class TestKept:
+    """What a picture made from another keeps beside the pixels, and what it says that it does not."""
+
+    @pytest.mark.parametrize("source", ["JPEG", "JPEG by EXIF", "PNG", "TIFF", "TIFF in centimetres", "WEBP"])
+    @pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+    def test_the_density(self, source: str, kind: image.Format) -> None:
+        picture = Image.fromarray(scene())
+        block = Image.Exif()
+        block[0x11A], block[0x11B], block[0x128] = 300.0, 150.0, 2
+        data = {
+            "JPEG": lambda: saved(picture, "JPEG", dpi=(300, 150)),
+            "JPEG by EXIF": lambda: saved(picture, "JPEG", exif=block.tobytes()),
+            "PNG": lambda: saved(picture, "PNG", dpi=DENSITY),
+            "TIFF": lambda: saved(picture, "TIFF", dpi=DENSITY),
+            "TIFF in centimetres": lambda: saved(picture, "TIFF", tiffinfo={282: 300 / 2.54, 283: 150 / 2.54, 296: 3}),
+            "WEBP": lambda: saved(picture, "WEBP", exif=block.tobytes()),
+        }[source]()
+        found = image.decode_picture(data, LIMITS)
+        assert found.density == pytest.approx(DENSITY, rel=0.001)
+        again = image.decode_picture(image.encode_picture(found, kind), LIMITS)
+        assert again.density == pytest.approx(DENSITY, rel=0.001)
+
+    def test_the_density_is_turned_with_the_picture(self) -> None:
+        data = saved(Image.fromarray(scene()), "JPEG", dpi=(300, 150), exif=exif(6))
+        assert image.decode_picture(data, LIMITS).density == (150, 300)
+
+    @pytest.mark.parametrize("dpi", [(0, 0), (1, 0)])
+    def test_no_density_is_made_up(self, dpi: tuple[int, int]) -> None:
+        for kind in ("JPEG", "PNG", "WEBP"):
+            assert image.decode_picture(saved(Image.fromarray(scene()), kind, dpi=dpi), LIMITS).density is None
+        assert image.decode_picture(FORMATS["image/heic"](scene()), LIMITS).density is None
+
+    def test_a_lossless_webp_stays_so(self) -> None:
+        noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+        alpha = np.full((64, 64), 255, np.uint8)
+        alpha[:8] = 100
+        for pixels in (noise, np.dstack([noise, alpha])):
+            picture = image.decode_picture(saved(Image.fromarray(pixels), "WEBP", lossless=True), LIMITS)
+            again = image.decode_picture(image.encode_picture(picture), LIMITS)
+            assert again.info.media_type == "image/webp"
+            assert np.array_equal(again.pixels, noise)
+            assert again.alpha is None or np.array_equal(again.alpha, alpha)
+        lossy = image.decode_picture(saved(Image.fromarray(noise), "WEBP", quality=90), LIMITS)
+        assert not np.array_equal(image.decode(image.encode_picture(lossy), LIMITS), lossy.pixels)
+
+    def test_bits_that_are_lost_are_told(self) -> None:
+        ramp = Image.fromarray(np.linspace(0, 65535, 512).reshape(8, 64).astype(np.uint16))
+        for kind in ("PNG", "TIFF"):
+            (note,) = image.decode_picture(saved(ramp, kind), LIMITS).notes
+            assert "16 bits" in note
+            assert "has 8" in note
+        for write in FORMATS.values():
+            assert image.decode_picture(write(scene()), LIMITS).notes == ()

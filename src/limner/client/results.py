@@ -79,6 +79,7 @@ class DetectResult:
 
     image: Size
     faces: list[Face]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class CropResult:
     faces: list[Box]
     about: Literal["faces", "detail"]
     crops: list[Crop]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class GenerateResult:
     image: Size | None
     painter: str
     pictures: list[Picture]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,14 @@ class NotFoundError(LimnerError):
     status = 404
 
 
+class GoneError(LimnerError):
+    """The pictures of the job do not exist any more."""
+
+    slug = "gone"
+    title = "Gone"
+    status = 410
+
+
 class MethodNotAllowedError(LimnerError):
     """This path does not support the HTTP method."""
 

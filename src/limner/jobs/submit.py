@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from uuid_utils import uuid7
 
 from limner.blob_ports import BlobStore
-from limner.domain.errors import QueueFullError, UnavailableError
+from limner.domain.errors import GoneError, QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role
 from limner.domain.key import owned
 from limner.domain.lane import Lane
@@ -56,23 +56,27 @@ class Submissions:
         idempotency_key: str | None = None,
         webhook: Webhook | None = None,
         label: str | None = None,
+        source_id: str | None = None,
     ) -> Job:
         """Store the pictures (bytes by parameter name) and the job, and send it to the engine.
 
         `job_id` is the id for a new job; a repeat of a request returns the earlier job, with its own id. `key_id` owns
         the job: its cache and its idempotency keys are its own, because an answer from another owner's job would tell
         that somebody else sent the same photo. `webhook` is told when a new job ends, `label` is what the client calls
-        it (see `domain/label.py`); for a repeat, those of the first request stay.
+        it (see `domain/label.py`); for a repeat, those of the first request stay. `source_id` is the job whose pictures
+        these are: if it is erased meanwhile, nothing is stored.
 
         UnavailableError while stopping, QueueFullError, InvalidRequestError if the idempotency key belongs to another
-        request.
+        request, GoneError if the source is erased.
         """
         if not self.open:
             raise UnavailableError("The service is stopping. Try again later.")
         job_id = job_id or self.ids.new()
         attributes = {"limner.operation": operation.name, "limner.job.id": job_id}
         with span(f"submit {operation.name}", kind="producer", attributes=attributes) as made:
-            return self._accept(operation, params, pictures, job_id, key_id, idempotency_key, webhook, label, made)
+            return self._accept(
+                operation, params, pictures, job_id, key_id, idempotency_key, webhook, label, source_id, made
+            )
 
     def _accept(
         self,
@@ -84,6 +88,7 @@ class Submissions:
         idempotency_key: str | None,
         webhook: Webhook | None,
         label: str | None,
+        source_id: str | None,
         made: Span,
     ) -> Job:
         request = idempotency_key or job_id
@@ -118,7 +123,7 @@ class Submissions:
             self.store,
             self.blobs,
             data,
-            lambda tx, is_stored: self._submit(tx, job, max_queued, webhook, is_stored),
+            lambda tx, is_stored: self._submit(tx, job, max_queued, webhook, source_id, is_stored),
             media_types={file.sha256: file.media_type for file in job.files},
             unseen=unseen,
         )
@@ -145,8 +150,16 @@ class Submissions:
         return found.max_queued
 
     def _submit(
-        self, tx: Transaction, job: Job, max_queued: int, webhook: Webhook | None, is_stored: IsStored
+        self,
+        tx: Transaction,
+        job: Job,
+        max_queued: int,
+        webhook: Webhook | None,
+        source_id: str | None,
+        is_stored: IsStored,
     ) -> Submitted | Missing:
+        if source_id is not None and not transitions.hold(tx, [source_id]):
+            raise GoneError("The job was erased meanwhile, and its pictures with it.")
         since = tx.hooks.last_event_id() if webhook is not None else 0
         with step("transaction"):
             submitted = transitions.submit(

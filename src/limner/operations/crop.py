@@ -106,7 +106,8 @@ class CropResult(Result):
         """The pictures' sizes."""
         sizes = ", ".join(f"{each.width}×{each.height}" for each in self.crops[:8])
         more = ", …" if len(self.crops) > 8 else ""
-        return f"{len(self.faces)} faces, {sizes}{more}" if self.crops else "no face"
+        found = "1 face" if len(self.faces) == 1 else f"{len(self.faces)} faces" if self.faces else "no face"
+        return f"{found}, {sizes}{more}" if self.crops else "no face"
 
 
 _OF_WINDOW, _OF_EACH = ("width", "height", "aspect", "zoom"), ("size", "margin", "max_faces")

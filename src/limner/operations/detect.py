@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
 
 _MIN_DECODED_SIDE = 2048  # enough for the detector when no picture is drawn
 _SCORES_IN_WORDS = 8
+_SMALLEST_VEIL = 7  # px, of a half transparent area in which a face may be hidden
+_SAME_FACE = 0.4  # two boxes that overlap by so much are of one face
 
 
 class DetectParams(PhotoParams):
@@ -157,11 +159,13 @@ def _check(params: DetectParams) -> None:
     if params.boxes is not None and params.mark == "none":
         raise InvalidRequestError("boxes: They need a mark.", field="boxes")
     if params.image.frames > 1 and params.mark in _COVERS:
-        raise UnsupportedMediaError("Faces cannot be covered in an animated picture. Send its frames one by one.")
+        raise UnsupportedMediaError(
+            "Faces cannot be covered in a picture with several frames or pages. Send them one by one."
+        )
 
 
 @operation(
-    version=4,
+    version=5,
     models=("yunet", "centerface", "face_landmark", "iris_landmark"),
     check=_check,
     choices=Choices(covers=lambda params: params.mark in _COVERS),
@@ -174,14 +178,17 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
         # A picture that will be marked is needed at full size; otherwise a smaller one is enough for detection.
         picture = ctx.picture(params.image, to_change=True) if params.mark != "none" else None
         photo = picture.on_white() if picture else ctx.pixels(params.image, at_least=_MIN_DECODED_SIDE)
+    covers = params.mark in _COVERS and params.boxes is None
     with ctx.stage("detect"):
         found = ctx.models.detector().detect(
             photo,
             min_score=params.min_score,
             precise=params.precise,
-            cover=params.mark in _COVERS and params.boxes is None,
+            cover=covers,
             max_faces=params.max_faces,
         )
+        if covers and picture is not None:
+            found = _with_veiled(found, params, picture, ctx)
     height, width = photo.shape[:2]
     meshes: list[MeshShape | None] = [None] * len(found)
     if params.landmarks == "mesh" and found:
@@ -192,12 +199,35 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
     found = scaled(found, params.image.width / width, params.image.height / height)
     if picture is not None and (found or params.boxes is not None):
         _mark(params, picture, found, ctx)
+    elif picture is not None:
+        ctx.see_photo(params.image, picture.pixels, alpha=picture.alpha, profile=picture.profile)
     size = SizeShape(width=params.image.width, height=params.image.height)
     return DetectResult(
         image=size,
         faces=[_shape(face, mesh, params.image) for face, mesh in zip(found, meshes, strict=True)],
         notes=[] if picture is None else list(picture.notes),
     )
+
+
+def _with_veiled(
+    found: list[faces.Face], params: DetectParams, picture: "image.Picture", ctx: Context
+) -> list[faces.Face]:
+    """The faces, and those that only show without the transparency: anyone can take it away from the result."""
+    import cv2
+    import numpy as np
+
+    if picture.alpha is None:
+        return found
+    veiled = ((picture.alpha > 0) & (picture.alpha < 255)).astype(np.uint8)
+    if not cv2.erode(veiled, np.ones((_SMALLEST_VEIL, _SMALLEST_VEIL), np.uint8)).any():
+        return found  # the soft edges of a cut-out
+    picture.pixels[picture.alpha == 0] = 0
+    bare = ctx.models.detector().detect(
+        picture.pixels, min_score=params.min_score, precise=params.precise, cover=True, max_faces=params.max_faces
+    )
+    further = [face for face in bare if all(face.box.overlap(other.box) < _SAME_FACE for other in found)]
+    every = sorted([*found, *further], key=lambda face: face.score, reverse=True)
+    return every[: params.max_faces]
 
 
 def _mark(params: DetectParams, picture: "image.Picture", found: list[faces.Face], ctx: Context) -> None:

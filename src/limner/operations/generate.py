@@ -367,7 +367,7 @@ def _attached(
         claim = Claim(_source_type(params), tool="Limner", version=__version__, painter=params.painter.name, seed=seed)
         with ctx.stage("sign"):
             data = Identity(*files).signed(data, f"image/{form}", claim)
-    ctx.show(painted, profile=None if picture is None else picture.profile)
+    ctx.show(painted)
     name = picture_file(f"image-{number + 1}", form)
     ctx.attach(name, data, f"image/{form}", width=width, height=height)
     return PictureShape(name=name, seed=seed, width=width, height=height)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limner.domain.errors import InvalidRequestError
-from limner.vision import align, colour_profile, image, labels, outlines, regions, smooth, svg
+from limner.vision import align, assumptions, colour_profile, image, labels, outlines, regions, smooth, svg
 from limner.vision.align import Matrix
 from limner.vision.faces import Box
 from limner.vision.landmarks import LANDMARK_COUNTS, Points, Source, checked_landmarks, eye_centres, mouth_centre
@@ -96,9 +96,11 @@ def trace(
     options = _checked_options(options or Options())
     height, width = photo.shape[:2]
     source = checked_landmarks(landmarks, width, height, landmarks_source)
-    assumptions: list[str] = []
+    notes: list[str] = []
     if label_map is not None:
-        assumptions += _map_assumptions(labels.check(label_map, width, height), label_map, options, width, height)
+        present = labels.check(label_map, width, height)
+        map_size = (label_map.shape[1], label_map.shape[0])
+        notes += assumptions.of_map(present, map_size, (width, height), options.scheme, options.meanings)
 
     roll = align.roll_degrees(source)
     turn, canvas_width, canvas_height = align.upright(width, height, roll)
@@ -117,19 +119,23 @@ def trace(
     seen = None
     if on_grid is None and options.scheme != "own":
         seen = align.warp_image(photo, grid.matrix @ to_crop, grid.shape[1], grid.shape[0], None)
-    masks, notes = _masks(options, align.apply(grid.matrix @ to_crop, source), grid, on_grid, seen, (reach, widening))
-    assumptions += notes
+    masks, further = _masks(options, align.apply(grid.matrix @ to_crop, source), grid, on_grid, seen, (reach, widening))
+    notes += further
     # What the photo's edge cuts off is not drawn, also where the turned crop reaches beyond it.
     frame = np.array([[0.0, 0], [width, 0], [width, height], [0, height]])
+    wanted = list(masks)
     masks = regions.within(masks, align.apply(grid.matrix @ to_crop, frame))
     unit = face.width * grid.scale
     grain = 1.0 if label_map is None else max(1.0, grid.scale * width / label_map.shape[1])
     rings = {key: grid.outline(mask, strength=options.smoothing, unit=unit, grain=grain) for key, mask in masks.items()}
     rings = {key: found for key, found in rings.items() if found}
 
+    lost = [key for key in wanted if key not in rings]
+    if lost:
+        notes.append(f"These regions are outside the photo or too small, and were left out: {', '.join(lost)}.")
     undrawn = sorted(set(options.style.fills) - set(rings))
     if undrawn:
-        assumptions.append(f"`fills` has regions that are not drawn: {', '.join(undrawn)}.")
+        notes.append(f"`fills` has regions that are not drawn: {', '.join(undrawn)}.")
 
     head: list[Ring] | Points | None = None  # what the photo is clipped to: the map's foreground, or all that is drawn
     if options.photo and options.clip:
@@ -152,7 +158,7 @@ def trace(
         crop=crop,
         landmarks=source,
         landmarks_source=landmarks_source,
-        assumptions=tuple(assumptions),
+        assumptions=tuple(notes),
     )
 
 
@@ -188,33 +194,6 @@ def _checked_options(options: Options) -> Options:
         if not 3 <= len(indices) <= LANDMARK_COUNTS[0]:
             raise InvalidRequestError(f"The region {name!r} needs 3 to {LANDMARK_COUNTS[0]} landmarks.")
     return options
-
-
-def _map_assumptions(
-    present: list[int], label_map: NDArray[np.uint8], options: Options, width: int, height: int
-) -> list[str]:
-    """The assumptions about a label map, as sentences."""
-    notes = []
-    if label_map.shape != (height, width):
-        notes.append(
-            f"The segmentation map of {label_map.shape[1]}×{label_map.shape[0]} was assumed to show the whole photo of "
-            f"{width}×{height}, and was scaled by nearest neighbour."
-        )
-    if options.scheme == "labels":
-        return notes
-    known = ", ".join(f"{value} {options.meanings[value]}" for value in present if value in options.meanings)
-    notes.append(f"The segmentation map's values were read as: {known}.")
-    unknown = [str(value) for value in present if value not in options.meanings]
-    if unknown:
-        notes.append(
-            f"These values of the segmentation map have no known meaning and were ignored: {', '.join(unknown)}."
-        )
-    if options.scheme != "own" and not any(options.meanings.get(value) == "skin" for value in present):
-        raise InvalidRequestError(
-            "The segmentation map has no skin: none of its values means skin. Send `label_meanings`, or use the scheme "
-            "'labels'."
-        )
-    return notes
 
 
 def _crop(
@@ -299,7 +278,7 @@ def _masks(
             parts = regions.with_sides_swapped(parts)
             notes.append("The segmentation map names left and right from the person's view; they were exchanged.")
     else:
-        notes.append(_without_map(options.scheme))
+        notes.append(assumptions.without_map(options.scheme))
     if len(landmarks) == 68:
         notes.append("With 68 landmarks, the forehead, cheeks, under-eyes and chin are estimated from proportions.")
     drawn = outlines.outlines(landmarks, *reach)
@@ -312,28 +291,8 @@ def _masks(
     if "mouth" in missing and not drawn.mouth_is_open:
         del missing["mouth"]
         notes.append("The lips are closed, so there is no mouth.")
-    notes += _missing(missing, has_map=parts is not None)
+    notes += assumptions.of_missing(missing, has_map=parts is not None)
     return {key: masks[name] for key, name in wanted.items() if name in masks}, notes
-
-
-def _without_map(scheme: Scheme) -> str:
-    ears = "6 (right ear) and 7 (left ear)" if scheme == "seven" else "ears and hair"
-    return (
-        "Without a segmentation map, the forehead ends where the skin's colour does, or else at the upper edge of the "
-        f"face mesh, and {ears} are left out."
-    )
-
-
-def _missing(missing: Mapping[str, str], *, has_map: bool) -> list[str]:
-    """Why regions of the scheme, by key and name, are not drawn; ears and hair without a map are told elsewhere."""
-    names = [
-        name if key == name else f"{key} ({name})"
-        for key, name in missing.items()
-        if has_map or name not in regions.ONLY_WITH_MAP
-    ]
-    if not names:
-        return []
-    return [f"These regions are turned away or not to be seen, and were left out: {', '.join(names)}."]
 
 
 def _own_masks(

@@ -126,8 +126,8 @@ class Detector:
         """Hits of at least `min_score`, best first; the doubtful ones of YuNet verified by CenterFace.
 
         YuNet gives dogs, wheels and folds of cloth scores up to 0.9. If CenterFace does not detect a face there, the
-        score of an uncertain hit is halved. If it does, its landmarks replace YuNet's, which draws those of tilted
-        faces too upright: 20 degrees may look like 6. For their sake the largest of the certain hits are looked at too.
+        score of an uncertain hit is halved. If it does, its landmarks replace YuNet's, which draws tilted faces too
+        upright: 20 degrees may look like 6. For their sake the largest of the certain hits are looked at too.
         """
         found = scales.search(network, pyramid, min(min_score, _FLOOR))
         found = hits.clipped(found[found[:, hits.SCORE] >= min_score], pyramid.width, pyramid.height)

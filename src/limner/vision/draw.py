@@ -19,6 +19,10 @@ _EDGE: Colour = (16, 24, 32)
 
 _MIN_LABELLED_SIDE = 56  # px; a smaller face would be hidden by its label
 
+_TURNS = np.linspace(0, math.pi / 2, 12) + np.arange(4)[:, None] * (math.pi / 2)
+_ARC = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=2).reshape(-1, 2)  # four quarters of a circle, clockwise
+_ROUND = np.repeat([[1, 1], [-1, 1], [-1, -1], [1, -1]], 12, axis=0)  # towards which corner of a frame each goes
+
 
 def boxes(image: Pixels, faces: Sequence[Face | Box], alpha: Pixels | None = None) -> None:
     """A frame around each face or box, with the face's score if there is room for it.
@@ -48,20 +52,8 @@ def _frame(image: Pixels, box: Box, stroke: int, colour: Colour) -> None:
     right = max(left + 1, min(box.x + box.width, width - 1 - inset))
     bottom = max(top + 1, min(box.y + box.height, height - 1 - inset))
     radius = min(right - left, bottom - top) * 0.16
-    turns = np.linspace(0, math.pi / 2, 12)
-    corners = ((right, bottom, 0), (left, bottom, 1), (left, top, 2), (right, top, 3))
-    outline = np.concatenate(
-        [
-            np.stack(
-                [
-                    x - math.copysign(radius, x - (left + right) / 2) + radius * np.cos(turns + quarter * math.pi / 2),
-                    y - math.copysign(radius, y - (top + bottom) / 2) + radius * np.sin(turns + quarter * math.pi / 2),
-                ],
-                axis=1,
-            )
-            for x, y, quarter in corners
-        ]
-    )
+    corners = np.array([[right - radius, bottom - radius], [left + radius, top + radius]])
+    outline = np.where(_ROUND > 0, corners[0], corners[1]) + radius * _ARC
     cv2.polylines(image, [np.round(outline * 16).astype(np.int32)], True, colour, stroke, cv2.LINE_AA, 4)
 
 
@@ -88,7 +80,7 @@ def _label(image: Pixels, face: Face, stroke: int, alpha: Pixels | None) -> None
             shape = _tag_shape(rows, columns)
             tag[:] = _mixed(tag, _EDGE, shape * 0.86)
             inner = tag[pad : pad + text.shape[0], pad : pad + text.shape[1]]
-            inner[:] = _mixed(inner, _LINE, text)
+            inner[:] = _mixed(inner, _LINE, np.divide(text, 255, dtype=np.float32))
             if alpha is not None:
                 under = alpha[top : top + rows, left : left + columns]
                 np.maximum(under, (shape * 255).astype(np.uint8), out=under)
@@ -105,18 +97,19 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _text(text: str, size: int) -> npt.NDArray[np.float32]:
-    """The text's coverage 0..1, cropped to its bounding box."""
+@lru_cache(maxsize=32)
+def _text(text: str, size: int) -> Pixels:
+    """The text's coverage 0..255, cropped to its bounding box."""
     mask = _font(size).getmask(text, mode="L")
-    return np.asarray(np.asarray(mask, np.float32).reshape(mask.size[1], mask.size[0]) / 255, np.float32)
+    return np.asarray(mask, np.uint8).reshape(mask.size[1], mask.size[0])
 
 
 def _tag_shape(rows: int, columns: int) -> npt.NDArray[np.float32]:
     """The coverage 0..1 of a rectangle with round corners."""
-    y, x = np.mgrid[:rows, :columns].astype(np.float32) + 0.5
     radius = min(rows, columns) * 0.28
-    out = np.hypot(
-        np.maximum(np.abs(x - columns / 2) - (columns / 2 - radius), 0),
-        np.maximum(np.abs(y - rows / 2) - (rows / 2 - radius), 0),
+    down, across = (
+        np.maximum(np.abs(np.arange(length, dtype=np.float32) + 0.5 - length / 2) - (length / 2 - radius), 0)
+        for length in (rows, columns)
     )
+    out = np.hypot(across, down[:, None])
     return np.asarray(np.clip(radius - out + 0.5, 0, 1), np.float32)

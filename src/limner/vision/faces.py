@@ -24,6 +24,13 @@ class Box:
     width: float
     height: float
 
+    def overlap(self, other: "Box") -> float:
+        """Intersection over union, 0..1."""
+        across = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        down = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        shared = max(across, 0.0) * max(down, 0.0)
+        return shared / max(self.width * self.height + other.width * other.height - shared, 1e-9)
+
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:

@@ -6,6 +6,7 @@ corner; left and right as seen with the face upright.
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -103,9 +104,12 @@ def best(hits: Hits, max_overlap: float, max_covered: float = 1) -> Hits:
     hits = hits[np.argsort(-hits[:, SCORE], kind="stable")][:MAX_HITS]
     if len(hits) < 2:
         return hits
-    conflict = overlaps(hits, hits) > max_overlap
-    if max_covered < 1:
-        conflict |= covered(hits, hits) > max_covered
+    if max_covered >= 1:  # which OpenCV does without comparing all with all
+        sides = hits[:, :4].astype(np.float64)
+        sides[:, 2:] -= sides[:, :2]
+        ranks = np.arange(len(hits), 0, -1, dtype=np.float32)  # for scores: it drops those of 0
+        return hits[np.asarray(cv2.dnn.NMSBoxes(sides, ranks, 0.5, max_overlap), np.intp)]  # type: ignore[arg-type]
+    conflict = (overlaps(hits, hits) > max_overlap) | (covered(hits, hits) > max_covered)
     kept = np.ones(len(hits), np.bool_)
     for index in range(len(hits)):
         if kept[index]:

@@ -64,23 +64,17 @@ class Picture:
         return replace(self, pixels=self.pixels.copy(), alpha=None if self.alpha is None else self.alpha.copy())
 
 
-def decode(data: bytes, limits: Limits, *, at_least: int | None = None, near: bool = False) -> Pixels:
+def decode(data: bytes, limits: Limits, *, at_least: int | None = None) -> Pixels:
     """Upright sRGB on white, (H, W, 3) uint8, C order, writable; the first frame of an animation.
 
-    With `at_least`, a JPEG may be decoded at a reduced size whose longer side is at least this. With `near`, colours
-    may be those of a profile near sRGB, which is enough for detectors, and faster. Raises what `look` raises, and
-    BadImageError for a truncated file.
+    With `at_least`, a JPEG may be decoded at a reduced size whose longer side is at least this. Raises what `look`
+    raises, and BadImageError for a truncated file.
     """
-    picture = _picture(data, limits, at_least)
-    return picture.on_white() if near else picture.srgb()
+    return decode_picture(data, limits, at_least=at_least).srgb()
 
 
-def decode_picture(data: bytes, limits: Limits) -> Picture:
-    """`decode` at full size, with transparency and colour profile kept separately for `encode_picture`."""
-    return _picture(data, limits, None)
-
-
-def _picture(data: bytes, limits: Limits, at_least: int | None) -> Picture:
+def decode_picture(data: bytes, limits: Limits, *, at_least: int | None = None) -> Picture:
+    """The same with transparency and colour profile kept separately, for `encode_picture`; colours are near sRGB."""
     source = _Source(data, limits)
     pixels, alpha = source.pixels(at_least)
     return Picture(

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from limner.vision import hits, looks
 from limner.vision.hits import Hits
@@ -38,7 +39,7 @@ _STRONG_HINT = 0.25
 _MAX_STRONG = 6  # more are worth the whole fine scale
 _MAX_LOOKS, _MAX_LOOKS_ALONE = 6, 12  # beside a certain face, and where there is none
 _LOOK_REACH, _LOOK_SIDE = 3, 96  # the square that is looked at, in sizes of the hint and in pixels, a multiple of 32
-_LOOK_MIDDLE = 0.375  # of the square's side, from its middle
+_LOOK_MIDDLE, _LOOK_MAX_SIZE = 0.375, 0.5  # of the square's side: how far from its middle a face is, and its size
 
 
 def search(network: Network, pyramid: Pyramid, min_score: float) -> Hits:
@@ -52,36 +53,49 @@ def search(network: Network, pyramid: Pyramid, min_score: float) -> Hits:
     thumbnail = pyramid.factor(_THUMBNAIL_AREA, _ENLARGED)
     found = at_scale(network, pyramid, thumbnail, min_score)
     accepted = [found[hits.sizes(found) * thumbnail >= _THUMBNAIL_MIN_SIZE]]
-    coarse, fine = _within(pyramid, COARSE_AREA), pyramid.factor(FINE_AREA)
+    coarse = _within(pyramid, COARSE_AREA)
     factor, max_size, best = coarse, _COARSE_MAX_SIZE, _best(accepted[0])
-    while factor:
+    while True:
+        # Hints are wanted only where `_looks` may follow; in a crowd there are hundreds.
         hint = network.hint if factor == coarse or best < _CONFIRMED else min_score
         found = at_scale(network, pyramid, factor, min(min_score, hint))
         sizes = hits.sizes(found) * factor
         found, sizes = found[sizes <= max_size], sizes[sizes <= max_size]
         best = max(best, _best(found))
-        small = found[sizes < _MIN_SIZE]
-        following = 0.0
-        if factor == coarse:
-            looked = None
-            if best >= CERTAIN and np.count_nonzero(small[:, hits.SCORE] >= _STRONG_HINT) <= _MAX_STRONG:
-                looked = _looks(network, pyramid, small, found, _MAX_LOOKS)
-            if looked is None:
-                # A small picture has more to show only if it is enlarged.
-                following = fine if fine >= _MIN_SCALE_STEP * factor else _ENLARGED * factor
-            else:
-                accepted.append(looked)
-        elif np.count_nonzero(found[sizes < _CROWD_MAX_SIZE, hits.SCORE] >= _CONFIRMED) >= _CROWD_COUNT:
-            following = min(pyramid.factor(MAX_AREA, _ENLARGED), 2 * factor)
-        elif best < _CONFIRMED:
-            looked = _looks(network, pyramid, small, found, _MAX_LOOKS_ALONE)
-            accepted.append(looked[looked[:, hits.SCORE] >= _ALONE_MIN_SCORE])
+        following = _next(pyramid, factor, coarse, best, found[:, hits.SCORE], sizes)
         if following < _MIN_SCALE_STEP * factor:
-            following = 0.0
-        accepted.append(found[sizes >= _MIN_SIZE] if following else found)
+            break
+        accepted.append(found[sizes >= _MIN_SIZE])
         factor, max_size = following, _FINE_MAX_SIZE
+    accepted.append(found)
+    if best < _CONFIRMED:
+        looked = _looks(network, pyramid, found[sizes < _MIN_SIZE], found, _MAX_LOOKS_ALONE)
+        accepted.append(looked[looked[:, hits.SCORE] >= _ALONE_MIN_SCORE])
+    elif factor == coarse:
+        accepted.append(_looks(network, pyramid, found[sizes < _MIN_SIZE], found, _MAX_LOOKS))
     merged = hits.best(hits.joined(accepted), _MAX_OVERLAP, _MAX_COVERED)
     return merged[merged[:, hits.SCORE] >= min_score]
+
+
+def _next(
+    pyramid: Pyramid,
+    factor: float,
+    coarse: float,
+    best: float,
+    scores: npt.NDArray[np.float32],
+    sizes: npt.NDArray[np.float32],
+) -> float:
+    """The scale to search after that of `factor`, which gave hits with these scores and sizes (in its own pixels); 0 to
+    stop. `best` is the best score of all scales up to now."""
+    if factor == coarse:
+        if best >= CERTAIN and np.count_nonzero((sizes < _MIN_SIZE) & (scores >= _STRONG_HINT)) <= _MAX_STRONG:
+            return 0.0
+        fine = pyramid.factor(FINE_AREA)
+        # A small picture has more to show only if it is enlarged.
+        return fine if fine >= _MIN_SCALE_STEP * factor else _ENLARGED * factor
+    if np.count_nonzero((sizes < _CROWD_MAX_SIZE) & (scores >= _CONFIRMED)) >= _CROWD_COUNT:
+        return min(pyramid.factor(MAX_AREA, _ENLARGED), 2 * factor)
+    return 0.0
 
 
 def search_all(network: Network, pyramid: Pyramid, min_score: float, *, max_area: int) -> Hits:
@@ -110,10 +124,10 @@ def _looks(network: Network, pyramid: Pyramid, small: Hits, found: Hits, at_most
     for (left, top, extent), there in zip(
         squares, looks.at_squares(network, pyramid, squares, _LOOK_SIDE, _STRONG_HINT), strict=True
     ):
-        # Nearer to an edge, a face may be cut.
+        # Nearer to an edge, a face may be cut. A much larger one than the hint was seen well before.
         x, y = ((there[:, at] + there[:, at + 2]) / 2 - corner for at, corner in ((0, left), (1, top)))
         away = np.maximum(abs(x - extent / 2), abs(y - extent / 2))
-        looked.append(there[away < _LOOK_MIDDLE * extent])
+        looked.append(there[(away < _LOOK_MIDDLE * extent) & (hits.sizes(there) < _LOOK_MAX_SIZE * extent)])
     return hits.best(hits.joined(looked), _MAX_OVERLAP)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from limner.vision.image import Pixels, encode, on_white, within
@@ -9,6 +10,14 @@ from limner.vision.image import Pixels, encode, on_white, within
 SIDE = 480
 """Of the longer side, at most, pixels."""
 QUALITY = 75
+
+
+def _small(pixels: Pixels) -> Pixels:
+    """At most `SIDE` pixels. Halving first takes less than half the time, and differs by less than one grey level."""
+    while max(pixels.shape[:2]) >= 4 * SIDE and min(pixels.shape[:2]) > 1:
+        size = (pixels.shape[1] // 2, pixels.shape[0] // 2)
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return within(pixels, SIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +32,8 @@ class Small:
 class Thumbnail:
     """Keeps a small copy of what it is shown, and chooses among these at the end.
 
-    A picture with covered faces comes first, then the first one that was made, then the photo. If faces were to be
-    covered and the job failed, there is none: the photo would show them.
+    A picture with covered faces comes first, then the first one that was made, then the photo. A job that failed shows
+    nothing that it made, and if faces were to be covered, not the photo either.
     """
 
     def __init__(self, photo_sha256: str | None, *, covers: bool) -> None:
@@ -44,15 +53,17 @@ class Thumbnail:
     def _see(self, kind: str, pixels: Pixels, alpha: Pixels | None, profile: bytes | None) -> None:
         if kind in self._seen:
             return
-        small = within(pixels, SIDE)
+        small = _small(pixels)
         if alpha is not None:
-            small = on_white(small, within(alpha, SIDE))
+            small = on_white(small, _small(alpha))
         # A copy: the operation may draw on the picture.
         self._seen[kind] = (small.copy() if np.shares_memory(small, pixels) else small), profile
 
     def made(self, *, failed: bool) -> Small | None:
         """The thumbnail of the job, which has `failed` or not; None if there is nothing that may be shown."""
-        kinds = ["covered"] if failed and self._covers else ["covered", "made", "photo"]
+        kinds = ["covered", "made", "photo"]
+        if failed:
+            kinds = [] if self._covers else ["photo"]
         chosen = next((self._seen[kind] for kind in kinds if kind in self._seen), None)
         if chosen is None:
             return None

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from limner import __version__, tracing
 from limner.web import (
+    archive_routes,
     classic_generation_routes,
     classic_routes,
     docs_routes,
@@ -24,10 +25,12 @@ from limner.web import (
     page_file,
     painter_routes,
     problems,
+    rerun_routes,
     ticket_routes,
     webhook_routes,
 )
 from limner.web.access import Access
+from limner.web.compress import Compress
 from limner.web.dispatch import Dispatch
 from limner.web.observe import Observe
 from limner.web.services import Services
@@ -78,8 +81,10 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         operations,
         operation_routes.router,
         painter_routes.router,
+        archive_routes.router,  # before `/v1/jobs/{job_id}`
         job_routes.router,
         job_file_routes.router,
+        rerun_routes.router,
         event_routes.router,
         webhook_routes.router,
         ticket_routes.router,
@@ -98,6 +103,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
     openapi.complete(app, services, routes)
     sockets = [route for router in routers for route in router.routes if isinstance(route, APIWebSocketRoute)]
     app.add_middleware(Dispatch, routes=routes, sockets=sockets, services=services)
+    app.add_middleware(Compress)
     origins = services.settings.allowed_origins
     if origins:
         app.add_middleware(

@@ -14,7 +14,7 @@ from limner.web.outgoing import HEADER_BYTES, GuardedNetwork, check_url
 
 MAX_REDIRECTS = 3
 PORTS = (80, 443)
-MAX_CHUNKS = 20_000  # of a picture of 20 MB, each has 1 kB
+MAX_CHUNKS = 40_000  # of a picture of 40 MB, each has 1 kB
 CHUNKS_AT_ONCE = 50
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 

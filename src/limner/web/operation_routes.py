@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -108,21 +109,28 @@ def _endpoint(operation: Operation[Any, Any]) -> Callable[[Request, Services, Ca
     @any_query  # they are parameters
     @needs(Scope.SUBMIT)
     async def submit(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
-        wait_s = min(_preferred_wait(request), services.settings.max_wait_s)
-        key = _idempotency_key(request)
-        job_id = services.submissions.ids.new()
-        with services.streams.expecting(job_id) as ended:
-            job = await _take_in(request, operation, services, caller, job_id, key)
-            request.state.job = job.id
-            if wait_s > 0 and not job.status.final:
-                job = await (
-                    _wait(services, caller, job_id, ended, wait_s)
-                    if job.id == job_id
-                    else _join(services, caller, job.id, wait_s)
-                )
-        return answer(job, request, services, waited=wait_s > 0)
+        return await submitted(request, services, caller, partial(_take_in, request, operation, services, caller))
 
     return submit
+
+
+async def submitted(
+    request: Request, services: Services, caller: Caller, take_in: Callable[[str, str | None], Awaitable[Job]]
+) -> Response:
+    """The answer to a submission, which `take_in` makes with the id for a new job and the idempotency key."""
+    wait_s = min(_preferred_wait(request), services.settings.max_wait_s)
+    key = _idempotency_key(request)
+    job_id = services.submissions.ids.new()
+    with services.streams.expecting(job_id) as ended:
+        job = await take_in(job_id, key)
+        request.state.job = job.id
+        if wait_s > 0 and not job.status.final:
+            job = await (
+                _wait(services, caller, job_id, ended, wait_s)
+                if job.id == job_id
+                else _join(services, caller, job.id, wait_s)
+            )
+    return answer(job, request, services, waited=wait_s > 0)
 
 
 async def _take_in(

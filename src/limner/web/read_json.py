@@ -1,6 +1,6 @@
 """JSON that a client sent: its size and structure are bounded before any object is made of it.
 
-Pictures in base64 are cut out first. They have bounds of their own, and 20 MB of text never become a Python string.
+Pictures in base64 are cut out first. They have bounds of their own, and 40 MB of text never become a Python string.
 """
 
 import base64
