@@ -43,7 +43,7 @@ stack-stop: ## Stop it, and keep its data (ARGS=--volumes: remove them)
 
 ##@ Develop
 
-test: install-services ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
+test: install-services install-vendors ## Run the tests (ARGS=… goes to pytest; PYTHON=… makes .venv with that Python)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && scripts/test.sh $(ARGS)
 
 test-slow: install-services ## Run the slow tests: soak, load, container, fuzzing (FUZZ_SECONDS=60 for each target)
@@ -98,7 +98,7 @@ image: ## Build the container image (IMAGE=limner:dev; needs docker, podman or b
 	@scripts/build_image.sh
 
 clean: ## Remove generated files; keeps data/ and models/
-	rm -rf .venv .venv-diffusion dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-diffusion .venv-vendors dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
 install-tests:
@@ -107,5 +107,8 @@ install-tests:
 install-services: install-tests
 	@scripts/install.sh --services
 
-.PHONY: help install install-cluster install-tests install-services run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-diffusion test-container \
+install-vendors: install-tests
+	@scripts/install.sh --vendors
+
+.PHONY: help install install-cluster install-tests install-services install-vendors run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-diffusion test-container \
 	test-stack check check-style check-types check-layers check-locks check-docs site format lock wheels image clean

@@ -2,7 +2,8 @@
 # Creates .venv, installs Limner into it from the lock files, and fetches the models into models/ (or LIMNER_MODELS_DIR).
 # It is fast and needs no network if all of this is done already. PYTHON names the Python to use; an environment of
 # another Python is replaced. `--cluster` also installs the extras `cluster` and `traces`; `--tests` what the tests need;
-# `--diffusion` what the painter diffusion needs, into .venv-diffusion; `--services` finds or installs the servers that the
+# `--diffusion` what the painter diffusion needs, into .venv-diffusion; `--vendors` the clients of other products, which the
+# tests use, into .venv-vendors; `--services` finds or installs the servers that the
 # tests start (PostgreSQL, Redis, nginx, Prometheus); `--browser` finds or
 # installs a Chromium and prints its path. pip uses its own configuration, so a mirror or a private index works.
 set -euo pipefail
@@ -121,6 +122,18 @@ install_diffusion() {
     printf '%s\n' "$wanted" >"$venv/diffusion.state"
 }
 
+# The clients of other products that the tests use, in an environment of their own (120 MB).
+install_vendors() {
+    local venv=.venv-vendors lock=requirements-vendors.lock wanted
+    wanted=$(state "$lock")
+    if [ "$(cat "$venv/vendors.state" 2>/dev/null)" = "$wanted" ]; then return; fi
+    say "Installing the clients of other products into $venv …"
+    rm -rf "$venv"
+    "$VENV/bin/python" -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r "$lock"
+    printf '%s\n' "$wanted" >"$venv/vendors.state"
+}
+
 fetch_models() {
     local report
     report=$(mktemp)
@@ -202,6 +215,9 @@ case "${1:-}" in
     ;;
 --diffusion)
     install_diffusion
+    ;;
+--vendors)
+    install_vendors
     ;;
 --tests)
     install_limner

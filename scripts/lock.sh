@@ -12,4 +12,5 @@ compile pyproject.toml "${small[@]}" --constraints requirements.lock --output-fi
 compile pyproject.toml "${small[@]}" --group dev --constraints requirements-cluster.lock --output-file requirements-dev.lock "$@"
 compile pyproject.toml --extra diffusion --constraints requirements-dev.lock --output-file requirements-diffusion.lock "$@"
 compile --group build --constraints requirements-dev.lock --output-file requirements-build.lock "$@"
+compile --group vendors --output-file requirements-vendors.lock "$@"
 scripts/check_locks.sh

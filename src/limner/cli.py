@@ -17,6 +17,7 @@ from limner.erasure_commands import verify_erasure
 from limner.key_commands import keys
 from limner.model_commands import models
 from limner.operation_commands import operation_commands
+from limner.sign_commands import sign
 from limner.webhook_commands import webhooks
 
 
@@ -126,6 +127,7 @@ main.add_command(bench)
 main.add_command(webhooks)
 main.add_command(verify_erasure)
 main.add_command(keys)
+main.add_command(sign)
 for _command in operation_commands():
     main.add_command(_command)
 

@@ -169,6 +169,22 @@ class Settings(BaseSettings):
     url_lifetime_s: float = Field(
         3600, ge=60, le=604_800, description="Seconds for which a signed URL is valid, and at most a quarter more"
     )
+    image_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated keys, 32 characters each, that sign `/v1/image/…`: the first signs, all are "
+        "accepted; default: none, and no such URL is answered",
+    )
+    image_unsafe: bool = Field(
+        False,
+        description="`/v1/image/unsafe/…` needs no signature. Only where nobody but this machine can connect, and not "
+        "behind a proxy",
+    )
+    image_max_age_s: int = Field(
+        3600, ge=0, le=31_536_000, description="Seconds for which caches may keep what `/v1/image/…` has answered"
+    )
+    image_wait_s: float = Field(
+        30, gt=0, le=100, description="Longest time that a request for `/v1/image/…` waits for its picture"
+    )
     open_metrics: bool = Field(False, description="`/metrics` needs no key, for a Prometheus in a private network")
 
     workers: int = Field(
@@ -312,7 +328,7 @@ class Settings(BaseSettings):
             raise ValueError("a SQLite URL has no parameters: remove what follows the `?`")
         return value
 
-    @field_validator("admin_key", "url_secrets")
+    @field_validator("admin_key", "url_secrets", "image_keys")
     @classmethod
     def _are_long(cls, value: SecretStr | tuple[SecretStr, ...] | None) -> object:
         for secret in (value,) if isinstance(value, SecretStr) else value or ():
@@ -335,6 +351,7 @@ class Settings(BaseSettings):
         "fetch_ports",
         "proxy_addresses",
         "url_secrets",
+        "image_keys",
         mode="before",
     )
     @classmethod

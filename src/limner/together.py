@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from limner.domain.errors import SettingsError, SigningError
-from limner.settings import EMBEDDED, Settings
+from limner.settings import EMBEDDED, Settings, is_loopback
 from limner.tracing import check as check_tracing
 
 LOCAL = "local:"
@@ -20,11 +20,28 @@ def check_together(settings: Settings) -> None:
     _check_blobs(settings)
     check_tracing()
     _check_signing(settings)
+    _check_unsafe(settings)
     if settings.keys_required() and settings.admin_key is None and settings.database_url == MEMORY:
         raise SettingsError(
             f"API keys are required, because LIMNER_HOST is {settings.host}, and with LIMNER_DATABASE_URL=memory: "
             "`limner keys create` has no database to write to. Set LIMNER_ADMIN_KEY, or LIMNER_REQUIRE_KEYS=off "
             "if everyone who can connect may see all photos"
+        )
+
+
+def _check_unsafe(settings: Settings) -> None:
+    """Behind a proxy on this machine, a stranger's request looks like one of this machine."""
+    if not settings.image_unsafe:
+        return
+    if not is_loopback(settings.host) or settings.keys_required():
+        raise SettingsError(
+            "LIMNER_IMAGE_UNSAFE is for a service that only this machine can reach: LIMNER_HOST must be a loopback "
+            "address, and no API keys required. Sign the URLs instead, with LIMNER_IMAGE_KEYS"
+        )
+    if settings.public_url is not None and not is_loopback(urlsplit(settings.public_url).hostname or ""):
+        raise SettingsError(
+            "LIMNER_IMAGE_UNSAFE cannot be used with LIMNER_PUBLIC_URL: a proxy in front would let anyone use unsigned "
+            "URLs. Sign them, with LIMNER_IMAGE_KEYS"
         )
 
 

@@ -41,7 +41,7 @@ def check_filled(empty: Scratch) -> None:
         assert reader.ahead(waiting, IDLE_LANE, limit=1000) == (WAITING - 1, 0)
         assert reader.lanes()[0].queued == WAITING
         assert len(reader.page(JobFilter(key_id=RARE_KEY_ID))) == len(RARE)
-        assert len(reader.page(key_id=KEY_ID, limit=50)) == JOBS // 20
+        assert len(reader.page(JobFilter(key_id=KEY_ID), limit=50)) == JOBS // 20
         found = reader.get(middle)
         assert found is not None
         assert found.cache_key == "k" * 64

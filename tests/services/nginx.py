@@ -22,6 +22,7 @@ class Nginx:
         max_body: str = "60m",
         resolver: str = "127.0.0.1",
         tls: tuple[Path, Path] | None = None,
+        keeps_images: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -35,6 +36,8 @@ class Nginx:
             "NGINX_TMP": str(folder),
         }
         text = TEMPLATE.read_text()
+        if keeps_images:
+            text = text.replace("#images ", "")
         if tls is not None:
             text = text.replace("listen ${NGINX_PORT} backlog=4096;\n        # With", "# With").replace("#tls ", "")
             text = text.replace("/etc/nginx/tls/fullchain.pem", str(tls[0]))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 WORKER = (sys.executable, "-P", "-m", "limner.worker")  # -P: the folder that Limner is started in holds no code of it
-SECRETS = {"admin_key", "url_secrets"}
+SECRETS = {"admin_key", "image_keys", "url_secrets"}
 """Settings that workers do not get: they decode what strangers send."""
 
 

@@ -3,8 +3,8 @@
 `LimnerError.problem` makes the RFC 9457 object that is used in HTTP answers, jobs and events. See `docs/errors.md`.
 """
 
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 
 class LimnerError(Exception):
@@ -92,6 +92,23 @@ class UrlFetchError(LimnerError):
     slug = "url-fetch-failed"
     title = "URL could not be fetched"
     status = 422
+    retryable = True
+
+
+class SourceNotFoundError(LimnerError):
+    """There is no photo at the source of this picture."""
+
+    slug = "source-not-found"
+    title = "Source not found"
+    status = 404
+
+
+class SourceFailedError(LimnerError):
+    """The source of this picture did not send its photo."""
+
+    slug = "source-failed"
+    title = "Source failed"
+    status = 502
     retryable = True
 
 
@@ -223,6 +240,15 @@ class UnavailableError(LimnerError):
     slug = "unavailable"
     title = "Unavailable"
     status = 503
+    retryable = True
+
+
+class StillRunningError(LimnerError):
+    """The picture is not made yet, and goes on being made. Try again in a moment."""
+
+    slug = "still-running"
+    title = "Still running"
+    status = 504
     retryable = True
 
 
@@ -363,3 +389,15 @@ def every_error() -> Iterator[type[LimnerError]]:
         error = waiting.pop(0)
         yield error
         waiting.extend(error.__subclasses__())
+
+
+def from_problem(problem: Mapping[str, Any]) -> LimnerError:
+    """The error that a problem object was made of, such as a failed job's; one of another version is a LimnerError."""
+    slug = str(problem.get("type", "")).rpartition(":")[2]
+    kind = next((each for each in every_error() if vars(each).get("slug") == slug), LimnerError)
+    error = kind(str(problem.get("detail", "")) or None)
+    error.extra = {name: value for name, value in problem.items() if name not in _MEMBERS}
+    return error
+
+
+_MEMBERS = frozenset({"type", "title", "status", "detail", "retryable"})

@@ -63,19 +63,27 @@ class Need:
     """A ticket will do instead of a key."""
     quota: bool = False
     """It counts for the key's daily quota."""
+    key_header: bytes = b""
+    """A further header, in small letters, in which its clients send the key."""
 
 
 OPEN = Need(None, open=True)
 ANY_KEY = Need(None)
 
 
-def needs(need: Scope | Need, *, signed: bool = False, ticket: bool = False, quota: bool = True) -> Callable[[F], F]:
+def needs(
+    need: Scope | Need, *, signed: bool = False, ticket: bool = False, quota: bool = True, key_header: bytes = b""
+) -> Callable[[F], F]:
     """Declare what a route's function needs: a scope, `ANY_KEY` or `OPEN`.
 
     What needs the scope `submit` counts for the daily quota, unless `quota` is False.
     """
     counts = quota and need is Scope.SUBMIT
-    declared = need if isinstance(need, Need) else Need(need, signed=signed, ticket=ticket, quota=counts)
+    declared = (
+        need
+        if isinstance(need, Need)
+        else Need(need, signed=signed, ticket=ticket, quota=counts, key_header=key_header)
+    )
 
     def declare(function: F) -> F:
         function.needs = declared  # type: ignore[attr-defined]  # a function's own attribute
@@ -160,7 +168,7 @@ class Admission:
         return caller, headers
 
     async def _identify(self, connection: Connection, need: Need, keyring: Keyring) -> Caller:
-        token = _token(connection["headers"])
+        token = _token(connection["headers"], need.key_header)
         if token is not None:
             return await self._by_token(token, connection, keyring)
         query = parse_qs(connection["query_string"].decode("latin-1")) if need.signed or need.ticket else {}
@@ -273,11 +281,14 @@ def _listed(caller: Caller) -> str:
     return ", ".join(sorted(caller.scopes)) or "none"
 
 
-def _token(headers: Sequence[Header]) -> str | None:
-    """The key of `X-API-Key`, or of `Authorization: Bearer …`, which may be for a proxy in front if both are sent."""
+def _token(headers: Sequence[Header], further: bytes = b"") -> str | None:
+    """The key of `X-API-Key`, or of `Authorization: Bearer …`, which may be for a proxy in front if both are sent.
+
+    `further` is a header that is as good as `X-API-Key`.
+    """
     found = None
     for name, value in headers:
-        if name == b"x-api-key":
+        if name in (b"x-api-key", further):
             return value.strip().decode("latin-1")
         if name == b"authorization":
             scheme, _, rest = value.partition(b" ")

@@ -5,7 +5,7 @@ FastAPI's own routing takes several times as much time on the event loop as the 
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fastapi.dependencies.utils import request_params_to_args
@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner.domain.errors import LimnerError, MethodNotAllowedError, NotFoundError, UnavailableError
-from limner.web import problems
+from limner.web import problems, signed_url
 from limner.web.admission import Admission, Header, need_of
 from limner.web.query import check_names, names_of
 from limner.web.services import Services, find_caller, find_services
@@ -51,6 +51,12 @@ class Dispatch:
             # `$` of a route's pattern matches before a final line feed, so a proxy and we would read another path.
             await problems.answer(NotFoundError("There is nothing at this path."))(scope, receive, send)
             return
+        if scope["type"] == "http" and scope["path"].startswith(signed_url.PREFIX):
+            # The path as it was sent: an encoded slash is no end of a segment, and other forms are not there at all.
+            if not signed_url.has_form(scope["raw_path"]):
+                await problems.answer(NotFoundError(signed_url.FORM))(scope, receive, send)
+                return
+            scope["path"] = scope["raw_path"].decode("latin-1")
         if scope["type"] == "http":
             for path in _readings(scope["path"]):
                 for route in self._routes.get(path.count("/"), {}).get(scope["method"], ()):
@@ -118,6 +124,7 @@ class _Route:
         self._need = need_of(described.endpoint)
         self._admission: Admission = services.admission
         self._query = needs.query_params
+        self._refusal: Callable[[Exception], Response] = getattr(described.endpoint, "refusal", problems.answer)
         self._names = names_of(described)
         methods = set(described.methods or ())
         self.methods = methods | ({"HEAD"} if "GET" in methods else set())
@@ -153,11 +160,11 @@ class _Route:
         except asyncio.CancelledError:  # by uvicorn, at a stop, after LIMNER_DRAIN_S; it would answer a plain 500
             if started:
                 raise
-            await problems.answer(UnavailableError("The service is stopping. Try again."))(scope, receive, sender)
+            await self._refusal(UnavailableError("The service is stopping. Try again."))(scope, receive, sender)
         except Exception as error:
             if started:
                 raise
-            await problems.answer(error)(scope, receive, sender)
+            await self._refusal(error)(scope, receive, sender)
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         values = {**request.scope["path_params"], **self._services}

@@ -84,7 +84,8 @@ async def _get(
                 raise UrlFetchError(f"{field}: The other server sent a redirect without a target.")
             return place.decode("latin-1")
         if answer.status != 200:
-            raise UrlFetchError(f"{field}: The other server answered with status {answer.status}.")
+            detail = f"{field}: The other server answered with status {answer.status}."
+            raise UrlFetchError(detail, source_status=answer.status)
         network.limit(None)
         data = bytearray()
         chunks = 0

@@ -130,12 +130,18 @@ def _named(files: Iterable[File], name: str) -> File | None:
 
 
 async def send_file(
-    find: Callable[[], File], request: Request, services: Services, *, may_redirect: bool = False
+    find: Callable[[], File],
+    request: Request,
+    services: Services,
+    *,
+    may_redirect: bool = False,
+    cache_control: str | None = None,
 ) -> Response:
     """The stored file that `find` returns; supports `Range`, `If-None-Match` and `HEAD`.
 
     `find` may block. It is called for each request, so that an erased file is not served from memory. With
-    `may_redirect`, the answer is a redirect where the store gives URLs of its own.
+    `may_redirect`, the answer is a redirect where the store gives URLs of its own. With `cache_control`, a shared cache
+    may keep it, so the answer has the bytes itself: nginx caches nothing that it sends by X-Accel-Redirect.
     """
     whole = "range" not in request.headers
     known = request.headers.get("if-none-match")
@@ -145,7 +151,7 @@ async def send_file(
         headers = {
             "ETag": f'"{file.sha256}"',
             # private, because shared caches must not keep photos of faces: they would not learn of an erasure
-            "Cache-Control": f"private, max-age={request.scope.get(SIGNED_FOR, YEAR_S)}, immutable",
+            "Cache-Control": cache_control or f"private, max-age={request.scope.get(SIGNED_FOR, YEAR_S)}, immutable",
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
@@ -155,7 +161,7 @@ async def send_file(
             url = services.blobs.temporary_url(file.sha256, head=request.method == "HEAD")
             if url is not None:
                 return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
-        prefix = services.settings.accel_prefix
+        prefix = services.settings.accel_prefix if cache_control is None else None
         if prefix is not None and (path := services.blobs.local_path(file.sha256, size=file.size)) is not None:
             headers["X-Accel-Redirect"] = f"{prefix}{path.parent.name}/{path.name}"
             return Response(media_type=file.media_type, headers=headers)  # nginx sends the file, also parts of it

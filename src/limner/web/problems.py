@@ -70,17 +70,22 @@ def response(error: LimnerError, headers: dict[str, str] | None = None) -> Respo
 
 def answer(error: Exception) -> Response:
     """The response for an error raised by a route. Unexpected errors are logged."""
+    if isinstance(error, HTTPException):
+        return _framework_error(error)
+    return response(told(error))
+
+
+def told(error: Exception) -> LimnerError:
+    """What a client is told of an error. Those of the service are logged."""
     if isinstance(error, LimnerError):
         if error.status >= 500:
             log.warning("request failed", extra={"problem": error.slug, "detail": error.detail})
-        return response(error)
+        return error
     if isinstance(error, RequestValidationError):
         # the first part of loc is query, path or body, which the client knows
-        return response(invalid_fields([{**each, "loc": each["loc"][1:]} for each in error.errors()]))
-    if isinstance(error, HTTPException):
-        return _framework_error(error)
+        return invalid_fields([{**each, "loc": each["loc"][1:]} for each in error.errors()])
     log.error("unexpected error in a request", exc_info=error)
-    return response(LimnerError("An unexpected error occurred. Search the log for the request's id."))
+    return LimnerError("An unexpected error occurred. Search the log for the request's id.")
 
 
 def _framework_error(error: HTTPException) -> Response:

@@ -95,6 +95,28 @@ def read_object(
     return values, pictures
 
 
+def read_nested(body: bytes | bytearray, name: str, depth: int, limits: Limits) -> tuple[dict[str, Any], list[bytes]]:
+    """A JSON object, and the pictures that are its members `name` at this depth (1: its own), in base64.
+
+    Each stands in the object as its number in the list, as a text. InvalidRequestError, TooLargeError.
+    """
+    body = _without_mark(body)
+    spans = _scan(body, {name.encode()}, Allowance(), depth)
+    pieces: list[bytes | memoryview] = []
+    position = 0
+    for number, (_, start, end) in enumerate(spans):
+        pieces += [memoryview(body)[position:start], str(number).encode()]
+        position = end
+    try:
+        values = from_json(b"".join([*pieces, memoryview(body)[position:]]))
+    except ValueError as error:
+        raise InvalidRequestError(f"The body is not valid JSON: {str(error).partition(' at line ')[0][:120]}") from None
+    if not isinstance(values, dict):
+        raise InvalidRequestError("The body must be a JSON object.")
+    whole = memoryview(body)
+    return values, [decode_base64(whole[start:end], name, limits, escaped=True) for _, start, end in spans]
+
+
 def _without_mark(body: bytes | bytearray) -> bytes | bytearray:
     """The text without a byte order mark; changes a bytearray, because a copy would take the pictures' size again."""
     if isinstance(body, bytes):
@@ -113,7 +135,9 @@ def _without(body: bytes | bytearray, spans: list[tuple[str, int, int]]) -> Iter
     yield whole[position:]
 
 
-def _scan(text: bytes | bytearray, names: Collection[bytes], allowance: Allowance) -> list[tuple[str, int, int]]:
+def _scan(
+    text: bytes | bytearray, names: Collection[bytes], allowance: Allowance, pictures_at: int = 1
+) -> list[tuple[str, int, int]]:
     """Charge what the JSON would become, and find the pictures: name, start and end of the text between its quotes.
 
     It walks from string to string and looks only at what lies between them. That the text is JSON, it leaves to the
@@ -139,7 +163,7 @@ def _scan(text: bytes | bytearray, names: Collection[bytes], allowance: Allowanc
         if quote < 0:
             return spans
         start = quote + 1
-        if depth == 1 and previous in names and between.strip(_SPACES) == b":":
+        if depth == pictures_at and previous in names and between.strip(_SPACES) == b":":
             end = text.find(b'"', start)
             if end < 0 or text[end - 1] == _BACKSLASH:  # a quote is no base64
                 raise InvalidRequestError(f"{previous.decode()}: The value is not valid base64.")

@@ -24,6 +24,7 @@ from limner.settings import Settings
 from limner.vision.header import Limits
 from limner.web.admission import Admission
 from limner.web.event_streams import Streams
+from limner.web.flights import Flights
 from limner.web.links import Links
 from limner.web.upload_memory import UploadMemory
 from limner.webhook_ports import HookReader
@@ -51,6 +52,7 @@ class Services:
     memory: UploadMemory
     check_ready: Callable[[], None]
     stopping: bool = False
+    flights: Flights = field(default_factory=Flights)
     admission: Admission = field(default_factory=Admission)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "web"))
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "web-read"))
