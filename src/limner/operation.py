@@ -441,7 +441,7 @@ def _refuse_long(params: type[BaseModel], values: Mapping[str, Any], place: tupl
     pydantic looks at the members of an object first, and makes an error of each that is wrong.
     """
     for name in lists(params):
-        if not isinstance(values.get(name, []), list):
+        if values.get(name) is not None and not isinstance(values[name], list):
             raise invalid_fields([{"loc": (*place, name), "msg": "The value must be a JSON list."}])
     longest = _longest(params)
     for name, value in values.items():

@@ -232,7 +232,10 @@ def test_the_simulated_delay_is_skipped_in_loadtest_mode(tmp_path: Path, astrona
         slow = post(server, "/api/v1/frontal/crop/submit", body)[1]["id"]
         quick = post(server, "/api/v1/frontal/crop/submit", {**body, "loadtest_mode": True})[1]["id"]
         assert settled(server, f"/api/v1/frontal/crop/status/{quick}")["status"] == "completed"
-        assert get(server, f"/api/v1/frontal/crop/status/{slow}")[1] == {"id": slow, "status": "processing"}
+        processing = {"id": slow, "status": "processing"}
+        assert get(server, f"/api/v1/frontal/crop/status/{slow}") == (200, processing)
+        assert get(server, f"/api/v1/status/{slow}") == (202, processing)  # as its own clients expect
+        assert get(server, f"/api/v1/status/{quick}")[0] == 200
         assert get(server, f"/v1/jobs/{slow}")[1]["status"] in FINAL, "no worker waits for it"
     finally:
         server.stop()
