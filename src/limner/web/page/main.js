@@ -162,7 +162,8 @@ async function loadOperations() {
       selection.show();
       byId("intake").hidden = !form.takesPhoto;
       const limit = Number.isFinite(form.maxBytes) ? ` The limit is ${fileSize(form.maxBytes)} per photo.` : "";
-      byId("drop-hint").textContent = `You can add several photos or a folder, or paste one.${limit}`;
+      const ways = matchMedia("(pointer: coarse)").matches ? "several photos at once" : "several photos or a folder, or paste one";
+      byId("drop-hint").textContent = `You can add ${ways}.${limit}`;
       tray.show();
     });
     filters.offer(offered);
@@ -277,6 +278,7 @@ function showLogin(on, message = "") {
 }
 
 session.addEventListener("refused", ({ detail }) => {
+  if (!login.hidden && !detail.had) return; // several requests were refused at once
   feed.close();
   showBanner("", false);
   document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
@@ -305,6 +307,7 @@ async function enter() {
   let asked = false;
   const note = () => { asked = true; };
   session.addEventListener("refused", note);
+  refresh(); // it does not wait for the form and the live feed: people want to see their pictures
   await loadOperations();
   session.removeEventListener("refused", note);
   if (asked) return;

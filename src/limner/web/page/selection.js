@@ -53,6 +53,7 @@ export class Selection {
   }
 
   clear() {
+    if (this.size === 0) return;
     const had = this.#bar.contains(document.activeElement);
     for (const record of [...this.#chosen]) this.#mark(record, false);
     this.show();
