@@ -65,7 +65,9 @@ DATABASE_UP = Gauge(
     "limner_database_up", "Whether the database answered when the metrics were read", multiprocess_mode="livemostrecent"
 )
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
-SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"], multiprocess_mode="livesum")
+SOCKETS = Gauge(
+    "limner_sockets", "Open event streams and live sockets, by kind", ["stream"], multiprocess_mode="livesum"
+)
 SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
 WEBHOOKS_SENT = Counter("limner_webhooks_sent", "Tries to send an event to a webhook, by outcome", ["outcome"])
 LIVE_FRAMES = Counter(

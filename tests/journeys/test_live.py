@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -52,8 +53,9 @@ def asked(socket: ClientConnection, frame: bytes) -> Json:
 
 def close_of(socket: ClientConnection) -> tuple[int, str]:
     """With which code and reason the server closes it; answers before are passed over."""
-    for _ in socket:
-        pass
+    with contextlib.suppress(ConnectionClosed):
+        for _ in socket:
+            pass
     assert socket.close_code is not None
     return socket.close_code, socket.close_reason or ""
 
@@ -329,6 +331,29 @@ def test_a_revoked_key_ends_its_sockets(house: Server, frame: bytes) -> None:
         revoke(house, key)
         assert close_of(socket) == (1008, "The key is not valid any more.")
         assert len(asked(untouched, frame)["faces"]) == 1
+
+
+def test_the_example_in_the_documents(
+    shared_server: Server,
+    frame: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    example = re.search(r"^```python\n([^`]*v1/live/detect[^`]*)^```", text, re.MULTILINE)
+    assert example is not None
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in (1, 2):
+        frames.joinpath(f"{number}.jpg").write_bytes(frame)
+    frames.joinpath("3.jpg").write_bytes(b"broken")
+    monkeypatch.chdir(tmp_path)
+    exec(example[1].replace("ws://127.0.0.1:8282", shared_server.socket_url), {})  # noqa: S102  # our own document
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 [{'box': ")
+    assert "left_eye" in second
+    assert third.startswith("3 {'type': 'urn:limner:problem:")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The camera with faces shown live, in headless Chromium with a camera whose picture is a file."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,14 @@ def test_with_a_key(tmp_path: Path, chromium: Browser) -> None:
         context.close()
         server.stop()
     server.check_log()
+
+
+def test_the_example_in_the_documents(shared_server: Server, open_page: OpenPage) -> None:
+    text = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    example = re.search(r"^```js\n([^`]*v1/live/detect[^`]*)^```", text, re.MULTILINE)
+    assert example is not None
+    page = open_page(shared_server, permissions=["camera"])
+    page.get_by_role("button", name="Use the camera").click()
+    expect(toggle(page)).to_be_enabled()
+    with page.expect_console_message(lambda line: line.text == "3 1"):  # the third frame has one face
+        page.evaluate(example[1] + "undefined")  # else Playwright calls the last function
