@@ -21,14 +21,15 @@ export function given(values, schema, root = schema) {
   const needed = new Set([...(schema.required ?? []), ...(leaf?.required ?? [])]);
   return Object.fromEntries(Object.entries(values).filter(([name, value]) =>
     value !== null && (needed.has(name) || !same(value, field(name).default)))
-    .map(([name, value]) => [name, name === "steps" ? value.map((step) => stepOf(step, field(name), root)) : value]));
+    .map(([name, value]) => [name, field(name).items?.discriminator ? value.map((step) => stepOf(step, field(name), root)) : value]));
 }
 
 function stepOf(step, list, root) {
-  const target = list.items?.discriminator?.mapping[step.operation];
+  const target = list.items.discriminator.mapping[step.operation];
   const schema = target && root.$defs[target.split("/").at(-1)];
   const own = schema ? given(step, schema, root) : step;
-  return own.name === step.operation ? (({ name, ...rest }) => rest)(own) : own;
+  const { name, operation, ...rest } = own;
+  return name === undefined || name === operation ? { operation, ...rest } : { operation, name, ...rest };
 }
 
 /** What a program needs to know of a job: its operation, values, and names for the pictures that were sent. */

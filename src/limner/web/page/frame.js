@@ -3,6 +3,7 @@
 import { el, svg } from "./dom.js";
 import { overlay } from "./faces.js";
 import { frameOf } from "./framing.js";
+import { followPhoto } from "./samples.js";
 
 const SHAPES = ["1:1", "4:5", "3:4", "2:3", "9:16", "4:3", "3:2", "16:9"];
 
@@ -47,6 +48,48 @@ export function aspectOf({ aspect, width, height }) {
   const given = /^(\d+):(\d+)$/.exec(aspect ?? "");
   if (given) return given[1] / given[2];
   return width > 0 && height > 0 ? width / height : 1;
+}
+
+/** The chosen photo with the frame that the form asks for. Where the faces are, only the service knows. */
+export class FramePreview {
+  #image = el("img", { alt: "The photo", draggable: "false" });
+  #layer = el("div", { class: "on-top" });
+  #words = el("p", { class: "hint" });
+  #values = {};
+  element = el("div", { class: "frame-preview", hidden: true }, el("div", { class: "plate" }, this.#image, this.#layer), this.#words);
+
+  constructor() {
+    this.#image.addEventListener("load", () => this.#draw());
+    this.#image.addEventListener("error", () => { this.element.hidden = true; });
+    followPhoto((photo) => {
+      URL.revokeObjectURL(this.#image.src);
+      this.element.hidden = !photo;
+      if (photo) this.#image.src = URL.createObjectURL(photo);
+      else this.#image.removeAttribute("src");
+    });
+  }
+
+  /** @param {object} values of the form */
+  show(values) {
+    this.#values = values;
+    this.#draw();
+  }
+
+  #draw() {
+    const size = { width: this.#image.naturalWidth, height: this.#image.naturalHeight };
+    if (!size.width) return;
+    this.#words.textContent = this.#values.each ? "The service cuts out each face." : "The shape of the picture. The service moves the frame to the faces.";
+    if (this.#values.each) {
+      this.#layer.replaceChildren();
+      return;
+    }
+    const over = frameOverlay(size);
+    const aspect = aspectOf(this.#values);
+    const frame = frameOf(size, [], aspect, 0);
+    const factor = 1 - 0.6 * (this.#values.zoom ?? 0); // how close it can be depends on the faces
+    over.show({ x: frame.x + (frame.width * (1 - factor)) / 2, y: frame.y + (frame.height * (1 - factor)) / 2, width: frame.width * factor, height: frame.height * factor });
+    this.#layer.replaceChildren(over.element);
+  }
 }
 
 export { frameOf };

@@ -39,6 +39,7 @@ export class Viewer {
     byId("viewer-newer").addEventListener("click", () => this.#go(-1));
     byId("viewer-older").addEventListener("click", () => this.#go(1));
     addEventListener("hashchange", () => this.openFromAddress());
+    new MutationObserver(() => this.#record && this.#showWays()).observe(byId("cards"), { childList: true });
   }
 
   #key(event) {
