@@ -43,7 +43,7 @@ export const address = (path) => new URL(path, document.baseURI).href;
 
 /** With the signature that the service has given it, if it asks for keys. */
 export const artifactAddress = (job, artifact) =>
-  address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.name)}`)
+  address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.stored ?? artifact.name)}`)
     + new URL(artifact.url, document.baseURI).search;
 
 /** A picture that was sent, by its parameter's name. */
@@ -84,8 +84,14 @@ async function call(method, url, { headers = {}, body, keepalive = false } = {})
   }
 }
 
-/** @returns {Promise<Operation[]>} */
-export const operations = async () => (await call("GET", address("v1/operations"))).operations;
+let offered = null;
+
+/** @returns {Promise<Operation[]>} fetched once */
+export function operations() {
+  offered ??= call("GET", address("v1/operations")).then((answer) => answer.operations);
+  offered.catch(() => { offered = null; }); // the next one asks again
+  return offered;
+}
 
 /** @returns {Promise<import("./painters.js").Painter[]>} */
 export const painters = async () => (await call("GET", address("v1/painters"))).painters;

@@ -2,7 +2,6 @@
 
 import * as api from "./api.js";
 import { byId, plural, say } from "./dom.js";
-import { chosenValues } from "./remembered.js";
 import { session } from "./session.js";
 
 const MOST = 150; // for a zip, whose address names each job, and for what runs again
@@ -121,11 +120,11 @@ export class Selection {
   #rerunWithOptions() {
     const form = this.actions.form();
     if (!form.check()) return;
-    const chosen = chosenValues(form);
-    if (form.fields().some(([name]) => !(name in chosen))) {
-      say("An option with a picture, words or JSON cannot be used for several photos. Empty it first.");
-      byId("selection-limit").textContent = "An option with a picture, words or JSON cannot be used for several photos.";
+    const chosen = form.values();
+    if (Object.values(chosen).some((value) => value instanceof File)) {
+      byId("selection-limit").textContent = "An option that is a picture cannot be used for several photos.";
       byId("selection-limit").hidden = false;
+      say(byId("selection-limit").textContent);
       return;
     }
     const { properties = {}, oneOf = [] } = form.operation.parameters;
