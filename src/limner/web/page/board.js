@@ -3,19 +3,14 @@
 import * as api from "./api.js";
 import { ended } from "./card.js";
 import { byId, plural, say } from "./dom.js";
+import { fewAtOnce } from "./few_at_once.js";
 import { EVERYTHING, isActive, matches } from "./filters.js";
-import { History } from "./history.js";
+import { isSeen, Pages } from "./pages.js";
 import { askPlaces } from "./places.js";
 import { Record } from "./record.js";
 import { VirtualList } from "./virtual_list.js";
 
-const FIRST_PAGE = 30;
-const PAGE = 100;
-const MINE_PAGE = 30;
 const RECORDS_MAX = 20_000; // the oldest go, and are loaded again when they are scrolled to
-const CATCH_UP_PAGES = 5; // more new jobs than that: the list begins anew
-const FETCHES_AT_ONCE = 3;
-const UNSEEN = new Set(["samples"]); // operations whose jobs have no card
 const FLUSH_MS = 40;
 
 export class Board {
@@ -23,18 +18,15 @@ export class Board {
   #records = new Map();
   /** @type {Record[]} all of them, newest first */
   #order = [];
-  /** @type {import("./filters.js").Filter} */
-  #filter = EVERYTHING;
+  #pages = new Pages((id) => this.#records.get(id));
   #list = new VirtualList(byId("cards"), { left: (record) => record.dropCard(), nearEnd: () => this.#nearEnd() });
-  #cursor = undefined; // of the next older page; undefined: from the newest; null: there is none
   #loaded = false;
   #loading = false;
   #stuck = false; // older ones could not be loaded: the button tries again
-  #history = new History();
   #changed = new Set();
   #flush = null;
-  #wanted = [];
-  #fetching = 0;
+  /** Fetches the complete job. */
+  #want = fewAtOnce(async (record) => { if (!record.whole && this.#records.has(record.id)) await this.#recheck(record); });
 
   /** @param {object} actions for the cards: open, json, retry, again, erase, abort, changed, picked, left */
   constructor(actions) {
@@ -43,7 +35,7 @@ export class Board {
     byId("more").addEventListener("click", () => this.loadOlder());
     askPlaces(() => this.#order, (record) => this.#touch(record));
     byId("forget-mine").addEventListener("click", () => {
-      this.#history.forgetAll();
+      this.#pages.history.forgetAll();
       for (const record of this.#order) {
         record.mine = Boolean(record.upload) && !record.job;
         record.render();
@@ -86,74 +78,60 @@ export class Board {
 
   // ---- from the server -------------------------------------------------------------------------------------------
 
-  #page(cursor, limit) {
-    const { q, operation, status, since, until } = this.#filter;
-    return api.jobs({ limit, cursor, q, operation, status, since, until });
-  }
-
   /** Load what is new: add new jobs, update known ones, remove those that were erased elsewhere. */
   async refresh() {
-    if (this.#filter !== EVERYTHING && !this.#loaded) {
-      await this.filter(this.#filter); // which has failed
+    if (this.#pages.filter !== EVERYTHING && !this.#loaded) {
+      await this.filter(this.#pages.filter); // which has failed
       return;
     }
-    if (this.#filter.mine) {
+    if (this.#pages.filter.mine) {
       if (this.shown.length === 0) await this.loadOlder();
       this.#layOut();
       return;
     }
-    const filter = this.#filter;
-    const known = this.#order.filter((record) => record.listed);
-    const jobs = [];
-    let cursor = null;
-    for (let pages = 0; pages < CATCH_UP_PAGES; pages += 1) {
-      const page = await this.#page(cursor, pages ? PAGE : FIRST_PAGE);
-      if (filter !== this.#filter) return;
-      jobs.push(...page.jobs);
-      cursor = page.next_cursor;
-      if (!cursor || known.length === 0 || page.jobs.some(({ id }) => this.#records.get(id)?.listed)) break;
-    }
+    const { filter } = this.#pages;
+    const { jobs, cursor, meets } = await this.#pages.newest(this.#order.some((record) => record.listed));
+    if (filter !== this.#pages.filter) return;
     const listed = new Set(jobs.map(({ id }) => id));
-    const meets = jobs.some(({ id }) => this.#records.get(id)?.listed);
     const oldest = cursor ? jobs.at(-1)?.created_at ?? "" : "";
     for (const record of this.#order.filter((each) => each.job && !listed.has(each.id))) {
       const here = matches(filter, record) && (record.whole || record.listed);
       if (here && (record.job.created_at > oldest || (!meets && record.listed))) this.#remove(record);
     }
-    if (!meets || !cursor) this.#cursor = cursor;
+    if (!meets || !cursor) this.#pages.cursor = cursor;
     this.#loaded = true;
     this.#add(jobs, filter);
   }
 
   /** Show what a filter finds. */
   async filter(filter) {
-    this.#filter = filter;
-    this.#cursor = undefined;
+    this.#pages.filter = filter;
+    this.#pages.cursor = undefined;
     this.#stuck = this.#loaded = false;
     byId("forget-mine").hidden = !filter.mine;
     byId("cards").setAttribute("aria-busy", "true");
     try {
-      const page = filter.mine ? { jobs: [], next_cursor: undefined } : await this.#page(null, FIRST_PAGE);
-      if (filter !== this.#filter) return;
+      const page = await this.#pages.first();
+      if (filter !== this.#pages.filter) return;
       const listed = new Set(page.jobs.map(({ id }) => id));
       // Nothing older stays: there would be gaps between it and what is loaded.
       for (const record of [...this.#order]) if (record.listed && !record.upload && !listed.has(record.id)) this.#remove(record);
-      this.#cursor = page.next_cursor;
+      this.#pages.cursor = page.cursor;
       this.#loaded = true;
       this.#add(page.jobs, filter);
       if (filter.mine) await this.loadOlder();
-      if (filter !== this.#filter) return;
+      if (filter !== this.#pages.filter) return;
       scrollBy({ top: Math.min(0, byId("gallery").getBoundingClientRect().top), behavior: "instant" });
-      const more = this.#more() ? " or more" : "";
+      const more = this.#pages.more ? " or more" : "";
       if (isActive(filter)) say(this.shown.length ? `${plural(this.shown.length, "picture")}${more} found.` : "No picture found.");
     } finally {
-      if (filter === this.#filter) byId("cards").removeAttribute("aria-busy");
+      if (filter === this.#pages.filter) byId("cards").removeAttribute("aria-busy");
     }
   }
 
   #add(jobs, filter) {
     for (const job of jobs) {
-      if (UNSEEN.has(job.operation)) continue;
+      if (!isSeen(job.operation)) continue;
       const record = this.put(job, "result" in job);
       record.listed = true;
       record.found = filter;
@@ -162,21 +140,21 @@ export class Board {
   }
 
   #nearEnd() {
-    if (this.#loaded && !this.#loading && !this.#stuck && this.#more()) this.loadOlder();
+    if (this.#loaded && !this.#loading && !this.#stuck && this.#pages.more) this.loadOlder();
   }
 
   /** @returns {Promise<boolean>} whether there are more now */
   async loadOlder() {
-    if (this.#loading || !this.#more()) return false;
-    const filter = this.#filter;
+    if (this.#loading || !this.#pages.more) return false;
+    const filter = this.#pages.filter;
     const before = this.shown.length;
     const pressed = document.activeElement === byId("more");
     this.#loading = true;
     this.#stuck = false;
     this.#outline();
     try {
-      const jobs = filter.mine ? await this.#olderOfMine() : await this.#older();
-      if (filter !== this.#filter) return false;
+      const jobs = filter.mine ? await this.#pages.olderOfMine() : await this.#pages.older();
+      if (filter !== this.#pages.filter) return false;
       this.#add(jobs, filter);
       if (pressed && this.shown[before]) this.focus(this.shown[before]);
       return this.shown.length > before;
@@ -191,40 +169,10 @@ export class Board {
     }
   }
 
-  async #older() {
-    const filter = this.#filter;
-    let fresh = [];
-    do {
-      const page = await this.#page(this.#cursor, PAGE);
-      if (filter !== this.#filter) return [];
-      this.#cursor = page.next_cursor;
-      fresh = page.jobs.filter((job) => !this.#records.get(job.id)?.listed && !UNSEEN.has(job.operation));
-    } while (fresh.length === 0 && this.#cursor);
-    return fresh;
-  }
-
-  /** Of the jobs sent from this browser that are not in the list: the newest that still exist. */
-  async #olderOfMine() {
-    const found = [];
-    for (const id of this.#history.next(MINE_PAGE, (each) => this.#records.has(each))) {
-      try {
-        found.push(await api.job(id));
-      } catch (problem) {
-        if (problem.status !== 404) throw problem;
-        this.#history.forget(id);
-      }
-    }
-    return found;
-  }
-
-  #more() {
-    return this.#filter.mine ? this.#history.next(1, (id) => this.#records.has(id)).length > 0 : this.#cursor !== null;
-  }
-
   /** Apply an event of the live feed. */
   apply(event) {
     const { id, operation } = event.job;
-    if (UNSEEN.has(operation)) return;
+    if (!isSeen(operation)) return;
     const record = this.#records.get(id);
     if (!event.job.status) { // the job was erased: its old events have no content
       if (record && !record.upload) this.#remove(record);
@@ -248,7 +196,7 @@ export class Board {
   put(job, whole) {
     let record = this.#records.get(job.id);
     if (!record) {
-      record = this.#enter(job.id, { job, whole, order: job.created_at ?? "", mine: this.#history.has(job.id) });
+      record = this.#enter(job.id, { job, whole, order: job.created_at ?? "", mine: this.#pages.history.has(job.id) });
     } else if (ended(job) || !ended(record.job)) { // an older state must not replace a final one
       const wasEnded = ended(record.job);
       record.job = { ...record.job, ...job };
@@ -273,7 +221,7 @@ export class Board {
 
   /** The server has accepted the upload as a job, which may have a card already. */
   sent(upload, job) {
-    this.#history.add(job.id);
+    this.#pages.history.add(job.id);
     const record = this.#records.get(upload.key);
     const twin = this.#records.get(job.id);
     if (!record) {
@@ -294,7 +242,7 @@ export class Board {
 
   /** A job that this page has made of one that there is. */
   made(job) {
-    this.#history.add(job.id);
+    this.#pages.history.add(job.id);
     this.put(job, true).mine = true;
     this.#layOut();
   }
@@ -325,7 +273,7 @@ export class Board {
 
   /** Leave these out, until they are brought back or dropped. */
   hide(records) {
-    const heir = this.#heir(new Set(records));
+    const heir = this.#list.heir(new Set(records));
     for (const record of records) record.doomed = true;
     this.#layOut();
     this.#inherit(heir);
@@ -388,16 +336,7 @@ export class Board {
     if (this.#order.length <= RECORDS_MAX || scrollY > innerHeight) return; // further down, somebody may look at them
     const over = this.#order.slice(RECORDS_MAX).filter((record) => record.job && !record.upload && !record.selected && !record.doomed);
     for (const record of over) this.#leave(record);
-    if (over.length) this.#cursor = this.#order.findLast((record) => record.listed)?.id; // a cursor is the last job's id
-  }
-
-  /** The record that gets the focus when others are taken away that have it now. */
-  #heir(going) {
-    const holder = this.focused;
-    if (!holder || !going.has(holder)) return undefined;
-    const place = this.#list.placeOf(holder);
-    return this.shown.slice(place).find((record) => !going.has(record))
-      ?? this.shown.slice(0, place).findLast((record) => !going.has(record)) ?? null;
+    if (over.length) this.#pages.cursor = this.#order.findLast((record) => record.listed)?.id; // a cursor is the last job's id
   }
 
   #inherit(heir) {
@@ -406,7 +345,7 @@ export class Board {
   }
 
   #remove(record) {
-    const heir = this.#heir(new Set([record]));
+    const heir = this.#list.heir(new Set([record]));
     this.#leave(record);
     if (heir === undefined) this.#later();
     else {
@@ -449,14 +388,14 @@ export class Board {
   /** Show what belongs to the list now. */
   #layOut() {
     this.#trim();
-    const shown = this.#order.filter((record) => !record.doomed && matches(this.#filter, record));
-    this.#list.set(shown, this.#more() ? -1 : shown.length);
+    const shown = this.#order.filter((record) => !record.doomed && matches(this.#pages.filter, record));
+    this.#list.set(shown, this.#pages.more ? -1 : shown.length);
     this.#outline();
   }
 
   #outline() {
     const none = this.shown.length === 0 && this.#loaded && !this.#loading;
-    const searched = isActive(this.#filter) && !(this.#filter.mine && !isActive({ ...this.#filter, mine: false }));
+    const searched = isActive(this.#pages.filter) && !(this.#pages.filter.mine && !isActive({ ...this.#pages.filter, mine: false }));
     byId("empty").hidden = !none || searched;
     byId("none-found").hidden = !none || !searched;
     byId("more").hidden = !this.#stuck;
@@ -470,24 +409,6 @@ export class Board {
   }
 
   // ---- complete jobs ----------------------------------------------------------------------------------------------
-
-  #want(record) {
-    if (record.whole || this.#wanted.includes(record)) return;
-    this.#wanted.push(record);
-    this.#fetchWanted();
-  }
-
-  #fetchWanted() {
-    while (this.#fetching < FETCHES_AT_ONCE && this.#wanted.length) {
-      const record = this.#wanted.shift();
-      if (record.whole || !this.#records.has(record.id)) continue;
-      this.#fetching += 1;
-      this.#recheck(record).finally(() => {
-        this.#fetching -= 1;
-        this.#fetchWanted();
-      });
-    }
-  }
 
   /** Its picture did not load: it may have been erased. */
   #lost(record) {

@@ -14,21 +14,15 @@ function schemaOf({ parameters }, name) {
   return schema ? resolve(schema, parameters) : null;
 }
 
-/** A form's text as the API has it, undefined for what is not remembered. */
-function typed(schema, value) {
-  if (!schema || typeof value !== "string") return undefined;
-  if (schema.nullable && value === "") return null;
-  if (schema.enum) return schema.enum.find((each) => String(each) === value);
-  if (schema.type === "boolean") return value === "true";
-  if (schema.type === "number" || schema.type === "integer") return Number(value);
-  return schema.type === "string" && (schema.maxLength ?? 0) <= FREE_WORDS ? value : undefined;
+/** Whether a value is remembered: no pictures, no JSON such as areas of one photo, no free words. */
+function isKept(schema, value) {
+  if (!schema || value === null || typeof value === "boolean" || typeof value === "number") return Boolean(schema);
+  return typeof value === "string" && schema.type === "string" && (schema.enum || (schema.maxLength ?? 0) <= FREE_WORDS);
 }
 
-/** What a form has besides its defaults, by parameter's name, as the API has it. Pictures and JSON are left out. */
-export function chosenValues(form) {
-  return Object.fromEntries(form.fields().map(([name, value]) => [name, typed(schemaOf(form.operation, name), value)])
-    .filter(([, value]) => value !== undefined));
-}
+/** What a form has besides its defaults and is remembered, by parameter's name, as the API has it. */
+const chosenValues = (form) => Object.fromEntries(Object.entries(form.values())
+  .filter(([name, value]) => isKept(schemaOf(form.operation, name), value)));
 
 function inWords(form) {
   return Object.entries(chosenValues(form)).map(([name, value]) => {

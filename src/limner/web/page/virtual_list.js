@@ -44,6 +44,15 @@ export class VirtualList {
   /** The record whose card has the focus. */
   get focused() { return [...this.#mounted].find((record) => record.card.element.contains(document.activeElement)) ?? null; }
 
+  /** The record that gets the focus when those go that have it now; null: none is left; undefined: they do not have it. */
+  heir(going) {
+    const holder = this.focused;
+    if (!holder || !going.has(holder)) return undefined;
+    const place = this.placeOf(holder);
+    return this.#shown.slice(place).find((record) => !going.has(record))
+      ?? this.#shown.slice(0, place).findLast((record) => !going.has(record)) ?? null;
+  }
+
   /** Show these records, of `total` (-1: not known yet). What is in the window stays where it is. */
   set(records, total) {
     const anchor = this.#anchor();
