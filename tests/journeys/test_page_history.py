@@ -46,9 +46,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         waiting = "(SELECT id FROM jobs WHERE status = 'queued')"  # in a lane that this server does not have
         database.execute(f"DELETE FROM files WHERE job_id IN {waiting}")
         database.execute(f"DELETE FROM jobs WHERE id IN {waiting}")
-        database.executemany(
-            "INSERT INTO blobs (sha256, size, state, changed_at) VALUES (?, ?, 'kept', 0)", pictures
-        )
+        database.executemany("INSERT INTO blobs (sha256, size, state, changed_at) VALUES (?, ?, 'kept', 0)", pictures)
         jobs = database.execute("SELECT id FROM jobs WHERE status = 'succeeded'").fetchall()
         database.executemany(
             "INSERT INTO files (id, job_id, position, role, name, sha256, media_type, size, width, height)"
