@@ -33,7 +33,7 @@ export class Viewer {
     });
     this.#dialog.addEventListener("close", () => {
       // The browser returns the focus to where it was; after a walk through the list it belongs to the last one.
-      if (this.#walked && document.activeElement?.matches(".frame, body")) this.board.focus(this.#record);
+      if (this.#walked && !document.activeElement?.closest(".controls")) this.board.focus(this.#record);
       this.#walked = false;
       this.#record = null;
       this.#body.replaceChildren();
