@@ -507,6 +507,13 @@ def test_the_steps_of_a_pipeline_are_a_list(open_page: OpenPage, shared_server: 
     shot(page, "viewer-pipeline")
 
 
+def cut(job: Job) -> list[float]:
+    """Which part of the photo it shows: x, y, width, height."""
+    crop = job["result"]["crops"][0]
+    [[a, _, c], [_, e, f], _] = crop["transform"]
+    return [-c / a, -f / e, crop["width"] / a, crop["height"] / e]
+
+
 def test_a_crop_shows_its_frame_before_and_after(
     open_page: OpenPage, shared_server: Server, make: Make, two: bytes
 ) -> None:
@@ -516,30 +523,31 @@ def test_a_crop_shows_its_frame_before_and_after(
     frame = page.locator(".frame-preview .cut-frame")
     ratio = "each => Number(each.getAttribute('width')) / Number(each.getAttribute('height'))"
     assert frame.evaluate(ratio) == pytest.approx(1)
+    expect(page.locator(".frame-preview")).to_contain_text("The frame is about 2 faces.")
     page.get_by_role("radio", name="16:9").check(force=True)
     assert frame.evaluate(ratio) == pytest.approx(16 / 9)
+    place = "each => ['x', 'y', 'width', 'height'].map((name) => Number(each.getAttribute(name)))"
+    page.locator("#options").get_by_role("radio", name="2:3").check(force=True)
+    told = frame.evaluate(place)
     shot(page, "form-crop")
     with page.expect_response("**/v1/crop") as answer:
         page.get_by_role("button", name="Make the picture").click()
-    job = httpx.get(answer.value.json()["url"], timeout=60).json()
+    job = finished(shared_server, answer.value.json()["id"])
+    assert told == pytest.approx(cut(job), abs=0.06 * max(told[2:])), "the frame was shown where it was cut"
     card = page.locator(f'[data-job="{job["id"]}"]')
     expect(card.locator("h3")).to_have_text(re.compile(r"^Cropped: \d+ × \d+$"))
     card.locator(".frame").click()
     viewer = page.locator("#viewer")
     viewer.get_by_role("radio", name="Frame on the photo").check(force=True)
-    expect(viewer.get_by_role("radio", name="16:9")).to_be_checked()
+    expect(viewer.get_by_role("radio", name="2:3")).to_be_checked()
     viewer.get_by_role("radio", name="3:4").check(force=True)
     viewer.get_by_label("How close").fill("0.8")
-    place = "each => ['x', 'y', 'width', 'height'].map((name) => Number(each.getAttribute(name)))"
     told = viewer.locator(".cut-frame").evaluate(place)
     shot(page, "viewer-crop")
     viewer.get_by_role("button", name="Crop like this").click()
     made = now(shared_server, page, job)
     assert (made["parameters"]["aspect"], made["parameters"]["zoom"]) == ("3:4", 0.8)
-    [[a, _, c], [_, e, f], _] = made["result"]["crops"][0]["transform"]
-    crop = made["result"]["crops"][0]
-    real = [-c / a, -f / e, crop["width"] / a, crop["height"] / e]
-    assert told == pytest.approx(real, abs=0.06 * max(real[2:])), "the frame was shown where it was cut"
+    assert told == pytest.approx(cut(made), abs=0.06 * max(told[2:])), "so it was in the viewer"
 
 
 @pytest.mark.parametrize("width", [1440, 1280, 390])
