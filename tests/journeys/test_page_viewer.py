@@ -207,6 +207,12 @@ def test_faces_have_small_pictures_and_those_that_are_covered_only_when_asked_fo
     expect(viewer.get_by_role("slider")).to_be_visible()
     assert [url for url in asked if "/inputs/image" in url]
 
+    asked.clear()
+    viewer = show(page, make("pipeline", steps=json.dumps(STEPS)))
+    expect(viewer.locator(".step-shown")).to_have_count(2)
+    expect(viewer.get_by_role("button", name="Show the original")).to_have_count(2)
+    assert not [url for url in asked if "/inputs/" in url], "no step shows what another one covers"
+
 
 def test_a_face_is_uncovered_by_a_click_and_a_place_covered_by_a_box(
     open_page: OpenPage, shared_server: Server, make: Make, two: bytes
@@ -294,9 +300,9 @@ def test_mesh_and_pose_are_drawn_when_wanted(open_page: OpenPage, shared_server:
     expect(viewer.locator(".pose-look")).to_have_count(2)
     expect(viewer.locator(".faces li").first).to_contain_text("Looks ")
     box = made["result"]["faces"][0]["box"]
-    inside = """(each, [scale, box]) => { const bounds = each.getBBox();
+    inside = """(each, box) => { const bounds = each.getBBox();
       return bounds.x > box.x - box.width && bounds.x + bounds.width < box.x + 2 * box.width; }"""
-    assert viewer.locator(".mesh-lines").first.evaluate(inside, [1, box])
+    assert viewer.locator(".mesh-lines").first.evaluate(inside, box)
     shot(page, "viewer-mesh")
 
 
