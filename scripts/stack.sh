@@ -83,7 +83,7 @@ up)
 # Orphans: podman-compose takes containers of `--scale` for such.
 down) "${compose[@]}" down --remove-orphans "$@" ;;
 backup)
-    [ "$blobs" = disk ] || fail "with BLOBS=$blobs, copy the bucket and the database yourself (docs/deploy.md#backup-and-restore)"
+    [ "$blobs" = disk ] || fail "with BLOBS=$blobs, copy the bucket and the database yourself (docs/backup.md)"
     umask 077
     # The database first, so that the copy has every picture that it names. Files that are complete replace earlier ones.
     in_postgres pg_dump --format custom limner >"$folder/limner.dump.new"
@@ -95,7 +95,7 @@ backup)
     printf 'limner: database, photos and secrets are in %s\n' "$folder"
     ;;
 restore)
-    [ "$blobs" = disk ] || fail "with BLOBS=$blobs, restore the bucket and the database yourself (docs/deploy.md#backup-and-restore)"
+    [ "$blobs" = disk ] || fail "with BLOBS=$blobs, restore the bucket and the database yourself (docs/backup.md)"
     "${compose[@]}" down --remove-orphans
     "${compose[@]}" up --detach postgres
     deadline=$((SECONDS + START_S))

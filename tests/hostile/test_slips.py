@@ -37,7 +37,7 @@ def test_a_mistyped_database_name_erases_no_photo(tmp_path: Path, astronaut_jpeg
     job = submit(server, astronaut_jpeg, wait=True)
     server.stop()
     photos = blobs(server)
-    assert len(photos) == 3  # with its picture and thumbnail
+    assert len(photos) == 3, "the photo, the marked one, and its thumbnail"
     for path in photos:
         os.utime(path, (1, 1))
     typo = Server(tmp_path, LIMNER_DATABASE_URL=f"sqlite:///{tmp_path}/limmer.db")

@@ -1,4 +1,4 @@
-"""The backup of a SQLite database and its folder, by the command of docs/deploy.md, while the service works."""
+"""The backup of a SQLite database and its folder, by the command of docs/backup.md, while the service works."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _program(before: str) -> str:
     """What the document gives to `python -c` after `before`."""
-    text = (ROOT / "docs/deploy.md").read_text()
+    text = (ROOT / "docs/backup.md").read_text()
     found = re.search(re.escape(before) + r'python -c (?:\\\n\s+)?"((?:[^"\\]|\\.)*)"', text)
     assert found is not None
     return found[1].replace('\\"', '"')

@@ -101,7 +101,7 @@ def test_from_a_photo_to_a_picture(
     parameters = httpx.get(answer.value.json()["url"]).json()["parameters"]
     assert {"painter": "drawn", "style": "ink", "detail": 0.8, "blacks": 0.5}.items() <= parameters.items()
     card = page.locator(".card", has_text="astronaut.jpg")
-    expect(card.locator("h3")).to_have_text("Drawn")
+    expect(card.locator("h3")).to_have_text(re.compile(r"^Drawn: \w+$"))
     expect(card.locator("img")).to_have_attribute("src", re.compile(r"/artifacts/image-1\.jpg$"))
     expect(page.locator("#tray img")).to_be_visible()  # for the next style
     page.get_by_role("button", name="Remove").click()
@@ -188,12 +188,14 @@ def test_pictures_of_other_shapes_are_shown_side_by_side_and_takes_are_chosen(
 
     page = open_page(shared_server, before=lambda page: page.route("**/artifacts/image-2.jpg", other_shape))
     page.locator(f'[data-job="{job["id"]}"] .frame').click()
-    expect(page.get_by_role("dialog", name="2 pictures")).to_be_visible()
+    expect(page.get_by_role("dialog", name="2 pictures, pixel")).to_be_visible()
     expect(slider_of(page)).to_be_visible()
     page.get_by_role("radio", name="Seed 2").check(force=True)
     expect(page.locator(".compare.beside")).to_be_visible()
     expect(slider_of(page)).to_be_hidden()
-    left, right = (page.locator(f".beside {each}").bounding_box() for each in (".compare-original", "img:first-child"))
+    left, right = (
+        page.locator(f".beside > {each}").bounding_box() for each in (".compare-before", ".zoomed:first-child")
+    )
     assert left is not None
     assert right is not None
     assert left["x"] + left["width"] <= right["x"] + 1
@@ -277,7 +279,7 @@ def test_a_large_picture_is_shown_while_it_is_drawn(
         page.get_by_role("button", name="Make the picture").click()
     size = Image.open(io.BytesIO(preview.value.body())).size
     assert max(size) == 768
-    expect(page.locator(".card h3").first).to_have_text("Drawn", timeout=60_000)
+    expect(page.locator(".card h3").first).to_have_text(re.compile("^Drawn: pointillism$"), timeout=60_000)
     # A preview may be asked for in the moment in which the job ends.
     complaints[:] = [line for line in complaints if "404" not in line]
 
@@ -486,7 +488,7 @@ def test_on_a_phone(shared_server: Server, open_page: OpenPage, astronaut: npt.N
     shot(page, f"phone-generate-{scheme}")
     run.tap()
     card = page.locator(".card.mine").first
-    expect(card.locator("h3")).to_have_text("Drawn")
+    expect(card.locator("h3")).to_have_text(re.compile(r"^Drawn: \w+$"))
     card.locator(".frame").tap()
     stage = page.locator(".compare")
     expect(slider_of(page)).to_be_visible()

@@ -7,12 +7,23 @@ from pathlib import Path
 import pytest
 
 from limner import settings, telemetry
+from limner.adapters import live_process
 from limner.adapters.sql import pages
 from limner.domain import label
 from limner.domain.errors import every_error
 from limner.operations import CATALOGUE
+from limner.vision import header, live
 from limner.vision.structure import gif, isobmff, jpeg, png, tiff, webp
-from limner.web import archive_routes, http_protocol, read_json, read_request, serving, socket_protocol, webhook_sender
+from limner.web import (
+    archive_routes,
+    http_protocol,
+    live_sockets,
+    read_json,
+    read_request,
+    serving,
+    socket_protocol,
+    webhook_sender,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -64,10 +75,9 @@ def test_every_metric_is_documented_with_its_labels() -> None:
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_operation_is_documented_with_its_parameters(name: str) -> None:
-    api = (DOCS / "api.md").read_text()
-    for text in (api, (ROOT / "README.md").read_text()):
-        assert f"/v1/{name}" in text
-    section = re.search(rf"^### `{name}`$(.*?)^#", api, re.MULTILINE | re.DOTALL)
+    for document in ("docs/api.md", "README.md"):
+        assert f"/v1/{name}" in (ROOT / document).read_text()
+    section = re.search(rf"^## `{name}`$(.*?)^#", (DOCS / "parameters.md").read_text(), re.MULTILINE | re.DOTALL)
     assert section is not None
     fields = CATALOGUE[name].params.model_json_schema()["properties"]
     listed = set()
@@ -112,6 +122,21 @@ FIXED = {
         socket_protocol.FRAMES_AT_ONCE,
         int(socket_protocol.FRAMES_A_SECOND),
         serving.MAX_MESSAGE_BYTES,
+    ),
+    "Frames from a client of [live detection](api.md#live-camera)": (
+        live_sockets.HEARING.at_once,
+        int(live_sockets.HEARING.a_second),
+        live_sockets.HEARING.max_bytes,
+    ),
+    "Pixels of a live frame; its longer side; its scans; looks at one socket's frames": (
+        header.LIVE_LIMITS.max_pixels,
+        header.LIVE_LIMITS.max_side,
+        live.MAX_SCANS,
+        int(live_sockets.LOOKS_A_SECOND),
+    ),
+    "Time for one look, then its process is killed; answers that a client has not taken": (
+        live_process.LOOK_S,
+        live_sockets.MAX_UNSENT,
     ),
 }
 

@@ -150,7 +150,7 @@ class Client:
     ) -> Job[Any]:
         """Run any operation, and wait until it has succeeded, at most `timeout_s`.
 
-        `params` are those of the operation (`docs/api.md`). ProblemError, JobFailedError, JobCancelledError,
+        `params` are those of the operation (`docs/parameters.md`). ProblemError, JobFailedError, JobCancelledError,
         WaitTimeoutError, NotReachedError; OSError where the photo cannot be read.
         """
         call = calls.run(operation, photo, params, self._retries, timeout_s=timeout_s, idempotency_key=idempotency_key)

@@ -1,0 +1,129 @@
+"""Makes the pictures of README and the documents in `docs/pictures`: NASA's portrait of Eileen Collins (public domain,
+from scikit-image) with boxes, blurred, outlined and drawn, and the page, light and dark.
+
+Needs the development packages, all of the service's models (`limner models`) and Chromium.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import skimage.data
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from limner.client import Client
+from limner.painters.drawn.fields import Pixels
+from limner.vision.image import encode
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+SIDE = 360  # pixels of the small pictures, which README shows at half of that
+PAGE = {"width": 1280, "height": 840}
+PAGE_SHOWN = 1000  # pixels of width that the page's picture has
+QUALITY = 80
+MAX_BYTES = 400_000  # all together
+START_S = 60
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+
+# Below the page's picture: photos of one person look like one photo, so each job gets a part of its own.
+JOBS = (
+    ("detect", "launch day.jpg", {"mark": "box"}),
+    ("contours", "contours.jpg", {}),
+    ("generate", "in oil.jpg", {"style": "oil"}),
+    ("generate", "in ink.jpg", {"style": "ink"}),
+    ("detect", "for the press.jpg", {"mark": "pixelate"}),
+    ("generate", "poster.jpg", {"style": "pop-art"}),
+)
+
+
+def main() -> None:
+    portrait: Pixels = np.ascontiguousarray(skimage.data.astronaut()[:370, 30:400])  # type: ignore[no-untyped-call]
+    photo = encode(portrait, "jpeg", quality=95)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        service = start(Path(folder))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            with Client(service[1]) as client:
+                make_small(client, browser, photo)
+                for operation, label, parameters in JOBS:
+                    client.run(operation, photo, label=label, **parameters)
+            for scheme in ("light", "dark"):
+                save(f"page-{scheme}", page(browser, service[1], scheme))
+        finally:
+            browser.close()
+            service[0].terminate()
+            service[0].wait(30)
+    sizes = {path.name: path.stat().st_size for path in sorted(FOLDER.iterdir())}
+    print(*(f"{size:7} {name}" for name, size in sizes.items()), sep="\n")
+    if sum(sizes.values()) > MAX_BYTES:
+        sys.exit(f"They are larger than {MAX_BYTES} bytes together.")
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """A service with an empty database, ready; its process and its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {"LIMNER_DATABASE_URL": f"sqlite:///{folder}/limner.db", "LIMNER_BLOBS_URL": str(folder / "blobs")}
+    command = [sys.executable, "-m", "limner", "serve", "--port", str(port)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=os.environ | variables, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return process, url
+        except httpx.TransportError:
+            pass  # it does not listen yet
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            sys.exit("The service did not start.")
+        time.sleep(0.1)
+
+
+def make_small(client: Client, browser: Browser, photo: bytes) -> None:
+    save("boxes", picture(client.detect(photo, format="png").read()), SIDE)
+    save("blur", picture(client.detect(photo, mark="blur", format="png").read()), SIDE)
+    save("drawn", picture(client.generate(photo, style="ink", size="720x720", format="png").read()), SIDE)
+    drawing = client.contours(photo, size=SIDE * 2).read().decode()
+    with browser.new_context(viewport={"width": SIDE, "height": SIDE}, device_scale_factor=2) as context:
+        shown = context.new_page()
+        shown.set_content(
+            f"<style>body {{ margin: 0 }} svg {{ width: {SIDE}px; height: {SIDE}px }}</style>"
+            + drawing.replace("<svg ", '<svg preserveAspectRatio="xMidYMid slice" ', 1)
+        )
+        save("contours", picture(shown.screenshot()), SIDE)
+
+
+def page(browser: Browser, url: str, scheme: str) -> Pixels:
+    with browser.new_context(
+        viewport=PAGE, color_scheme=scheme, reduced_motion="reduce", device_scale_factor=1.5
+    ) as context:  # type: ignore[call-overload,unused-ignore]
+        shown: Page = context.new_page()
+        shown.goto(url)
+        shown.locator("#cards img").nth(len(JOBS) - 1).wait_for()
+        shown.wait_for_load_state("networkidle")
+        return picture(shown.screenshot())
+
+
+def picture(data: bytes) -> Pixels:
+    """Decode a PNG to RGB."""
+    return np.asarray(cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+
+
+def save(name: str, pixels: Pixels, width: int = PAGE_SHOWN) -> None:
+    height = round(pixels.shape[0] * width / pixels.shape[1])
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    (FOLDER / f"{name}.webp").write_bytes(encode(np.asarray(small, np.uint8), "webp", quality=QUALITY))
+
+
+if __name__ == "__main__":
+    main()
