@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import httpx
@@ -33,7 +33,7 @@ START_S = 60
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 # What the page shows: operation, label, parameters. The newest is the first.
-JOBS: tuple[tuple[str, str, dict[str, str]], ...] = (
+JOBS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("detect", "launch day.jpg", {"mark": "box"}),
     ("contours", "contours.jpg", {}),
     ("generate", "in oil.jpg", {"style": "oil"}),
