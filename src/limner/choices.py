@@ -206,8 +206,11 @@ def flat_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
 def flat_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as they are stored, in the form in which clients send them. Unknown fields and values stay as they are."""
     flat: dict[str, Any] = {}
-    found = choices(model)
+    found, listed = choices(model), lists(model)
     for name, value in values.items():
+        if name in listed and isinstance(value, list):
+            flat[name] = [_flat_member(listed[name], each) for each in value]
+            continue
         choice = found.get(name)
         chosen = value.get(choice.tag) if choice is not None and isinstance(value, Mapping) else None
         if choice is None or chosen not in choice.models:
@@ -217,6 +220,14 @@ def flat_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, 
         flat[name] = own.pop(choice.tag)
         flat |= own
     return flat
+
+
+def _flat_member(choice: Choice, value: Any) -> Any:
+    chosen = value.get(choice.tag) if isinstance(value, Mapping) else None
+    if chosen not in choice.models:
+        return value
+    own = flat_values(choice.models[chosen], value)
+    return {name: each for name, each in own.items() if each is not None}
 
 
 def kept_values(model: type[BaseModel], flat: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,6 +56,11 @@ def _paint_workers(earlier: dict[str, Any]) -> int:
     return int(earlier.get("workers", 1))
 
 
+def _live_sockets(earlier: dict[str, Any]) -> int:
+    """Off where the jobs run elsewhere: such a machine may have no cores to spare."""
+    return 4 if earlier.get("engine_url") == EMBEDDED else 0
+
+
 def _painters_dir() -> Path:
     return _data_folder() / "painters"
 
@@ -277,6 +282,17 @@ class Settings(BaseSettings):
     )
     max_sockets: int = Field(5000, ge=1, description="Open event streams (WebSocket and SSE); more are refused")
     event_buffer: int = Field(1000, ge=1, description="Events a slow reader may fall behind before it is closed (1013)")
+
+    live_sockets: int = Field(
+        default_factory=_live_sockets,
+        ge=0,
+        le=100,
+        description="Open sockets of live detection in one web process, which share one process beside it; 0: off. "
+        "Default: 4, and 0 with a broker",
+    )
+    live_idle_s: float = Field(
+        60, ge=0, description="Seconds after the last live socket until the process of live detection is ended"
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged")
     log_format: Literal["auto", "rich", "json"] = Field(

@@ -65,9 +65,15 @@ DATABASE_UP = Gauge(
     "limner_database_up", "Whether the database answered when the metrics were read", multiprocess_mode="livemostrecent"
 )
 EVENTS_SENT = Counter("limner_events_sent", "Events sent to listeners, by stream kind", ["stream"])
-SOCKETS = Gauge("limner_sockets", "Open event streams, by kind", ["stream"], multiprocess_mode="livesum")
+SOCKETS = Gauge(
+    "limner_sockets", "Open event streams and live sockets, by kind", ["stream"], multiprocess_mode="livesum"
+)
 SOCKETS_SLOW = Counter("limner_sockets_slow", "Event streams closed because their reader was too slow", ["stream"])
 WEBHOOKS_SENT = Counter("limner_webhooks_sent", "Tries to send an event to a webhook, by outcome", ["outcome"])
+LIVE_FRAMES = Counter(
+    "limner_live_frames", "Frames of live detection, by outcome: answered, failed, dropped", ["outcome"]
+)
+LIVE_SECONDS = Histogram("limner_live_seconds", "Time from a live frame's arrival to its answer", buckets=STAGE_BUCKETS)
 CONNECTIONS = Gauge("limner_connections", "Open connections", multiprocess_mode="livesum")
 CONNECTIONS_CLOSED = Counter("limner_connections_closed", "Connections that were closed early, by why", ["why"])
 
@@ -91,6 +97,8 @@ METRICS = (
     SOCKETS,
     SOCKETS_SLOW,
     WEBHOOKS_SENT,
+    LIVE_FRAMES,
+    LIVE_SECONDS,
     CONNECTIONS,
     CONNECTIONS_CLOSED,
 )

@@ -4,7 +4,7 @@ import threading
 
 from limner.ports import Bus
 
-SOON_S = 10
+SOON_S = 30
 
 
 def test_a_wake_up_reaches_all_who_subscribed(bus: Bus) -> None:

@@ -25,7 +25,7 @@ from limner.ports import LossReason
 
 ROOT = Path(__file__).parents[2]
 WORKER = [sys.executable, "-m", "tests.contract.engine_worker"]
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 @dataclass

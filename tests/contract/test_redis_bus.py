@@ -11,7 +11,7 @@ import pytest
 from limner.adapters.redis_bus import RedisBus
 from tests.services.redis_server import RedisServer
 
-SOON_S = 15.0
+SOON_S = 30.0
 QUICK_S = 0.5  # for a call that must not wait for the network, on a busy machine
 
 

@@ -284,7 +284,7 @@ def test_the_largest_parameters_that_make_sense_are_taken(shared_server: Server,
 def test_a_list_of_jobs_shows_no_parameters_and_a_job_has_them(shared_server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(shared_server, another(astronaut_jpeg, 6), path="/v1/contours", fill="red")
     listed = {each["id"]: each for each in get(shared_server, "/v1/jobs").json()["jobs"]}[job["id"]]
-    assert set(listed) == set(job)
+    assert set(job) - set(listed) == {"parameters", "queue", "result"}
     assert json.loads(rows(shared_server, "SELECT params FROM jobs WHERE id = ?", job["id"])[0][0])["fill"] == "red"
 
 

@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from limner.adapters.sql.opening import open_stores
 from tests.journeys.server import Server
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 FINAL = ("succeeded", "failed", "cancelled")
 Json = dict[str, Any]
 

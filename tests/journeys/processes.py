@@ -9,7 +9,7 @@ import httpx
 
 from tests.journeys.server import Cluster
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 TRIES = 500
 """Which process takes a new connection is chance, so many connections are tried."""
 

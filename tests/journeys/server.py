@@ -52,7 +52,7 @@ class Server:
         """Start, and wait until it is ready."""
         self.launch()
         assert self.process is not None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
@@ -135,7 +135,7 @@ class Worker:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.ready() == began:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()

@@ -35,8 +35,19 @@ def photos(astronaut_jpeg: bytes) -> Iterator[PhotoServer]:
     exif[0x010E] = "taken at home"
     plain = io.BytesIO()
     Image.fromarray(grey).save(plain, "JPEG", exif=exif)
+    hidden = Image.open(io.BytesIO(astronaut_jpeg)).convert("RGBA")
+    hidden.putalpha(Image.linear_gradient("L").resize(hidden.size).point(lambda row: 255 if row > 200 else 0))
+    transparent = io.BytesIO()
+    hidden.save(transparent, "PNG")
     pages = {f"/{name}.jpg": another(astronaut_jpeg, number) for number, name in enumerate("abcdefgh", 1)}
-    with serving({**pages, "/empty.jpg": plain.getvalue(), "/page": b"<html>no picture</html>"}) as server:
+    with serving(
+        {
+            **pages,
+            "/empty.jpg": plain.getvalue(),
+            "/hidden.png": transparent.getvalue(),
+            "/page": b"<html>no picture</html>",
+        }
+    ) as server:
         yield server
 
 
@@ -175,6 +186,13 @@ def test_a_photo_without_a_face_is_served_as_it_is_and_anew(service: Server, pho
     assert opened(get(service, path(f"{photos.url}/empty.jpg", "crop"))).size == (200, 200)
     told = problem(get(service, path(f"{photos.url}/empty.jpg", "contours")), 422, "no-face-found")
     assert told["retryable"] is False
+
+
+@pytest.mark.parametrize("mark", ["blur", "pixelate", "solid"])
+def test_what_is_transparent_hides_no_face(service: Server, photos: PhotoServer, mark: str) -> None:
+    picture = np.array(opened(get(service, path(f"{photos.url}/hidden.png", mark=mark, format="png"))))
+    assert picture.shape == (512, 512, 4)
+    assert not picture[picture[..., 3] == 0].any()
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_from_a_photo_to_a_picture(
     parameters = httpx.get(answer.value.json()["url"]).json()["parameters"]
     assert {"painter": "drawn", "style": "ink", "detail": 0.8, "blacks": 0.5}.items() <= parameters.items()
     card = page.locator(".card", has_text="astronaut.jpg")
-    expect(card.locator("h3")).to_have_text("Drawn")
+    expect(card.locator("h3")).to_have_text(re.compile(r"^Drawn: \w+$"))
     expect(card.locator("img")).to_have_attribute("src", re.compile(r"/artifacts/image-1\.jpg$"))
     expect(page.locator("#tray img")).to_be_visible()  # for the next style
     page.get_by_role("button", name="Remove").click()
@@ -188,12 +188,12 @@ def test_pictures_of_other_shapes_are_shown_side_by_side_and_takes_are_chosen(
 
     page = open_page(shared_server, before=lambda page: page.route("**/artifacts/image-2.jpg", other_shape))
     page.locator(f'[data-job="{job["id"]}"] .frame').click()
-    expect(page.get_by_role("dialog", name="2 pictures")).to_be_visible()
+    expect(page.get_by_role("dialog", name="2 pictures, pixel")).to_be_visible()
     expect(slider_of(page)).to_be_visible()
     page.get_by_role("radio", name="Seed 2").check(force=True)
     expect(page.locator(".compare.beside")).to_be_visible()
     expect(slider_of(page)).to_be_hidden()
-    left, right = (page.locator(f".beside {each}").bounding_box() for each in (".compare-original", "img:first-child"))
+    left, right = (page.locator(f".beside > {each}").bounding_box() for each in (".compare-before", ".zoomed:first-child"))
     assert left is not None
     assert right is not None
     assert left["x"] + left["width"] <= right["x"] + 1
@@ -486,7 +486,7 @@ def test_on_a_phone(shared_server: Server, open_page: OpenPage, astronaut: npt.N
     shot(page, f"phone-generate-{scheme}")
     run.tap()
     card = page.locator(".card.mine").first
-    expect(card.locator("h3")).to_have_text("Drawn")
+    expect(card.locator("h3")).to_have_text(re.compile(r"^Drawn: \w+$"))
     card.locator(".frame").tap()
     stage = page.locator(".compare")
     expect(slider_of(page)).to_be_visible()

@@ -14,7 +14,7 @@ from limner.domain.key import ANYONE
 from limner.web.event_streams import EncodedEvent, Streams, TooSlowError
 
 BUFFER = 10
-SOON_S = 10
+SOON_S = 30
 
 
 class Log:

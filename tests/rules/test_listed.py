@@ -7,12 +7,23 @@ from pathlib import Path
 import pytest
 
 from limner import settings, telemetry
+from limner.adapters import live_process
 from limner.adapters.sql import pages
 from limner.domain import label
 from limner.domain.errors import every_error
 from limner.operations import CATALOGUE
+from limner.vision import header
 from limner.vision.structure import gif, isobmff, jpeg, png, tiff, webp
-from limner.web import archive_routes, http_protocol, read_json, read_request, serving, socket_protocol, webhook_sender
+from limner.web import (
+    archive_routes,
+    http_protocol,
+    live_sockets,
+    read_json,
+    read_request,
+    serving,
+    socket_protocol,
+    webhook_sender,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -111,6 +122,20 @@ FIXED = {
         socket_protocol.FRAMES_AT_ONCE,
         int(socket_protocol.FRAMES_A_SECOND),
         serving.MAX_MESSAGE_BYTES,
+    ),
+    "Frames from a client of [live detection](api.md#live-camera)": (
+        live_sockets.HEARING.at_once,
+        int(live_sockets.HEARING.a_second),
+        live_sockets.HEARING.max_bytes,
+    ),
+    "Pixels of a live frame; its longer side; looks at one socket's frames": (
+        header.LIVE_LIMITS.max_pixels,
+        header.LIVE_LIMITS.max_side,
+        int(live_sockets.LOOKS_A_SECOND),
+    ),
+    "Time for one look, then its process is killed; answers that a client has not taken": (
+        live_process.LOOK_S,
+        live_sockets.MAX_UNSENT,
     ),
 }
 

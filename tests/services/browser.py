@@ -22,14 +22,14 @@ FLAGS = [
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A running browser without a window. The test fails where there is none."""
+def chromium(*flags: str) -> Iterator[Browser]:
+    """A running browser without a window, with further flags. The test fails where there is none."""
     if not CHROMIUM.exists():
         pytest.fail(
             f"This is tested in a real browser, and there is none at {CHROMIUM}: install Debian's `chromium`, "
             "or name another Chromium in the variable CHROMIUM."
         )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS, *flags])
         yield browser
         browser.close()

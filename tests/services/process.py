@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-START_S = 30.0
+START_S = 120.0
 
 
 def free_port() -> int:
@@ -108,7 +108,7 @@ class ServerProcess:
             else:
                 process.send_signal(number)
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             self._signal_all(process.pid, signal.SIGKILL)
             process.wait()

@@ -45,6 +45,20 @@ def test_no_stem_is_dangerous(label: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("stem", "plain"),
+    [
+        ("Ferien in Köln", "Ferien in Koln.jpg"),
+        ("a＂； filename=b％2F／c＼d", "a__ filename=b_2F_c_d.jpg"),  # full width: their ASCII forms are forbidden
+        ("🙂", "photo.jpg"),
+        ("ﷺ", "photo.jpg"),
+    ],
+)
+def test_the_name_for_old_clients(stem: str, plain: str) -> None:
+    assert safe_stem(stem) == stem
+    assert disposition(f"{stem}.jpg").startswith(f'inline; filename="{plain}"; ')
+
+
+@pytest.mark.parametrize(
     ("target", "patch", "result"),  # RFC 7396, appendix A
     [
         ({"a": "b"}, {"a": "c"}, {"a": "c"}),

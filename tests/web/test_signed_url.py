@@ -178,7 +178,6 @@ def test_a_source_is_a_job() -> None:
         "ftp%3A%2F%2Fexample.org%2Fx",
         "https%3a%2f%2fexample.org",  # one way to write it: capitals
         "https%3A%2F%2Fexample.org%2F%FF",
-        JOB.upper(),
         "%",
         "A",
         base64.urlsafe_b64encode("https://exämple.org".encode()).decode().rstrip("="),
@@ -195,6 +194,11 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
     "aspect=16:9": {"aspect": "16:9"},
     "boxes=" + quote(json.dumps([{"x": 1, "y": 2}]), safe=""): {"boxes": [{"x": 1, "y": 2}]},
 }
+
+
+def test_an_id_in_capitals_is_the_same_id() -> None:
+    assert read(f"/detect/-/{JOB.upper()}").job_id == JOB
+    assert read(write("detect", {}, JOB.upper())).job_id == JOB
 
 
 @pytest.mark.parametrize("segment", OPTIONS)

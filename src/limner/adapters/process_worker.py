@@ -32,7 +32,7 @@ class Pipe:
         # A plain descriptor that is never closed: when it closes, the web process takes this process as ended.
         self._fd = fd
         self._lock = threading.Lock()
-        self._unread = b""
+        self._unread = bytearray()
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one message. If the web process has ended, this process exits at once."""
@@ -47,16 +47,28 @@ class Pipe:
     def receive(self) -> dict[str, Any] | None:
         """Wait for a message. None if the web process has ended or has told this worker to end."""
         while b"\n" not in self._unread:
-            try:
-                chunk = os.read(self._fd, 1 << 16)
-            except ConnectionError:
+            if not self._read():
                 return None
-            if not chunk:
-                return None
-            self._unread += chunk
         line, _, self._unread = self._unread.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         return message
+
+    def receive_bytes(self, size: int) -> bytes | None:
+        """Wait for so many bytes, which follow the last message. None as for `receive`."""
+        while len(self._unread) < size:
+            if not self._read():
+                return None
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
+        return data
+
+    def _read(self) -> bool:
+        try:
+            chunk = os.read(self._fd, 1 << 16)
+        except ConnectionError:
+            return False
+        self._unread += chunk
+        return bool(chunk)
 
 
 class PipeBus:

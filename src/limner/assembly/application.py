@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limner import tracing
-from limner.assembly.engines import open_bus, open_engine
+from limner.assembly.engines import open_bus, open_engine, open_live
 from limner.assembly.stores import claim, cluster_libraries, open_paired, traced
 from limner.assembly.workers import lease
 from limner.blob_ports import BlobStore
@@ -82,6 +82,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
     from limner.vision import weights
     from limner.web.app import create_app
     from limner.web.event_streams import Streams
+    from limner.web.live_sockets import Live
     from limner.web.services import Services
     from limner.web.upload_memory import UploadMemory
     from limner.web.webhook_sender import WebhookSender
@@ -130,6 +131,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         limits=settings.limits(),
         memory=UploadMemory(settings.upload_memory_bytes, settings.proxy_addresses),
         check_ready=partial(_check_ready, settings, store, blobs, ready),
+        live=Live(open_live(settings), max_sockets=settings.live_sockets, idle_s=settings.live_idle_s),
         admission=admission,
     )
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from limner.adapters.live_process import LiveProcess
 from limner.adapters.local_bus import LocalBus
 from limner.adapters.process_engine import ProcessEngine
 from limner.assembly.stores import FileId, cluster_libraries
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 WORKER = (sys.executable, "-P", "-m", "limner.worker")  # -P: the folder that Limner is started in holds no code of it
+LIVE_WORKER = (sys.executable, "-P", "-m", "limner.live_worker")
 SECRETS = {"admin_key", "image_keys", "url_secrets"}
 """Settings that workers do not get: they decode what strangers send."""
 
@@ -56,6 +58,24 @@ def open_engine(
         on_report=_record,
         on_ready=on_ready,
         environment={name: value for name, value in os.environ.items() if name.upper() not in hidden},
+    )
+
+
+def open_live(settings: Settings) -> LiveProcess:
+    """What looks at live frames, not yet started. Its process gets no setting and no variable that may be a secret."""
+    return LiveProcess(
+        LIVE_WORKER,
+        {
+            "models_dir": str(settings.models_dir.absolute()),
+            "memory_bytes": settings.worker_memory_bytes,
+            "log_level": settings.log_level,
+            "log_format": settings.log_format,
+        },
+        environment={
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "HOME", "LANG", "TZ", "TMPDIR") or name.startswith(("PYTHON", "LD_", "LC_"))
+        },
     )
 
 

@@ -256,3 +256,15 @@ def measure_load(
     given = dict(field.partition("=")[::2] for field in fields)
     well = measure.run(url, operation, _bench_photo(photo), given, clients=clients, requests=requests, same=same)
     sys.exit(0 if well else 1)
+
+
+@bench.command("live")
+@_photo
+@click.option("--frames", type=click.IntRange(10), default=100, show_default=True, help="Of each size.")
+@click.option("--sockets", type=click.IntRange(1, 100), default=4, show_default=True, help="Of the last row.")
+def measure_live(photo: Path | None, frames: int, sockets: int) -> None:
+    """Live detection: from a frame sent to its faces received, beside a bare loop of YuNet."""
+    from limner import settings
+    from limner.bench import live, report
+
+    report.show("Live detection", live.run(settings.load(), _bench_photo(photo), frames=frames, sockets=sockets))

@@ -22,6 +22,10 @@ class Limits:
     max_side: int = 16_384
 
 
+LIVE_LIMITS = Limits(max_bytes=1_000_000, max_pixels=2_100_000, max_side=4096)
+"""Those of a camera's frame that is looked at live: Full HD."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
     """Type, size and number of frames. Width and height are those of the upright picture, which is the first frame."""

@@ -77,6 +77,21 @@ def search(network: Network, pyramid: Pyramid, min_score: float) -> Hits:
     return merged[merged[:, hits.SCORE] >= min_score]
 
 
+def glance(network: Network, pyramid: Pyramid, min_score: float) -> Hits:
+    """Hits of at least `min_score` from the thumbnail and the coarse scale alone, in the picture's own pixels.
+
+    Faces smaller than about a thirtieth of the picture's side are not found, and nothing is looked at twice.
+    """
+    thumbnail, coarse = pyramid.factor(_THUMBNAIL_AREA, _ENLARGED), _within(pyramid, COARSE_AREA)
+    large = at_scale(network, pyramid, thumbnail, min_score)
+    others = at_scale(network, pyramid, coarse, min_score)
+    accepted = [
+        large[hits.sizes(large) * thumbnail >= _THUMBNAIL_MIN_SIZE],
+        others[hits.sizes(others) * coarse <= _COARSE_MAX_SIZE],
+    ]
+    return hits.best(hits.joined(accepted), _MAX_OVERLAP, _MAX_COVERED)
+
+
 def _next(
     pyramid: Pyramid,
     factor: float,

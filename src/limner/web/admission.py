@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar, TypeVarTuple
+from typing import Protocol, TypeVar, TypeVarTuple
 from urllib.parse import parse_qs
 
 from starlette.types import Scope as Connection
@@ -27,7 +27,6 @@ from limner.domain.errors import (
 from limner.domain.key import ANYONE, Caller, Scope
 from limner.key_ports import Counters
 from limner.web.connections import client_network
-from limner.web.event_streams import Streams
 from limner.web.keyring import REMEMBERED_S, Keyring
 from limner.web.links import PictureSeal, Seal
 
@@ -100,6 +99,21 @@ def need_of(function: Callable[..., object]) -> Need:
     return need
 
 
+class Kept(Protocol):
+    """What stays open after its caller was admitted."""
+
+    scope: Scope
+    """What the caller must be allowed meanwhile."""
+
+    def open_keys(self) -> list[str]:
+        """The ids of the keys with which something is open."""
+        ...
+
+    def refuse(self, key_id: str) -> None:
+        """End what is open with a key."""
+        ...
+
+
 class Admission:
     """Without a keyring, no keys are asked for and everything is open. Use it on the event loop only."""
 
@@ -126,10 +140,10 @@ class Admission:
         """Whether callers need a key."""
         return self.keyring is not None
 
-    async def start(self, streams: Streams) -> None:
+    async def start(self, *kept: Kept) -> None:
         """Begin to end the streams of keys that become invalid."""
         if self.keyring is not None:
-            self._watch = asyncio.create_task(self._end_streams(streams, self.keyring))
+            self._watch = asyncio.create_task(self._end_streams(kept, self.keyring))
 
     async def stop(self) -> None:
         """End that, and the keyring's threads."""
@@ -138,20 +152,11 @@ class Admission:
             await asyncio.gather(self._watch, return_exceptions=True)
             self.keyring.close()
 
-    async def _end_streams(self, streams: Streams, keyring: Keyring) -> None:
+    async def _end_streams(self, kept: Sequence[Kept], keyring: Keyring) -> None:
         while True:
             await asyncio.sleep(REMEMBERED_S)
-            for key_id in streams.open_keys():
-                try:
-                    caller = await keyring.by_id(key_id)
-                except UnavailableError as error:
-                    log.warning("keys of open streams cannot be checked", extra={"detail": error.detail})
-                    break
-                except Exception:  # the next round tries again
-                    log.exception("keys of open streams cannot be checked")
-                    break
-                if caller is None or not caller.may(Scope.READ):
-                    streams.refuse(key_id)
+            for each in kept:
+                await _end_refused(each, keyring)
 
     async def admit(self, connection: Connection, need: Need) -> tuple[Caller, list[Header]]:
         """The caller, and headers for the answer.
@@ -270,6 +275,21 @@ class Admission:
         """Call a method of the counters."""
         assert self.keyring is not None
         return await self.keyring.call(count, *args) if self._shared.remote else count(*args)
+
+
+async def _end_refused(kept: Kept, keyring: Keyring) -> None:
+    """End what is open with keys that are not valid any more. The next round tries again what could not be checked."""
+    for key_id in kept.open_keys():
+        try:
+            caller = await keyring.by_id(key_id)
+        except UnavailableError as error:
+            log.warning("keys of open streams cannot be checked", extra={"detail": error.detail})
+            return
+        except Exception:
+            log.exception("keys of open streams cannot be checked")
+            return
+        if caller is None or not caller.may(kept.scope):
+            kept.refuse(key_id)
 
 
 def rate_headers(policy: str, state: str) -> list[Header]:

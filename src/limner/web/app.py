@@ -24,6 +24,7 @@ from limner.web import (
     image_routes,
     job_file_routes,
     job_routes,
+    live_routes,
     openapi,
     operation_routes,
     page_file,
@@ -48,7 +49,8 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await services.streams.start()
-        await services.admission.start(services.streams)
+        await services.live.start()
+        await services.admission.start(services.streams, services.live)
         work = at_work()
         await services.call(work.__enter__)
         part = services.settings.engine_url != "processes:"
@@ -60,6 +62,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
             await services.call(lambda: work.__exit__(None, None, None))
             await services.admission.stop()
             await services.streams.stop()
+            await services.live.stop()
             services.pool.shutdown(wait=False)
             services.readers.shutdown(wait=False)
 
@@ -91,6 +94,7 @@ def create_app(services: Services, at_work: Callable[[], AbstractContextManager[
         job_file_routes.router,
         rerun_routes.router,
         event_routes.router,
+        live_routes.router,
         webhook_routes.router,
         ticket_routes.router,
         classic_routes.router,

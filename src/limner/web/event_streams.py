@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from limner.domain.errors import UnavailableError
 from limner.domain.event import Event, EventType
-from limner.domain.key import Caller
+from limner.domain.key import Caller, Scope
 from limner.ports import Bus, EventLog
 from limner.telemetry import SOCKETS
 from limner.web.links import Links
@@ -112,6 +112,9 @@ class Streams:
     it waits: new events are pushed to its socket at once. If the socket cannot take them, the listener's own task sends
     them. A listener that has missed events of the ring gets TooSlowError; its client reconnects with `after`.
     """
+
+    scope = Scope.READ
+    """What a key must be allowed, so that its streams stay open."""
 
     def __init__(
         self,

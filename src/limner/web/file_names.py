@@ -47,4 +47,8 @@ def disposition(name: str) -> str:
     The name is one of `safe_stem` with a suffix.
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    # Some letters have an ASCII form that is forbidden: a full-width quotation mark would end the name.
+    plain = " ".join("".join("_" if each in _FORBIDDEN else each for each in plain).split())
+    if plain.startswith("."):  # nothing is left but the suffix
+        plain = f"photo{plain}"
     return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

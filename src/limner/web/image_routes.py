@@ -189,9 +189,11 @@ async def _make(asked: Asked, services: Services) -> _Made:
             photo = await services.read(services.blobs.get, file.sha256)
         job = await _run(asked.operation, values, photo, services)
         if not job.artifacts and asked.operation == "detect":
-            # No face: the photo itself, made anew like a marked one, so that it has no metadata either.
-            plain = {name: value for name, value in values.items() if name in ("format", "max_faces", "min_score")}
-            job = await _run("detect", {**plain, "mark": "box", "boxes": []}, photo, services)
+            # No face: the photo itself, made anew like a marked one. So it has no metadata either, and with a mark that
+            # covers, nothing is left below what is transparent.
+            kept = ("mark", "format", "max_faces", "min_score")
+            plain = {name: value for name, value in values.items() if name in kept}
+            job = await _run("detect", {**plain, "boxes": []}, photo, services)
     return _Made(job.id, job.artifacts[0].name, asked.job_id)
 
 

@@ -212,7 +212,7 @@ def decode_base64(text: bytes | memoryview, name: str, limits: Limits, *, escape
             if ended and letters:
                 raise wrong
             decoded.write(base64.b64decode(letters[:whole], validate=True))
-            ended = letters.endswith(b"=")
+            ended = letters.endswith(b"=", 0, whole)
             _check_size(decoded.tell(), name, limits)
         if rest:  # the padding is missing
             last = rest.rstrip(b"=")

@@ -26,6 +26,7 @@ from limner.web.admission import Admission
 from limner.web.event_streams import Streams
 from limner.web.flights import Flights
 from limner.web.links import Links
+from limner.web.live_sockets import Live
 from limner.web.upload_memory import UploadMemory
 from limner.webhook_ports import HookReader
 
@@ -51,6 +52,7 @@ class Services:
     limits: Limits
     memory: UploadMemory
     check_ready: Callable[[], None]
+    live: Live
     stopping: bool = False
     flights: Flights = field(default_factory=Flights)
     admission: Admission = field(default_factory=Admission)
@@ -80,6 +82,7 @@ class Services:
         if self.settings.engine_url == "processes:":
             self.submissions.open = False
         self.streams.close_soon()
+        self.live.close_soon()
 
     async def job(self, job_id: str, caller: Caller) -> Job:
         """The job. NotFoundError, also for one that the caller may not see: it must not learn that there is one."""

@@ -40,7 +40,7 @@ _ANY_PHOTO = base64.b64decode(
 )
 """One pixel: stands for the photo when only the options are to be checked."""
 _SEED = 0  # of a drawing: a URL is always the same picture
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _ENCODED = r"(?:[A-Za-z0-9._~!*'():-]|%[0-9A-F]{2})"
 _OPTION = re.compile(rf"([a-z][a-z0-9_]{{0,39}})=({_ENCODED}*)")
@@ -99,7 +99,7 @@ def read(text: str) -> Asked:
     expires = values.pop(_EXPIRES, None)
     if expires is not None and not re.fullmatch(r"[0-9]{1,12}", str(expires)):
         _refuse(_EXPIRES, "It is a time in seconds since 1970.")
-    job_id, url = (source, None) if _JOB_ID.fullmatch(source) else (None, _url(source))
+    job_id, url = (source.lower(), None) if _JOB_ID.fullmatch(source) else (None, _url(source))
     return Asked(operation, values, job_id, url, None if expires is None else int(expires))
 
 

@@ -4,6 +4,7 @@ without a task switch.
 
 import logging
 from asyncio.transports import BaseTransport
+from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.config import Config
@@ -18,11 +19,25 @@ from limner.web.connections import STATE, Connections, ReportsStalls
 EXTENSION = "limner.write_frames"
 """Key in an ASGI scope's `extensions`: `write_frames(data: bytes) -> bool`."""
 
+LISTEN_EXTENSION = "limner.listen"
+"""The same: `listen(hearing: Hearing)` lets this socket's client send binary messages. Call it before the accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What a client may send: bytes of a message, frames at once, and frames a second."""
+
+    max_bytes: int
+    at_once: int
+    a_second: float
+
+
 # Clients have nothing to say: a browser sends a pong every 20 s, other libraries a ping as well. Each frame is parsed
 # in Python and each ping is answered, so that a flood of them would keep the event loop from everyone else.
 FRAMES_AT_ONCE = 100
 FRAMES_A_SECOND = 10.0
 SLICE_BYTES = 512  # parsed before the frames are counted: 85 at most
+HEARD_SLICE_BYTES = 4096  # the same where messages are large: 682 at most
 REASON_BYTES = 123  # a close frame holds no more
 
 
@@ -52,7 +67,10 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
         self.logger = log
         self._connections: Connections = app_state[STATE]
         self._connection = None
-        self._frames_left = float(FRAMES_AT_ONCE)
+        self._hearing: Hearing | None = None  # none: what the client says is not for the application
+        self._at_once, self._a_second = float(FRAMES_AT_ONCE), FRAMES_A_SECOND
+        self._slice = SLICE_BYTES
+        self._frames_left = self._at_once
         self._counted_at = 0.0
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -74,17 +92,17 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
                 self.transport.write(b"".join(self.conn.data_to_send()))
                 self.transport.close()
             return
-        for start in range(0, len(data), SLICE_BYTES):
+        for start in range(0, len(data), self._slice):
             if self.transport.is_closing():
                 return
-            super().data_received(data[start : start + SLICE_BYTES])
+            super().data_received(data[start : start + self._slice])
 
     def handle_events(self) -> None:
         """Handle the frames that were parsed, if their number is in order."""
         if self.handshake_initiated:
             now = self._connections.now
-            earned = (now - self._counted_at) * FRAMES_A_SECOND
-            self._frames_left = min(float(FRAMES_AT_ONCE), self._frames_left + earned) - len(self.conn.events)
+            earned = (now - self._counted_at) * self._a_second
+            self._frames_left = min(self._at_once, self._frames_left + earned) - len(self.conn.events)
             self._counted_at = now
             if self._frames_left < 0:
                 self._connections.count("too many frames")
@@ -100,9 +118,23 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
             extensions = self.scope["extensions"]
             assert extensions is not None
             extensions[EXTENSION] = self.write_frames  # type: ignore[assignment]  # typed for ASGI's own extensions
+            extensions[LISTEN_EXTENSION] = self.listen  # type: ignore[assignment]
+
+    def listen(self, hearing: Hearing) -> None:
+        """Let the client send binary messages within these limits."""
+        self._hearing = hearing
+        self.conn.max_message_size = hearing.max_bytes
+        self._at_once, self._a_second = float(hearing.at_once), hearing.a_second
+        self._slice = HEARD_SLICE_BYTES
+        self._frames_left = self._at_once
 
     def handle_text(self, event: Frame) -> None:
-        """Do not decode what clients say, which nobody reads: uvicorn logs a traceback for what is not UTF-8."""
+        """Do not decode what clients say: uvicorn logs a traceback for what is not UTF-8. Close (1003) if they are to
+        send frames of pictures."""
+        if self._hearing is not None and not self.close_sent:
+            self.conn.fail(CloseCode.UNSUPPORTED_DATA, "send binary messages")
+            self.handle_parser_exception()
+            return
         super().handle_bytes(event)
 
     async def send(self, message: Any) -> None:

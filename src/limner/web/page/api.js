@@ -43,7 +43,7 @@ export const address = (path) => new URL(path, document.baseURI).href;
 
 /** With the signature that the service has given it, if it asks for keys. */
 export const artifactAddress = (job, artifact) =>
-  address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.name)}`)
+  address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.stored ?? artifact.name)}`)
     + new URL(artifact.url, document.baseURI).search;
 
 /** A picture that was sent, by its parameter's name. */
@@ -80,8 +80,14 @@ async function call(method, url, { headers = {}, body } = {}) {
   }
 }
 
-/** @returns {Promise<Operation[]>} */
-export const operations = async () => (await call("GET", address("v1/operations"))).operations;
+let offered = null;
+
+/** @returns {Promise<Operation[]>} fetched once */
+export function operations() {
+  offered ??= call("GET", address("v1/operations")).then((answer) => answer.operations);
+  offered.catch(() => { offered = null; }); // the next one asks again
+  return offered;
+}
 
 /** @returns {Promise<import("./painters.js").Painter[]>} */
 export const painters = async () => (await call("GET", address("v1/painters"))).painters;
@@ -119,6 +125,10 @@ export function jobs({ cursor = null, limit }) {
 export const job = (id) => call("GET", jobAddress(id));
 export const cancel = (id) => call("POST", `${jobAddress(id)}/cancel`);
 export const erase = (id) => call("DELETE", jobAddress(id));
+
+/** The job's pictures again, with changed parameters: a JSON merge patch. @returns {Promise<Job>} */
+export const rerun = (id, changes, token) => call("POST", `${jobAddress(id)}/rerun`, {
+  body: JSON.stringify(changes), headers: { "Content-Type": "application/merge-patch+json", "Idempotency-Key": token } });
 
 /** A ticket for one event stream, null where none is needed. @returns {Promise<?string>} */
 export const ticket = async () => (await call("POST", address("v1/tickets"))).ticket;

@@ -72,6 +72,17 @@ export class Board {
 
   get(id) { return this.#records.get(id); }
 
+  /** The record of the job next to this one in the list (1: older, -1: newer) that can be shown. @returns {Promise<?Record>} */
+  async beside(record, step) {
+    const way = step > 0 ? "nextElementSibling" : "previousElementSibling";
+    let element = record.card.element[way];
+    while (element && (!this.#byElement.get(element)?.job || element.getClientRects().length === 0)) element = element[way];
+    return element ? this.#byElement.get(element) : null;
+  }
+
+  /** Focus the picture on the job's card. */
+  focus(record) { record.card.frame.focus({ preventScroll: true }); }
+
   // ---- from the server -------------------------------------------------------------------------------------------
 
   /** Load the newest page: add new jobs, update known ones, remove those that were erased elsewhere. */

@@ -1,6 +1,7 @@
 /** Photos from the camera, or, if the browser does not allow it, from the phone's camera app or a file. */
 
 import { byId, plural, say } from "./dom.js";
+import { LiveFaces } from "./live.js";
 
 const MESSAGES = {
   NotAllowedError: "The browser does not let this page use the camera. Allow it in the address bar, or choose a photo instead.",
@@ -16,6 +17,8 @@ export class Camera {
   #shoot = byId("camera-shoot");
   #switch = byId("camera-switch");
   #instead = byId("camera-app");
+  #live = byId("camera-live");
+  #faces = new LiveFaces(this.#video, byId("camera-faces"), byId("camera-live-words"), () => { this.#live.checked = false; });
   #stream = null;
   #facing = "user";
   #device = null;
@@ -30,6 +33,7 @@ export class Camera {
     });
     this.#shoot.addEventListener("click", () => this.#take());
     this.#switch.addEventListener("click", () => this.#other());
+    this.#live.addEventListener("change", () => (this.#live.checked ? this.#faces.start() : this.#faces.stop()));
     this.#instead.addEventListener("click", () => {
       this.#dialog.close();
       byId("capture").click();
@@ -42,6 +46,7 @@ export class Camera {
 
   open() {
     this.#taken = 0;
+    this.#live.checked = false;
     this.#dialog.showModal();
     this.#start();
   }
@@ -65,16 +70,18 @@ export class Camera {
       this.#video.srcObject = stream;
       const { facingMode, deviceId } = stream.getVideoTracks()[0].getSettings();
       this.#device = deviceId ?? null;
-      this.#video.classList.toggle("mirrored", facingMode !== "environment");
+      for (const seen of [this.#video, byId("camera-faces")]) seen.classList.toggle("mirrored", facingMode !== "environment");
       await this.#video.play();
       this.#words.textContent = "";
-      this.#shoot.disabled = false;
+      this.#shoot.disabled = this.#live.disabled = false;
+      if (this.#live.checked) this.#faces.start(); // with another camera than before
       this.#shoot.focus();
       this.#switch.hidden = (await this.#cameras()).length < 2;
     } catch (error) {
       if (error.name === "AbortError" || !this.#dialog.open) return;
       this.#words.textContent = MESSAGES[error.name] ?? `The camera did not start: ${error.message} Choose a photo instead.`;
       this.#shoot.hidden = true;
+      this.#live.checked = false;
       this.#switch.hidden = true;
       this.#instead.hidden = false;
       this.#instead.focus();
@@ -111,5 +118,7 @@ export class Camera {
     for (const track of this.#stream?.getTracks() ?? []) track.stop();
     this.#stream = null;
     this.#video.srcObject = null;
+    this.#live.disabled = true;
+    this.#faces.stop();
   }
 }

@@ -7,11 +7,14 @@
  * defaults apply.
  */
 
-import { control, resolve } from "./controls.js";
+import { asJson, control, resolve } from "./controls.js";
 import { byId, el, sentence } from "./dom.js";
+import { FramePreview } from "./frame.js";
 import { PainterChoice } from "./painters.js";
+import { FIRST, fits } from "./together.js";
 
 const IN_FRONT = 4;
+const FRAMED = { crop: true }; // operations whose photo is shown with a frame before it is sent
 
 export class OptionsForm {
   /** The controls of each alternative of `oneOf`, made when it is first chosen. */
@@ -20,26 +23,34 @@ export class OptionsForm {
   /**
    * @param {import("./api.js").Operation} operation
    * @param {import("./painters.js").Painter[]} painters what can paint, if the operation has painters
+   * @param {?string} prefix of the ids, for a form that is part of another one: a step of a pipeline
    */
-  constructor(operation, painters) {
+  constructor(operation, painters, prefix = null) {
     const { properties = {}, required = [], oneOf } = operation.parameters ?? {};
     this.operation = operation;
+    this.prefix = prefix ?? "";
+    this.place = { root: operation.parameters, prefix: this.prefix, form: (schema, own, name) => new OptionsForm({ name, parameters: schema }, painters, own) };
     const photo = properties.image && resolve(properties.image, operation.parameters);
     /** Whether the operation takes a photo. */
     this.takesPhoto = photo !== undefined;
     /** Whether photos are chosen first, and sent when the button is pressed. */
-    this.staged = oneOf !== undefined;
+    this.staged = oneOf !== undefined || (prefix === null && operation.name in FRAMED);
     /** The largest photo that the server accepts, bytes. */
     this.maxBytes = photo?.["x-max-bytes"] ?? Infinity;
-    this.element = el("form", { class: "options", novalidate: true });
+    this.element = prefix === null ? el("form", { class: "options", novalidate: true }) : el("div", { class: "options" });
     this.element.addEventListener("submit", (event) => event.preventDefault());
-    this.choice = oneOf ? new PainterChoice(operation.parameters, painters, () => this.#suit()) : null;
+    for (const event of ["input", "change"]) this.element.addEventListener(event, () => this.#together());
+    this.choice = oneOf ? new PainterChoice(operation.parameters, painters, () => this.#suit(), prefix) : null;
     const shared = Object.keys(properties).filter((name) => name !== "image" && (!oneOf || oneOf.every((leaf) => leaf.properties[name] === true)));
     this.controls = this.#made(shared, properties, required, oneOf ? 0 : IN_FRONT);
+    const first = FIRST[operation.name] ?? [];
+    this.controls.sort((one, other) => (first.indexOf(one.name) + 1 || 99) - (first.indexOf(other.name) + 1 || 99));
     const front = this.controls.filter((each) => each.front);
     const rest = this.controls.filter((each) => !each.front);
     this.own = el("div", { class: "options" });
     this.element.append(...(this.choice ? [this.choice.element, this.own] : []), ...front.map((each) => each.element));
+    this.frame = prefix === null && operation.name in FRAMED ? new FramePreview() : null;
+    if (this.frame) this.element.prepend(this.frame.element);
     if (rest.length) {
       this.more = el("details", { class: "more-options" }, el("summary", { text: "More options" }), ...rest.map((each) => each.element));
       this.element.append(this.more);
@@ -51,12 +62,14 @@ export class OptionsForm {
   #made(names, properties, required, inFront) {
     let space = inFront;
     return names.map((name) => {
-      const made = control(name, resolve(properties[name], this.operation.parameters));
+      const field = resolve(properties[name], this.operation.parameters);
+      const made = control(name, field, this.place);
       const must = required.includes(name);
       if (must && made.input) made.input.required = true;
-      const front = must || (made.front && space > 0);
+      const asked = made.front && !(this.prefix && name === "name"); // a step has a name already
+      const front = must || FIRST[this.operation.name]?.includes(name) || (asked && space > 0);
       if (front) space -= 1;
-      return { name, ...made, front };
+      return { name, field, ...made, front };
     });
   }
 
@@ -73,14 +86,36 @@ export class OptionsForm {
 
   /** Show the fields that go with what is chosen. */
   #suit() {
-    if (!this.choice) return;
+    this.#together();
+    if (!this.choice || !this.controls) return;
     this.own.replaceChildren(...this.#ownControls.map((each) => each.element));
     // A picture whose style is wanted is needed for one style and not known to most others.
     const style = this.controls.find((each) => each.name === "style_image");
     if (!style) return;
-    style.input.required = this.choice.needsStyle;
+    if (style.input) style.input.required = this.choice.needsStyle; // of a step it is a switch
     if (this.choice.needsStyle) this.own.append(style.element);
     else this.more.prepend(this.more.firstElementChild, style.element);
+  }
+
+  /** Show only what means something with the other values. */
+  #together() {
+    if (!this.controls) return; // it is being made
+    const values = this.#all();
+    for (const each of this.controls) each.element.hidden = !fits(this.operation.name, each.name, values);
+    this.frame?.show(values);
+  }
+
+  /** All values as JSON has them, the defaults too. */
+  #all() {
+    return Object.fromEntries(this.controls.map(({ name, field, value }) => {
+      const given = value();
+      return [name, given === null ? field.default : asJson(field, given)];
+    }));
+  }
+
+  get #used() {
+    const values = this.#all();
+    return [...this.#ownControls, ...this.controls.filter(({ name }) => fits(this.operation.name, name, values))];
   }
 
   /** Whether a photo must be there, as far as the form can know. */
@@ -88,18 +123,23 @@ export class OptionsForm {
 
   /** Show the first invalid field; true if all are valid. */
   check() {
-    const wrong = [...this.#ownControls, ...this.controls]
-      .map((each) => each.element.querySelector(":invalid:not(fieldset)")).find((input) => input);
+    const wrong = this.#used.map((each) => each.element.querySelector(":invalid:not(fieldset)")).find((input) => input);
     if (!wrong) return true;
-    if (this.more?.contains(wrong)) this.more.open = true;
+    for (let at = wrong.closest("details"); at; at = at.parentElement.closest("details")) at.open = true;
     wrong.reportValidity();
     return false;
   }
 
   /** @returns {[string, string|File][]} the values that differ from their defaults */
   fields() {
-    const chosen = [...this.#ownControls, ...this.controls].map(({ name, value }) => [name, value()]).filter(([, value]) => value !== null);
+    const chosen = this.#used.map(({ name, value }) => [name, value()]).filter(([, value]) => value !== null);
     return [...(this.choice?.fields() ?? []), ...chosen];
+  }
+
+  /** The same as JSON has it. */
+  values() {
+    const chosen = this.#used.map(({ name, field, value }) => [name, value(), field]).filter(([, value]) => value !== null);
+    return { ...Object.fromEntries(this.choice?.fields() ?? []), ...Object.fromEntries(chosen.map(([name, value, field]) => [name, asJson(field, value)])) };
   }
 
   /** Show these values, and the defaults of all other fields. @param {Record<string, any>} values as the API tells them */

@@ -32,24 +32,26 @@ export class PainterChoice {
    * @param {object} schema of the operation's parameters
    * @param {Painter[]} painters
    * @param {() => void} changed
+   * @param {?string} prefix of the ids in a part of a form, where there are no samples of the photo
    */
-  constructor(schema, painters, changed) {
+  constructor(schema, painters, changed, prefix = null) {
+    this.prefix = prefix ?? "";
     this.changed = changed;
     this.known = new Map(painters.map((each) => [each.name, each]));
     const names = schema.properties.painter.enum;
     const ready = (name) => this.known.get(name)?.ready ?? true;
     for (const name of names) this.#groups.set(name, this.#group(name, schema.oneOf.filter((leaf) => leaf.properties.painter.const === name)));
     this.first = schema.properties.painter.default;
-    this.select = el("select", { name: "painter", id: "option-painter" }, ...names.map((name) =>
+    this.select = el("select", { name: `${this.prefix}painter`, id: `option-${this.prefix}painter` }, ...names.map((name) =>
       el("option", { value: name, text: ready(name) ? sentence(name) : `${sentence(name)} (not ready)`, disabled: !ready(name) })));
     this.select.addEventListener("change", () => this.choose({ painter: this.select.value }));
-    this.about = el("p", { class: "hint", id: "painter-about" });
+    this.about = el("p", { class: "hint", id: `${this.prefix}painter-about` });
     this.select.setAttribute("aria-describedby", this.about.id);
     this.tiles = el("fieldset", { class: "tiles" });
-    this.samples = new Samples();
+    this.samples = prefix === null ? new Samples() : null;
     this.element = el("div", { class: "painter-choice" },
       el("div", { class: "field" }, el("label", { for: this.select.id, text: "Painter" }), this.select, this.about),
-      this.tiles, this.samples.element);
+      this.tiles, ...(this.samples ? [this.samples.element] : []));
     /** What the others lack, for the end of the form; "" if nothing. */
     this.notReady = this.#notReady(names);
     this.choose({ painter: this.first });
@@ -91,7 +93,7 @@ export class PainterChoice {
     this.tiles.replaceChildren(el("legend", { text: "Style" }), ...entries.map((each) => this.#tile(painter, each, each === entry)));
     this.tiles.hidden = entries.length === 1;
     this.field = field;
-    this.samples.show(name, this.tiles);
+    this.samples?.show(name, this.tiles);
     this.#take(entry);
   }
 
@@ -102,7 +104,7 @@ export class PainterChoice {
   }
 
   #tile(painter, entry, checked) {
-    const input = el("input", { type: "radio", name: "tile", value: entry.style ?? "", checked, title: entry.about });
+    const input = el("input", { type: "radio", name: `${this.prefix}tile`, value: entry.style ?? "", checked, title: entry.about });
     input.addEventListener("change", () => this.#take(entry));
     const example = painter.styles[entry.style] ?? null;
     return el("label", { class: "tile" }, input,

@@ -26,6 +26,12 @@ export function sampleOf(photo) {
   for (const each of listeners) each();
 }
 
+/** Call `listener(photo)` now and whenever another photo is chosen. */
+export function followPhoto(listener) {
+  listeners.add(() => listener(chosen.photo));
+  listener(chosen.photo);
+}
+
 export class Samples {
   #painter = null;
   #tiles = null;

@@ -1,8 +1,10 @@
-/** The dialog that shows one job: the view of its operation, then its properties, files and JSON. */
+/** The dialog that shows one job: the view of its operation, then its notes, properties, files, programs and JSON. */
 
-import { address, artifactAddress, job as fetchJob, jobAddress, previewAddress } from "./api.js";
+import { address, artifactAddress, job as fetchJob, jobAddress, previewAddress, randomKey, rerun } from "./api.js";
 import { ended, timing } from "./card.js";
-import { byId, clock, copyButton, el, fileSize, sentence } from "./dom.js";
+import { codePanel } from "./code.js";
+import { byId, clock, copyButton, el, fileSize, say, sentence } from "./dom.js";
+import { notesList } from "./notes.js";
 import { session } from "./session.js";
 import { viewFor } from "./views/index.js";
 
@@ -33,15 +35,39 @@ export class Viewer {
       this.#body.replaceChildren();
       history.replaceState(null, "", location.pathname + location.search);
     });
-    this.#dialog.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
-      if (!step || event.target.closest("input, textarea, pre")) return;
-      const beside = this.#record?.card.element[step]?.querySelector(".frame:enabled");
-      beside?.click();
-      beside?.focus({ preventScroll: true }); // the dialog returns the focus to it when it closes
-      this.#title.focus();
-    });
+    this.#dialog.addEventListener("keydown", (event) => this.#key(event));
+    byId("viewer-newer").addEventListener("click", () => this.#go(-1));
+    byId("viewer-older").addEventListener("click", () => this.#go(1));
     addEventListener("hashchange", () => this.openFromAddress());
+    new MutationObserver(() => this.#record && this.#showWays()).observe(byId("cards"), { childList: true });
+  }
+
+  #key(event) {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("textarea, select, pre, input:not([type=range])")) return;
+    const zoom = (event.target.closest(".zoomable") ?? this.#body.querySelector(".zoomable"))?.zoom;
+    const arrow = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (event.target.closest("input") && event.key.startsWith("Arrow")) return; // a slider's own
+    if (zoom?.key(event)) event.preventDefault();
+    else if (arrow) this.#go(arrow);
+  }
+
+  /** Show the job beside the one that is shown: 1 is the next older one, -1 the next newer one. */
+  async #go(step) {
+    const from = this.#record;
+    const beside = from && await this.board.beside(from, step);
+    if (!beside || this.#record !== from) return; // it was closed meanwhile
+    await this.open(beside);
+    this.board.focus(beside); // the dialog returns the focus to it when it closes
+    this.#title.focus();
+  }
+
+  async #showWays() {
+    const record = this.#record;
+    for (const [id, step] of [["viewer-newer", -1], ["viewer-older", 1]]) {
+      const beside = record && await this.board.beside(record, step);
+      if (record === this.#record) byId(id).disabled = !beside;
+    }
   }
 
   /** `…#job=ID` opens that job. */
@@ -84,6 +110,7 @@ export class Viewer {
   #show(title, ...children) {
     this.#title.textContent = title;
     this.#body.replaceChildren(...children);
+    this.#showWays();
     if (!this.#dialog.open) this.#dialog.showModal();
   }
 
@@ -92,11 +119,21 @@ export class Viewer {
     this.#shownStatus = job.status;
     card.render();
     const main = job.status === "succeeded"
-      ? viewFor(job.operation).open(job, localUrl)
+      ? viewFor(job.operation).open(job, localUrl, { rerun: (changes) => this.#rerun(job, changes) })
       : ended(job) ? this.#ended(job, localUrl) : this.#running(localUrl);
-    this.#show(card.title.textContent, main, this.#buttons(job), this.#facts(job, name), this.#files(job), this.#json(job, json));
+    this.#show(card.title.textContent, main, main.querySelector(".notes") ? "" : notesList(job.result), this.#buttons(job), this.#facts(job, name),
+      this.#files(job), ended(job) ? codePanel(job, name ?? job.label) : "", this.#json(job, json));
+    this.#dialog.scrollTop = 0;
     if (json) this.#body.querySelector("summary").focus();
     else this.#title.focus();
+  }
+
+  /** Run the job again with changes, and show the new one. Throws Problem. */
+  async #rerun(job, changes) {
+    const made = await rerun(job.id, changes, randomKey());
+    const record = Object.assign(this.board.put(made, "result" in made), { mine: true });
+    say(ended(made) ? "Done." : "It is being made.");
+    if (this.#dialog.open) await this.open(record);
   }
 
   #ended(job, localUrl) {

@@ -1,8 +1,11 @@
 /** `contours`: the SVG inline, its regions with switches and highlighting, and the landmarks on top. */
 
 import { artifactAddress } from "../api.js";
+import { single } from "../compare.js";
 import { el, plural, saveFile, sentence, svg } from "../dom.js";
-import { plate } from "./any.js";
+import { outline, overlay } from "../faces.js";
+import { notesList } from "../notes.js";
+import { originalOf, plate } from "./any.js";
 
 const isSvg = (artifact) => artifact.media_type === "image/svg+xml";
 
@@ -123,12 +126,14 @@ function switches(node, result, caption) {
       el("div", { class: "row" }, all(true), all(false)), el("div", { class: "region-list" }, ...regions.map((each) => each.label))));
 }
 
-/** One drawing with its switches. `result` is of its face. */
-function faceView(job, artifact, result, localUrl) {
+/** One drawing with its switches. `result` is of its face; `further` are buttons for it. */
+function faceView(job, artifact, result, localUrl, further) {
   const words = headline(job);
   const stage = plate(job, artifact, localUrl, words);
   const view = el("div", { class: "view" }, stage);
   if (!artifact) return view;
+  const notes = notesList({ assumptions: result.assumptions });
+  view.append(notes);
   const caption = el("p", { class: "caption", "aria-hidden": "true", text: "\u00a0" });
   drawing(artifactAddress(job, artifact)).then(({ text, node }) => {
     if (!node.querySelector("[data-region]")) node.append(...polygons(result.mask_contours));
@@ -138,31 +143,71 @@ function faceView(job, artifact, result, localUrl) {
     node.setAttribute("class", "drawing");
     node.setAttribute("role", "img");
     node.setAttribute("aria-label", words);
-    stage.replaceChildren(node);
-    stage.after(caption);
+    stage.frame.querySelector("img").replaceWith(node);
+    stage.frame.classList.add("whole-width");
+    stage.append(caption);
     const side = switches(node, result, caption);
     side.append(el("div", { class: "row" },
       el("button", { type: "button", text: "Save SVG", onclick: () => saveFile(`${job.id}-${artifact.name}`, text, "image/svg+xml") }),
       el("button", { type: "button", text: "Save JSON",
         onclick: () => saveFile(`${job.id}-contours.json`, JSON.stringify(job.result, null, 2), "application/json") })));
-    side.append(...(result.assumptions ?? []).map((each) => el("p", { class: "soft", text: each })));
+    side.append(...[further, notes].filter(Boolean));
     view.append(side);
   }).catch((error) => view.append(el("p", { class: "fault", text: `The regions cannot be shown separately. ${error.message}` })));
   return view;
 }
 
-export function open(job, localUrl) {
+/** The photo with the place of each face, to click; null if it cannot be shown. */
+function places(job, faces, localUrl, choose) {
+  const original = originalOf(job, localUrl);
+  if (!original || !job.result.image || !faces.every((face) => face.crop)) return null;
+  const words = "Where the faces are";
+  const stage = single(el("img", { src: original, alt: words, draggable: "false" }), words);
+  const outlines = faces.map((face, index) => outline(face.crop, "face numbered", svg("title", { text: `Face ${index + 1}` })));
+  outlines.forEach((each, index) => each.addEventListener("click", () => choose(index)));
+  const drawn = overlay(job.result.image, ...outlines);
+  drawn.setAttribute("aria-hidden", "true"); // by keyboard, the faces are chosen in the list
+  stage.layer.append(drawn);
+  stage.frame.classList.add("places");
+  const light = (index) => outlines.forEach((each, other) => each.classList.toggle("chosen", other === index));
+  light(0);
+  return { stage, light };
+}
+
+/** A button that draws another choice of faces. */
+function redraw(words, face, tools) {
+  const fault = el("span", { class: "fault", role: "alert" });
+  const button = el("button", { type: "button", text: words, onclick: async () => {
+    button.disabled = true;
+    fault.textContent = "";
+    await tools.rerun({ face }).catch((problem) => { fault.textContent = problem.message; });
+    button.disabled = false;
+  } });
+  return el("div", { class: "row" }, button, fault);
+}
+
+export function open(job, localUrl, tools) {
   const result = job.result ?? {};
   const faces = (result.faces ?? []).map((face) => ({ ...face, landmarks_source: result.landmarks_source }));
   const named = ({ artifact }) => job.artifacts?.find(({ name }) => name === artifact);
-  const first = faceView(job, picture(job), faces[0] ?? result, localUrl);
-  if (faces.length < 2) return first;
-  const holder = el("div", {}, first);
-  return el("div", {}, el("fieldset", { class: "takes" }, el("legend", { text: "Faces" }), ...faces.map((face, index) => {
-    const input = el("input", { type: "radio", name: "take", value: index, checked: index === 0 });
-    input.addEventListener("change", () => holder.replaceChildren(faceView(job, named(face), face, localUrl)));
-    return el("label", { class: "tile" }, input,
+  const several = (result.assumptions ?? []).some((each) => /^The photo has \d+ faces/.test(each));
+  if (faces.length < 2) {
+    const others = tools && several && job.parameters?.face !== "all" && redraw("Draw the other faces too", "all", tools);
+    return faceView(job, picture(job), faces[0] ?? result, localUrl, others);
+  }
+  // A face that was left out has a number too, so the numbers are known only if all are there.
+  const all = !(result.assumptions ?? []).some((each) => each.startsWith("Left out"));
+  const shown = (index) => faceView(job, named(faces[index]) ?? picture(job), faces[index], localUrl,
+    tools && all && redraw("Draw only this face", String(index + 1), tools));
+  const holder = el("div", {}, shown(0));
+  const inputs = faces.map((_, index) => el("input", { type: "radio", name: "take", value: index, checked: index === 0 }));
+  const onPhoto = places(job, faces, localUrl, (index) => inputs[index].click());
+  inputs.forEach((input, index) => input.addEventListener("change", () => {
+    onPhoto?.light(index);
+    holder.replaceChildren(shown(index));
+  }));
+  return el("div", { class: "contours-faces" }, el("div", { class: "face-choice" }, el("fieldset", { class: "takes" }, el("legend", { text: "Faces" }),
+    ...faces.map((face, index) => el("label", { class: "tile" }, inputs[index],
       el("span", { class: "tile-picture" }, el("img", { src: artifactAddress(job, named(face)), alt: "" })),
-      el("span", { class: "tile-name", text: `Face ${index + 1}` }));
-  })), holder);
+      el("span", { class: "tile-name", text: `Face ${index + 1}` })))), onPhoto?.stage), holder);
 }

@@ -1,50 +1,41 @@
 /** `generate`: the original beside each picture that was made, and what it was made with. */
 
-import { artifactAddress, inputAddress } from "../api.js";
-import { compare } from "../compare.js";
+import { artifactAddress } from "../api.js";
 import { el, plural, sentence } from "../dom.js";
-import { picture, plate } from "./any.js";
+import { comparison, picture, values } from "./any.js";
 
 export { picture };
 
 const WORDS = { drawn: "Drawn", styles: "Painted" };
+const NOT_SHOWN = new Set(["cache", "painter", "style", "preset", "provenance"]);
 
+/** "Drawn: ink"; "3 pictures, ink" */
 export function headline(job) {
-  const count = job.result?.pictures?.length ?? 1;
-  const by = job.result?.painter ?? "";
-  if (count > 1) return plural(count, "picture");
-  return WORDS[by] ?? (by ? `Made by ${sentence(by)}` : "Picture made");
-}
-
-/** The stage for one of the pictures. */
-function stageOf(job, artifact, localUrl) {
-  const photo = job.inputs?.find((each) => each.name === "image");
-  const original = photo ? inputAddress(job, photo) : localUrl;
-  if (!artifact || !original) return plate(job, artifact, localUrl, headline(job));
-  return compare({ original, result: artifactAddress(job, artifact), width: artifact.width, height: artifact.height, words: headline(job) });
+  const count = job.result?.pictures?.length ?? job.summary?.pictures_count ?? 1;
+  const by = job.result?.painter ?? job.parameters?.painter ?? "";
+  const style = (job.parameters?.style ?? job.parameters?.preset ?? "").replaceAll("-", " ");
+  if (count > 1) return [plural(count, "picture"), style].filter(Boolean).join(", ");
+  const made = WORDS[by] ?? (by ? `Made by ${sentence(by)}` : "Picture made");
+  return style ? `${made}: ${style}` : made;
 }
 
 export function open(job, localUrl) {
   const pictures = job.result?.pictures ?? [];
   const artifacts = pictures.map(({ name }) => job.artifacts.find((each) => each.name === name));
-  const holder = el("div", { class: "stage" }, stageOf(job, artifacts[0] ?? picture(job), localUrl));
-  const view = el("div", { class: "view" }, holder);
+  const shown = (artifact) => comparison(job, artifact, localUrl, headline(job));
+  const holder = el("div", {}, shown(artifacts[0] ?? picture(job)));
   const side = el("div", { class: "side" });
   if (pictures.length > 1) {
     side.append(el("fieldset", { class: "takes" }, el("legend", { text: "Pictures" }), ...pictures.map(({ seed }, index) => {
       const input = el("input", { type: "radio", name: "take", value: index, checked: index === 0 });
-      input.addEventListener("change", () => holder.replaceChildren(stageOf(job, artifacts[index], localUrl)));
+      input.addEventListener("change", () => holder.replaceChildren(shown(artifacts[index])));
       return el("label", { class: "tile" }, input,
         el("span", { class: "tile-picture" }, el("img", { src: artifactAddress(job, artifacts[index]), alt: "" })),
         el("span", { class: "tile-name", text: `Seed ${seed}` }));
     })));
   }
-  const { parameters } = job;
-  if (parameters) {
-    const rows = Object.entries(parameters).filter(([name, value]) => name !== "cache" && ["string", "number", "boolean"].includes(typeof value));
-    side.append(el("dl", { class: "values" }, ...rows.flatMap(([name, value]) =>
-      [el("dt", { text: sentence(name) }), el("dd", { text: value === true ? "yes" : value === false ? "no" : String(value) })])));
-  }
-  if (side.children.length) view.append(side);
-  return view;
+  const { painter, style, preset, ...rest } = job.parameters ?? {};
+  const list = values([["painter", painter], ["style", style ?? preset], ...Object.entries(rest).filter(([name]) => !NOT_SHOWN.has(name))]);
+  side.append(...[list].filter(Boolean));
+  return el("div", { class: "view" }, holder, side.children.length > 0 && side);
 }
