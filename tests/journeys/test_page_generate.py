@@ -193,7 +193,9 @@ def test_pictures_of_other_shapes_are_shown_side_by_side_and_takes_are_chosen(
     page.get_by_role("radio", name="Seed 2").check(force=True)
     expect(page.locator(".compare.beside")).to_be_visible()
     expect(slider_of(page)).to_be_hidden()
-    left, right = (page.locator(f".beside > {each}").bounding_box() for each in (".compare-before", ".zoomed:first-child"))
+    left, right = (
+        page.locator(f".beside > {each}").bounding_box() for each in (".compare-before", ".zoomed:first-child")
+    )
     assert left is not None
     assert right is not None
     assert left["x"] + left["width"] <= right["x"] + 1

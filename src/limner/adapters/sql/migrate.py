@@ -53,6 +53,6 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise SettingsError(
-            f"LIMNER_DATABASE_URL is of another version of Limner ({error}). Start the newest version that has used it, or "
-            "restore a backup from before."
+            f"LIMNER_DATABASE_URL is of another version of Limner ({error}). Start the newest version that "
+            "has used it, or restore a backup from before."
         ) from None

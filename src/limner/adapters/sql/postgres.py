@@ -207,8 +207,8 @@ class PostgresDatabase:
             yield
         except UnreadableError as error:
             raise UnavailableError(
-                f"A row of the database is of a newer version of Limner, or damaged ({error}). Restart the service in its "
-                "newest version; if it is damaged, a backup may contain it."
+                f"A row of the database is of a newer version of Limner, or damaged ({error}). Restart the service in "
+                "its newest version; if it is damaged, a backup may contain it."
             ) from error
         except NoConnectionError as error:
             raise UnavailableError("All connections to the database are in use. Try again.") from error
