@@ -36,7 +36,7 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 JOBS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("detect", "launch day.jpg", {"mark": "box"}),
     ("contours", "contours.jpg", {}),
-    ("generate", "in oil.jpg", {"style": "oil"}),
+    ("generate", "in watercolour.jpg", {"style": "watercolour"}),
     ("generate", "in ink.jpg", {"style": "ink"}),
     ("detect", "for the press.jpg", {"mark": "pixelate"}),
     ("generate", "poster.jpg", {"style": "pop-art"}),

@@ -278,8 +278,8 @@ def _run_on(
         outcomes = run_all(work, listed, jobs=jobs, processes=processes, tell=tell)
         for source, outcome in zip(listed, outcomes, strict=True):
             if isinstance(outcome, Failure):
-                if outcome.is_no_picture and source is not None and source.folder is not None:
-                    report.skipped()  # a folder may hold other files too
+                if outcome.is_no_picture and source is not None and source.may_be_other:
+                    report.skipped()
                 else:
                     report.failed(source, outcome)
                 continue

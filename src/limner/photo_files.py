@@ -8,6 +8,7 @@ import errno
 import itertools
 import os
 import sys
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,17 @@ DASH = "-"
 """Standard input as a photo, standard output as the output."""
 NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors after which no other file can be written either."""
+PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()  # noqa: SIM905  # a readable list
+)
+
+
+def shown(name: object) -> str:
+    """A file's name as it is told: one line, and nothing that a terminal would obey."""
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in ("Cc", "Zl", "Zp") else each
+        for each in str(name)
+    )
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,17 @@ class Source:
     is_stdin: bool = False
 
     def __str__(self) -> str:
+        return shown(self.name)
+
+    @property
+    def name(self) -> str:
+        """The path as it was given or found."""
         return DASH if self.is_stdin else str(self.path or "")
+
+    @property
+    def may_be_other(self) -> bool:
+        """Whether nobody said that it is a photo: it was found in a folder, and its suffix is not one of a picture."""
+        return self.folder is not None and self.place.suffix.lower() not in PICTURE_SUFFIXES
 
     def read(self, max_bytes: int) -> bytes:
         """The photo's bytes. TooLargeError before more than `max_bytes` are read; OSError."""
@@ -72,7 +94,7 @@ def sources(given: Sequence[str], *, recursive: bool, without: Iterable[Path] = 
 
 def _inside(folder: Path, recursive: bool, closed: set[str]) -> Iterator[Path]:
     def fail(error: OSError) -> None:
-        raise click.ClickException(f"{error.filename} cannot be read: {error.strerror}.") from error
+        raise click.ClickException(f"{shown(error.filename)} cannot be read: {error.strerror}.") from error
 
     for here, folders, files in os.walk(folder, onerror=fail):
         kept = [each for each in folders if not each.startswith(".") and _real(here, each) not in closed]
@@ -128,9 +150,11 @@ class Output:
         if self.is_stdout and sys.stdout.isatty():
             raise click.UsageError("Standard output is a terminal. Redirect it, or name a file with -o.")
         if self.path is not None and self.is_folder and self.path.exists() and not self.path.is_dir():
-            raise click.UsageError(f"{given} is a file, and {'several photos need' if several else 'not'} a folder.")
+            raise click.UsageError(
+                f"{shown(given)} is a file, and {'several photos need' if several else 'not'} a folder."
+            )
         if self.path is not None and not self.is_folder and self.path.is_file() and not overwrite:
-            raise click.ClickException(f"{self.path} is there already. --overwrite overwrites it.")
+            raise click.ClickException(f"{shown(self.path)} is there already. --overwrite overwrites it.")
 
     @property
     def file(self) -> Path | None:
@@ -196,7 +220,7 @@ class Output:
                     continue
                 return chosen
         except OSError as error:
-            raise OutputError(f"{target} cannot be written: {error.strerror}.", error.errno) from error
+            raise OutputError(f"{shown(target)} cannot be written: {error.strerror}.", error.errno) from error
         raise AssertionError("names never end")
 
     def _replace(self, target: Path, data: bytes) -> Path:
@@ -214,7 +238,7 @@ class Output:
     def _refuse_input(self, target: Path) -> None:
         with contextlib.suppress(OSError):  # it is not there, or told where it is written
             if _identity(target) in self._inputs:
-                raise OutputError(f"{target} is a photo that is read, and is never overwritten.")
+                raise OutputError(f"{shown(target)} is a photo that is read, and is never overwritten.")
 
 
 class OutputError(click.ClickException):

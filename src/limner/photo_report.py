@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import click
 from rich.console import Console
 
-from limner.photo_files import Source
+from limner.photo_files import Source, shown
 from limner.photo_runs import Done, Failure
 
 
@@ -35,7 +35,7 @@ class Report:
             more = {"copied": True} if copied else {}
             self._line(json.dumps({"file": self._file(source), **result, "written": written, **more}))
         elif not self._quiet:
-            arrows = "".join(f" → {each}" for each in written)
+            arrows = "".join(f" → {shown(each)}" for each in written)
             self._line(f"{source or self._name}: {done.result.in_words()}{arrows}{' (copied)' if copied else ''}")
 
     def failed(self, source: Source | None, failure: Failure) -> None:
@@ -74,7 +74,7 @@ class Report:
         click.echo(f"{so_far}: {', '.join(parts)}.", err=True)
 
     def _file(self, source: Source | None) -> str | None:
-        return None if source is None else str(source)
+        return None if source is None else source.name
 
     def _line(self, text: str) -> None:
         try:

@@ -62,8 +62,8 @@ class Failure:
 
     @property
     def is_no_picture(self) -> bool:
-        """Whether the file is no picture at all, or none that is accepted."""
-        return self.is_a(UnsupportedMediaError)
+        """Whether the file is no picture at all; not a picture of a kind that is refused, such as an animation."""
+        return self.is_a(UnsupportedMediaError) and "accepts" in self.problem
 
     @property
     def without_face(self) -> bool:

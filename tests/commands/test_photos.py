@@ -21,6 +21,7 @@ from limner.cli import main
 from limner.photo_files import Output, OutputError, Source, sources
 from tests.conftest import MODELS, another
 
+CASES = Path(__file__).parent.parent / "cases"
 Done = subprocess.CompletedProcess[bytes]
 Limner = Callable[..., Done]
 Inside = Callable[..., Result]
@@ -107,6 +108,30 @@ def test_a_tree_of_photos(limner: Limner, inside: Inside, folder: Path) -> None:
     assert told_again[1]["error"]["type"] == "urn:limner:problem:bad-image"
     assert (told_again[2]["copied"], told_again[2]["written"]) == (True, ["out/no-2.png"])
     assert (again.exit_code, again.stderr) == (1, "")
+
+
+def test_no_picture_is_missing_unseen(inside: Inside, tmp_path: Path, astronaut_jpeg: bytes) -> None:
+    (tmp_path / "1.jpg").write_bytes(astronaut_jpeg)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "2.gif", save_all=True, append_images=frames[1:])
+    for name in ("jpeg_12bit.jpg", "raw.dng"):
+        (tmp_path / name).write_bytes((CASES / name).read_bytes())
+    done = inside("detect", tmp_path, "-o", tmp_path / "out", "--mark", "blur")
+    assert done.exit_code == 1
+    failed = sorted(line.partition(": ")[0] for line in done.stderr.splitlines()[:-1])
+    assert failed == [str(tmp_path / name) for name in ("2.gif", "empty.jpg", "jpeg_12bit.jpg", "raw.dng")]
+    assert done.stderr.splitlines()[-1] == "5 photos: 1 done, 4 failed, 1 other file skipped."
+
+
+def test_a_name_cannot_break_lines_or_command_a_terminal(inside: Inside, tmp_path: Path) -> None:
+    (tmp_path / "a\n\x1b[31mb.png").write_bytes(no_face())
+    done = inside("detect", tmp_path, "-o", f"{tmp_path}/out")
+    escaped = "a\\n\\x1b[31mb.png"
+    assert done.stdout == f"{tmp_path}/{escaped}: no face → {tmp_path}/out/{escaped} (copied)\n"
+    told = json.loads(inside("detect", tmp_path, "-q", "--json").stdout)
+    assert told["file"] == f"{tmp_path}/a\n\x1b[31mb.png"
 
 
 def test_results_of_a_folder_are_not_read_again(inside: Inside, folder: Path) -> None:

@@ -228,11 +228,15 @@ def test_visions_errors(service: Server, photos: PhotoServer, astronaut_jpeg: by
         {"image": {"content": encoded(astronaut_jpeg)}, "features": []},
         {"image": {}, "features": faces},
         {"image": {"content": ""}, "features": [{"type": True}]},
+        {"image": {"content": None, "source": {"imageUri": f"{photos.url}/photo.jpg"}}, "features": faces},
+        {"image": {"content": encoded(grey())}, "features": [{"type": 1, "maxResults": -1}]},
     )
     assert answer.status_code == 200, answer.text
-    fetched, private, bucket, empty, nothing, without, odd = answer.json()["responses"]
+    fetched, private, bucket, empty, nothing, without, odd, null, most = answer.json()["responses"]
     assert len(fetched["faceAnnotations"]) == 1
     assert empty == {}
+    assert len(null["faceAnnotations"]) == 1
+    assert most["error"]["message"].startswith("maxResults: ")
     assert [each["error"]["code"] for each in (private, bucket, nothing, without, odd)] == [3, 3, 12, 3, 3]
 
 

@@ -283,7 +283,7 @@ def test_the_setting_is_needed(shared_server: Server, elsewhere: Elsewhere) -> N
 def test_nothing_is_kept_of_what_was_refused(fetching: Server, elsewhere: Elsewhere) -> None:
     for path in ("/huge", "/page", "/slow"):
         fetch(fetching, elsewhere.url + path)
-    assert len(blobs(fetching)) <= 2  # the photo and the picture of the first story
+    assert len(blobs(fetching)) <= 3  # the photo, the picture and the thumbnail of the first story
     assert metric(fetching, "http_requests_total", status="500") == 0
     assert {event["type"] for event in all_events(fetching)} <= {"job.queued", "job.running", "job.succeeded"}
 

@@ -79,6 +79,7 @@ NEEDS: dict[tuple[str, str], str] = {
     ("HEAD", "/openapi.json"): OPEN,
     ("GET", "/page"): OPEN,
     **{("WS", path): "read" for path in ("/v1/events", "/faces", "/ws", "/ws/v1/faces")},
+    ("WS", "/v1/live/detect"): "submit",
 }
 VENDORS = ("/compat/", "/api/v1/detection/")
 """Paths that refuse in the words and with the status of the service whose clients they answer."""
@@ -279,13 +280,13 @@ def test_a_socket_at_a_path_with_a_line_feed_is_unknown(house: House) -> None:
 
 @pytest.mark.parametrize("path", SOCKETS)
 def test_a_socket_without_the_scope(house: House, path: str) -> None:
-    others = new_key(house.server, [Scope.SUBMIT, Scope.ERASE, Scope.METRICS])
+    others = new_key(house.server, [scope for scope in Scope if scope not in (NEEDS["WS", path], Scope.ADMIN)])
     with pytest.raises(InvalidStatus) as refused, listening(house.server, path, additional_headers=with_key(others)):
         pass
     assert refused.value.response.status_code == 403
 
 
-@pytest.mark.parametrize("path", SOCKETS)
+@pytest.mark.parametrize("path", [path for path in SOCKETS if NEEDS["WS", path] == "read"])
 def test_a_socket_tells_only_its_owner(house: House, astronaut_jpeg: bytes, path: str) -> None:
     def of(key: str) -> Any:
         return listening(house.server, path, additional_headers=with_key(key))

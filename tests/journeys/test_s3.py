@@ -80,9 +80,9 @@ def test_a_jobs_life(s3_server: Server, keys: Keys, astronaut: npt.NDArray[np.ui
     assert (again.status_code, again.content) == (304, b"")
     cached = submit(server, photo, wait=True, format="png")
     assert cached["cached"] == "exact"
-    assert len(keys()) == 2
+    assert len(keys()) == 3  # photo, picture, thumbnail
     assert httpx.delete(f"{server.url}/v1/jobs/{job['id']}").status_code == 204
-    assert len(keys()) == 2, "the other job uses them"
+    assert len(keys()) == 3, "the other job uses them"
     assert httpx.delete(f"{server.url}/v1/jobs/{cached['id']}").status_code == 204
     problem(get(server, artifact["url"]), 404, "not-found")
     assert keys() == set()

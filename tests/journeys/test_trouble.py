@@ -105,7 +105,7 @@ def test_a_full_database_disk_is_an_error(start_server: StartServer, small_disk:
     photos = len(blobs(server))
     filler.unlink()
     assert submit(server, another(astronaut_jpeg, 0), wait=True)["status"] == "succeeded"
-    assert photos == 2  # no file of the refused uploads is left
+    assert photos == 3  # photo, picture and thumbnail of the first job: no file of the refused uploads is left
     server.kill()
     server.log.write_text("")  # its log has errors, which other tests check
 

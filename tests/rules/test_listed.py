@@ -12,7 +12,7 @@ from limner.adapters.sql import pages
 from limner.domain import label
 from limner.domain.errors import every_error
 from limner.operations import CATALOGUE
-from limner.vision import header
+from limner.vision import header, live
 from limner.vision.structure import gif, isobmff, jpeg, png, tiff, webp
 from limner.web import (
     archive_routes,
@@ -128,9 +128,10 @@ FIXED = {
         int(live_sockets.HEARING.a_second),
         live_sockets.HEARING.max_bytes,
     ),
-    "Pixels of a live frame; its longer side; looks at one socket's frames": (
+    "Pixels of a live frame; its longer side; its scans; looks at one socket's frames": (
         header.LIVE_LIMITS.max_pixels,
         header.LIVE_LIMITS.max_side,
+        live.MAX_SCANS,
         int(live_sockets.LOOKS_A_SECOND),
     ),
     "Time for one look, then its process is killed; answers that a client has not taken": (

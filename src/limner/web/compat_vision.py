@@ -17,6 +17,7 @@ router = APIRouter(tags=["drop-in"])
 
 MOST_IMAGES = 16  # as Google
 _FACES = ("FACE_DETECTION", 1)  # the name, or the number of the enumeration
+_MOST_FACES = 10_000
 _DEPTH = 4  # of content in {"requests": [{"image": {"content": "…"}}]}
 _LANDMARKS = {
     "LEFT_EYE": "left_eye",
@@ -117,6 +118,8 @@ async def _answer(
         if len(others) < len(kinds):
             faces = next(each for each in features if isinstance(each, dict) and each.get("type") in _FACES)
             most = member(faces, "maxResults", int)
+            if most is not None and not 0 <= most <= _MOST_FACES:
+                raise InvalidRequestError(f"maxResults: It must be 0 (all) to {_MOST_FACES}.", field="maxResults")
             photo = await _photo(asked, pictures, services, address)
             result = await detect(services, caller, photo, landmarks="mesh", max_faces=most or None)
             answer = {"faceAnnotations": [_face(each) for each in result["faces"]]} if result["faces"] else {}
@@ -129,7 +132,7 @@ async def _answer(
 
 async def _photo(asked: dict[str, Any], pictures: list[bytes], services: Services, address: str | None) -> bytes:
     image = member(asked, "image", dict) or {}
-    if "content" in image:
+    if image.get("content") is not None:
         return picture_of(image["content"], pictures, "image.content")
     source = member(image, "source", dict) or {}
     url = member(source, "imageUri", str) or member(source, "gcsImageUri", str)

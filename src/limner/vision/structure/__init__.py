@@ -73,4 +73,6 @@ def media_type_of(data: bytes) -> str:
             return "image/avif"
         if brands & _HEIF_BRANDS:
             return "image/heic"
-    raise UnsupportedMediaError("The file is not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture.")
+    raise UnsupportedMediaError(
+        "The file is not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture.", accepts=[*_INSPECT]
+    )

@@ -57,7 +57,7 @@ def inspect(data: bytes, limits: Limits) -> Structure:  # noqa: ARG001  # the ca
         raise BadImageError("The JPEG has no pixels.")
     exif = exif or Exif()
     pieces = () if ended else (slice(None), b"\xff\xd9")
-    return Structure(*size, exif.orientation, pieces=pieces, density=of_jfif or exif.density)
+    return Structure(*size, exif.orientation, pieces=pieces, density=of_jfif or exif.density, scans=scans)
 
 
 def _jfif_density(data: bytes, at: int) -> tuple[float, float] | None:

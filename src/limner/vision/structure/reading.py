@@ -33,7 +33,7 @@ class Structure:
     codec is given in place of the file, as byte strings and ranges of the file; empty: the whole file. `profile` is
     where the file holds its ICC profile, for formats whose codec does not give it; `deflated` as in a PNG.
     `points` and `calibration` tell colours in numbers. A profile comes before them, but not before the points of a PNG.
-    `bits` are those of a channel; `density` is pixels per inch across and down, as stored.
+    `scans` are those of a JPEG. `bits` are those of a channel; `density` is pixels per inch across and down, as stored.
     """
 
     width: int
@@ -48,6 +48,7 @@ class Structure:
     bits: int = 8
     density: tuple[float, float] | None = None
     lossless: bool = False
+    scans: int = 1
 
     def for_codec(self, data: bytes) -> bytes:
         """The bytes for a codec: only what the first picture needs."""

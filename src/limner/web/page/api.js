@@ -51,6 +51,10 @@ export const inputAddress = (job, input) =>
   address(`v1/jobs/${encodeURIComponent(job.id)}/inputs/${encodeURIComponent(input.name)}`)
     + new URL(input.url, document.baseURI).search;
 
+/** A small picture of what a job made, or of its photo. */
+export const thumbnailAddress = (job) =>
+  address(`v1/jobs/${encodeURIComponent(job.id)}/thumbnail`) + new URL(job.thumbnail, document.baseURI).search;
+
 /** What a running job's result looks like so far; `version` makes the browser load it again. */
 export function previewAddress(job, version) {
   const url = new URL(address(`v1/jobs/${encodeURIComponent(job.id)}/preview`) + new URL(job.preview, document.baseURI).search);
@@ -63,10 +67,10 @@ export const exampleAddress = (url) => address(`page/painters/${new URL(url, doc
 
 export const jobAddress = (id) => address(`v1/jobs/${encodeURIComponent(id)}`);
 
-async function call(method, url, { headers = {}, body } = {}) {
+async function call(method, url, { headers = {}, body, keepalive = false } = {}) {
   let response;
   try {
-    response = await fetch(url, { method, body, headers: { Accept: "application/json", ...headers, ...session.headers() } });
+    response = await fetch(url, { method, body, keepalive, headers: { Accept: "application/json", ...headers, ...session.headers() } });
   } catch {
     throw Problem.unreachable();
   }
@@ -113,22 +117,50 @@ export async function inputFile(job, input, name) {
   return new File([await response.blob()], name, { type: input.media_type });
 }
 
-/** One page, newest first, of jobs without their results and parameters. @returns {Promise<{jobs: Job[], next_cursor: ?string}>} */
-export function jobs({ cursor = null, limit }) {
+/**
+ * One page, newest first, of jobs without their results and parameters.
+ * @param {{limit: number, cursor: ?string}} query also the filters of `GET /v1/jobs`; what is null or "" is not sent
+ * @returns {Promise<{jobs: Job[], next_cursor: ?string}>}
+ */
+export function jobs(query) {
   const url = new URL(address("v1/jobs"));
-  url.searchParams.set("limit", limit);
-  if (cursor) url.searchParams.set("cursor", cursor);
+  for (const [name, value] of Object.entries(query)) if (value) url.searchParams.set(name, value);
   return call("GET", url);
 }
 
 /** @returns {Promise<Job>} */
 export const job = (id) => call("GET", jobAddress(id));
 export const cancel = (id) => call("POST", `${jobAddress(id)}/cancel`);
-export const erase = (id) => call("DELETE", jobAddress(id));
+/** The request is sent even if the page is left meanwhile. */
+export const erase = (id) => call("DELETE", jobAddress(id), { keepalive: true });
 
 /** The job's pictures again, with changed parameters: a JSON merge patch. @returns {Promise<Job>} */
 export const rerun = (id, changes, token) => call("POST", `${jobAddress(id)}/rerun`, {
   body: JSON.stringify(changes), headers: { "Content-Type": "application/merge-patch+json", "Idempotency-Key": token } });
+
+/** Where several jobs are one zip. */
+export function archiveAddress(ids) {
+  const url = new URL(address("v1/jobs/archive"));
+  for (const id of ids) url.searchParams.append("id", id);
+  return url.href;
+}
+
+/** That zip. @returns {Promise<Blob>} */
+export async function archive(ids) {
+  let response;
+  try {
+    response = await fetch(archiveAddress(ids), { headers: session.headers() });
+  } catch {
+    throw Problem.unreachable();
+  }
+  if (response.status === 401) session.refuse();
+  if (!response.ok) throw Problem.from(response.status, await response.text(), response.headers.get("Retry-After"));
+  try {
+    return await response.blob();
+  } catch {
+    throw Problem.unreachable(); // it broke off
+  }
+}
 
 /** A ticket for one event stream, null where none is needed. @returns {Promise<?string>} */
 export const ticket = async () => (await call("POST", address("v1/tickets"))).ticket;

@@ -1,152 +1,178 @@
-/**
- * The list of pictures: which jobs and uploads have a card, their order, and how live events change them.
- *
- * @typedef {object} Record
- * @property {?import("./api.js").Job} job once the server has it
- * @property {?import("./uploads.js").Upload} upload if this page sent it
- * @property {boolean} mine
- * @property {boolean} whole whether `job` is complete; an event contains only a part of it, and a list no result
- * @property {boolean} listed whether a list had it
- * @property {?string} localUrl the photo itself, for an upload
- * @property {?string} name the file's name, for an upload
- * @property {number} lastEvent
- * @property {string} order sort key, an ISO 8601 time: the newest card is first
- * @property {Card} card
- */
+/** The list of pictures: which jobs and uploads are in it, their order, and how live events change them. */
 
 import * as api from "./api.js";
-import { Card, ended } from "./card.js";
+import { ended } from "./card.js";
 import { byId, plural, say } from "./dom.js";
-import { History } from "./history.js";
+import { fewAtOnce } from "./few_at_once.js";
+import { EVERYTHING, isActive, matches } from "./filters.js";
+import { isSeen, Pages } from "./pages.js";
+import { askPlaces } from "./places.js";
+import { Record } from "./record.js";
+import { VirtualList } from "./virtual_list.js";
 
-const PAGE = 30;
-const CARDS_LIVE = 60; // a new card beyond this number removes the oldest one
-const CARDS_MAX = 300; // also after "Show older"
-const FETCHES_AT_ONCE = 3;
-const UNSEEN = new Set(["samples"]); // operations whose jobs have no card
+const RECORDS_MAX = 20_000; // the oldest go, and are loaded again when they are scrolled to
 const FLUSH_MS = 40;
-const PLACES_MS = 2000; // how often queued jobs are asked for their place
-const PLACES_AT_ONCE = 5;
 
 export class Board {
   /** @type {Map<string, Record>} by job id, or by the upload's key until there is one */
   #records = new Map();
-  #byElement = new WeakMap();
-  #list = byId("cards");
-  #capacity = CARDS_LIVE;
-  #cursor = undefined; // of the next older page; undefined: from the newest; null: there is none
-  #history = new History();
+  /** @type {Record[]} all of them, newest first */
+  #order = [];
+  #pages = new Pages((id) => this.#records.get(id));
+  #list = new VirtualList(byId("cards"), { left: (record) => record.dropCard(), nearEnd: () => this.#nearEnd() });
+  #loaded = false;
+  #loading = false;
+  #stuck = false; // older ones could not be loaded: the button tries again
   #changed = new Set();
   #flush = null;
-  #wanted = [];
-  #fetching = 0;
-  #watch = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) if (isIntersecting) this.#want(this.#byElement.get(target));
-  }, { rootMargin: "200px" });
-  #loaded = false;
+  /** Fetches the complete job. */
+  #want = fewAtOnce(async (record) => { if (!record.whole && this.#records.has(record.id)) await this.#recheck(record); });
 
-  /** @param {object} actions for the cards: open, json, retry, again, abort, changed */
+  /** @param {object} actions for the cards: open, json, retry, again, erase, abort, changed, picked, left */
   constructor(actions) {
-    this.actions = { ...actions, erase: (record) => this.erase(record), cancel: (record) => this.cancel(record),
-      pictureLost: (record) => this.#recheck(record) };
+    this.actions = { ...actions, cancel: (record) => this.cancel(record), pictureLost: (record) => this.#lost(record),
+      dismiss: (record) => this.drop(record) };
     byId("more").addEventListener("click", () => this.loadOlder());
-    setInterval(() => this.#askPlaces(), PLACES_MS);
-    const mineOnly = byId("mine-only");
-    mineOnly.addEventListener("change", () => {
-      this.#list.classList.toggle("mine-only", mineOnly.checked);
-      byId("forget-mine").hidden = !mineOnly.checked;
-      this.#outline();
-      if (mineOnly.checked) this.loadOlder();
-    });
+    askPlaces(() => this.#order, (record) => this.#touch(record));
     byId("forget-mine").addEventListener("click", () => {
-      this.#history.forgetAll();
-      for (const record of this.#records.values()) {
+      this.#pages.history.forgetAll();
+      for (const record of this.#order) {
         record.mine = Boolean(record.upload) && !record.job;
-        this.#touch(record);
+        record.render();
       }
-      this.#outline();
-      mineOnly.focus();
+      this.#layOut();
+      byId("mine-only").focus();
       say("This browser has forgotten which pictures are yours.");
     });
   }
 
   get(id) { return this.#records.get(id); }
 
-  /** The record of the job next to this one in the list (1: older, -1: newer) that can be shown. @returns {Promise<?Record>} */
+  /** What the list shows, newest first. @returns {Record[]} */
+  get shown() { return this.#list.shown; }
+
+  /** The one whose card has the focus. @returns {?Record} */
+  get focused() { return this.#list.focused; }
+
+  get columns() { return this.#list.columns; }
+
+  /** The job beside another one in the list, older for 1 and newer for -1; loads older ones. @returns {Promise<?Record>} */
   async beside(record, step) {
-    const way = step > 0 ? "nextElementSibling" : "previousElementSibling";
-    let element = record.card.element[way];
-    while (element && (!this.#byElement.get(element)?.job || element.getClientRects().length === 0)) element = element[way];
-    return element ? this.#byElement.get(element) : null;
+    let place = this.#list.placeOf(record) + step;
+    while (place >= this.shown.length && (this.#loading || await this.loadOlder()) && this.#list.placeOf(record) >= 0) {
+      if (this.#loading) await new Promise((resolve) => { setTimeout(resolve, FLUSH_MS); });
+      place = this.#list.placeOf(record) + step;
+    }
+    const found = this.#list.placeOf(record) < 0 ? null : this.shown[place] ?? null;
+    return found && !found.job ? this.beside(found, step) : found;
   }
 
-  /** Focus the picture on the job's card. */
-  focus(record) { record.card.frame.focus({ preventScroll: true }); }
+  /** Bring the card into the window and focus its picture. */
+  focus(record) {
+    const place = this.#list.placeOf(record);
+    if (place < 0) return;
+    this.#list.reveal(place);
+    const { frame, tools } = record.card;
+    (frame.disabled ? tools.querySelector("button") : frame)?.focus({ preventScroll: true });
+  }
 
   // ---- from the server -------------------------------------------------------------------------------------------
 
-  /** Load the newest page: add new jobs, update known ones, remove those that were erased elsewhere. */
+  /** Load what is new: add new jobs, update known ones, remove those that were erased elsewhere. */
   async refresh() {
-    const known = new Set(this.#records.keys());
-    const page = await api.jobs({ limit: PAGE });
+    if (this.#pages.filter !== EVERYTHING && !this.#loaded) {
+      await this.filter(this.#pages.filter); // which has failed
+      return;
+    }
+    if (this.#pages.filter.mine) {
+      if (this.shown.length === 0) await this.loadOlder();
+      this.#layOut();
+      return;
+    }
+    const { filter } = this.#pages;
+    const { jobs, cursor, meets } = await this.#pages.newest(this.#order.some((record) => record.listed));
+    if (filter !== this.#pages.filter) return;
+    const listed = new Set(jobs.map(({ id }) => id));
+    const oldest = cursor ? jobs.at(-1)?.created_at ?? "" : "";
+    for (const record of this.#order.filter((each) => each.job && !listed.has(each.id))) {
+      const here = matches(filter, record) && (record.whole || record.listed);
+      if (here && (record.job.created_at > oldest || (!meets && record.listed))) this.#remove(record);
+    }
+    if (!meets || !cursor) this.#pages.cursor = cursor;
     this.#loaded = true;
-    const listed = new Set(page.jobs.map((job) => job.id));
-    const oldest = page.next_cursor ? page.jobs.at(-1)?.created_at ?? "" : "";
-    for (const id of known) {
-      const record = this.#records.get(id);
-      if (record?.job && !listed.has(id) && (record.whole || record.listed) && record.job.created_at > oldest) this.#remove(record);
-    }
-    for (const job of page.jobs) if (!UNSEEN.has(job.operation)) this.put(job, false).listed = true;
-    this.#cursor = page.next_cursor;
-    this.#outline();
+    this.#add(jobs, filter);
   }
 
-  async loadOlder() {
-    const button = byId("more");
-    button.disabled = true;
+  /** Show what a filter finds. */
+  async filter(filter) {
+    this.#pages.filter = filter;
+    this.#pages.cursor = undefined;
+    this.#stuck = this.#loaded = false;
+    byId("forget-mine").hidden = !filter.mine;
+    byId("cards").setAttribute("aria-busy", "true");
     try {
-      const fresh = byId("mine-only").checked ? await this.#olderOfMine() : await this.#older();
-      if (fresh.length === 0) return;
-      this.#capacity = Math.min(CARDS_MAX, Math.max(this.#capacity, this.#records.size + fresh.length));
-      for (const job of fresh) this.put(job, "result" in job).listed = true;
-      this.#records.get(fresh[0]?.id)?.card.frame.focus({ preventScroll: true });
-      say(`${plural(fresh.length, "older picture")} added.`);
-    } catch (problem) {
-      say(problem.message);
+      const page = await this.#pages.first();
+      if (filter !== this.#pages.filter) return;
+      const listed = new Set(page.jobs.map(({ id }) => id));
+      // Nothing older stays: there would be gaps between it and what is loaded.
+      for (const record of [...this.#order]) if (record.listed && !record.upload && !listed.has(record.id)) this.#remove(record);
+      this.#pages.cursor = page.cursor;
+      this.#loaded = true;
+      this.#add(page.jobs, filter);
+      if (filter.mine) await this.loadOlder();
+      if (filter !== this.#pages.filter) return;
+      scrollBy({ top: Math.min(0, byId("gallery").getBoundingClientRect().top), behavior: "instant" });
+      const more = this.#pages.more ? " or more" : "";
+      if (isActive(filter)) say(this.shown.length ? `${plural(this.shown.length, "picture")}${more} found.` : "No picture found.");
     } finally {
-      button.disabled = false;
+      if (filter === this.#pages.filter) byId("cards").removeAttribute("aria-busy");
+    }
+  }
+
+  #add(jobs, filter) {
+    for (const job of jobs) {
+      if (!isSeen(job.operation)) continue;
+      const record = this.put(job, "result" in job);
+      record.listed = true;
+      record.found = filter;
+    }
+    this.#layOut();
+  }
+
+  #nearEnd() {
+    if (this.#loaded && !this.#loading && !this.#stuck && this.#pages.more) this.loadOlder();
+  }
+
+  /** @returns {Promise<boolean>} whether there are more now */
+  async loadOlder() {
+    if (this.#loading || !this.#pages.more) return false;
+    const filter = this.#pages.filter;
+    const before = this.shown.length;
+    const pressed = document.activeElement === byId("more");
+    this.#loading = true;
+    this.#stuck = false;
+    this.#outline();
+    try {
+      const jobs = filter.mine ? await this.#pages.olderOfMine() : await this.#pages.older();
+      if (filter !== this.#pages.filter) return false;
+      this.#add(jobs, filter);
+      if (pressed && this.shown[before]) this.focus(this.shown[before]);
+      return this.shown.length > before;
+    } catch (problem) {
+      this.#stuck = true;
+      say(problem.message);
+      return false;
+    } finally {
+      this.#loading = false;
       this.#outline();
+      if (!this.#stuck) setTimeout(() => this.#list.render()); // it may be near the end still
     }
-  }
-
-  async #older() {
-    let fresh = [];
-    do {
-      const page = await api.jobs({ cursor: this.#cursor, limit: PAGE });
-      this.#cursor = page.next_cursor;
-      fresh = page.jobs.filter((job) => !this.#records.has(job.id) && !UNSEEN.has(job.operation));
-    } while (fresh.length === 0 && this.#cursor);
-    return fresh;
-  }
-
-  /** Of the jobs sent from this browser that have no card: the newest that still exist. */
-  async #olderOfMine() {
-    const found = [];
-    for (const id of this.#history.next(PAGE, (each) => this.#records.has(each))) {
-      try {
-        found.push(await api.job(id));
-      } catch (problem) {
-        if (problem.status !== 404) throw problem;
-        this.#history.forget(id);
-      }
-    }
-    return found;
   }
 
   /** Apply an event of the live feed. */
   apply(event) {
     const { id, operation } = event.job;
-    if (UNSEEN.has(operation)) return;
+    if (!isSeen(operation)) return;
     const record = this.#records.get(id);
     if (!event.job.status) { // the job was erased: its old events have no content
       if (record && !record.upload) this.#remove(record);
@@ -170,7 +196,7 @@ export class Board {
   put(job, whole) {
     let record = this.#records.get(job.id);
     if (!record) {
-      record = this.#enter(job.id, { job, whole, order: job.created_at ?? "", mine: this.#history.has(job.id) });
+      record = this.#enter(job.id, { job, whole, order: job.created_at ?? "", mine: this.#pages.history.has(job.id) });
     } else if (ended(job) || !ended(record.job)) { // an older state must not replace a final one
       const wasEnded = ended(record.job);
       record.job = { ...record.job, ...job };
@@ -178,7 +204,7 @@ export class Board {
       if (!wasEnded && ended(job)) this.#announceEnd(record);
     }
     this.#touch(record);
-    if (!record.whole && ended(record.job)) this.#watch.observe(record.card.element);
+    if (record.upload && !record.whole && ended(record.job)) this.#want(record); // a list and an event tell less of it
     return record;
   }
 
@@ -195,7 +221,7 @@ export class Board {
 
   /** The server has accepted the upload as a job, which may have a card already. */
   sent(upload, job) {
-    this.#history.add(job.id);
+    this.#pages.history.add(job.id);
     const record = this.#records.get(upload.key);
     const twin = this.#records.get(job.id);
     if (!record) {
@@ -205,13 +231,20 @@ export class Board {
     this.#records.delete(upload.key);
     if (twin) {
       // The event came before the answer, or the same photo was sent before: keep one card, at the newer position.
-      Object.assign(record, { job: twin.job, whole: twin.whole, lastEvent: twin.lastEvent });
+      Object.assign(record, { job: twin.job, whole: twin.whole, lastEvent: twin.lastEvent, listed: twin.listed });
       this.#leave(twin);
     }
     this.#records.set(job.id, record);
     if (twin && !ended(job)) this.put({ ...job, ...twin.job }, twin.whole); // the events are newer than the answer
     else this.put(job, true);
     if (ended(record.job)) this.#announceEnd(record);
+  }
+
+  /** A job that this page has made of one that there is. */
+  made(job) {
+    this.#pages.history.add(job.id);
+    this.put(job, true).mine = true;
+    this.#layOut();
   }
 
   /** Remove the card of an upload that was cancelled before it was sent. */
@@ -238,20 +271,31 @@ export class Board {
     }
   }
 
-  async erase(record) {
-    if (record.job) {
-      try {
-        await api.erase(record.job.id);
-      } catch (problem) {
-        if (problem.status !== 404) {
-          record.card.detail.textContent = `It was not deleted. ${problem.message}`;
-          say(`It was not deleted. ${problem.message}`);
-          return;
-        }
-      }
+  /** Leave these out, until they are brought back or dropped. */
+  hide(records) {
+    const heir = this.#list.heir(new Set(records));
+    for (const record of records) record.doomed = true;
+    this.#layOut();
+    this.#inherit(heir);
+  }
+
+  /** @param {string} trouble what the cards tell about it */
+  bringBack(records, trouble = "") {
+    for (const record of records) {
+      Object.assign(record, { doomed: false, trouble });
+      record.render();
     }
-    this.#remove(record);
-    say("Deleted.");
+    this.#layOut();
+    if (records[0] && !trouble) this.focus(records[0]);
+  }
+
+  /** It is deleted. */
+  drop(record) { if (this.#records.has(record.id)) this.#remove(record); }
+
+  /** Tell on the card what could not be done. */
+  trouble(record, words) {
+    record.trouble = words;
+    record.render();
   }
 
   /** The complete job. */
@@ -262,127 +306,114 @@ export class Board {
 
   /** Called once a second: update the countdown of uploads that wait for the next try. */
   tick() {
-    for (const record of this.#records.values()) if (record.upload?.state === "held") this.#touch(record);
+    for (const record of this.#order) if (record.upload?.state === "held") this.#touch(record);
   }
 
-  // ---- the cards -------------------------------------------------------------------------------------------------
+  // ---- the order ---------------------------------------------------------------------------------------------------
 
   #enter(key, given) {
-    /** @type {Record} */
-    const record = { key, job: null, upload: null, mine: false, whole: false, listed: false, localUrl: null, name: null, lastEvent: 0, ...given };
-    record.card = new Card(record, this.actions);
-    this.#byElement.set(record.card.element, record);
-    const older = [...this.#list.children].find((element) => this.#byElement.get(element).order <= record.order);
-    this.#list.insertBefore(record.card.element, older ?? null);
+    const record = new Record({ key, ...given }, this.actions);
+    let [low, high] = [0, this.#order.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#order[middle].order > record.order) low = middle + 1;
+      else high = middle;
+    }
+    this.#order.splice(low, 0, record);
     this.#records.set(key, record);
-    record.card.render();
-    this.#trim();
-    this.#outline();
+    this.#touch(record);
     return record;
   }
 
   /** A sort key for a card that must be first, even if the server's clock is ahead of this computer's. */
   #newest() {
-    const first = this.#byElement.get(this.#list.firstElementChild)?.order ?? "";
+    const first = this.#order[0]?.order ?? "";
     const now = new Date().toISOString();
     return now > first ? now : first;
   }
 
   #trim() {
-    if (this.#records.size <= this.#capacity) return;
-    const ownWork = (record) => record.mine && !ended(record.job);
-    const last = [...this.#list.children].reverse().map((element) => this.#byElement.get(element)).find((record) => !ownWork(record));
-    if (!last) return;
-    this.#leave(last);
-    this.#records.delete(last.job?.id ?? last.key);
-    this.#cursor = undefined;
+    if (this.#order.length <= RECORDS_MAX || scrollY > innerHeight) return; // further down, somebody may look at them
+    const over = this.#order.slice(RECORDS_MAX).filter((record) => record.job && !record.upload && !record.selected && !record.doomed);
+    for (const record of over) this.#leave(record);
+    if (over.length) this.#pages.cursor = this.#order.findLast((record) => record.listed)?.id; // a cursor is the last job's id
+  }
+
+  #inherit(heir) {
+    if (heir) this.focus(heir);
+    else if (heir === null) byId("drop").focus();
   }
 
   #remove(record) {
-    const had = record.card.element.contains(document.activeElement);
-    const next = record.card.element.nextElementSibling ?? record.card.element.previousElementSibling;
-    this.#records.delete(record.job?.id ?? record.key);
-    this.#records.delete(record.key);
+    const heir = this.#list.heir(new Set([record]));
     this.#leave(record);
-    if (had) (next?.querySelector(".frame:enabled, .tools button") ?? byId("drop")).focus();
-    this.#outline();
+    if (heir === undefined) this.#later();
+    else {
+      this.#layOut();
+      this.#inherit(heir);
+    }
   }
 
   #leave(record) {
-    this.#watch.unobserve(record.card.element);
+    this.#records.delete(record.id);
+    this.#records.delete(record.key);
+    const at = this.#order.indexOf(record);
+    if (at >= 0) this.#order.splice(at, 1);
     this.#changed.delete(record);
-    record.card.element.remove();
+    this.actions.left(record);
     if (record.localUrl) URL.revokeObjectURL(record.localUrl);
     record.localUrl = null;
   }
 
-  /** Render later, so that many events render a card once. A timer, because a hidden tab has no animation frames. */
+  /** Render later, so that many events render a card once. */
   #touch(record) {
     this.#changed.add(record);
+    this.#later();
+  }
+
+  /** A timer, because a hidden tab has no animation frames. */
+  #later() {
     this.#flush ??= setTimeout(() => {
       this.#flush = null;
-      for (const changed of this.#changed) {
-        changed.card.render();
-        this.actions.changed(changed);
-      }
+      const changed = [...this.#changed];
       this.#changed.clear();
+      this.#layOut();
+      for (const record of changed) {
+        record.render();
+        this.actions.changed(record);
+      }
     }, FLUSH_MS);
   }
 
+  /** Show what belongs to the list now. */
+  #layOut() {
+    this.#trim();
+    const shown = this.#order.filter((record) => !record.doomed && matches(this.#pages.filter, record));
+    this.#list.set(shown, this.#pages.more ? -1 : shown.length);
+    this.#outline();
+  }
+
   #outline() {
-    const mineOnly = byId("mine-only").checked;
-    const shown = [...this.#records.values()].filter((record) => !mineOnly || record.mine).length;
-    byId("empty").hidden = shown > 0 || !this.#loaded;
-    const more = mineOnly ? this.#history.next(1, (id) => this.#records.has(id)).length > 0 : this.#cursor !== null;
-    const older = this.#loaded && more && (mineOnly || this.#records.size > 0);
-    byId("more").hidden = !older || this.#capacity >= CARDS_MAX;
-    byId("more-end").hidden = !older || this.#capacity < CARDS_MAX;
+    const none = this.shown.length === 0 && this.#loaded && !this.#loading;
+    const searched = isActive(this.#pages.filter) && !(this.#pages.filter.mine && !isActive({ ...this.#pages.filter, mine: false }));
+    byId("empty").hidden = !none || searched;
+    byId("none-found").hidden = !none || !searched;
+    byId("more").hidden = !this.#stuck;
+    byId("loading-older").hidden = !this.#loading;
   }
 
   #announceEnd(record) {
     if (!record.mine) return;
-    record.card.render();
+    record.render();
     say(`${record.name ?? "A photo"}: ${record.card.title.textContent}.`);
   }
 
-  /** Fetch the complete job of a card that is visible. */
-  #want(record) {
-    this.#watch.unobserve(record.card.element);
-    if (record.whole || this.#wanted.includes(record)) return;
-    this.#wanted.push(record);
-    this.#fetchWanted();
-  }
+  // ---- complete jobs ----------------------------------------------------------------------------------------------
 
-  #fetchWanted() {
-    while (this.#fetching < FETCHES_AT_ONCE && this.#wanted.length) {
-      const record = this.#wanted.shift();
-      if (record.whole || !record.card.element.isConnected) continue;
-      this.#fetching += 1;
-      this.#recheck(record).finally(() => {
-        this.#fetching -= 1;
-        this.#fetchWanted();
-      });
-    }
-  }
-
-  /** Ask for the place of a few queued jobs, those from here first. */
-  #askPlaces() {
-    if (document.hidden) return;
-    const queued = [...this.#records.values()].filter((record) => record.job?.status === "queued");
-    queued.sort((one, other) => Number(other.mine) - Number(one.mine) || (one.order < other.order ? -1 : 1));
-    for (const record of queued.slice(0, PLACES_AT_ONCE)) this.#askPlace(record);
-  }
-
-  async #askPlace(record) {
-    let queue = null;
-    try {
-      ({ queue } = await api.job(record.job.id));
-    } catch {
-      return; // the live events say what has become of it
-    }
-    if (record.job.status !== "queued") return; // it was started meanwhile
-    record.job = { ...record.job, queue };
-    this.#touch(record);
+  /** Its picture did not load: it may have been erased. */
+  #lost(record) {
+    record.whole = false;
+    this.#want(record);
   }
 
   async #recheck(record) {

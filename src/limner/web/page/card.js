@@ -1,6 +1,6 @@
 /** A card shows one job, or one upload that is not a job yet. `render` can be called at any time. */
 
-import { artifactAddress, previewAddress } from "./api.js";
+import { artifactAddress, previewAddress, thumbnailAddress } from "./api.js";
 import { clock, copyButton, duration, el, sentence } from "./dom.js";
 import { viewFor } from "./views/index.js";
 
@@ -62,8 +62,8 @@ export class Card {
   #buttons = ""; // which buttons are shown
 
   /**
-   * @param {import("./board.js").Record} record
-   * @param {object} actions what the buttons do: open, json, cancel, retry, again, erase, pictureLost
+   * @param {import("./record.js").Record} record
+   * @param {object} actions what the buttons do: open, json, cancel, retry, again, erase, dismiss, picked, pictureLost
    */
   constructor(record, actions) {
     this.record = record;
@@ -75,7 +75,9 @@ export class Card {
     this.name = el("p", { class: "facts file" });
     this.facts = el("p", { class: "facts" });
     this.tools = el("div", { class: "tools" });
-    this.element = el("li", { class: "card" }, this.frame, this.bar,
+    this.pick = el("input", { type: "checkbox", onclick: (event) => this.actions.picked(this.record, this.pick.checked, event.shiftKey) });
+    this.picker = el("label", { class: "pick" }, this.pick);
+    this.element = el("li", { class: "card" }, this.frame, this.picker, this.bar,
       el("div", { class: "words" }, this.title, this.detail, this.name, this.facts), this.tools);
   }
 
@@ -88,17 +90,23 @@ export class Card {
     this.element.classList.toggle("mine", mine);
     if (job) this.element.dataset.job = job.id;
     this.title.textContent = words;
-    this.detail.textContent = detail ?? "";
+    this.detail.textContent = record.trouble || (detail ?? "");
+    this.detail.title = this.detail.textContent;
     this.#renderFacts();
     this.bar.hidden = bar === undefined;
     if (bar === "endless") this.bar.removeAttribute("value");
     else this.bar.value = bar ?? 0;
     this.bar.setAttribute("aria-label", words);
     const artifact = job?.status === "succeeded" ? viewFor(job.operation).picture(job) : null;
+    const small = ended(job) && job.thumbnail ? thumbnailAddress(job) : artifact ? artifactAddress(job, artifact) : null;
     const preview = job?.status === "running" && job.preview ? previewAddress(job, record.lastEvent) : null;
     this.element.classList.toggle("preview", preview !== null);
-    this.#renderPicture(artifact ? artifactAddress(job, artifact) : preview ?? localUrl, words, Boolean(artifact), preview !== null);
+    this.#renderPicture(small ?? preview ?? localUrl, words, small !== null, preview !== null);
     this.frame.disabled = !job;
+    this.picker.hidden = !ended(job);
+    this.pick.checked = record.selected;
+    this.pick.setAttribute("aria-label", `Select ${[record.name, words].filter(Boolean).join(", ")}`);
+    this.element.classList.toggle("selected", record.selected);
     this.frame.setAttribute("aria-label", job ? `Open: ${[record.name, words].filter(Boolean).join(", ")}` : words);
     this.#renderTools(artifact);
   }
@@ -179,32 +187,11 @@ export class Card {
       again: () => el("button", { type: "button", text: "Again…",
         title: "Put this photo and its options into the form, to change them", onclick: () => actions.again(record) }),
       cancel: () => el("button", { type: "button", text: "Cancel", onclick: () => actions.cancel(record) }),
-      erase: () => (job ? this.#eraseButton() : el("button", { type: "button", class: "erase", text: "Dismiss", onclick: () => actions.erase(record) })),
+      erase: () => (job
+        ? el("button", { type: "button", class: "erase", text: "Delete", onclick: () => actions.erase(record) })
+        : el("button", { type: "button", class: "erase", text: "Dismiss", onclick: () => actions.dismiss(record) })),
     };
     this.tools.replaceChildren(...kinds.map((kind) => make[kind]()));
     if (hadFocus) (this.tools.querySelector("button") ?? this.frame).focus();
-  }
-
-  /** Deleting is permanent and for all users, so it needs a second press. Leaving the button cancels the first one. */
-  #eraseButton() {
-    const button = el("button", { type: "button", class: "erase", text: "Delete" });
-    const reset = () => {
-      button.classList.remove("sure");
-      button.textContent = "Delete";
-    };
-    button.addEventListener("click", () => {
-      if (button.classList.contains("sure")) {
-        reset();
-        this.actions.erase(this.record);
-      } else {
-        button.classList.add("sure");
-        button.textContent = "Confirm";
-        button.setAttribute("aria-live", "polite");
-      }
-    });
-    button.addEventListener("blur", reset);
-    button.addEventListener("mouseleave", () => document.activeElement !== button && reset());
-    button.addEventListener("keydown", (event) => event.key === "Escape" && reset());
-    return button;
   }
 }

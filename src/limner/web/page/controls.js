@@ -5,6 +5,7 @@ import { ShapeChoice } from "./frame.js";
 import { mapping, numbers, rows, steps } from "./lists.js";
 
 const SLIDER_STEPS = 100;
+const SLIDER_SPAN = 1000; // beyond it, a pixel of the slider is too much
 const CHIP_CHOICES = 5;
 
 /** A property with `$ref`, a single `allOf` and "or null" resolved; `nullable` tells whether null is allowed. */
@@ -44,7 +45,7 @@ function bounds(field) {
   const low = field.minimum ?? (field.exclusiveMinimum !== undefined ? field.exclusiveMinimum + (step ?? 0) : undefined);
   const high = field.maximum ?? (field.exclusiveMaximum !== undefined ? field.exclusiveMaximum - (step ?? 0) : undefined);
   const span = high - low;
-  const slider = Number.isFinite(span) && (step === null || span / step <= SLIDER_STEPS);
+  const slider = Number.isFinite(span) && (step === null ? span <= SLIDER_SPAN : span / step <= SLIDER_STEPS);
   // A power of ten, so that a default such as 1 is one of the slider's values.
   const fine = 10 ** Math.floor(Math.log10(span / SLIDER_STEPS));
   return { low, high, step: step ?? (slider ? fine : "any"), slider };

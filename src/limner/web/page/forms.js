@@ -182,6 +182,7 @@ export class OperationPicker {
     this.#tabs.get(name).checked = true;
     this.summary.textContent = operation.summary ?? "";
     byId("options").replaceChildren(form.element);
+    form.frame?.shown();
     this.chosen(form);
     return form;
   }

@@ -1,8 +1,9 @@
 /** The frame of a crop on its photo: shapes to choose from, how close, and what will be seen, at once. */
 
-import { el, svg } from "./dom.js";
+import { el, plural, svg } from "./dom.js";
 import { overlay } from "./faces.js";
 import { frameOf } from "./framing.js";
+import { facesIn } from "./glance.js";
 import { followPhoto } from "./samples.js";
 
 const SHAPES = ["1:1", "4:5", "3:4", "2:3", "9:16", "4:3", "3:2", "16:9"];
@@ -50,23 +51,36 @@ export function aspectOf({ aspect, width, height }) {
   return width > 0 && height > 0 ? width / height : 1;
 }
 
-/** The chosen photo with the frame that the form asks for. Where the faces are, only the service knows. */
+/** The chosen photo with the frame that the form asks for, about the faces that are found at a glance. */
 export class FramePreview {
   #image = el("img", { alt: "The photo", draggable: "false" });
   #layer = el("div", { class: "on-top" });
-  #words = el("p", { class: "hint" });
+  #words = el("p", { class: "hint", role: "status" });
   #values = {};
+  /** @type {?object[]} null: not known */
+  #faces = null;
   element = el("div", { class: "frame-preview", hidden: true }, el("div", { class: "plate" }, this.#image, this.#layer), this.#words);
 
   constructor() {
-    this.#image.addEventListener("load", () => this.#draw());
+    this.#image.addEventListener("load", () => this.#look());
     this.#image.addEventListener("error", () => { this.element.hidden = true; });
     followPhoto((photo) => {
       URL.revokeObjectURL(this.#image.src);
       this.element.hidden = !photo;
+      this.#faces = null;
       if (photo) this.#image.src = URL.createObjectURL(photo);
       else this.#image.removeAttribute("src");
     });
+  }
+
+  async #look() {
+    const { src } = this.#image;
+    this.#draw();
+    if (!this.element.isConnected) return; // asked for when it is shown
+    const found = await facesIn(this.#image);
+    if (src !== this.#image.src) return; // another photo was chosen meanwhile
+    this.#faces = found;
+    this.#draw();
   }
 
   /** @param {object} values of the form */
@@ -75,19 +89,24 @@ export class FramePreview {
     this.#draw();
   }
 
+  /** The form is shown: a photo may have been chosen before. */
+  shown() {
+    if (this.#faces === null && this.#image.complete && this.#image.naturalWidth > 0) this.#look();
+  }
+
   #draw() {
     const size = { width: this.#image.naturalWidth, height: this.#image.naturalHeight };
     if (!size.width) return;
-    this.#words.textContent = this.#values.each ? "The service cuts out each face." : "The shape of the picture. The service moves the frame to the faces.";
-    if (this.#values.each) {
-      this.#layer.replaceChildren();
+    const count = this.#faces?.length ?? 0;
+    const { each, zoom } = this.#values;
+    this.#words.textContent = each ? `The service cuts out ${count ? plural(count, "face") : "each face"}.`
+      : count ? `The frame is about ${plural(count, "face")}.` : "The shape of the picture. The service moves the frame to what matters.";
+    if (each) {
+      this.#layer.replaceChildren(overlay(size, ...(this.#faces ?? []).map((box) => svg("rect", { class: "cut-frame", ...box }))));
       return;
     }
     const over = frameOverlay(size);
-    const aspect = aspectOf(this.#values);
-    const frame = frameOf(size, [], aspect, 0);
-    const factor = 1 - 0.6 * (this.#values.zoom ?? 0); // how close it can be depends on the faces
-    over.show({ x: frame.x + (frame.width * (1 - factor)) / 2, y: frame.y + (frame.height * (1 - factor)) / 2, width: frame.width * factor, height: frame.height * factor });
+    over.show(frameOf(size, this.#faces ?? [], aspectOf(this.#values), zoom ?? 0));
     this.#layer.replaceChildren(over.element);
   }
 }

@@ -1,15 +1,31 @@
 /** Photos that come in: from the file chooser, the camera, the clipboard, or dropped anywhere on the page. */
 
 import { Camera } from "./camera.js";
-import { byId } from "./dom.js";
+import { byId, plural, say } from "./dom.js";
+import { dropped, photosOf } from "./folders.js";
 
-/** @param {(photos: Iterable<File>) => void} take called with the photos each time */
+/** @param {(photos: File[]) => void} take called with the photos each time */
 export function listenForPhotos(take) {
   const picker = byId("files");
   for (const id of ["drop", "tray-other"]) byId(id).addEventListener("click", () => picker.click());
   picker.addEventListener("change", () => {
-    take(picker.files);
+    take([...picker.files]);
     picker.value = "";
+  });
+
+  /** @param {import("./folders.js").Found} found */
+  const takeFound = ({ photos, others, more }) => {
+    if (photos.length) take(photos);
+    if (more) say(`Only the first ${photos.length} photos of the folder were added.`);
+    else if (others) say(`${plural(others, "file")} left out, because ${others === 1 ? "it is no photo" : "they are no photos"}.`);
+    else if (photos.length === 0) say("There is no photo in it.");
+  };
+  const folder = byId("folder");
+  byId("choose-folder").addEventListener("click", () => folder.click());
+  byId("choose-folder").hidden = !("webkitdirectory" in folder) || matchMedia("(pointer: coarse)").matches; // phones have no folders
+  folder.addEventListener("change", () => {
+    takeFound(photosOf(folder.files));
+    folder.value = "";
   });
   const camera = new Camera((photo) => take([photo]));
   byId("camera").addEventListener("click", () => camera.open());
@@ -18,7 +34,7 @@ export function listenForPhotos(take) {
     const files = event.clipboardData?.files ?? [];
     if (files.length === 0) return;
     event.preventDefault();
-    take(files);
+    take([...files]);
   });
 
   // Files can be dropped anywhere. Entering and leaving inner elements fires events too, so they are counted.
@@ -42,6 +58,7 @@ export function listenForPhotos(take) {
   addEventListener("drop", (event) => {
     event.preventDefault(); // otherwise the browser opens the file instead of the page
     showOverlay(false);
-    if (hasFiles(event)) take(event.dataTransfer.files);
+    if (!hasFiles(event)) return;
+    dropped(event.dataTransfer).then(takeFound, (error) => say(`The folder could not be read. ${error.message}`));
   });
 }

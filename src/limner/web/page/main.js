@@ -1,13 +1,18 @@
-/** Connects the form, the uploads, the live feed and the cards. Read board.js and uploads.js next. */
+/** Connects the form, the uploads, the live feed and the list. Read board.js and uploads.js next. */
 
 import { refill } from "./again.js";
 import * as api from "./api.js";
 import { Board } from "./board.js";
+import { Deletions } from "./deletions.js";
 import { byId, el, fileSize, plural, say } from "./dom.js";
 import { Feed } from "./events.js";
+import { Filters } from "./filters.js";
 import { OperationPicker } from "./forms.js";
 import { listenForPhotos } from "./intake.js";
+import { listenForKeys } from "./keys.js";
+import { Remembered } from "./remembered.js";
 import { offerSamples, sampleOf } from "./samples.js";
+import { Selection } from "./selection.js";
 import { session } from "./session.js";
 import { Tray } from "./tray.js";
 import { Uploads } from "./uploads.js";
@@ -23,12 +28,22 @@ const actions = {
   json: (record) => viewer.open(record, { json: true }),
   retry: (record) => retry(record),
   again: (record) => again(record),
-  cancel: (record) => board.cancel(record),
+  erase: (record) => deletions.ask([record]),
+  picked: (record, on, range) => selection.set(record, on, range),
+  left: (record) => selection.left(record),
   abort: (upload) => uploads.drop(upload),
   changed: (record) => viewer.changed(record),
 };
 const board = new Board(actions);
 const viewer = new Viewer(board, actions);
+const deletions = new Deletions(board);
+const selection = new Selection(board, { erase: (records) => deletions.ask(records), form: () => form });
+const filters = new Filters((filter) => {
+  selection.clear();
+  listed(() => board.filter(filter));
+});
+const remembered = new Remembered();
+listenForKeys(board, selection, deletions);
 
 /** @type {?import("./forms.js").OptionsForm} */
 let form = null;
@@ -102,7 +117,7 @@ async function again(record) {
     await refill(record, picker, tray);
   } catch (problem) {
     say(problem.message);
-    record.card.detail.textContent = `It cannot be run again. ${problem.message}`;
+    board.trouble(record, `It cannot be run again. ${problem.message}`);
     return;
   }
   document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
@@ -140,13 +155,19 @@ async function loadOperations() {
     const paint = offered.some(({ parameters }) => parameters?.properties?.painter);
     const samples = operations.find(({ name }) => name === "samples");
     offerSamples(samples?.parameters.properties.painter.enum ?? []);
+    const startsWith = remembered.operation; // the picker chooses the first one meanwhile
     picker = new OperationPicker(offered, paint ? await api.painters() : [], (chosen) => {
       form = chosen;
+      remembered.show(form);
+      selection.show();
       byId("intake").hidden = !form.takesPhoto;
       const limit = Number.isFinite(form.maxBytes) ? ` The limit is ${fileSize(form.maxBytes)} per photo.` : "";
-      byId("drop-hint").textContent = `You can add several photos at once, or paste one.${limit}`;
+      const ways = matchMedia("(pointer: coarse)").matches ? "several photos at once" : "several photos or a folder, or paste one";
+      byId("drop-hint").textContent = `You can add ${ways}.${limit}`;
       tray.show();
     });
+    filters.offer(offered);
+    picker.pick(startsWith);
   } catch (problem) {
     if (problem.status === 401) return;
     const retry = el("button", { type: "button", text: "Try again", onclick: () => loadOperations() });
@@ -181,10 +202,13 @@ function showBanner(message, retry) {
   if (text.textContent !== message) text.textContent = message;
 }
 
-async function refresh() {
+const refresh = () => listed(() => board.refresh());
+
+/** Load the list, and tell if that fails. @param {() => Promise<void>} load */
+async function listed(load) {
   const box = byId("list-problem");
   try {
-    await board.refresh();
+    await load();
     listWorks = true;
     box.hidden = true;
   } catch (problem) {
@@ -254,6 +278,7 @@ function showLogin(on, message = "") {
 }
 
 session.addEventListener("refused", ({ detail }) => {
+  if (!login.hidden && !detail.had) return; // several requests were refused at once
   feed.close();
   showBanner("", false);
   document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
@@ -282,6 +307,7 @@ async function enter() {
   let asked = false;
   const note = () => { asked = true; };
   session.addEventListener("refused", note);
+  refresh(); // it does not wait for the form and the live feed: people want to see their pictures
   await loadOperations();
   session.removeEventListener("refused", note);
   if (asked) return;

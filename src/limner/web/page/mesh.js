@@ -38,5 +38,5 @@ export function poseLines({ points, pose }, box) {
 export function poseWords({ yaw, pitch, roll }) {
   const part = (value, one, other) => Math.abs(value) >= 1 && `${Math.round(Math.abs(value))}° ${value > 0 ? one : other}`;
   const looks = [part(yaw, "to the right", "to the left"), part(pitch, "up", "down")].filter(Boolean);
-  return `Looks ${looks.join(" and ") || "ahead"}${Math.abs(roll) >= 1 ? `, tilted by ${Math.round(roll)}°` : ""}`;
+  return `Looks ${looks.join(" and ") || "ahead"}${Math.abs(roll) >= 1 ? `, tilted by ${String(Math.round(roll)).replace("-", "−")}°` : ""}`;
 }

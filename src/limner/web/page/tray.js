@@ -42,7 +42,7 @@ export class Tray {
   show() {
     const full = this.photos.length > 0;
     this.#box.hidden = !full;
-    for (const id of ["drop", "drop-hint", "camera"]) byId(id).hidden = full;
+    for (const id of ["drop", "drop-hint", "sources"]) byId(id).hidden = full;
     this.changed();
   }
 }

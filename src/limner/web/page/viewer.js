@@ -17,6 +17,7 @@ export class Viewer {
   /** @type {?import("./board.js").Record} */
   #record = null;
   #shownStatus = null;
+  #walked = false; // whether another job is shown than the one that was opened
   /** @type {?HTMLElement} the view of a job that has not finished */
   #live = null;
 
@@ -31,6 +32,9 @@ export class Viewer {
       if (event.target === this.#dialog || event.target.closest("[data-close]")) this.#dialog.close();
     });
     this.#dialog.addEventListener("close", () => {
+      // The browser returns the focus to where it was; after a walk through the list it belongs to the last one.
+      if (this.#walked && !document.activeElement?.closest(".controls")) this.board.focus(this.#record);
+      this.#walked = false;
       this.#record = null;
       this.#body.replaceChildren();
       history.replaceState(null, "", location.pathname + location.search);
@@ -57,9 +61,8 @@ export class Viewer {
     const from = this.#record;
     const beside = from && await this.board.beside(from, step);
     if (!beside || this.#record !== from) return; // it was closed meanwhile
+    this.#walked = true;
     await this.open(beside);
-    this.board.focus(beside); // the dialog returns the focus to it when it closes
-    this.#title.focus();
   }
 
   async #showWays() {

@@ -7,7 +7,7 @@ import { comparison, picture, values } from "./any.js";
 export { picture };
 
 const WORDS = { drawn: "Drawn", styles: "Painted" };
-const NOT_SHOWN = new Set(["cache", "painter", "style", "preset", "provenance"]);
+const NOT_SHOWN = new Set(["cache", "painter", "style", "preset", "provenance", "operation", "name", "style_image"]);
 
 /** "Drawn: ink"; "3 pictures, ink" */
 export function headline(job) {

@@ -1,0 +1,584 @@
+"""The page's viewer: size, faces, covering, mesh, contours of one face, crops, notes, programs; and the fields of forms."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from tests.conftest import as_jpeg
+from tests.journeys.client import finished, submit
+from tests.journeys.server import Server
+from tests.journeys.test_page import OpenPage, add, chromium, complaints, no_sideways_scroll, open_page, photo, shot
+
+__all__ = ["chromium", "complaints", "open_page"]  # the fixtures
+Pixels = npt.NDArray[np.uint8]
+Job = dict[str, Any]
+Make = Callable[..., Job]
+
+
+@pytest.fixture(scope="module")
+def two(astronaut: Pixels) -> bytes:
+    """Two faces, the left one larger."""
+    small = cv2.resize(astronaut[:, ::-1], (400, 400), interpolation=cv2.INTER_AREA)
+    beside = np.full((512, 400, 3), 90, np.uint8)
+    beside[112:] = small
+    return as_jpeg(np.concatenate([astronaut, beside], axis=1), 92)
+
+
+@pytest.fixture(scope="module")
+def make(shared_server: Server, two: bytes) -> Make:
+    """Makes a job of the photo with two faces, as another client does; each once."""
+    made: dict[str, Job] = {}
+
+    def make(operation: str, content: bytes = two, **fields: str) -> Job:
+        key = json.dumps([operation, len(content), fields])
+        if key not in made:
+            made[key] = submit(shared_server, content, wait=True, path=f"/v1/{operation}", **fields)
+        return made[key]
+
+    return make
+
+
+def show(page: Page, job: Job) -> Locator:
+    """Open the viewer of a job, as a link does."""
+    page.evaluate("id => { location.hash = `job=${id}` }", job["id"])
+    viewer = page.locator("#viewer")
+    expect(viewer.locator(".values").last).to_contain_text(job["id"])
+    return viewer
+
+
+def now(server: Server, page: Page, other_than: Job) -> Job:
+    """The job that the viewer shows, once it is another one, when it has ended."""
+    expect(page).not_to_have_url(re.compile(other_than["id"]))
+    return finished(server, page.url.partition("#job=")[2])
+
+
+def pixels_of(url: str) -> npt.NDArray[np.int64]:
+    """The picture at an address, (H, W, 3) RGB."""
+    return np.asarray(Image.open(io.BytesIO(httpx.get(url, timeout=60).content)).convert("RGB")).astype(int)
+
+
+def zoom_of(page: Page) -> float:
+    return float(page.locator(".zoomable").first.evaluate("each => each.zoom.scale"))
+
+
+def test_a_picture_is_enlarged_by_wheel_keys_buttons_double_click_and_moved(
+    open_page: OpenPage, shared_server: Server, make: Make
+) -> None:
+    page = open_page(shared_server)
+    viewer = show(page, make("generate", style="ink", seed="1"))
+    stage = page.locator(".zoomable")
+    area = stage.bounding_box()
+    assert area is not None
+    corner = (area["x"] + 20, area["y"] + 20)
+    page.mouse.move(*corner)
+    page.mouse.wheel(0, -300)
+    assert zoom_of(page) > 1.5
+    shift = "each => [getComputedStyle(each).getPropertyValue('--pan-x'), getComputedStyle(each).getPropertyValue('--pan-y')]"
+    before = [float(each[:-2]) for each in stage.evaluate(shift)]
+    assert all(-30 < each <= 0 for each in before), "what is below the pointer stays there"
+    page.mouse.move(area["x"] + 300, area["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 200, area["y"] + 150, steps=4)
+    page.mouse.up()
+    assert [float(each[:-2]) for each in stage.evaluate(shift)] == pytest.approx(
+        [before[0] - 100, before[1] - 50], abs=2
+    )
+    expect(viewer.get_by_role("slider")).to_have_value("50")  # the drag has moved the picture, not the line
+    line = page.locator(".compare-line").bounding_box()
+    assert line is not None
+    page.mouse.move(line["x"] + line["width"] / 2, line["y"] + line["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.25, area["y"] + area["height"] / 2, steps=4)
+    page.mouse.up()
+    assert float(viewer.get_by_role("slider").input_value()) == pytest.approx(25, abs=2)
+    shot(page, "viewer-enlarged")
+
+    page.keyboard.press("0")
+    assert zoom_of(page) == 1
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    assert zoom_of(page) == pytest.approx(2.25)
+    stage.focus()
+    x = stage.evaluate(shift)[0]
+    page.keyboard.press("ArrowRight")
+    assert stage.evaluate(shift)[0] != x
+    page.keyboard.press("-")
+    expect(page.locator(".zoom-scale")).to_have_text("150 %")
+    viewer.get_by_role("button", name="Larger").click()
+    expect(page.locator(".zoom-scale")).to_have_text("225 %")
+    viewer.get_by_role("button", name="Whole picture").click()
+    expect(page.locator(".zoom-scale")).to_have_text("100 %")
+    page.mouse.dblclick(area["x"] + 50, area["y"] + 50)
+    assert zoom_of(page) == pytest.approx(2.5)
+    page.mouse.dblclick(area["x"] + 50, area["y"] + 50)
+    assert zoom_of(page) == 1
+    assert page.locator(".zoomed").first.evaluate("each => getComputedStyle(each).transitionDuration") in ("0s", "")
+
+
+def test_a_picture_is_enlarged_by_two_fingers(open_page: OpenPage, shared_server: Server, make: Make) -> None:
+    page = open_page(shared_server, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    viewer = show(page, make("generate", style="ink", seed="1"))
+    area = page.locator(".zoomable").bounding_box()
+    assert area is not None
+    x, y = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
+    devtools = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *apart: float) -> None:
+        points = [{"x": x + side * each, "y": y, "id": number} for each in apart for number, side in enumerate((-1, 1))]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 30)
+    for apart in (40, 60, 90):
+        touch("touchMove", apart)
+    touch("touchEnd")
+    assert zoom_of(page) == pytest.approx(3, abs=0.3)
+    expect(viewer.get_by_role("slider")).to_have_value(re.compile(r"^(4\d|5\d)$"))  # the line is where it was
+    shot(page, "viewer-pinched")
+
+
+def test_the_jobs_before_and_after(open_page: OpenPage, shared_server: Server, make: Make) -> None:
+    jobs = [make("detect", mark="none"), make("crop"), make("detect", mark="pixelate")]
+    page = open_page(shared_server)
+    cards = [each.get_attribute("data-job") for each in page.locator(".card[data-job]").all()]
+    order = sorted(jobs, key=lambda job: cards.index(job["id"]))
+    viewer = show(page, order[1])
+    place = cards.index(order[1]["id"])
+    older, newer = (
+        viewer.get_by_role("button", name="Older picture"),
+        viewer.get_by_role("button", name="Newer picture"),
+    )
+    older.click()
+    expect(page).to_have_url(re.compile(str(cards[place + 1])))
+    page.keyboard.press("ArrowLeft")
+    expect(page).to_have_url(re.compile(str(cards[place])))
+    newer.click()
+    expect(page).to_have_url(re.compile(str(cards[place - 1])))
+    show(page, {"id": cards[0]})
+    expect(newer).to_be_disabled()
+    expect(older).to_be_enabled()
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile(str(cards[1])))
+    page.keyboard.press("Escape")
+    expect(page.locator(f'[data-job="{cards[1]}"] .frame')).to_be_focused()
+
+
+DRAWN = "each => each.getContext('2d').getImageData(0, 0, each.width, each.height).data.some((value) => value > 0)"
+
+
+def test_faces_have_small_pictures_and_those_that_are_covered_only_when_asked_for(
+    open_page: OpenPage, shared_server: Server, make: Make
+) -> None:
+    page = open_page(shared_server)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    viewer = show(page, make("detect"))
+    crops = viewer.locator(".faces .face-crop.drawn")
+    expect(crops).to_have_count(2)
+    assert all(each.evaluate(DRAWN) for each in crops.all())
+    viewer.locator(".face rect").first.click()
+    expect(viewer.locator(".faces li").first).to_be_focused()
+    expect(viewer.locator(".face").first).to_have_class(re.compile("lit"))
+    shot(page, "viewer-faces")
+
+    asked.clear()
+    covered = make("detect", mark="blur")
+    viewer = show(page, covered)
+    expect(viewer.locator(".faces li")).to_have_count(len(covered["result"]["faces"]))
+    expect(viewer.locator(".face-crop")).to_have_count(0)
+    expect(viewer.get_by_role("slider")).to_be_hidden()
+    viewer.get_by_role("button", name="Change what is covered").click()
+    expect(viewer.locator(".face-crop")).to_have_count(0)
+    assert not [url for url in asked if "/inputs/" in url], "the bare photo is not even loaded"
+    viewer.get_by_role("button", name="Cancel", exact=True).click()
+    viewer.get_by_role("button", name="Show the original").click()
+    expect(viewer.locator(".faces .face-crop.drawn")).to_have_count(len(covered["result"]["faces"]))
+    expect(viewer.get_by_role("slider")).to_be_visible()
+    assert [url for url in asked if "/inputs/image" in url]
+
+
+def test_a_face_is_uncovered_by_a_click_and_a_place_covered_by_a_box(
+    open_page: OpenPage, shared_server: Server, make: Make, two: bytes
+) -> None:
+    job = make("detect", mark="blur", format="png")
+    page = open_page(shared_server)
+    viewer = show(page, job)
+    faces = [each["box"] for each in job["result"]["faces"]]
+    left = min(range(len(faces)), key=lambda number: faces[number]["x"])
+    viewer.locator(".face rect").nth(left).click()
+    expect(viewer.get_by_role("checkbox", name=f"Face {left + 1}", exact=True)).not_to_be_checked()
+    area = page.locator(".areas-drawn").bounding_box()
+    assert area is not None
+    page.mouse.move(area["x"] + area["width"] * 0.1, area["y"] + area["height"] * 0.6)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.8, steps=4)
+    page.mouse.up()
+    expect(viewer.get_by_role("checkbox", name="Box 1", exact=True)).to_be_checked()
+    viewer.get_by_label("Cover with").select_option("solid")
+    shot(page, "viewer-cover")
+    viewer.get_by_role("button", name="Apply").click()
+    made = now(shared_server, page, job)
+    assert made["parameters"]["mark"] == "solid"
+    assert len(made["parameters"]["boxes"]) == len(faces)
+    result, original = pixels_of(made["artifacts"][0]["url"]), pixels_of(made["inputs"][0]["url"])
+    height, width = original.shape[:2]
+    assert result[round(0.62 * height) : round(0.78 * height), round(0.12 * width) : round(0.28 * width)].max() == 0
+    box = {name: round(value) for name, value in faces[left].items()}
+    inside = np.s_[box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
+    assert np.abs(result[inside] - original[inside]).max() == 0, "uncovered"
+    other = {name: round(value) for name, value in faces[1 - left].items()}
+    assert result[other["y"] : other["y"] + other["height"], other["x"] : other["x"] + other["width"]].max() == 0
+    expect(viewer.get_by_role("button", name="Change what is covered")).to_be_visible()
+    shot(page, "viewer-covered")
+
+
+def test_covering_by_keyboard(open_page: OpenPage, shared_server: Server, make: Make) -> None:
+    job = make("detect", precise="true")
+    page = open_page(shared_server)
+    viewer = show(page, job)
+    viewer.get_by_role("button", name="Cover faces…").focus()
+    page.keyboard.press("Enter")
+    first = viewer.get_by_role("checkbox", name="Face 1", exact=True)
+    expect(first).to_be_focused()
+    page.keyboard.press("Space")
+    expect(first).not_to_be_checked()
+    viewer.get_by_role("button", name="Add a box").focus()
+    page.keyboard.press("Enter")
+    box = viewer.get_by_role("checkbox", name="Cover box 1")
+    expect(box).to_be_focused()
+    where = "each => ['x', 'y', 'width', 'height'].map((name) => Number(each.querySelector('rect').getAttribute(name)))"
+    before = box.evaluate(where)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    after = box.evaluate(where)
+    assert after[0] > before[0]
+    assert after[3] > before[3]
+    assert after[1:3] == before[1:3]
+    expect(page).to_have_url(re.compile(job["id"]))  # the arrows were for the box
+    page.keyboard.press("Space")
+    expect(box).to_have_attribute("aria-checked", "false")
+    page.keyboard.press("Enter")
+    viewer.get_by_role("button", name="Add a box").press("Enter")
+    page.keyboard.press("Delete")
+    expect(viewer.get_by_role("checkbox", name="Box 2", exact=True)).to_have_count(0)
+    viewer.get_by_role("button", name="Apply").focus()
+    page.keyboard.press("Enter")
+    made = now(shared_server, page, job)
+    assert made["parameters"]["mark"] == "blur"
+    assert made["parameters"]["precise"] is True
+    assert len(made["parameters"]["boxes"]) == len(job["result"]["faces"])
+
+
+def test_mesh_and_pose_are_drawn_when_wanted(open_page: OpenPage, shared_server: Server, make: Make) -> None:
+    page = open_page(shared_server)
+    job = make("detect", mark="none")
+    viewer = show(page, job)
+    viewer.get_by_role("button", name="Find mesh and pose").click()
+    made = now(shared_server, page, job)
+    mesh = viewer.locator(".mesh")
+    expect(mesh).to_have_attribute("visibility", "hidden")
+    viewer.get_by_label("Show the mesh").check()
+    expect(mesh).to_have_attribute("visibility", "visible")
+    viewer.get_by_label("Show where the heads point").check()
+    expect(viewer.locator(".pose-look")).to_have_count(2)
+    expect(viewer.locator(".faces li").first).to_contain_text("Looks ")
+    box = made["result"]["faces"][0]["box"]
+    inside = """(each, [scale, box]) => { const bounds = each.getBBox();
+      return bounds.x > box.x - box.width && bounds.x + bounds.width < box.x + 2 * box.width; }"""
+    assert viewer.locator(".mesh-lines").first.evaluate(inside, [1, box])
+    shot(page, "viewer-mesh")
+
+
+def test_the_face_for_contours_is_chosen_on_the_photo(open_page: OpenPage, shared_server: Server, make: Make) -> None:
+    page = open_page(shared_server)
+    job = make("contours")
+    viewer = show(page, job)
+    expect(viewer.locator(".notes")).to_contain_text("The photo has 2 faces")
+    viewer.get_by_role("button", name="Draw the other faces too").click()
+    every = now(shared_server, page, job)
+    assert every["parameters"]["face"] == "all"
+    viewer.locator(".numbered rect").nth(1).click()
+    expect(viewer.get_by_role("radio", name="Face 2")).to_be_checked()
+    shot(page, "viewer-contours")
+    viewer.get_by_role("button", name="Draw only this face").click()
+    one = now(shared_server, page, every)
+    assert one["parameters"]["face"] == "2"
+    assert one["result"]["mask_contours"] == every["result"]["faces"][1]["mask_contours"]
+
+    page.keyboard.press("Escape")
+    page.get_by_role("radio", name="Contours").check(force=True)
+    page.get_by_text("More options").click()
+    page.get_by_role("radio", name="Number").check(force=True)
+    page.get_by_label("Another value for face").fill("2")
+    with page.expect_response("**/v1/contours") as answer:
+        add(page, photo(httpx.get(one["inputs"][0]["url"]).content))
+    assert httpx.get(answer.value.json()["url"]).json()["parameters"]["face"] == "2"
+
+
+def code_of(viewer: Locator, language: str) -> str:
+    viewer.get_by_role("radio", name=language).check(force=True)
+    return viewer.locator(".code-place pre").inner_text()
+
+
+STEPS = [{"operation": "detect", "mark": "blur"}, {"operation": "generate", "style": "pixel", "name": "small"}]
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields"),
+    [
+        ("generate", {"style": "pop-art", "palette": "ocean", "seed": "7", "keep_colour": "true"}),
+        ("detect", {"mark": "solid", "colour": "#A16AA9", "boxes": '[{"x": 1, "y": 2, "width": 30, "height": 40.5}]'}),
+        ("pipeline", {"steps": json.dumps(STEPS)}),
+    ],
+)
+def test_a_job_is_copied_as_a_program(
+    open_page: OpenPage,
+    shared_server: Server,
+    make: Make,
+    two: bytes,
+    tmp_path: Path,
+    operation: str,
+    fields: dict[str, str],
+) -> None:
+    job = make(operation, **fields)
+    page = open_page(shared_server, permissions=["clipboard-read", "clipboard-write"])
+    viewer = show(page, job)
+    viewer.get_by_text("Use it in a program").click()
+    (tmp_path / "photo.jpg").write_bytes(two)
+
+    def run(*command: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=True
+        )
+        return done.stdout
+
+    def same(made: Job) -> None:
+        assert made["cached"] is not None, "the same work, so it was answered by the cache"
+        assert made["parameters"] == job["parameters"]
+
+    same(json.loads(run("sh", "-c", code_of(viewer, "curl"))))
+    viewer.get_by_role("button", name="Copy code").click()
+    expect(viewer.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == code_of(viewer, "curl")
+    run(sys.executable, "-c", code_of(viewer, "Python"))
+    newest = httpx.get(f"{shared_server.url}/v1/jobs?limit=1&operation={operation}", timeout=60).json()["jobs"][0]
+    same(httpx.get(newest["url"], timeout=60).json())
+    assert list((tmp_path / "result").iterdir())
+    program = code_of(viewer, "JavaScript").replace("console.log(job.result, job.artifacts);", "return job;")
+    take = "const image = await (await fetch(address)).blob();"
+    same(page.evaluate(f"async (address) => {{ {take}\n{program} }}", job["inputs"][0]["url"]))
+    shot(page, f"viewer-code-{operation}")
+
+
+def test_no_program_has_the_key(open_page: OpenPage, shared_server: Server, make: Make) -> None:
+    key = "lim_" + "s" * 30
+    before = f"sessionStorage.setItem('limner-key', '{key}')"
+    page = open_page(shared_server, before=lambda page: page.add_init_script(before))
+    viewer = show(page, make("detect"))
+    viewer.get_by_text("Use it in a program").click()
+    programs = [code_of(viewer, language) for language in ("curl", "Python", "JavaScript")]
+    assert not [each for each in programs if key in each or "lim_" in each]
+    assert '"Authorization: Bearer $LIMNER_KEY"' in programs[0]
+    assert 'os.environ["LIMNER_KEY"]' in programs[1]
+    assert "Bearer ${key}" in programs[2]
+
+
+def test_what_a_result_says_of_itself_is_shown(
+    open_page: OpenPage, shared_server: Server, make: Make, astronaut: Pixels
+) -> None:
+    deep = cv2.imencode(".png", astronaut[:, :, ::-1].astype(np.uint16) * 257)[1].tobytes()
+    job = make("generate", deep, style="pixel", seed="3")
+    assert job["result"]["notes"]
+    page = open_page(shared_server)
+    expect(show(page, job).get_by_role("region", name="Notes")).to_contain_text(job["result"]["notes"][0])
+    steps = make("pipeline", deep, steps='[{"operation": "crop", "width": 90}]')
+    expect(show(page, steps).locator(".step-shown .notes")).to_contain_text(job["result"]["notes"][0])
+
+
+def test_every_field_has_a_control(open_page: OpenPage, shared_server: Server, two: bytes) -> None:
+    page = open_page(shared_server)
+    page.get_by_role("radio", name="Contours").check(force=True)
+    page.get_by_text("More options").click()
+    expect(page.locator("#options textarea.code")).to_have_count(0)  # no JSON
+    page.get_by_label("Fill: choose a colour").fill("#12ab9f")
+    expect(page.get_by_label("Fill", exact=True)).to_have_value("#12ab9f")
+    page.get_by_label("Line colour", exact=True).fill("red")
+    expect(page.get_by_label("Line colour: choose a colour")).to_have_value("#ff0000")
+    padding = page.locator(".field", has=page.get_by_label("Padding"))
+    padding.get_by_label("Exact value").fill("0.25")
+    expect(padding.get_by_label("Padding")).to_have_value("0.25")
+    page.get_by_label("Dashes").fill("4, 2.5")
+    fills = page.locator("fieldset", has=page.get_by_text("Fills", exact=True)).last
+    fills.get_by_role("button", name="Add an entry").click()
+    page.keyboard.type("nose")
+    fills.get_by_label("Value", exact=True).fill("gold")
+    fills.get_by_role("button", name="Add an entry").click()
+    fills.get_by_role("button", name="Remove this entry").last.click()
+    shot(page, "form-contours")
+    with page.expect_response("**/v1/contours") as answer:
+        add(page, photo(two))
+    sent = httpx.get(answer.value.json()["url"], timeout=60).json()["parameters"]
+    wanted = {"fill": "#12ab9f", "stroke": "red", "padding": 0.25, "dash": [4.0, 2.5], "fills": {"nose": "gold"}}
+    assert {name: sent.get(name) for name in wanted} == wanted
+
+    card = page.locator(f'[data-job="{answer.value.json()["id"]}"]')
+    card.get_by_role("button", name="Again…").click()
+    page.get_by_label("Fill", exact=True).fill("")  # it fills the form, and what is emptied is the default again
+    expect(page.get_by_label("Dashes")).to_have_value("4, 2.5")
+    expect(fills.get_by_label("Name", exact=True)).to_have_value("nose")
+    page.get_by_role("button", name="Remove", exact=True).click()
+
+    page.get_by_role("radio", name="Detect").check(force=True)
+    page.get_by_text("More options").click()
+    expect(page.get_by_label("Colour", exact=True)).to_be_hidden()  # only for what it has a meaning for
+    page.get_by_role("radio", name="Solid").check(force=True)
+    page.get_by_label("Colour", exact=True).fill("#fff")
+    page.get_by_role("button", name="Add a box").click()
+    boxes = page.locator(".list-row")
+    add(page, photo(two))
+    expect(boxes.get_by_label("X", exact=True)).to_be_focused()  # what is missing is asked for
+    for name, value in {"X": "5", "Y": "6", "Width": "70", "Height": "80"}.items():
+        boxes.get_by_label(name, exact=True).fill(value)
+    with page.expect_response("**/v1/detect") as answer:
+        add(page, photo(two))
+    sent = httpx.get(answer.value.json()["url"], timeout=60).json()["parameters"]
+    assert (sent["colour"], sent["boxes"]) == ("#fff", [{"x": 5.0, "y": 6.0, "width": 70.0, "height": 80.0}])
+
+
+def test_the_steps_of_a_pipeline_are_a_list(open_page: OpenPage, shared_server: Server, two: bytes) -> None:
+    page = open_page(shared_server)
+    page.get_by_role("radio", name="Pipeline").check(force=True)
+    steps = page.locator(".step")
+    expect(steps).to_have_count(3)
+    page.get_by_role("button", name="Remove this step").nth(1).click()
+    steps.first.locator("summary").first.click()
+    steps.first.get_by_role("radio", name="Blur").check(force=True)
+    for _ in range(2):
+        page.get_by_label("Operation of the next step").select_option("crop")
+        page.get_by_role("button", name="Add step").click()
+    steps.nth(2).get_by_role("radio", name="16:9").check(force=True)
+    steps.nth(3).get_by_role("switch", name="Each face").check()
+    expect(steps.nth(3).get_by_role("radio", name="16:9")).to_be_hidden()
+    steps.nth(1).locator("summary").first.click()
+    steps.nth(1).get_by_role("radio", name="Pixel").check(force=True)
+    page.get_by_role("button", name="Earlier").nth(2).click()
+    expect(steps.nth(1).locator("summary").first).to_have_text("2. Crop")
+    shot(page, "form-pipeline")
+    with page.expect_response("**/v1/pipeline") as answer:
+        add(page, photo(two))
+    job = httpx.get(answer.value.json()["url"], timeout=60).json()
+    sent = [
+        {name: step.get(name) for name in ("operation", "name", "mark", "aspect", "each", "style")}
+        for step in job["parameters"]["steps"]
+    ]
+    empty = dict.fromkeys(("mark", "aspect", "each", "style"))
+    assert sent == [
+        {**empty, "operation": "detect", "name": "detect", "mark": "blur"},
+        {**empty, "operation": "crop", "name": "crop", "aspect": "16:9", "each": False},
+        {**empty, "operation": "generate", "name": "generate", "style": "pixel"},
+        {**empty, "operation": "crop", "name": "crop-2", "each": True},
+    ]
+    card = page.locator(f'[data-job="{job["id"]}"]')
+    expect(card.locator("h3")).to_have_text("4 steps")
+    card.get_by_role("button", name="Again…").click()
+    expect(steps).to_have_count(4)
+    with page.expect_response("**/v1/pipeline") as answer:
+        page.get_by_role("button", name="Run", exact=True).click()
+    again = httpx.get(answer.value.json()["url"], timeout=60).json()
+    assert again["parameters"]["steps"] == job["parameters"]["steps"]
+    viewer = show(page, job)
+    expect(viewer.locator(".step-shown")).to_have_count(4)
+    expect(viewer.locator(".step-shown").first).to_contain_text("Detect · ")
+    shot(page, "viewer-pipeline")
+
+
+def cut(job: Job) -> list[float]:
+    """Which part of the photo it shows: x, y, width, height."""
+    crop = job["result"]["crops"][0]
+    [[a, _, c], [_, e, f], _] = crop["transform"]
+    return [-c / a, -f / e, crop["width"] / a, crop["height"] / e]
+
+
+def test_a_crop_shows_its_frame_before_and_after(
+    open_page: OpenPage, shared_server: Server, make: Make, two: bytes
+) -> None:
+    page = open_page(shared_server)
+    page.get_by_role("radio", name="Crop").check(force=True)
+    add(page, photo(two))
+    frame = page.locator(".frame-preview .cut-frame")
+    ratio = "each => Number(each.getAttribute('width')) / Number(each.getAttribute('height'))"
+    assert frame.evaluate(ratio) == pytest.approx(1)
+    expect(page.locator(".frame-preview")).to_contain_text("The frame is about 2 faces.")
+    page.get_by_role("radio", name="16:9").check(force=True)
+    assert frame.evaluate(ratio) == pytest.approx(16 / 9)
+    place = "each => ['x', 'y', 'width', 'height'].map((name) => Number(each.getAttribute(name)))"
+    page.locator("#options").get_by_role("radio", name="2:3").check(force=True)
+    told = frame.evaluate(place)
+    shot(page, "form-crop")
+    with page.expect_response("**/v1/crop") as answer:
+        page.get_by_role("button", name="Make the picture").click()
+    job = finished(shared_server, answer.value.json()["id"])
+    assert told == pytest.approx(cut(job), abs=0.06 * max(told[2:])), "the frame was shown where it was cut"
+    card = page.locator(f'[data-job="{job["id"]}"]')
+    expect(card.locator("h3")).to_have_text(re.compile(r"^Cropped: \d+ × \d+$"))
+    card.locator(".frame").click()
+    viewer = page.locator("#viewer")
+    viewer.get_by_role("radio", name="Frame on the photo").check(force=True)
+    expect(viewer.get_by_role("radio", name="2:3")).to_be_checked()
+    viewer.get_by_role("radio", name="3:4").check(force=True)
+    viewer.get_by_label("How close").fill("0.8")
+    told = viewer.locator(".cut-frame").evaluate(place)
+    shot(page, "viewer-crop")
+    viewer.get_by_role("button", name="Crop like this").click()
+    made = now(shared_server, page, job)
+    assert (made["parameters"]["aspect"], made["parameters"]["zoom"]) == ("3:4", 0.8)
+    assert told == pytest.approx(cut(made), abs=0.06 * max(told[2:])), "so it was in the viewer"
+
+
+@pytest.mark.parametrize("width", [1440, 1280, 390])
+def test_everybody_can_use_it(open_page: OpenPage, shared_server: Server, make: Make, width: int) -> None:
+    scheme = "dark" if width == 1280 else "light"
+    phone = {"has_touch": True, "is_mobile": True} if width == 390 else {}
+    page = open_page(shared_server, viewport={"width": width, "height": 900}, color_scheme=scheme, **phone)
+    shown = {
+        "detect": make("detect", landmarks="mesh"),
+        "blur": make("detect", mark="blur"),
+        "generate": make("generate", style="ink", seed="1"),
+        "crop": make("crop"),
+        "contours": make("contours", face="all"),
+        "pipeline": make("pipeline", steps=json.dumps(STEPS)),
+    }
+    for name, job in shown.items():
+        viewer = show(page, job)
+        viewer.get_by_text("Use it in a program").click()
+        expect(viewer.locator(".code-place pre")).to_be_visible()
+        if name == "blur":
+            viewer.get_by_role("button", name="Change what is covered").click()
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+        assert viewer.evaluate("each => each.scrollWidth <= each.clientWidth")
+        shot(page, f"viewer-{name}-{width}-{scheme}")
+    page.keyboard.press("Escape")
+    for operation in ("Detect", "Contours", "Crop", "Generate", "Pipeline"):
+        page.get_by_role("radio", name=operation).check(force=True)
+        for more in page.locator("#options details > summary").all():
+            if more.is_visible():
+                more.click()
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{operation}: {found.generate_report()}"
+        assert no_sideways_scroll(page)
