@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
 
 from annotated_types import MaxLen
@@ -113,7 +113,7 @@ class Params(NullIsAbsent):
 _FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
-def format_of(output: Path | None) -> str | None:
+def format_of(output: PurePath | None) -> str | None:
     """The format that the suffix of an output file stands for, None if there is none."""
     return None if output is None else _FORMATS.get(output.suffix.lower())
 

@@ -232,6 +232,7 @@ def _on_photos(operation: "Operation[Any, Any]", photos: Sequence[str], how: _Ho
     listed = [*photo_files.sources(photos, recursive=how.recursive, without=without)] if photos else [None]
     several = len(listed) > 1 or any(Path(photo).is_dir() for photo in photos)
     output = photo_files.Output(how.output, several=several, name=name, overwrite=how.overwrite)
+    _check_format(operation, output.file, options)
     report = Report(name, as_json=how.as_json, quiet=how.quiet, to_stderr=output.is_stdout)
     paths = [each.path for each in listed if each is not None and each.path is not None]
     output.keep([*paths, *(value for value in options.values() if isinstance(value, Path))])
@@ -251,6 +252,20 @@ def _on_photos(operation: "Operation[Any, Any]", photos: Sequence[str], how: _Ho
     if several:
         report.summary()
     return 1 if report.counts["failed"] else 0
+
+
+def _check_format(operation: "Operation[Any, Any]", file: Path | None, options: Mapping[str, Any]) -> None:
+    """UsageError for an output file whose suffix says a format in which no picture would be written."""
+    from limner.operation import format_of
+    from limner.photo_files import NAMED, shown
+
+    if file is None or file.suffix.lower() not in NAMED or "format" not in operation.params.model_fields:
+        return
+    form, wanted = format_of(file), options.get("format")
+    if form is None:
+        raise click.UsageError(f"{shown(file)}: Pictures are written as .jpg, .png or .webp.")
+    if wanted not in (None, form):
+        raise click.UsageError(f"{shown(file)}: Its suffix says {form}, and --format {wanted}.")
 
 
 def _run_on(

@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 import click
 
 from limner.domain.errors import TooLargeError
+from limner.operation import format_of
 
 DASH = "-"
 """Standard input as a photo, standard output as the output."""
@@ -25,6 +26,9 @@ NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()  # noqa: SIM905  # a readable list
 )
+
+NAMED = PICTURE_SUFFIXES | {".svg"}
+"""Suffixes that say what is in a file."""
 
 
 def shown(name: object) -> str:
@@ -179,6 +183,8 @@ class Output:
             return [DASH] * len(files)
         if self.file is not None:
             targets = _numbered(self.file, list(files))
+            for target, name in zip(targets, files, strict=True):
+                _check_suffix(target, name)
         else:
             stem = source.stem or self._name
             targets = [self._folder(source) / f"{stem}.{each}" for each in files]
@@ -187,8 +193,10 @@ class Output:
 
     def copy(self, source: Source, data: bytes, suffix: str) -> list[str]:
         """Write the photo itself as the result, in a folder by its own name, or with this suffix. OutputError."""
-        if self.is_stdout or self.file is not None:
+        if self.is_stdout:
             return self.write(source, {source.place.name: data})
+        if self.file is not None:
+            return [str(self._write(self.file, data, exact=True))]
         name = f"{source.place.stem}{suffix}" if suffix else source.place.name
         return [str(self._write(self._folder(source) / name, data, exact=False))]
 
@@ -210,7 +218,8 @@ class Output:
                 target.write_bytes(data)  # a device or a pipe
                 return target
             if self._overwrite:
-                return self._replace(target, data)
+                self._replace(target, data)
+                return target
             for chosen in _free(target):
                 try:
                     _create(chosen, data)
@@ -223,8 +232,9 @@ class Output:
             raise OutputError(f"{shown(target)} cannot be written: {error.strerror}.", error.errno) from error
         raise AssertionError("names never end")
 
-    def _replace(self, target: Path, data: bytes) -> Path:
+    def _replace(self, target: Path, data: bytes) -> None:
         self._refuse_input(target)
+        target = Path(os.path.realpath(target))  # what a link leads to is overwritten, and the link stays
         part = target.with_name(f".limner-{os.getpid()}.part")
         part.unlink(missing_ok=True)  # of an earlier process with this id, which was killed
         _create(part, data)
@@ -233,7 +243,6 @@ class Output:
         except OSError:
             part.unlink()
             raise
-        return target
 
     def _refuse_input(self, target: Path) -> None:
         with contextlib.suppress(OSError):  # it is not there, or told where it is written
@@ -278,6 +287,13 @@ def _numbered(output: Path, names: Sequence[str]) -> list[Path]:
         output.with_name(f"{output.stem}-{number}{output.suffix if alike else Path(each).suffix}")
         for number, each in enumerate(names, 1)
     ]
+
+
+def _check_suffix(target: Path, name: str) -> None:
+    """OutputError for a name that says another format than that of the artifact `name`; others will do."""
+    suffix, right = target.suffix.lower(), PurePath(name).suffix
+    if suffix in NAMED and (format_of(target) or suffix) != (format_of(PurePath(name)) or right):
+        raise OutputError(f"{shown(target)}: The result is a {right} file. Name it so.")
 
 
 def _to_stdout(data: bytes) -> None:

@@ -79,7 +79,7 @@ def test_faces_in_words(limner: Limner, photo: Path) -> None:
     [
         ((), "marked.jpg", "JPEG"),
         ((), "marked.png", "PNG"),
-        (("--format", "webp"), "marked.png", "WEBP"),
+        (("--format", "webp"), "marked", "WEBP"),
         (("--mark", "blur", "--precise", "--max-faces", "1", "--landmarks", "mesh"), "marked.webp", "WEBP"),
         (("--mark", "pixelate", "--no-precise"), "marked", "JPEG"),
     ],

@@ -110,6 +110,25 @@ def test_a_tree_of_photos(limner: Limner, inside: Inside, folder: Path) -> None:
     assert (again.exit_code, again.stderr) == (1, "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("detect", "-o", "out.bmp"), 2),
+        (("detect", "-o", "out.SVG"), 2),
+        (("detect", "-o", "out.png", "--format", "jpeg"), 2),
+        (("contours", "-o", "out.png"), 1),
+        (("samples", "-o", "out.webp"), 1),
+        (("contours", "-o", "out.SVG"), 0),
+        (("detect", "-o", "out.JPEG", "--format", "jpeg"), 0),
+        (("detect", "-o", "out"), 0),
+    ],
+)
+def test_a_suffix_is_true(inside: Inside, folder: Path, arguments: tuple[str, ...], status: int) -> None:
+    done = inside(arguments[0], "a/1.jpg", *arguments[1:])
+    assert done.exit_code == status, done.output
+    assert (folder / arguments[2]).exists() == (status == 0)
+
+
 def test_no_picture_is_missing_unseen(inside: Inside, tmp_path: Path, astronaut_jpeg: bytes) -> None:
     (tmp_path / "1.jpg").write_bytes(astronaut_jpeg)
     (tmp_path / "notes.txt").write_text("no picture")

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from limner.client import (
     WaitTimeoutError,
 )
 from limner.client.calls import checked_url
+from limner.client.files import write
 from tests.conftest import MODELS, another
 from tests.journeys.conftest import StartServer
 from tests.journeys.keys import ADMIN, ASKS_FOR_KEYS
@@ -85,6 +87,35 @@ def test_every_way_to_give_a_photo(client: Client, photo: Path) -> None:
         client.detect("missing.jpg")
     with photo.open() as text, pytest.raises((TypeError, UnicodeDecodeError)):
         client.detect(text)  # type: ignore[arg-type]
+    for wrong in (5, iter([b"photo"])):
+        with pytest.raises(TypeError, match="a picture is a path"):
+            client.detect(wrong)  # type: ignore[arg-type]
+
+
+def test_what_is_no_ordinary_file_is_written_as_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write(tmp_path / "pipe", b"picture")
+    assert (os.read(reader, 100), (tmp_path / "pipe").is_fifo()) == (b"picture", True)
+    os.close(reader)
+    (tmp_path / "link").symlink_to("file")
+    write(tmp_path / "link", b"picture")
+    assert ((tmp_path / "file").read_bytes(), (tmp_path / "link").is_symlink()) == (b"picture", True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
+
+
+def test_one_file_can_be_written_by_several_threads(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: write(tmp_path / "file", bytes([number]) * 200_000), range(64)))
+    assert len(set((tmp_path / "file").read_bytes())) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("key", ["", "secret\nkey", "secret key", "secrét"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="key has letters") as refused:
+        Client("http://127.0.0.1:1", key=key)
+    assert "secr" not in str(refused.value)
 
 
 def test_typed_results_of_every_operation(client: Client, photo: Path, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_a_cancelled_job_that_does_not_stop_is_killed(start: Start, small_jpeg: 
         assert get(server, f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
     else:
         assert get(server, f"/v1/jobs/{job_id}").status_code == 404
-        assert len(blobs(server)) == 2  # of the next job: photo and marked photo
+        assert len(blobs(server)) == 3  # of the next job: photo, marked photo and thumbnail
 
 
 def test_a_worker_with_a_gpu_has_no_limit_of_address_space(start: Start) -> None:

@@ -376,9 +376,13 @@ class TestEncode:
         out = Image.open(io.BytesIO(image.encode(scene(), "jpeg", profile=bytes(profile))))
         assert out.info["icc_profile"] == bytes(profile)
 
-    def test_a_profile_that_is_not_rgb_is_removed(self) -> None:
-        data = saved(Image.fromarray(scene()).convert("CMYK"), "JPEG", icc_profile=b"\0" * 16 + b"CMYK" + b"\0" * 200)
-        assert image.decode_picture(data, LIMITS).profile is None
+    @pytest.mark.parametrize("profile", [None, b"\0" * 16 + b"CMYK" + b"\0" * 200])
+    def test_cmyk_without_a_usable_profile_is_converted_and_told(self, profile: bytes | None) -> None:
+        picture = image.decode_picture(
+            saved(Image.fromarray(scene()).convert("CMYK"), "JPEG", icc_profile=profile), LIMITS
+        )
+        assert picture.profile is None
+        assert [note for note in picture.notes if "CMYK" in note and "sRGB" in note] == list(picture.notes) != []
 
     def test_a_webp_has_its_own_limit(self) -> None:
         with pytest.raises(TooLargeError):

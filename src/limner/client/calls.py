@@ -100,6 +100,13 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def checked_key(key: str | None) -> str | None:
+    """An API key that a header can hold. ValueError, which does not show it."""
+    if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
+        raise ValueError("A key has letters, digits and signs of ASCII only, without spaces and line breaks.")
+    return key
+
+
 # --- one request ----------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,13 @@ def places(found: Sequence[Artifact], path: str | os.PathLike[str]) -> list[Path
 
 
 def write(target: Path, data: bytes) -> None:
-    """Write a file whole or not at all, also over another one. Makes folders. OSError."""
+    """Write a file whole or not at all, also over another one; a device or a pipe as it is. Makes folders. OSError."""
+    target = Path(os.path.realpath(target))  # what a link leads to is written, and the link stays
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)
+        return
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         part.write_bytes(data)  # a new file, with the permissions that the user's other files get
         part.replace(target)

@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from limner import __version__
-from limner.client.calls import MAX_ANSWER_BYTES, Answer, Ask, Lost, checked_url
+from limner.client.calls import MAX_ANSWER_BYTES, Answer, Ask, Lost, checked_key, checked_url
 from limner.client.errors import UnexpectedAnswerError
 
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -20,7 +20,7 @@ class Sending:
     def __init__(self, url: str, key: str | None, timeout_s: float) -> None:
         self.url = checked_url(url)
         self._timeout_s = timeout_s
-        self._key = key
+        self._key = checked_key(key)
 
     def __repr__(self) -> str:
         return self.url

@@ -58,9 +58,9 @@ def _bytes(photo: Photo) -> bytes:
         return bytes(photo)
     if isinstance(photo, str | os.PathLike):
         return Path(photo).read_bytes()
-    data = photo.read()
+    data = photo.read() if _is_file(photo) else None
     if not isinstance(data, bytes):
-        raise TypeError("the picture's file must be opened for reading bytes: open(path, 'rb')")
+        raise TypeError("a picture is a path, bytes, or a file that is open for reading bytes: open(path, 'rb')")
     return data
 
 

@@ -17,6 +17,7 @@ Pixels = NDArray[np.uint8]
 
 _CONVERTED = "The colours of the photo were converted to sRGB."
 _IGNORED = "The colour profile of the photo cannot be used, so its colours were taken for sRGB."
+_NO_PROFILE = "The photo's colours are CMYK without a profile that can be used. They were converted to sRGB."
 _HDR = "The photo is brighter than a screen's white (HDR). It was converted to sRGB as browsers show it."
 
 
@@ -57,6 +58,8 @@ def told(structure: Structure, profile: object, mode: str) -> Colours:
     usable = None if profile is None else colour_profile.usable(profile)
     if usable is not None and icc.space_of(usable) in _spaces(mode):
         return _of_profile(usable)
+    if mode == "CMYK":
+        return Colours(note=_NO_PROFILE)
     note = None if profile is None else _IGNORED
     if points is not None:
         return _of_points(points)
