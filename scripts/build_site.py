@@ -19,13 +19,15 @@ SITE = ROOT / "build" / "site"
 PAGES, HTML = SITE / "pages", SITE / "html"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "bench" / "README.md"])
 LOGO = ROOT / "src" / "limner" / "web" / "page" / "favicon.svg"
+STYLE = ROOT / "scripts" / "site.css"
 _LINK = re.compile(r"(?:\]\(|(?:src|srcset|href)=\")([^)\s\"#]+)")
 
 
 def main() -> None:
     """Build and check. The exit status is 1 if a page warns or a link leads nowhere."""
     shutil.rmtree(SITE, ignore_errors=True)
-    copy(LOGO)
+    for file in (LOGO, STYLE):
+        copy(file)
     for document in DOCUMENTS:
         copy(document)
         for link in _LINK.findall(document.read_text()):

@@ -23,10 +23,11 @@ def main() -> None:
     with browser.chromium() as chromium:
         for name, (side, part, ground) in ICONS.items():
             page = chromium.new_page(viewport={"width": side, "height": side})
+            side_of_drawing = f"{100 * part}vw"
             page.set_content(
-                f"<style>body {{ margin: 0; display: grid; place-items: center; height: 100vh;"
-                f" background: {ground or 'transparent'} }} svg {{ width: {100 * part}vw; height: {100 * part}vw }}</style>"
-                f"{drawing}"
+                "<style>body { margin: 0; display: grid; place-items: center; height: 100vh;"
+                f" background: {ground or 'transparent'} }}"
+                f" svg {{ width: {side_of_drawing}; height: {side_of_drawing} }}</style>{drawing}"
             )
             page.screenshot(path=PAGE / name, omit_background=ground is None)
             page.close()

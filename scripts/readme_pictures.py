@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import httpx
 import numpy as np
 import skimage.data
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from limner.client import Client
 from limner.painters.drawn.fields import Pixels
@@ -24,18 +25,18 @@ from limner.vision.image import encode
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 SIDE = 360  # pixels of the small pictures, which README shows at half of that
-PAGE = {"width": 1280, "height": 840}
+PAGE: ViewportSize = {"width": 1280, "height": 840}
 PAGE_SHOWN = 1000  # pixels of width that the page's picture has
 QUALITY = 80
 MAX_BYTES = 400_000  # all together
 START_S = 60
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
-# Below the page's picture: photos of one person look like one photo, so each job gets a part of its own.
-JOBS = (
+# What the page shows: operation, label, parameters. The newest is the first.
+JOBS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("detect", "launch day.jpg", {"mark": "box"}),
     ("contours", "contours.jpg", {}),
-    ("generate", "in oil.jpg", {"style": "oil"}),
+    ("generate", "in watercolour.jpg", {"style": "watercolour"}),
     ("generate", "in ink.jpg", {"style": "ink"}),
     ("detect", "for the press.jpg", {"mark": "pixelate"}),
     ("generate", "poster.jpg", {"style": "pop-art"}),
@@ -54,8 +55,8 @@ def main() -> None:
                 make_small(client, browser, photo)
                 for operation, label, parameters in JOBS:
                     client.run(operation, photo, label=label, **parameters)
-            for scheme in ("light", "dark"):
-                save(f"page-{scheme}", page(browser, service[1], scheme))
+            save("page-light", page(browser, service[1], "light"))
+            save("page-dark", page(browser, service[1], "dark"))
         finally:
             browser.close()
             service[0].terminate()
@@ -103,11 +104,11 @@ def make_small(client: Client, browser: Browser, photo: bytes) -> None:
         save("contours", picture(shown.screenshot()), SIDE)
 
 
-def page(browser: Browser, url: str, scheme: str) -> Pixels:
+def page(browser: Browser, url: str, scheme: Literal["light", "dark"]) -> Pixels:
     with browser.new_context(
         viewport=PAGE, color_scheme=scheme, reduced_motion="reduce", device_scale_factor=1.5
-    ) as context:  # type: ignore[call-overload,unused-ignore]
-        shown: Page = context.new_page()
+    ) as it:
+        shown = it.new_page()
         shown.goto(url)
         shown.locator("#cards img").nth(len(JOBS) - 1).wait_for()
         shown.wait_for_load_state("networkidle")
@@ -116,7 +117,9 @@ def page(browser: Browser, url: str, scheme: str) -> Pixels:
 
 def picture(data: bytes) -> Pixels:
     """Decode a PNG to RGB."""
-    return np.asarray(cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def save(name: str, pixels: Pixels, width: int = PAGE_SHOWN) -> None:

@@ -340,7 +340,7 @@ def test_the_example_in_the_documents(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    text = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/live.md").read_text()
     example = re.search(r"^```python\n([^`]*v1/live/detect[^`]*)^```", text, re.MULTILINE)
     assert example is not None
     frames = tmp_path / "frames"

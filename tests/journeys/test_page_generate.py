@@ -100,7 +100,7 @@ def test_from_a_photo_to_a_picture(
         page.get_by_role("button", name="Make the picture").click()
     parameters = httpx.get(answer.value.json()["url"]).json()["parameters"]
     assert {"painter": "drawn", "style": "ink", "detail": 0.8, "blacks": 0.5}.items() <= parameters.items()
-    card = page.locator(".card", has_text="astronaut.jpg")
+    card = page.locator(".card", has_text="astronaut.jpg").first
     expect(card.locator("h3")).to_have_text(re.compile(r"^Drawn: \w+$"))
     expect(card.locator("img")).to_have_attribute("src", re.compile(r"/artifacts/image-1\.jpg$"))
     expect(page.locator("#tray img")).to_be_visible()  # for the next style
@@ -463,13 +463,12 @@ def test_the_own_pictures_are_remembered(
     page.get_by_label("Only mine").check()
     expect(page.locator(f'[data-job="{mine["id"]}"]')).to_be_visible()
     expect(page.locator('[data-job="job-1"]')).to_be_hidden()
-    expect(page.get_by_role("button", name="Show older")).to_be_hidden()
     assert page.evaluate("localStorage.getItem('limner-mine')") == json.dumps([mine["id"]])
     page.get_by_role("button", name="Forget my list").click()
     expect(page.get_by_text("No pictures yet")).to_be_visible()
     assert page.evaluate("localStorage.getItem('limner-mine')") == "[]"
     page.get_by_label("Only mine").uncheck()
-    expect(page.locator(f'[data-job="{mine["id"]}"]')).to_be_visible()
+    expect(page.locator('[data-job="job-1"]')).to_be_visible()
     complaints[:] = [line for line in complaints if "404" not in line]
 
 

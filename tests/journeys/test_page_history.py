@@ -43,9 +43,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         rough.resize((480, 360), Image.Resampling.BICUBIC).save(data, "WEBP", quality=75)
         pictures.append((blobs.put(data.getvalue()), len(data.getvalue())))
     with sqlite3.connect(server.folder / "limner.db") as database:
-        waiting = "(SELECT id FROM jobs WHERE status = 'queued')"  # in a lane that this server does not have
-        database.execute(f"DELETE FROM files WHERE job_id IN {waiting}")
-        database.execute(f"DELETE FROM jobs WHERE id IN {waiting}")
+        # Jobs that wait in a lane which this server does not have.
+        database.execute("DELETE FROM files WHERE job_id IN (SELECT id FROM jobs WHERE status = 'queued')")
+        database.execute("DELETE FROM jobs WHERE status = 'queued'")
         database.executemany("INSERT INTO blobs (sha256, size, state, changed_at) VALUES (?, ?, 'kept', 0)", pictures)
         jobs = database.execute("SELECT id FROM jobs WHERE status = 'succeeded'").fetchall()
         database.executemany(
@@ -61,7 +61,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 # When the pictures in the window are there, in ms from the start of the navigation; 0: not yet.
 PICTURES_MS = """() => {
-  const seen = [...document.querySelectorAll(".card img")].filter((image) => image.getBoundingClientRect().top < innerHeight);
+  const seen = [...document.querySelectorAll(".card img")]
+    .filter((image) => image.getBoundingClientRect().top < innerHeight);
   if (seen.length < 3 || !seen.every((image) => image.complete && image.naturalWidth)) return 0;
   return performance.now();
 }"""
@@ -80,11 +81,12 @@ SCROLL = """async ({ wanted, step }) => {
     const cards = [...document.querySelectorAll(".card")];
     nodes = Math.max(nodes, cards.length);
     most = Math.max(most, ...cards.map((card) => Number(card.getAttribute("aria-posinset"))));
-    const inWindow = cards.some((card) => { const { top, bottom } = card.getBoundingClientRect(); return bottom > 0 && top < innerHeight; });
-    if (!inWindow) blank += 1;
+    const boxes = cards.map((card) => card.getBoundingClientRect());
+    if (!boxes.some(({ top, bottom }) => bottom > 0 && top < innerHeight)) blank += 1;
   }
   frames.sort((one, other) => one - other);
-  return { most, blank, nodes, count: frames.length, median: frames[frames.length >> 1], late: frames[Math.floor(frames.length * 0.95)], all: document.querySelectorAll("*").length };
+  return { most, blank, nodes, count: frames.length, median: frames[frames.length >> 1],
+    late: frames[Math.floor(frames.length * 0.95)], all: document.querySelectorAll("*").length };
 }"""
 
 

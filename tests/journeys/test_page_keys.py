@@ -77,7 +77,7 @@ def test_the_log_in_and_what_follows(house: Server, open_login: Any, astronaut: 
     expect(page.locator("#login")).to_be_hidden()
     assert key not in page.url
     add(page, photo(different(astronaut, 902)))
-    card = page.locator(".card", has_text="astronaut.jpg")
+    card = page.locator(".card", has_text="astronaut.jpg").first
     expect(card.locator("h3")).to_have_text("1 face")
     assert card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 512
     assert "signature=" in str(card.locator("img").get_attribute("src"))
@@ -113,7 +113,7 @@ def test_pictures_are_made_and_compared_with_a_key(
     expect(page.locator(".tile canvas")).to_have_count(11)
     page.locator(".tile", has_text="Pixel").click()
     page.get_by_role("button", name="Make the picture").click()
-    card = page.locator(".card", has_text="astronaut.jpg")
+    card = page.locator(".card", has_text="astronaut.jpg").first
     expect(card.locator("h3")).to_have_text(re.compile("^Drawn: pixel$"))
     page.reload()  # the browser has no photo any more
     page.locator(".card .frame").click()

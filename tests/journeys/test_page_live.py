@@ -155,7 +155,7 @@ def test_with_a_key(tmp_path: Path, chromium: Browser) -> None:
 
 
 def test_the_example_in_the_documents(shared_server: Server, open_page: OpenPage) -> None:
-    text = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/live.md").read_text()
     example = re.search(r"^```js\n([^`]*v1/live/detect[^`]*)^```", text, re.MULTILINE)
     assert example is not None
     page = open_page(shared_server, permissions=["camera"])

@@ -44,6 +44,14 @@ def test_links_have_a_target(document: Path) -> None:
             assert anchor in _anchors(target), f"{link}: no such heading"
 
 
+def test_every_document_is_in_the_table_of_contents_and_in_the_navigation() -> None:
+    documents = {_name(path) for path in ROOT.glob("docs/*.md")} - {"docs/README.md"}
+    contents = (ROOT / "docs/README.md").read_text()
+    assert documents <= {f"docs/{link}" for link in _LINK.findall(contents)}
+    in_navigation = set(re.findall(r'= "([^"]+\.md)"', (ROOT / "zensical.toml").read_text()))
+    assert in_navigation == {_name(path) for path in DOCUMENTS} | {"docs/reference.md"}
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in DOCUMENTS:

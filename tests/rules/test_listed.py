@@ -123,7 +123,7 @@ FIXED = {
         int(socket_protocol.FRAMES_A_SECOND),
         serving.MAX_MESSAGE_BYTES,
     ),
-    "Frames from a client of [live detection](api.md#live-camera)": (
+    "Frames from a client of [live detection](live.md)": (
         live_sockets.HEARING.at_once,
         int(live_sockets.HEARING.a_second),
         live_sockets.HEARING.max_bytes,

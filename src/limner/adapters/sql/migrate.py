@@ -52,4 +52,7 @@ def _upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise SettingsError(f"LIMNER_DATABASE_URL is of another version of Limner ({error})") from None
+        raise SettingsError(
+            f"LIMNER_DATABASE_URL is of another version of Limner ({error}). Start the newest version that "
+            "has used it, or restore a backup from before."
+        ) from None

@@ -206,7 +206,10 @@ class PostgresDatabase:
         try:
             yield
         except UnreadableError as error:
-            raise UnavailableError(f"A row of the database is damaged ({error}). A backup may contain it.") from error
+            raise UnavailableError(
+                f"A row of the database is of a newer version of Limner, or damaged ({error}). Restart the service in "
+                "its newest version; if it is damaged, a backup may contain it."
+            ) from error
         except NoConnectionError as error:
             raise UnavailableError("All connections to the database are in use. Try again.") from error
         except OTHER_TABLES as error:

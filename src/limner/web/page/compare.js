@@ -20,8 +20,8 @@ function staged(image, words, ...further) {
 export const single = (image, words) => staged(image, words);
 
 /**
- * The original on the left of the line, the result on the right. Without line until the original is there:
- * `stage.reveal()` loads it, which is done at once unless it is `withheld`.
+ * The original on the left of the line, the result on the right. Without line until the original is there: if it is
+ * `withheld`, it is not even loaded before the button `stage.reveal` is pressed.
  * @param {{original: string, result: string, width?: number, height?: number, words: string, withheld?: boolean, at?: number}}
  *   pictures URLs; the size is that of the result, `words` describe it, `at` is where the line begins, percent
  */
@@ -59,8 +59,16 @@ export function compare({ original, result, width, height, words, withheld = fal
   before.addEventListener("error", () => {
     stage.after(el("p", { class: "soft", text: "The original is in a format that this browser cannot show." }));
   });
-  stage.reveal = () => { before.src = original; };
-  if (!withheld) stage.reveal();
+  const reveal = () => { before.src = original; };
+  if (!withheld) reveal();
+  else {
+    stage.reveal = el("button", { type: "button", text: "Show the original", onclick: () => {
+      reveal();
+      stage.reveal.remove();
+      frame.focus();
+    } });
+    stage.zoom.bar.append(stage.reveal);
+  }
   return stage;
 }
 

@@ -4,6 +4,7 @@ import { el } from "./dom.js";
 
 const MOST = 8;
 const STEP = 1.5;
+const SLACK = 4; // px, until a press is a drag
 const MOVE = 60; // px, by an arrow key
 
 export class Zoom {
@@ -29,6 +30,7 @@ export class Zoom {
     frame.zoom = this;
     frame.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     frame.addEventListener("dblclick", (event) => {
+      if (!this.pans) return;
       if (this.#scale > 1) this.reset();
       else this.by(2.5, this.#at(event));
     });
@@ -90,8 +92,7 @@ export class Zoom {
   #press(event) {
     if (event.pointerType === "mouse" && event.button !== 0) return;
     this.#down.set(event.pointerId, this.#at(event));
-    const keep = this.#down.size > 1 || (this.pans && this.#scale > 1);
-    if (keep && !event.target.closest?.("button, .compare-line, [role=checkbox]")) this.#frame.setPointerCapture(event.pointerId);
+    if (this.#down.size > 1) for (const id of this.#down.keys()) this.#frame.setPointerCapture(id);
   }
 
   #drag(event) {
@@ -99,7 +100,11 @@ export class Zoom {
     if (!before) return;
     const now = this.#at(event);
     if (this.#down.size === 1) {
-      if (!this.pans || this.#scale === 1 || !this.#frame.hasPointerCapture(event.pointerId)) return;
+      if (!this.pans || this.#scale === 1) return;
+      if (!this.#frame.hasPointerCapture(event.pointerId)) {
+        if (Math.hypot(now.x - before.x, now.y - before.y) < SLACK) return; // it may be a click on what lies on the picture
+        this.#frame.setPointerCapture(event.pointerId);
+      }
       this.move(now.x - before.x, now.y - before.y);
     } else {
       const [other] = [...this.#down].filter(([id]) => id !== event.pointerId).map(([, at]) => at);

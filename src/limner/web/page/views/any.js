@@ -29,8 +29,9 @@ export function plate(job, artifact, localUrl, words) {
 /** The original beside the result, if there are both; else the one there is. */
 export function comparison(job, artifact, localUrl, words, { withheld = false, at = 50 } = {}) {
   const original = originalOf(job, localUrl);
-  if (!artifact || !original) return plate(job, artifact, original, words);
-  return compare({ original, result: artifactAddress(job, artifact), width: artifact.width, height: artifact.height, words, withheld, at });
+  if (!artifact || !original) return plate(job, artifact, job.withheld ? null : original, words);
+  return compare({ original, result: artifactAddress(job, artifact), width: artifact.width, height: artifact.height, words, at,
+    withheld: withheld || Boolean(job.withheld) });
 }
 
 /** A list of names and values, without those that are null. */

@@ -44,7 +44,7 @@ function faces(job) {
 function frame(job, localUrl, tools) {
   const { image: size, faces: found, crops: [cut] } = job.result;
   const original = originalOf(job, localUrl);
-  if (!original || cut.transform[0][1] !== 0) return null;
+  if (!original || job.withheld || cut.transform[0][1] !== 0) return null;
   const words = "The frame on the photo";
   const image = el("img", { src: original, alt: words, width: size.width, height: size.height, draggable: "false" });
   const stage = single(image, words);

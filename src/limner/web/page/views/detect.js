@@ -89,13 +89,12 @@ export function open(job, localUrl, tools) {
     photo.src = original;
     faces.forEach((face, index) => list.children[index].firstElementChild.append(crop(photo, face.box, size)));
   };
-  const reveal = covered && original && el("button", { type: "button", text: "Show the original", onclick: () => {
-    stage.reveal();
+  const { reveal } = stage;
+  reveal?.addEventListener("click", () => {
     showCrops();
-    reveal.remove();
     list.firstElementChild?.focus();
-  } });
-  if (!covered) showCrops();
+  });
+  if (!reveal && !job.withheld) showCrops();
 
   const meshless = tools && faces.length > 0 && !faces.some((face) => face.mesh);
   const fault = el("p", { class: "fault", role: "alert" });

@@ -1,5 +1,6 @@
 /** `pipeline`: the result of each step, as its own operation shows it. */
 
+import { COVERS } from "../cover.js";
 import { el, plural, sentence } from "../dom.js";
 import { notesList } from "../notes.js";
 import { picture } from "./any.js";
@@ -17,7 +18,8 @@ function jobOf(job, name, step) {
   const parameters = job.parameters?.steps?.find((each) => (each.name ?? each.operation) === name);
   const artifacts = (job.artifacts ?? []).filter((each) => step.artifacts.includes(each.name))
     .map((each) => ({ ...each, name: each.name.slice(name.length + 1), stored: each.name }));
-  return { ...job, operation: step.operation, parameters, artifacts, result: step.result };
+  const withheld = job.parameters?.steps?.some(({ mark }) => COVERS.includes(mark)); // then no step shows the original at once
+  return { ...job, operation: step.operation, parameters, artifacts, result: step.result, withheld };
 }
 
 export function open(job, localUrl) {
