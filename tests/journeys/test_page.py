@@ -32,7 +32,9 @@ OpenPage = Callable[..., Page]
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """One browser for the file."""
-    expect.set_options(timeout=60_000)  # a busy machine's, which may have servers to start meanwhile
+    expect.set_options(
+        timeout=int(os.environ.get("XT", "60000"))
+    )  # a busy machine's, which may have servers to start meanwhile
     with browser.chromium() as started:
         yield started
 
@@ -526,15 +528,18 @@ def test_a_new_operation_has_its_form_and_its_result(shared_server: Server, open
         },
     }
     sent: list[str] = []
+    made: dict[str, object] = {}
 
     def take(route: Route) -> None:
         sent.append((route.request.post_data_buffer or b"").decode("latin-1"))
         artifacts = [
             {"name": "notes.txt", "media_type": "text/plain", "size": 5, "width": None, "height": None, "url": ""}
         ]
-        route.fulfill(json=job_json(1, "invent", result={"mood": "gay"}, artifacts=artifacts))
+        made.update(job_json(1, "invent", result={"mood": "gay"}, artifacts=artifacts))
+        route.fulfill(json=made)
 
     def stub(page: Page) -> None:
+        page.route("**/v1/jobs/job-1", lambda route: route.fulfill(json=made))
         page.route("**/v1/operations", fulfil({"operations": [invent]}))
         page.route("**/v1/invent", take)
 
@@ -621,6 +626,7 @@ def test_contours_can_be_switched_and_pointed_at(shared_server: Server, open_pag
 
     def stub(page: Page) -> None:
         page.route("**/v1/jobs?*", fulfil({"jobs": [job], "next_cursor": None}))
+        page.route("**/v1/jobs/job-2", fulfil(job))
         page.route("**/artifacts/contours.svg", lambda route: route.fulfill(body=DRAWING, content_type="image/svg+xml"))
 
     page = open_page(shared_server, before=stub)
@@ -633,9 +639,9 @@ def test_contours_can_be_switched_and_pointed_at(shared_server: Server, open_pag
     expect(page.locator(".caption")).to_have_text("Forehead")
     page.get_by_role("checkbox", name="Nose").uncheck()
     expect(drawing.locator("[data-region=nose]")).to_be_hidden()
-    page.get_by_role("button", name="None").click()
+    page.get_by_role("button", name="None", exact=True).click()
     expect(forehead).to_be_hidden()
-    page.get_by_role("button", name="All").click()
+    page.get_by_role("button", name="All", exact=True).click()
     expect(forehead).to_be_visible()
     page.get_by_role("checkbox", name="Landmarks (2, found by the server)").check()
     assert drawing.locator(".dots").get_attribute("d") == "M30.0 60.0h0M70.0 100.0h0"
@@ -678,6 +684,7 @@ def test_each_face_of_a_group_is_shown(shared_server: Server, open_page: OpenPag
 
     def stub(page: Page) -> None:
         page.route("**/v1/jobs?*", fulfil({"jobs": [job], "next_cursor": None}))
+        page.route("**/v1/jobs/job-2", fulfil(job))
         page.route("**/artifacts/*.svg", lambda route: route.fulfill(body=DRAWING, content_type="image/svg+xml"))
 
     page = open_page(shared_server, before=stub)
