@@ -32,9 +32,7 @@ OpenPage = Callable[..., Page]
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """One browser for the file."""
-    expect.set_options(
-        timeout=int(os.environ.get("XT", "60000"))
-    )  # a busy machine's, which may have servers to start meanwhile
+    expect.set_options(timeout=60_000)  # a busy machine's, which may have servers to start meanwhile
     with browser.chromium() as started:
         yield started
 
