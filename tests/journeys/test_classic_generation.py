@@ -176,7 +176,7 @@ def test_bad_forms_are_told_on_the_page(house: Server) -> None:
     assert "is not a JPEG" in told(send_form(house, b"<b>no picture</b>", models="stability-ai"), 415)
     told(httpx.post(house.url, data={"models": "other"}), 415)
     told(httpx.post(house.url, content=b"x" * 100, headers={"Content-Type": "multipart/form-data; boundary=x"}), 422)
-    told(send_form(house, b"x" * 21_000_000), 413)
+    told(send_form(house, b"x" * 41_000_000), 413)
     foreign = httpx.post(house.url, data={}, headers={"Origin": "https://evil.example"})
     problem(foreign, 403, "forbidden")
     problem(httpx.post(house.url, data={}, headers={"Host": "evil.example"}), 421, "host-not-allowed")

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.timeout(600)  # the generators are installed first, onc
 # The generator wants to be told which of its few kinds of content a picture is.
 CONFIGURATION = """
 content_type_overrides: {"image/*": application/octet-stream, image/jpeg: application/octet-stream,
-                         text/event-stream: text/plain}
+                         text/event-stream: text/plain, application/zip: application/octet-stream,
+                         application/x-amz-json-1.1: application/json}
 post_hooks: []
 """
 

@@ -79,7 +79,8 @@ def test_the_log_in_and_what_follows(house: Server, open_login: Any, astronaut: 
     add(page, photo(different(astronaut, 902)))
     card = page.locator(".card", has_text="astronaut.jpg").first
     expect(card.locator("h3")).to_have_text("1 face")
-    assert card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 480
+    width = card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)")
+    assert width == 480, "the thumbnail"
     assert "signature=" in str(card.locator("img").get_attribute("src"))
     expect(page.locator(f"[data-job='{theirs}']")).to_have_count(0)
     expect(page.locator(".card")).to_have_count(1)

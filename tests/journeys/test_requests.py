@@ -369,7 +369,8 @@ def test_ids_in_capitals_are_the_same(shared_server: Server, astronaut_jpeg: byt
 def test_head_is_wherever_get_is(shared_server: Server, astronaut_jpeg: bytes) -> None:
     job = submit(shared_server, astronaut_jpeg, wait=True)
     described = get(shared_server, "/openapi.json").json()["paths"]
-    values = {"job_id": job["id"], "name": "marked.jpg"}
+    picture = {"signature": "wrong", "operation": "detect", "options": "-", "source": "x"}
+    values = {"job_id": job["id"], "name": "marked.jpg", **picture}
     with client(shared_server) as session:
         for path, methods in described.items():
             if "get" not in methods or path == "/v1/events":
