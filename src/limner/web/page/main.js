@@ -68,11 +68,14 @@ function showRun() {
 
 const snapshot = () => ({ operation: form.operation.name, fields: form.fields(), maxBytes: form.maxBytes });
 
+const early = []; // what came before the form was loaded
+
 /** Photos that come in are sent at once, unless the user has more to choose first. @param {Iterable<File>} files */
 function take(files) {
   const photos = [...files];
   if (photos.length === 0) return;
-  if (!form?.takesPhoto) say("This operation does not use a photo.");
+  if (!form) early.push(...photos);
+  else if (!form.takesPhoto) say("This operation does not use a photo.");
   else if (form.staged || tray.photos.length > 0) {
     tray.set(photos);
     say(`${plural(photos.length, "photo")} chosen.`);
@@ -168,6 +171,7 @@ async function loadOperations() {
     });
     filters.offer(offered);
     picker.pick(startsWith);
+    take(early.splice(0));
   } catch (problem) {
     if (problem.status === 401) return;
     const retry = el("button", { type: "button", text: "Try again", onclick: () => loadOperations() });
