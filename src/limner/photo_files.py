@@ -304,4 +304,12 @@ def _to_stdout(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        give_up_output()
         raise OutputError(f"Standard output cannot be written: {error.strerror}.", error.errno) from error
+
+
+def give_up_output() -> None:
+    """Let what is still buffered for standard output go nowhere: at its end, Python would try again and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

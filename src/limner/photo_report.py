@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import click
 from rich.console import Console
 
-from limner.photo_files import Source, shown
+from limner.photo_files import Source, give_up_output, shown
 from limner.photo_runs import Done, Failure
 
 
@@ -82,6 +82,7 @@ class Report:
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # nobody reads on: click ends without a word
+            give_up_output()
             raise click.ClickException(f"Standard output cannot be written: {error.strerror}.") from error
 
 

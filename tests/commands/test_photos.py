@@ -350,7 +350,13 @@ def test_an_interrupt_ends_it_at_once(folder: Path, astronaut_jpeg: bytes, jobs:
         *jobs,
     ]
     running = subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # What runs in the background of a script is started with it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
     )
     assert running.stdout is not None
     assert running.stderr is not None

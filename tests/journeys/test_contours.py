@@ -143,7 +143,10 @@ def test_own_regions(shared_server: Server, astronaut_jpeg: bytes) -> None:
         ({"landmarks": [{"x": 1, "y": 1}] * 5}, "5 landmarks"),
         ({"landmarks": [{"x": 9, "y": 9}] * 478}, "collapsed"),
         ({"landmarks": [{"x": -9000, "y": 9}] * 478}, "Landmark 0"),
-        ({"landmarks": [{"x": "a", "y": 9}] * 478}, "landmarks.0: A landmark must be an object with the numbers x and y"),
+        (
+            {"landmarks": [{"x": "a", "y": 9}] * 478},
+            "landmarks.0: A landmark must be an object with the numbers x and y",
+        ),
         ({"segmentation_map": "!!"}, "base64"),
         ({"scheme": "eight"}, "scheme"),
         ({"fill": "url(#x)"}, "fill"),

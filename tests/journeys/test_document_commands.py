@@ -94,7 +94,12 @@ class Place:
             timeout=90,
         )
         assert answer.status_code == 200, answer.text
-        return str(answer.json()["id"])
+        job_id = str(answer.json()["id"])
+        deadline = time.monotonic() + PATIENCE_S
+        while not httpx.get(f"{self.server.url}/v1/jobs/{job_id}/webhooks").json()["webhooks"][0]["deliveries"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return job_id
 
     def receipt(self) -> str:
         """The receipt of an erasure."""

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, WebSocketRoute, expect
 
 from tests.conftest import as_jpeg
 from tests.journeys.server import Server
@@ -35,6 +35,14 @@ def chromium() -> Iterator[Browser]:
     expect.set_options(timeout=60_000)  # a busy machine's, which may have servers to start meanwhile
     with browser.chromium() as started:
         yield started
+
+
+def complaint(line: ConsoleMessage) -> list[str]:
+    """An error or warning of the console. The preview of a job that has just ended is gone, which is none."""
+    address = str(line.location["url"])
+    if line.type not in ("error", "warning") or ("404" in line.text and "/preview" in address):
+        return []
+    return [f"{line.text} {address}" if "Failed to load" in line.text else line.text]
 
 
 @pytest.fixture
@@ -54,7 +62,7 @@ def open_page(chromium: Browser, complaints: list[str]) -> Iterator[OpenPage]:
         contexts.append(context)
         context.set_default_timeout(30_000)
         page = context.new_page()
-        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("console", lambda line: complaints.extend(complaint(line)))
         page.on("pageerror", lambda error: complaints.append(f"{error}\n{error.stack}"))
         if before:
             before(page)

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from limner.domain.key import Scope, new_token
 from tests.journeys.keys import as_caller, key_server, new_key, revoke, send
 from tests.journeys.server import Server
-from tests.journeys.test_page import add, chromium, different, no_sideways_scroll, photo, shot
+from tests.journeys.test_page import add, chromium, complaint, different, no_sideways_scroll, photo, shot
 
 __all__ = ["chromium"]  # the fixture
 
@@ -39,7 +39,7 @@ def open_login(chromium: Browser) -> Iterator[Any]:
         contexts.append(context)
         context.set_default_timeout(30_000)
         page = context.new_page()
-        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("console", lambda line: complaints.extend(complaint(line)))
         page.on("pageerror", lambda error: complaints.append(f"{error}\n{error.stack}"))
         page.goto(server.url + path)
         return page
