@@ -1,6 +1,7 @@
 """`ports.JobReader` and `ports.EventLog` on every store."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -163,7 +164,10 @@ def test_times_at_the_ends_of_the_calendar(machine: Machine, moment: datetime) -
 
 
 def test_a_search_ends_at_its_limit(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = [machine.submit(new_job(label=f"photo {number}")) for number in range(5)]
+    jobs = []
+    for number in range(5):
+        jobs.append(machine.submit(new_job(label=f"photo {number}")))
+        time.sleep(0.002)  # `until` is a bound of the ids, which count milliseconds
     monkeypatch.setattr(pages, "SEARCHED", 3)
     pages._page.cache_clear()
     try:

@@ -229,7 +229,7 @@ def test_what_no_client_may_send_closes_the_socket(shared_server: Server, frame:
         with contextlib.suppress(ConnectionClosed):
             for _ in range(1000):
                 socket.send(b"")
-        assert close_of(socket)[0] == 1008
+        assert close_of(socket)[0] in (1008, 1006)  # it may not read the reason while it still sends
     with pytest.raises(InvalidStatus) as refused, listening(shared_server, f"{LIVE}?score=1"):
         pass
     assert refused.value.response.status_code == 422

@@ -105,7 +105,7 @@ def test_the_first_pictures_come_soon(full: Server, open_page: OpenPage) -> None
     assert min(times) < 1000 * FIRST_PICTURES_S * BUSY
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])  # the first takes a minute or two
 def test_the_whole_history_is_scrolled_through(full: Server, open_page: OpenPage, width: int) -> None:
     page = open_page(full, viewport={"width": width, "height": 900})
     expect(page.locator(".card")).not_to_have_count(0)
