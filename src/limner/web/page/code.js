@@ -92,14 +92,11 @@ export function javascript({ operation, values, files, root, keyed }) {
 
 const LANGUAGES = [["curl", curl], ["Python", python], ["JavaScript", javascript]];
 
-let openFor = null; // the job whose programs are shown, also when the viewer is drawn anew
-
 /** The programs behind a summary; made when it is opened. */
 export function codePanel(job, name) {
   const place = el("div", { class: "code-place" });
   const panel = el("details", { class: "code-panel" }, el("summary", { text: "Use it in a program" }), place);
   panel.addEventListener("toggle", async () => {
-    openFor = panel.open ? job.id : null;
     if (!panel.open || place.children.length) return;
     try {
       const what = await described(job, name);
@@ -116,6 +113,5 @@ export function codePanel(job, name) {
       place.replaceChildren(el("p", { class: "fault", text: problem.message }));
     }
   });
-  panel.open = openFor === job.id;
   return panel;
 }

@@ -78,7 +78,8 @@ export class Viewer {
     const id = HASH.exec(location.hash)?.[1];
     if (!id) return;
     try {
-      await this.open(this.board.get(decodeURIComponent(id)) ?? this.board.put(await fetchJob(decodeURIComponent(id)), true));
+      const record = this.board.get(decodeURIComponent(id)) ?? this.board.put(await fetchJob(decodeURIComponent(id)), true);
+      if (record !== this.#record) await this.open(record); // it may be shown already: the page asks when it has started, too
     } catch (problem) {
       this.#show("Picture not found", el("p", { class: "fault", text: problem.status === 404
         ? "It may have been deleted after the link was made." : problem.message }));
