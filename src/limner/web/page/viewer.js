@@ -126,7 +126,7 @@ export class Viewer {
       ? viewFor(job.operation).open(job, localUrl, { rerun: (changes) => this.#rerun(job, changes) })
       : ended(job) ? this.#ended(job, localUrl) : this.#running(localUrl);
     this.#show(card.title.textContent, main, main.querySelector(".notes") ? "" : notesList(job.result), this.#buttons(job), this.#facts(job, name),
-      this.#files(job), ended(job) ? codePanel(job, name ?? job.label) : "", this.#json(job, json));
+      this.#files(job), ended(job) ? codePanel(job, name) : "", this.#json(job, json));
     this.#dialog.scrollTop = 0;
     if (json) this.#body.querySelector("summary").focus();
     else this.#title.focus();
