@@ -135,7 +135,7 @@ export class Viewer {
   /** Run the job again with changes, and show the new one. Throws Problem. */
   async #rerun(job, changes) {
     const made = await rerun(job.id, changes, randomKey());
-    const record = Object.assign(this.board.put(made, "result" in made), { mine: true });
+    const record = this.board.made(made);
     say(ended(made) ? "Done." : "It is being made.");
     if (this.#dialog.open) await this.open(record);
   }
