@@ -216,8 +216,9 @@ class Output:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             is_stream = target.exists() and not (target.is_file() or target.is_dir())  # a device or a pipe
-            if self._overwrite or is_stream:
+            if self._overwrite and not is_stream:
                 self._refuse_input(target)
+            if self._overwrite or is_stream:
                 write(target, data)
                 return target
             for chosen in _free(target):
