@@ -27,7 +27,8 @@ def sign(operation: str, source: str, options: tuple[str, ...], base: str | None
     if not chosen.image_keys:
         raise SettingsError("LIMNER_IMAGE_KEYS is not set. Make a key with `openssl rand -base64 32`.")
     ends = None if expires is None else int(time.time() + expires.total_seconds())
-    path = _path(chosen.image_keys[0].get_secret_value(), operation, _values(options), source, ends)
+    text = _checked(operation, _values(options), source, ends, chosen.fetch_ports)
+    path = _signed(chosen.image_keys[0].get_secret_value(), text)
     host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
     start = base or chosen.public_url or f"http://{host}:{chosen.port}"
     click.echo(f"{start.rstrip('/')}{path}")
@@ -43,10 +44,9 @@ def _values(options: tuple[str, ...]) -> dict[str, str]:
     return values
 
 
-def _path(key: str, operation: str, values: dict[str, Any], source: str, expires: int | None) -> str:
-    """The signed path, once it is known that the service can answer it. LimnerError otherwise."""
+def _checked(operation: str, values: dict[str, Any], source: str, expires: int | None, ports: tuple[int, ...]) -> str:
+    """What is to be signed, once it is known that the service can answer it. LimnerError otherwise."""
     from limner.operations import CATALOGUE
-    from limner.settings import load
     from limner.web import signed_url
     from limner.web.outgoing import check_url
 
@@ -54,7 +54,14 @@ def _path(key: str, operation: str, values: dict[str, Any], source: str, expires
     asked = signed_url.read(text)
     signed_url.values_for(CATALOGUE[asked.operation], asked)
     if asked.url is not None:
-        check_url(asked.url, load().fetch_ports, "source")
+        check_url(asked.url, ports, "source")
+    return text
+
+
+def _signed(key: str, text: str) -> str:
+    """The signed path. LimnerError for one that is too long."""
+    from limner.web import signed_url
+
     signature = signed_url.signature_of(key, text)
     path = f"{signed_url.PREFIX}{signature}{text}"
     signed_url.split(path.encode())
