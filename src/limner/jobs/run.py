@@ -232,16 +232,8 @@ class _Attempt:
             return None
         self.data[sha256] = small.data
         self.stages["thumbnail"] = time.perf_counter() - start
-        return File(
-            id=str(uuid7()),
-            job_id=self.job.id,
-            role=Role.THUMBNAIL,
-            name=_THUMBNAIL_NAME,
-            sha256=sha256,
-            media_type=_THUMBNAIL_TYPE,
-            size=len(small.data),
-            width=small.width,
-            height=small.height,
+        return self._file(
+            Role.THUMBNAIL, _THUMBNAIL_NAME, small.data, sha256, _THUMBNAIL_TYPE, small.width, small.height
         )
 
     def _outcome(self) -> Outcome | None:
@@ -300,13 +292,13 @@ class _Attempt:
 
     def _answered(self, similar: SimilarResult) -> Outcome:
         source = similar.source
-        files = transitions.copies(source.produced, self.job.id)
+        copied = replace(source, files=transitions.copies(source.produced, self.job.id))
         return Outcome(
             result=source.result,
             summary=source.summary,
             phash=self.phash,
-            artifacts=tuple(file for file in files if file.role is Role.ARTIFACT),
-            thumbnail=next((file for file in files if file.role is Role.THUMBNAIL), None),
+            artifacts=copied.artifacts,
+            thumbnail=copied.thumbnail,
             cached="similar",
             cache_distance=similar.distance,
             computed_at=source.computed_at,
@@ -337,18 +329,21 @@ class _Attempt:
     def attach(self, name: str, data: bytes, media_type: str, width: int | None, height: int | None) -> None:
         sha256 = self._patiently(lambda: self.runner.blobs.put(data, media_type=media_type))
         self.data[sha256] = data
-        self.files.append(
-            File(
-                id=str(uuid7()),
-                job_id=self.job.id,
-                role=Role.ARTIFACT,
-                name=name,
-                sha256=sha256,
-                media_type=media_type,
-                size=len(data),
-                width=width,
-                height=height,
-            )
+        self.files.append(self._file(Role.ARTIFACT, name, data, sha256, media_type, width, height))
+
+    def _file(
+        self, role: Role, name: str, data: bytes, sha256: str, media_type: str, width: int | None, height: int | None
+    ) -> File:
+        return File(
+            id=str(uuid7()),
+            job_id=self.job.id,
+            role=role,
+            name=name,
+            sha256=sha256,
+            media_type=media_type,
+            size=len(data),
+            width=width,
+            height=height,
         )
 
     def _patiently(self, call: Callable[[], T]) -> T:
@@ -391,16 +386,8 @@ class _Attempt:
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 == self.shown:
             return self._progress(fraction)
-        file = File(
-            id=str(uuid7()),
-            job_id=self.job.id,
-            role=Role.PREVIEW,
-            name="preview.jpg",
-            sha256=sha256,
-            media_type="image/jpeg",
-            size=len(data),
-            width=small.shape[1],
-            height=small.shape[0],
+        file = self._file(
+            Role.PREVIEW, "preview.jpg", data, sha256, "image/jpeg", width=small.shape[1], height=small.shape[0]
         )
 
         def show(tx: Transaction, is_stored: transitions.IsStored) -> list[str] | transitions.Missing | None:
