@@ -6,10 +6,8 @@ attempt exists. So a job that is sent twice, or whose worker was killed, is neit
 
 import hashlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -30,6 +28,7 @@ from limner.domain.job import File, Job, Outcome, Role
 from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
+from limner.jobs.renewal import Renewal
 from limner.operation import CancelledError, Context, Operation
 from limner.ports import Bus, JobReader, JobStore, Transaction
 from limner.telemetry import JobReport
@@ -77,10 +76,10 @@ class Runner:
     lease: timedelta
     lanes: Mapping[str, Lane]
     cache_for: timedelta
-    _renewal: "_Renewal" = field(init=False)
+    _renewal: Renewal = field(init=False)
 
     def __post_init__(self) -> None:
-        self._renewal = _Renewal(self.store, self.lease)
+        self._renewal = Renewal(self.store, self.lease)
 
     def run(self, job_id: str) -> JobReport | None:
         """Run the job if it is still queued. Errors of the operation are stored in the job and not raised.
@@ -144,51 +143,6 @@ class Runner:
                     raise
                 log.warning("result not stored yet; trying again", extra={"job": job.id, "detail": error.detail})
                 time.sleep(RETRY_S)
-
-
-class _Renewal:
-    """Renews the lease of the running job, in a separate thread."""
-
-    def __init__(self, store: JobStore, lease: timedelta) -> None:
-        self._store = store
-        self._lease = lease
-        self._changed = threading.Condition()
-        self._job: Job | None = None
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def of(self, job: Job) -> Iterator[None]:
-        """Renew this job's lease each time a third of it has passed."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
-            self._thread.start()
-        self._set(job)
-        try:
-            yield
-        finally:
-            self._set(None)
-
-    def _set(self, job: Job | None) -> None:
-        with self._changed:
-            self._job = job
-            self._changed.notify()
-
-    def _loop(self) -> None:
-        while True:
-            with self._changed:
-                job = self._job
-                if self._changed.wait(None if job is None else self._lease.total_seconds() / 3):
-                    continue
-            if job is not None:
-                self._renew(job)
-
-    def _renew(self, job: Job) -> None:
-        try:
-            self._store.transact(lambda tx: transitions.renew(tx, job.id, job.attempt, lease=self._lease))
-        except UnavailableError as error:  # the lease allows two failures before it expires
-            log.warning("lease not renewed", extra={"job": job.id, "detail": error.detail})
-        except Exception:  # the thread must go on
-            log.exception("lease not renewed", extra={"job": job.id})
 
 
 @dataclass
