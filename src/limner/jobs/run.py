@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from uuid_utils import uuid7
 
 from limner.blob_ports import BlobStore
+from limner.context import CancelledError, Context
 from limner.domain.errors import (
     JobMemoryError,
     JobTimeoutError,
@@ -29,7 +30,7 @@ from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
 from limner.jobs.renewal import Renewal
-from limner.operation import CancelledError, Context, Operation
+from limner.operation import Operation
 from limner.ports import Bus, JobReader, JobStore, Transaction
 from limner.telemetry import JobReport
 from limner.tracing import Attributes, Span, record, span, step
