@@ -4,33 +4,32 @@ from scikit-image) with boxes, blurred, outlined and drawn, and the page, light 
 Needs the development packages, all of the service's models (`limner models`) and Chromium.
 """
 
-import os
-import socket
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-import httpx
 import numpy as np
 import skimage.data
-from playwright.sync_api import Browser, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, ViewportSize
 
+from limner import settings
+from limner.bench import processes
 from limner.client import Client
 from limner.painters.drawn.fields import Pixels
 from limner.vision.image import encode
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.services import browser  # noqa: E402
+
+FOLDER = ROOT / "docs" / "pictures"
 SIDE = 360  # pixels of the small pictures, which README shows at half of that
 PAGE: ViewportSize = {"width": 1280, "height": 840}
 PAGE_SHOWN = 1000  # pixels of width that the page's picture has
 QUALITY = 80
 MAX_BYTES = 400_000  # all together
-START_S = 60
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 # What the page shows: operation, label, parameters. The newest is the first.
 JOBS: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -47,47 +46,18 @@ def main() -> None:
     portrait: Pixels = np.ascontiguousarray(skimage.data.astronaut()[:370, 30:400])  # type: ignore[no-untyped-call]
     photo = encode(portrait, "jpeg", quality=95)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        service = start(Path(folder))
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        try:
-            with Client(service[1]) as client:
-                make_small(client, browser, photo)
-                for operation, label, parameters in JOBS:
-                    client.run(operation, photo, label=label, **parameters)
-            save("page-light", page(browser, service[1], "light"))
-            save("page-dark", page(browser, service[1], "dark"))
-        finally:
-            browser.close()
-            service[0].terminate()
-            service[0].wait(30)
+    with processes.server(settings.load()) as service, browser.chromium() as chromium:
+        url = service.url("")
+        with Client(url) as client:
+            make_small(client, chromium, photo)
+            for operation, label, parameters in JOBS:
+                client.run(operation, photo, label=label, **parameters)
+        save("page-light", page(chromium, url, "light"))
+        save("page-dark", page(chromium, url, "dark"))
     sizes = {path.name: path.stat().st_size for path in sorted(FOLDER.iterdir())}
     print(*(f"{size:7} {name}" for name, size in sizes.items()), sep="\n")
     if sum(sizes.values()) > MAX_BYTES:
         sys.exit(f"They are larger than {MAX_BYTES} bytes together.")
-
-
-def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A service with an empty database, ready; its process and its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    variables = {"LIMNER_DATABASE_URL": f"sqlite:///{folder}/limner.db", "LIMNER_BLOBS_URL": str(folder / "blobs")}
-    command = [sys.executable, "-m", "limner", "serve", "--port", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=os.environ | variables, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                return process, url
-        except httpx.TransportError:
-            pass  # it does not listen yet
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            sys.exit("The service did not start.")
-        time.sleep(0.1)
 
 
 def make_small(client: Client, browser: Browser, photo: bytes) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 
 import click
 
+from limner.client.files import write
 from limner.domain.errors import TooLargeError
 from limner.operation import format_of
 
@@ -214,11 +215,11 @@ class Output:
         """Write a file whole or not at all. Without `overwrite` under the next free number, unless it is `exact`."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists() and not (target.is_file() or target.is_dir()):
-                target.write_bytes(data)  # a device or a pipe
-                return target
-            if self._overwrite:
-                self._replace(target, data)
+            is_stream = target.exists() and not (target.is_file() or target.is_dir())  # a device or a pipe
+            if self._overwrite and not is_stream:
+                self._refuse_input(target)
+            if self._overwrite or is_stream:
+                write(target, data)
                 return target
             for chosen in _free(target):
                 try:
@@ -231,18 +232,6 @@ class Output:
         except OSError as error:
             raise OutputError(f"{shown(target)} cannot be written: {error.strerror}.", error.errno) from error
         raise AssertionError("names never end")
-
-    def _replace(self, target: Path, data: bytes) -> None:
-        self._refuse_input(target)
-        target = Path(os.path.realpath(target))  # what a link leads to is overwritten, and the link stays
-        part = target.with_name(f".limner-{os.getpid()}.part")
-        part.unlink(missing_ok=True)  # of an earlier process with this id, which was killed
-        _create(part, data)
-        try:
-            part.replace(target)
-        except OSError:
-            part.unlink()
-            raise
 
     def _refuse_input(self, target: Path) -> None:
         with contextlib.suppress(OSError):  # it is not there, or told where it is written

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from limner.photo_files import Source, give_up_output, shown
-from limner.photo_runs import Done, Failure
+from limner.photo_runs import Done, Failure, failure
 
 
 class Report:
@@ -49,8 +49,7 @@ class Report:
 
     def not_written(self, source: Source | None, why: str) -> None:
         """A result that could not be written."""
-        problem = {"type": "about:blank", "title": "Not written", "status": 500, "detail": why, "retryable": False}
-        self.failed(source, Failure(problem))
+        self.failed(source, failure("Not written", 500, why))
 
     def skipped(self) -> None:
         """A file of a folder that is no picture."""

@@ -71,9 +71,9 @@ class Failure:
         return self.is_a(FaceNotFoundError)
 
 
-def _unreadable(error: OSError) -> Failure:
-    detail = f"The file cannot be read: {error.strerror}."
-    return Failure({"type": "about:blank", "title": "Unreadable", "status": 400, "detail": detail, "retryable": False})
+def failure(title: str, status: int, detail: str) -> Failure:
+    """A failure of a kind that the service has no problem for."""
+    return Failure({"type": "about:blank", "title": title, "status": status, "detail": detail, "retryable": False})
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,7 @@ class Remote:
         except (NotReachedError, UnexpectedAnswerError) as error:
             raise click.ClickException(str(error)) from error
         except ClientError as error:  # the job was cancelled, or takes for ever
-            problem = {"type": "about:blank", "title": "No result", "status": 504, "detail": str(error)}
-            return Failure({**problem, "retryable": False})
+            return failure("No result", 504, str(error))
         result = operation.result.model_validate(job.json["result"])
         return _done(self.values, result, artifacts, photo if self.copies else None)
 
@@ -242,7 +241,7 @@ class _Reading:
         except LimnerError as error:
             return Failure(error.problem())
         except OSError as error:
-            return _unreadable(error)
+            return failure("Unreadable", 400, f"The file cannot be read: {error.strerror}.")
         return self._work(photo, tell)
 
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import another
-from tests.journeys.keys import ADMIN, ASKS_FOR_KEYS
+from tests.journeys.conftest import served
+from tests.journeys.keys import ADMIN, key_server
 from tests.journeys.photo_server import PhotoServer, serving
 from tests.journeys.server import Server
 
@@ -39,11 +40,7 @@ def service(photos: PhotoServer, tmp_path_factory: pytest.TempPathFactory) -> It
         "LIMNER_FETCH_PORTS": f"80,443,{photos.server_address[1]}",
         "LIMNER_MAX_UPLOAD_BYTES": "500000",
     }
-    process = Server(tmp_path_factory.mktemp("service"), LIMNER_WORKERS="1", **ASKS_FOR_KEYS, **fetching)
-    process.start()
-    yield process
-    process.stop()
-    process.check_log()
+    yield from served(key_server(tmp_path_factory.mktemp("service"), LIMNER_WORKERS="1", **fetching))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from limner.cli import main
 from limner.web.signed_url import signature_of, write
 from tests.conftest import another, as_jpeg
 from tests.journeys.client import finished, get, metric, problem, raw, submit
-from tests.journeys.keys import ADMIN, ASKS_FOR_KEYS, as_caller
+from tests.journeys.conftest import served
+from tests.journeys.keys import ADMIN, as_caller, key_server
 from tests.journeys.photo_server import PhotoServer, serving
 from tests.journeys.server import Server
 from tests.services.nginx import Nginx
@@ -65,22 +66,14 @@ def settings(photos: PhotoServer) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def service(photos: PhotoServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """It asks for keys: pictures by URL need none."""
-    process = Server(tmp_path_factory.mktemp("service"), **settings(photos), **ASKS_FOR_KEYS)
-    process.start()
-    yield process
-    process.stop()
-    process.check_log()
+    yield from served(key_server(tmp_path_factory.mktemp("service"), **settings(photos)))
 
 
 @pytest.fixture(scope="module")
 def local(photos: PhotoServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """It asks for no keys, answers unsigned URLs, and lets nobody wait for long."""
     variables = {**settings(photos), "LIMNER_IMAGE_WAIT_S": "0.2", "LIMNER_IMAGE_UNSAFE": "true"}
-    process = Server(tmp_path_factory.mktemp("local"), **variables)
-    process.start()
-    yield process
-    process.stop()
-    process.check_log()
+    yield from served(Server(tmp_path_factory.mktemp("local"), **variables))
 
 
 def patiently(server: Server, url: str) -> httpx.Response:

@@ -26,7 +26,7 @@ from limner.vision.faces import Box
 from limner.vision.header import LIVE_LIMITS
 from tests.conftest import as_jpeg
 from tests.journeys.client import PATIENCE_S, Json, blobs, listening, metric, received, rows, submit
-from tests.journeys.conftest import StartServer
+from tests.journeys.conftest import StartServer, served
 from tests.journeys.keys import key_server, new_key, revoke, with_key
 from tests.journeys.server import Server
 
@@ -290,11 +290,7 @@ def test_it_is_off_where_jobs_run_elsewhere(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that asks for keys."""
-    server = key_server(tmp_path_factory.mktemp("keys"))
-    server.start()
-    yield server
-    server.stop()
-    server.check_log()
+    yield from served(key_server(tmp_path_factory.mktemp("keys")))
 
 
 def status_of(server: Server, path: str, token: str | None = None) -> tuple[int, str]:

@@ -22,6 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, WebSocketRoute, expect
 
 from tests.conftest import as_jpeg
+from tests.journeys.conftest import served
 from tests.journeys.server import Server
 from tests.services import browser
 
@@ -238,11 +239,7 @@ def test_a_lost_server_is_shown_and_the_feed_goes_on_where_it_stopped(
 @pytest.fixture
 def one_worker(tmp_path: Path) -> Iterator[Server]:
     """A server that does one job at a time and accepts photos of at most 1.5 MB."""
-    server = Server(tmp_path, LIMNER_WORKERS="1", LIMNER_MAX_UPLOAD_BYTES="1500000")
-    server.start()
-    yield server
-    server.stop()
-    server.check_log()
+    yield from served(Server(tmp_path, LIMNER_WORKERS="1", LIMNER_MAX_UPLOAD_BYTES="1500000"))
 
 
 def test_cancel_and_delete(one_worker: Server, open_page: OpenPage, astronaut: npt.NDArray[np.uint8]) -> None:

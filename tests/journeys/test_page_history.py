@@ -14,6 +14,7 @@ from limner.adapters.sql.migrate import migrate
 from limner.adapters.sql.opening import open_stores
 from limner.bench.filler import fill_sqlite
 from limner.domain.key import new_token
+from tests.journeys.conftest import served
 from tests.journeys.server import Server
 from tests.journeys.test_page import OpenPage, chromium, complaints, open_page, shot
 
@@ -53,10 +54,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             " VALUES (?, ?, 9, 'thumbnail', 'thumbnail.webp', ?, 'image/webp', ?, 480, 360)",
             ((f"t{job[1:]}", job, *pictures[number % 40]) for number, (job,) in enumerate(jobs)),
         )
-    server.start()
-    yield server
-    server.stop()
-    server.check_log()
+    yield from served(server)
 
 
 # When the pictures in the window are there, in ms from the start of the navigation; 0: not yet.

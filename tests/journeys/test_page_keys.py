@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from limner.domain.key import Scope, new_token
+from tests.journeys.conftest import served
 from tests.journeys.keys import as_caller, key_server, new_key, revoke, send
 from tests.journeys.server import Server
 from tests.journeys.test_page import add, chromium, complaint, different, no_sideways_scroll, photo, shot
@@ -20,11 +21,7 @@ __all__ = ["chromium"]  # the fixture
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = key_server(tmp_path_factory.mktemp("keys"))
-    server.start()
-    yield server
-    server.stop()
-    server.check_log()
+    yield from served(key_server(tmp_path_factory.mktemp("keys")))
 
 
 @pytest.fixture

@@ -362,6 +362,7 @@ def test_ids_in_capitals_are_the_same(shared_server: Server, astronaut_jpeg: byt
         assert session.get(f"/jobs/{loud}").json()["id"] == job["id"]
         assert session.get(f"/v1/jobs/{loud}/artifacts/marked.jpg").status_code == 200
         problem(session.get(f"/v1/jobs/{job['id']}/artifacts/MARKED.JPG"), 404, "not-found")
+        assert session.get(f"/v1/jobs/archive?id={loud}").headers["content-type"] == "application/zip"
     with listening(shared_server, f"/v1/events?after=0&job={loud}") as events:
         assert until(events, "job.succeeded")[-1]["job"]["id"] == job["id"]
 

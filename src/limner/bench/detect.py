@@ -29,6 +29,7 @@ from limner.operations import CATALOGUE
 from limner.settings import Settings
 from limner.vision import image as pictures
 from limner.vision.detector import Detector
+from limner.vision.faces import Face
 from limner.vision.header import Limits
 from limner.vision.models import Models
 from limner.vision.yunet import YuNet
@@ -104,14 +105,20 @@ def _pipeline(models: Models, yunet: YuNet, photo: Photo, rounds: int) -> list[R
     ]
 
 
-def bare_loop(yunet: YuNet, data: bytes) -> bytes:
-    """Decode, one pass of YuNet in 640×448 whatever the photo's shape, a rectangle round each face, encode."""
+def bare_pass(yunet: YuNet, data: bytes) -> tuple[npt.NDArray[np.uint8], list[Face]]:
+    """Decode to BGR (H, W, 3) uint8, and one pass of YuNet in 640×448 whatever the photo's shape, with its faces."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     image: npt.NDArray[np.uint8] = np.asarray(decoded, np.uint8)
-    across, down = image.shape[1] / PASS_WIDTH, image.shape[0] / PASS_HEIGHT
     small = cv2.resize(image, (PASS_WIDTH, PASS_HEIGHT), interpolation=cv2.INTER_LINEAR)
-    for face in yunet.detect(np.asarray(small[:, :, ::-1], np.uint8), overhead.PASS_MIN_SCORE):
+    return image, yunet.detect(np.asarray(small[:, :, ::-1], np.uint8), overhead.PASS_MIN_SCORE)
+
+
+def bare_loop(yunet: YuNet, data: bytes) -> bytes:
+    """`bare_pass`, a rectangle round each face, encode."""
+    image, faces = bare_pass(yunet, data)
+    across, down = image.shape[1] / PASS_WIDTH, image.shape[0] / PASS_HEIGHT
+    for face in faces:
         box = face.box
         corners = ((box.x, box.y), (box.x + box.width, box.y + box.height))
         first, last = ((round(x * across), round(y * down)) for x, y in corners)

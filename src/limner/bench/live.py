@@ -9,13 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
-import numpy as np
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
-from limner.bench import overhead
 from limner.bench.client import percentile
-from limner.bench.detect import PASS_HEIGHT, PASS_WIDTH
+from limner.bench.detect import PASS_HEIGHT, PASS_WIDTH, bare_pass
 from limner.bench.processes import Server, server
 from limner.bench.report import Row
 from limner.settings import Settings
@@ -33,7 +31,7 @@ def run(settings: Settings, photo: bytes, *, frames: int, sockets: int) -> list[
     yunet = YuNet(settings.models_dir)
     made = {size: _frame(photo, size) for size in SIZES}
     one = []
-    with server(settings, LIMNER_LIVE_SOCKETS=str(max(sockets, 1))) as ours:
+    with server(settings, LIMNER_LIVE_SOCKETS=str(sockets)) as ours:
         for size in SIZES:
             bare = [_timed(yunet, made[size]) for _ in range(frames)]
             with _opened(ours) as socket:
@@ -107,10 +105,7 @@ def _ask(socket: ClientConnection, frame: bytes) -> float:
 def _timed(yunet: YuNet, frame: bytes) -> float:
     """Milliseconds of the bare loop."""
     begun = time.perf_counter()
-    decoded = cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR)
-    assert decoded is not None
-    small = cv2.resize(decoded, (PASS_WIDTH, PASS_HEIGHT), interpolation=cv2.INTER_LINEAR)
-    yunet.detect(np.asarray(small[:, :, ::-1], np.uint8), overhead.PASS_MIN_SCORE)
+    bare_pass(yunet, frame)
     return (time.perf_counter() - begun) * 1000
 
 

@@ -21,7 +21,7 @@ _REMEMBERED = 1000
 class EventStream:
     """One stream over as many connections as it needs.
 
-    For each: send `ask()`, then `opened(answer)` for its status, `feed` what arrives, and at its end wait `pause()`.
+    For each: send `ask()`, `feed` what arrives or tell that it was `refused` or `lost`, and at its end wait `pause()`.
     """
 
     def __init__(self, *, job: str | None, operation: str | None, after: int | None, reconnects: int) -> None:

@@ -19,6 +19,7 @@ from limner.web.file_names import safe_stem
 from limner.web.job_routes import Search, Since, Until
 from limner.web.links import Links
 from limner.web.operation_routes import problem_response
+from limner.web.query import JobId
 from limner.web.services import CallerDep, Services, ServicesDep
 from limner.web.stored_file import PART_BYTES
 from limner.web.zip_stream import ZipStream
@@ -32,7 +33,7 @@ MISSING = "missing.txt"
 _GONE = "It was erased, or is missing or damaged."
 
 Ids = Annotated[
-    list[str] | None, Query(alias="id", max_length=MAX_JOBS, description="A job; may be sent several times")
+    list[JobId] | None, Query(alias="id", max_length=MAX_JOBS, description="A job; may be sent several times")
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_JOBS)]
 

@@ -104,7 +104,7 @@ async def get_picture(job_id: str, request: Request, services: ServicesDep, call
 
 
 def _picture(job: Job, links: Links) -> ClassicPictureShape:
-    photo = next((file for file in job.inputs if file.name == "image"), None)
+    photo = job.photo
     made = next(iter(job.artifacts), None)
     return ClassicPictureShape(
         id=job.id,

@@ -9,8 +9,7 @@ from limner.domain.errors import InvalidRequestError, LimnerError
 from limner.domain.key import Caller, Scope
 from limner.web.admission import needs
 from limner.web.compat import REFUSALS, as_json, detect, member, picture_of, read_pictures, refused_as
-from limner.web.fetch_url import fetch
-from limner.web.read_request import address_of
+from limner.web.read_request import address_of, fetch_picture
 from limner.web.services import CallerDep, Services, ServicesDep
 
 router = APIRouter(tags=["drop-in"])
@@ -138,17 +137,8 @@ async def _photo(asked: dict[str, Any], pictures: list[bytes], services: Service
     url = member(source, "imageUri", str) or member(source, "gcsImageUri", str)
     if url is None:
         raise InvalidRequestError("image: Its content in base64 is required, or the URL of its source.")
-    settings = services.settings
     with services.memory.share(address) as share:
-        return await fetch(
-            url,
-            field="imageUri",
-            max_bytes=services.limits.max_bytes,
-            timeout_s=settings.fetch_timeout_s,
-            private_hosts=settings.fetch_private_hosts,
-            ports=settings.fetch_ports,
-            take=share.take,
-        )
+        return await fetch_picture(url, services, share, field="imageUri")
 
 
 def _face(face: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from limner.web.admission import needs
 from limner.web.event_sockets import serve_socket
 from limner.web.event_streams import Encode, RefusedError, TooSlowError
 from limner.web.links import Links
+from limner.web.query import JobId
 from limner.web.services import CallerDep, ServicesDep
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ MAX_EVENT_ID_DIGITS = 19
 After = Annotated[
     int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin after this event id; default: with new events")
 ]
-OfJob = Annotated[str | None, Query(description="Only events of the job with this id")]
+OfJob = Annotated[JobId | None, Query(description="Only events of the job with this id")]
 OfOperation = Annotated[str | None, Query(description="Only events of this operation's jobs")]
 
 _STREAM: dict[str, Any] = {
@@ -90,7 +91,7 @@ async def stream_events(
     encode: Encode = as_server_sent if named else as_message
     batches = services.streams.listen(
         after=after,
-        job_id=None if job is None else job.lower(),
+        job_id=job,
         operation=operation,
         caller=caller,
         quiet_s=QUIET_S,
@@ -149,7 +150,7 @@ async def socket_events(
         stream="events",
         caller=caller,
         after=after,
-        job_id=None if job is None else job.lower(),
+        job_id=job,
         operation=operation,
     )
 

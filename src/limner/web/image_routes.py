@@ -21,10 +21,10 @@ from limner.domain.job import File, Job
 from limner.web import problems, signed_url
 from limner.web.access import host_name
 from limner.web.admission import OPEN, needs
-from limner.web.fetch_url import fetch
 from limner.web.job_file_routes import send_file
 from limner.web.operation_routes import problem_response
 from limner.web.query import any_query
+from limner.web.read_request import fetch_picture
 from limner.web.run_to_end import run_to_end
 from limner.web.services import Services, ServicesDep
 from limner.web.signed_url import Asked
@@ -170,17 +170,8 @@ async def _make(asked: Asked, services: Services) -> _Made:
     values = signed_url.values_for(operation, asked)
     with services.memory.share(None) as share:
         if asked.url is not None:
-            settings = services.settings
             try:
-                photo = await fetch(
-                    asked.url,
-                    field="source",
-                    max_bytes=services.limits.max_bytes,
-                    timeout_s=settings.fetch_timeout_s,
-                    private_hosts=settings.fetch_private_hosts,
-                    ports=settings.fetch_ports,
-                    take=share.take,
-                )
+                photo = await fetch_picture(asked.url, services, share, field="source")
             except UrlFetchError as error:
                 gone = error.extra.get("source_status") in _GONE
                 raise (SourceNotFoundError if gone else SourceFailedError)(error.detail) from error
@@ -205,7 +196,7 @@ async def _run(name: str, values: dict[str, object], photo: bytes, services: Ser
 
 def _photo_of(job_id: str | None, services: Services) -> File:
     job = services.reader.get(job_id or "")
-    for file in () if job is None else job.inputs:
-        if file.name == "image":
-            return file
-    raise SourceNotFoundError("The job does not exist, or has no photo. It may have been erased.")
+    photo = None if job is None else job.photo
+    if photo is None:
+        raise SourceNotFoundError("The job does not exist, or has no photo. It may have been erased.")
+    return photo

@@ -165,7 +165,7 @@ async def _take_in(
         begun = await services.call(begin)
         if isinstance(begun, Job):
             return begun
-        await check_webhook(begun, services)
+        await check_webhook(begun.webhook_url, services)
         return await services.call(submit, begun, await fetch_pictures(begun, services, share))
 
 

@@ -1,15 +1,19 @@
 """Which names a query may have. One that nobody reads is refused: a misspelt filter must not look as if it worked."""
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote_plus
 
 from fastapi.routing import APIRoute, APIWebSocketRoute
+from pydantic import AfterValidator
 
 from limner.operation import invalid_fields
 from limner.web.admission import need_of
 
 F = TypeVar("F", bound=Callable[..., object])
+
+JobId = Annotated[str, AfterValidator(str.lower)]
+"""A job's id in a query. In capitals it is the same id, as in a path (`dispatch.py`)."""
 
 _SIGNATURE = ("expires", "signature")
 _TICKET = ("ticket",)

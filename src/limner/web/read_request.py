@@ -129,23 +129,36 @@ async def receive_json(request: Request, services: Services, share: Share, *, pi
 async def fetch_pictures(sent: Sent, services: Services, share: Share) -> dict[str, bytes]:
     """All pictures, with those at a URL fetched. Raises what `fetch` raises."""
     found = dict(sent.pictures)
-    settings = services.settings
     for name, url in sent.urls.items():
-        found[name] = await fetch(
-            url,
-            field=f"{name}_url",
-            max_bytes=services.limits.max_bytes,
-            timeout_s=settings.fetch_timeout_s,
-            private_hosts=settings.fetch_private_hosts,
-            ports=settings.fetch_ports,
-            take=share.take,
-        )
+        found[name] = await fetch_picture(url, services, share, field=f"{name}_url")
     return found
 
 
-async def check_webhook(sent: Sent, services: Services) -> None:
+async def fetch_picture(url: str, services: Services, share: Share, *, field: str) -> bytes:
+    """The bytes at the URL that a client gave as `field`, within the service's limits. Raises what `fetch` raises."""
+    settings = services.settings
+    return await fetch(
+        url,
+        field=field,
+        max_bytes=services.limits.max_bytes,
+        timeout_s=settings.fetch_timeout_s,
+        private_hosts=settings.fetch_private_hosts,
+        ports=settings.fetch_ports,
+        take=share.take,
+    )
+
+
+def take_webhook(values: dict[str, Any]) -> str | None:
+    """The URL of a webhook, taken out of what was sent. InvalidRequestError."""
+    url = values.pop(WEBHOOK, None) or None
+    if url is not None and not isinstance(url, str):
+        raise InvalidRequestError(f"{WEBHOOK}: The value is not a URL.")
+    return url
+
+
+async def check_webhook(url: str | None, services: Services) -> None:
     """Refuse the URL of a webhook that no event could be sent to. UrlNotAllowedError, UrlFetchError."""
-    url, settings = sent.webhook_url, services.settings
+    settings = services.settings
     if url is None:
         return
     check_url(url, settings.fetch_ports, WEBHOOK)
@@ -181,10 +194,7 @@ def read_submission(
         if not isinstance(url, str):
             raise InvalidRequestError(f"{name}_url: The value is not a URL.")
         urls[name] = url
-    webhook_url = values.pop(WEBHOOK, None) or None
-    if webhook_url is not None and not isinstance(webhook_url, str):
-        raise InvalidRequestError(f"{WEBHOOK}: The value is not a URL.")
-    return Sent(values, found, urls, webhook_url, checked_label(values.pop(LABEL, None)))
+    return Sent(values, found, urls, take_webhook(values), checked_label(values.pop(LABEL, None)))
 
 
 def read_form(body: Body, *, max_files: int) -> list[Part]:

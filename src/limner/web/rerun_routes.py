@@ -20,13 +20,12 @@ from limner.web.operation_routes import SUBMISSION_PROBLEMS, problem_response, s
 from limner.web.read_json import read_object
 from limner.web.read_request import (
     JSON,
-    WEBHOOK,
     Body,
-    Sent,
     address_of,
     check_webhook,
     media_type,
     receive_json,
+    take_webhook,
 )
 from limner.web.services import CallerDep, Services, ServicesDep
 
@@ -81,11 +80,9 @@ async def _take_in(
     with services.memory.share(address_of(request)) as share:
         body = await receive_json(request, services, share, pictures=0)
         changes = await services.call(_changes, body, operation, services)
-        webhook_url = changes.pop(WEBHOOK, None) or None
+        webhook_url = take_webhook(changes)
         label = checked_label(changes.pop(LABEL)) if LABEL in changes else source.label
-        if webhook_url is not None and not isinstance(webhook_url, str):
-            raise InvalidRequestError(f"{WEBHOOK}: The value is not a URL.")
-        await check_webhook(Sent({}, {}, {}, webhook_url), services)
+        await check_webhook(webhook_url, services)
         wanted = [file for file in source.inputs if file.name not in changes]
         share.take(sum(file.size for file in wanted))
         values = {name: value for name, value in changes.items() if name not in operation.image_fields}
