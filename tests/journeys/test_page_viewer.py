@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.conftest import as_jpeg
 from tests.journeys.client import finished, submit
@@ -419,3 +419,27 @@ def test_everybody_can_use_it(open_page: OpenPage, shared_server: Server, make: 
         found = Axe().run(page)
         assert found.violations_count == 0, f"{operation}: {found.generate_report()}"
         assert no_sideways_scroll(page)
+
+
+def test_a_job_that_is_opened_while_the_page_starts_is_drawn_once(
+    open_page: OpenPage, shared_server: Server, make: Make
+) -> None:
+    job = make("detect")
+    page = open_page(shared_server)
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route("**/v1/operations", hold)
+    page.reload()
+    page.locator(f'.card[data-job="{job["id"]}"] .frame').click()
+    viewer = page.locator("#viewer")
+    viewer.get_by_text("JSON", exact=True).click()
+    drawn = viewer.locator(".view").element_handle()
+    assert waiting, "the page still starts"
+    for route in waiting:
+        route.continue_()
+    expect(page.locator("#link-state")).to_have_text("Live")
+    assert drawn.evaluate("each => each.isConnected")
+    expect(viewer.locator(".json pre")).to_be_visible()

@@ -41,6 +41,14 @@ const UNEXPECTED = "The answer is not JSON. Another program or a proxy may have 
 /** An absolute URL from one relative to the service's root, on the host and path by which this page was opened. */
 export const address = (path) => new URL(path, document.baseURI).href;
 
+/** The same for a socket; with a ticket, if one is needed. @returns {URL} */
+export function socketAddress(path, pass = null) {
+  const url = new URL(address(path));
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  if (pass) url.searchParams.set("ticket", pass);
+  return url;
+}
+
 /** With the signature that the service has given it, if it asks for keys. */
 export const artifactAddress = (job, artifact) =>
   address(`v1/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(artifact.stored ?? artifact.name)}`)
@@ -67,16 +75,22 @@ export const exampleAddress = (url) => address(`page/painters/${new URL(url, doc
 
 export const jobAddress = (id) => address(`v1/jobs/${encodeURIComponent(id)}`);
 
-async function call(method, url, { headers = {}, body, keepalive = false } = {}) {
+/** The response, if it is a good one. Throws Problem. */
+async function send(method, url, { headers = {}, body, keepalive = false } = {}) {
   let response;
   try {
     response = await fetch(url, { method, body, keepalive, headers: { Accept: "application/json", ...headers, ...session.headers() } });
   } catch {
     throw Problem.unreachable();
   }
-  const text = await response.text();
   if (response.status === 401) session.refuse();
-  if (!response.ok) throw Problem.from(response.status, text, response.headers.get("Retry-After"));
+  if (!response.ok) throw Problem.from(response.status, await response.text(), response.headers.get("Retry-After"));
+  return response;
+}
+
+async function call(method, url, options) {
+  const response = await send(method, url, options);
+  const text = await response.text();
   try {
     return text ? JSON.parse(text) : null;
   } catch {
@@ -147,14 +161,7 @@ export function archiveAddress(ids) {
 
 /** That zip. @returns {Promise<Blob>} */
 export async function archive(ids) {
-  let response;
-  try {
-    response = await fetch(archiveAddress(ids), { headers: session.headers() });
-  } catch {
-    throw Problem.unreachable();
-  }
-  if (response.status === 401) session.refuse();
-  if (!response.ok) throw Problem.from(response.status, await response.text(), response.headers.get("Retry-After"));
+  const response = await send("GET", archiveAddress(ids), { headers: { Accept: "application/zip, application/json" } });
   try {
     return await response.blob();
   } catch {

@@ -240,11 +240,12 @@ export class Board {
     if (ended(record.job)) this.#announceEnd(record);
   }
 
-  /** A job that this page has made of one that there is. */
+  /** A job that this page has made of one that there is. @returns {Record} */
   made(job) {
     this.#pages.history.add(job.id);
-    this.put(job, true).mine = true;
+    const record = Object.assign(this.put(job, true), { mine: true });
     this.#layOut();
+    return record;
   }
 
   /** Remove the card of an upload that was cancelled before it was sent. */

@@ -15,7 +15,7 @@ const leafOf = (schema, values) => schema.oneOf?.find((leaf) =>
   Object.entries(leaf.properties).every(([name, field]) => field.const === undefined || values[name] === field.const));
 
 /** The values that are not the defaults. @param {object} root the schema with `$defs` */
-export function given(values, schema, root = schema) {
+function given(values, schema, root = schema) {
   const leaf = leafOf(schema, values);
   const field = (name) => ({ ...schema.properties?.[name], ...(typeof leaf?.properties[name] === "object" ? leaf.properties[name] : {}) });
   const needed = new Set([...(schema.required ?? []), ...(leaf?.required ?? [])]);
@@ -33,7 +33,7 @@ function stepOf(step, list, root) {
 }
 
 /** What a program needs to know of a job: its operation, values, and names for the pictures that were sent. */
-export async function described(job, name) {
+async function described(job, name) {
   const known = (await operations()).find((each) => each.name === job.operation);
   const values = known ? given(job.parameters ?? {}, known.parameters) : job.parameters ?? {};
   const files = Object.fromEntries((job.inputs ?? []).map((input) =>
@@ -44,7 +44,7 @@ export async function described(job, name) {
 const asField = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 const inShell = (text) => (/^[\w./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
-export function curl({ operation, values, files, root, keyed }) {
+function curl({ operation, values, files, root, keyed }) {
   // Curl reads `;`, `,` and `"` in the name of a file as its own, unless it is quoted; `--form-string` takes a value as it is.
   const path = (file) => (/[;,"\\]/.test(file) ? `"${file.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"` : file);
   return [`curl ${inShell(`${root}v1/${operation}`)}`, keyed && '-H "Authorization: Bearer $LIMNER_KEY"', `-H 'Prefer: wait=${WAIT_S}'`,
@@ -65,7 +65,7 @@ function inPython(value, indent) {
   return line.length <= 80 ? line : `${open}\n${parts.map((part) => `${deeper}${part},\n`).join("")}${indent}${close}`;
 }
 
-export function python({ operation, values, files, root, keyed }) {
+function python({ operation, values, files, root, keyed }) {
   const { image, ...further } = files;
   const own = ["detect", "contours", "crop", "generate", "pipeline", "samples"].includes(operation);
   const words = [!own && JSON.stringify(operation), image && JSON.stringify(image),
@@ -78,7 +78,7 @@ export function python({ operation, values, files, root, keyed }) {
     '    job.save("result/")', "    print(job.result)"].filter((line) => line !== false).join("\n");
 }
 
-export function javascript({ operation, values, files, root, keyed }) {
+function javascript({ operation, values, files, root, keyed }) {
   const headers = [`Prefer: "wait=${WAIT_S}"`, keyed && "Authorization: `Bearer ${key}`"].filter(Boolean).join(", ");
   const names = Object.keys(files);
   return [names.length > 0 && `// ${names.join(", ")}: a File or Blob each, for example of <input type="file">`, keyed && "// key: the API key, from where your program keeps it",
@@ -92,14 +92,11 @@ export function javascript({ operation, values, files, root, keyed }) {
 
 const LANGUAGES = [["curl", curl], ["Python", python], ["JavaScript", javascript]];
 
-let openFor = null; // the job whose programs are shown, also when the viewer is drawn anew
-
 /** The programs behind a summary; made when it is opened. */
 export function codePanel(job, name) {
   const place = el("div", { class: "code-place" });
   const panel = el("details", { class: "code-panel" }, el("summary", { text: "Use it in a program" }), place);
   panel.addEventListener("toggle", async () => {
-    openFor = panel.open ? job.id : null;
     if (!panel.open || place.children.length) return;
     try {
       const what = await described(job, name);
@@ -116,6 +113,5 @@ export function codePanel(job, name) {
       place.replaceChildren(el("p", { class: "fault", text: problem.message }));
     }
   });
-  panel.open = openFor === job.id;
   return panel;
 }

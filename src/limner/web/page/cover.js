@@ -175,7 +175,7 @@ export class CoverEditor {
       event.preventDefault(); // no selection of text; the focus is set below
     }, { signal });
     frame.addEventListener("pointermove", (event) => this.#draw(event), { signal });
-    frame.addEventListener("pointerup", (event) => this.#finish(event), { signal });
+    frame.addEventListener("pointerup", () => this.#finish(), { signal });
     frame.addEventListener("pointercancel", () => this.#drop(), { signal });
   }
 

@@ -5,6 +5,7 @@
 
 import * as api from "./api.js";
 import { byId, plural, say } from "./dom.js";
+import { forEachFew } from "./few_at_once.js";
 
 const UNDO_MS = 8000;
 const AT_ONCE = 4;
@@ -89,10 +90,8 @@ export class Deletions {
       }
       this.board.drop(record);
     };
-    const left = [...wanted];
-    const some = async () => { while (left.length) await one(left.shift()); };
     // When the page is left, no second request follows an answer: all are sent now.
-    await Promise.all(leaving ? left.splice(0).map(one) : Array.from({ length: AT_ONCE }, some));
+    await forEachFew(wanted, leaving ? wanted.length : AT_ONCE, one);
     if (failed < wanted.length) say(`${plural(wanted.length - failed, "picture")} deleted.`);
     if (failed) say(`${plural(failed, "picture")} could not be deleted.`);
   }

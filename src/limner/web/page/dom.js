@@ -87,9 +87,9 @@ export function copyButton(label, text, props = {}) {
   return button;
 }
 
-/** Let the browser save a file. */
-export function saveFile(name, text, type) {
-  const url = URL.createObjectURL(new Blob([text], { type }));
+/** Let the browser save a file. @param {string|Blob} content */
+export function saveFile(name, content, type) {
+  const url = URL.createObjectURL(new Blob([content], { type }));
   el("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

@@ -5,7 +5,7 @@
  * "off": the key may not read, or there is none.
  */
 
-import { address, ticket } from "./api.js";
+import { socketAddress, ticket } from "./api.js";
 import { session } from "./session.js";
 
 const FIRST_WAIT_MS = 400;
@@ -52,9 +52,7 @@ export class Feed extends EventTarget {
   }
 
   #connect(pass) {
-    const url = new URL(address("v1/events"));
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    if (pass) url.searchParams.set("ticket", pass);
+    const url = socketAddress("v1/events", pass);
     if (this.#lastId !== null) url.searchParams.set("after", this.#lastId);
     const socket = new WebSocket(url);
     this.#socket = socket;

@@ -1,6 +1,13 @@
-/** A queue of records that each need a request, a few of them at once. */
+/** Records that each need a request: a few of them at once. */
 
 const AT_ONCE = 3;
+
+/** Ask for each of these records, `most` at once. @param {(record: object) => Promise<void>} ask must not fail */
+export async function forEachFew(records, most, ask) {
+  const left = [...records];
+  const some = async () => { while (left.length) await ask(left.shift()); };
+  await Promise.all(Array.from({ length: Math.min(most, left.length) }, some));
+}
 
 /**
  * @param {(record: object) => Promise<void>} ask must not fail

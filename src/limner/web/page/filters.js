@@ -21,13 +21,12 @@ const folded = (text) => text.normalize("NFC").toLowerCase();
 export function matches(filter, { job, name, mine, found }) {
   if (filter.mine && !mine) return false;
   if (!job) return !filter.status && (!filter.q || folded(name ?? "").includes(folded(filter.q)));
-  const created = Date.parse(job.created_at);
   return (!filter.operation || job.operation === filter.operation)
     && (!filter.status || job.status === filter.status)
-    && (!filter.since || created >= Date.parse(filter.since))
-    && (!filter.until || created < Date.parse(filter.until))
+    && (!filter.since || Date.parse(job.created_at) >= Date.parse(filter.since))
+    && (!filter.until || Date.parse(job.created_at) < Date.parse(filter.until))
     // The server compares names by more rules than a browser does: what it has found, it has found.
-    && (!filter.q || found === filter || folded(name ?? job.label ?? "").includes(folded(filter.q)));
+    && (!filter.q || found === filter || folded(name ?? "").includes(folded(filter.q)));
 }
 
 /** The start of a day in the browser's time zone, `days` later. */

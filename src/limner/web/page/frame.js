@@ -110,5 +110,3 @@ export class FramePreview {
     this.#layer.replaceChildren(over.element);
   }
 }
-
-export { frameOf };

@@ -1,6 +1,6 @@
 /** Where the faces of a photo are, at a glance: one frame for live detection, of which the service keeps nothing. */
 
-import { address, ticket } from "./api.js";
+import { socketAddress, ticket } from "./api.js";
 import { session } from "./session.js";
 
 const LONGEST_SIDE = 640; // the service looks at no more
@@ -16,15 +16,14 @@ export async function facesIn(image) {
   Object.assign(canvas, { width: Math.max(1, Math.round(image.naturalWidth * factor)), height: Math.max(1, Math.round(image.naturalHeight * factor)) });
   canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
   const frame = await new Promise((resolve) => { canvas.toBlob(resolve, "image/jpeg", 0.85); });
-  const url = new URL(address("v1/live/detect"));
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  let pass = null;
   try {
-    if (session.active) url.searchParams.set("ticket", await ticket());
+    if (session.active) pass = await ticket();
   } catch {
     return null; // the key may not; the form works without
   }
   const answer = await new Promise((resolve) => {
-    const socket = new WebSocket(url);
+    const socket = new WebSocket(socketAddress("v1/live/detect", pass));
     const end = (value) => {
       clearTimeout(timer);
       socket.onclose = null;

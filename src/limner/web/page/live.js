@@ -1,6 +1,6 @@
 /** The faces in the camera's picture while it runs: frames go to the server one after the other, and it answers boxes. */
 
-import { address, ticket } from "./api.js";
+import { socketAddress, ticket } from "./api.js";
 import { plural } from "./dom.js";
 import { session } from "./session.js";
 
@@ -48,10 +48,7 @@ export class LiveFaces {
       return;
     }
     if (run !== this.#run) return;
-    const url = new URL(address("v1/live/detect"));
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    if (pass) url.searchParams.set("ticket", pass);
-    const socket = new WebSocket(url);
+    const socket = new WebSocket(socketAddress("v1/live/detect", pass));
     this.#socket = socket;
     socket.onopen = () => this.#send();
     socket.onmessage = ({ data }) => this.#read(data);

@@ -5,7 +5,7 @@ import { el } from "./dom.js";
 const NAMES = ["warnings", "assumptions", "notes"];
 
 /** The sentences of a result, of its faces and of its steps, each once. @returns {string[]} */
-export function notesOf(result) {
+function notesOf(result) {
   const parts = [result, ...(result?.faces ?? []), ...Object.values(result?.steps ?? {}).flatMap((step) => notesOf(step.result))];
   return [...new Set(parts.flatMap((part) => (typeof part === "string" ? part : NAMES.flatMap((name) => part?.[name] ?? []))))];
 }

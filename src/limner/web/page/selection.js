@@ -1,10 +1,12 @@
 /** Several pictures at once: which are selected, and the bar with what can be done with them. */
 
 import * as api from "./api.js";
-import { byId, plural, say } from "./dom.js";
+import { byId, el, plural, saveFile, say } from "./dom.js";
+import { forEachFew } from "./few_at_once.js";
 import { session } from "./session.js";
 
 const MOST = 150; // for a zip, whose address names each job, and for what runs again
+const ZIP = "limner.zip";
 const AT_ONCE = 4;
 const BUSY_TRIES = 20;
 const LONGEST_WAIT_S = 30;
@@ -98,20 +100,12 @@ export class Selection {
   async #zip() {
     const ids = [...this.#chosen].map(({ id }) => id);
     if (!session.active) { // the browser saves it while it comes
-      const link = document.createElement("a");
-      link.href = api.archiveAddress(ids);
-      link.download = "limner.zip";
-      link.click();
+      el("a", { href: api.archiveAddress(ids), download: ZIP }).click();
       say("The zip is being saved.");
       return;
     }
     await this.#work("Making the zip…", async () => {
-      const url = URL.createObjectURL(await api.archive(ids)); // a link sends no key
-      const link = document.createElement("a");
-      link.href = url;
-      link.download = "limner.zip";
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      saveFile(ZIP, await api.archive(ids), "application/zip"); // a link sends no key
       return "The zip was saved.";
     });
   }
@@ -136,21 +130,16 @@ export class Selection {
   #rerun(changes) {
     const records = [...this.#chosen];
     return this.#work("Sending…", async () => {
-      const left = [...records];
       let failed = 0;
-      const some = async () => {
-        while (left.length) {
-          const record = left.shift();
-          try {
-            this.board.made(await this.#rerunOne(record.id, changes));
-            this.#mark(record, false);
-          } catch (problem) {
-            failed += 1;
-            this.board.trouble(record, `It was not run again. ${problem.message}`);
-          }
+      await forEachFew(records, AT_ONCE, async (record) => {
+        try {
+          this.board.made(await this.#rerunOne(record.id, changes));
+          this.#mark(record, false);
+        } catch (problem) {
+          failed += 1;
+          this.board.trouble(record, `It was not run again. ${problem.message}`);
         }
-      };
-      await Promise.all(Array.from({ length: AT_ONCE }, some));
+      });
       return `${plural(records.length - failed, "picture")} sent again.${failed ? ` ${failed} could not be.` : ""}`;
     });
   }

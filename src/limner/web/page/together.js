@@ -1,6 +1,8 @@
 /** Which parameters go together: what another one makes meaningless is neither shown nor sent, since the service refuses it. */
 
-const covers = ({ mark }) => ["blur", "pixelate", "solid"].includes(mark);
+import { COVERS } from "./cover.js";
+
+const covers = ({ mark }) => COVERS.includes(mark);
 const window = ({ each }) => !each;
 const each = (given) => Boolean(given.each);
 

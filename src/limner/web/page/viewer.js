@@ -78,7 +78,8 @@ export class Viewer {
     const id = HASH.exec(location.hash)?.[1];
     if (!id) return;
     try {
-      await this.open(this.board.get(decodeURIComponent(id)) ?? this.board.put(await fetchJob(decodeURIComponent(id)), true));
+      const record = this.board.get(decodeURIComponent(id)) ?? this.board.put(await fetchJob(decodeURIComponent(id)), true);
+      if (record !== this.#record) await this.open(record); // it may be shown already: the page asks when it has started, too
     } catch (problem) {
       this.#show("Picture not found", el("p", { class: "fault", text: problem.status === 404
         ? "It may have been deleted after the link was made." : problem.message }));
@@ -125,7 +126,7 @@ export class Viewer {
       ? viewFor(job.operation).open(job, localUrl, { rerun: (changes) => this.#rerun(job, changes) })
       : ended(job) ? this.#ended(job, localUrl) : this.#running(localUrl);
     this.#show(card.title.textContent, main, main.querySelector(".notes") ? "" : notesList(job.result), this.#buttons(job), this.#facts(job, name),
-      this.#files(job), ended(job) ? codePanel(job, name ?? job.label) : "", this.#json(job, json));
+      this.#files(job), ended(job) ? codePanel(job, name) : "", this.#json(job, json));
     this.#dialog.scrollTop = 0;
     if (json) this.#body.querySelector("summary").focus();
     else this.#title.focus();
@@ -134,7 +135,7 @@ export class Viewer {
   /** Run the job again with changes, and show the new one. Throws Problem. */
   async #rerun(job, changes) {
     const made = await rerun(job.id, changes, randomKey());
-    const record = Object.assign(this.board.put(made, "result" in made), { mine: true });
+    const record = this.board.made(made);
     say(ended(made) ? "Done." : "It is being made.");
     if (this.#dialog.open) await this.open(record);
   }

@@ -3,7 +3,8 @@
 import { artifactAddress } from "../api.js";
 import { single } from "../compare.js";
 import { el, plural } from "../dom.js";
-import { ShapeChoice, aspectOf, frameOf, frameOverlay } from "../frame.js";
+import { ShapeChoice, aspectOf, frameOverlay } from "../frame.js";
+import { frameOf } from "../framing.js";
 import { originalOf, picture, plate } from "./any.js";
 
 export { picture };
