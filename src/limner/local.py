@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from uuid_utils import uuid7
 
+from limner.context import Context
 from limner.domain.errors import ModelError
-from limner.operation import Context, Operation, Result
+from limner.operation import Operation, Result
 from limner.vision import weights
 from limner.vision.header import Limits
 from limner.vision.models import Models

@@ -6,77 +6,20 @@ Its endpoint, validation, schema, form, cache key and metrics follow from its si
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
 
 from annotated_types import MaxLen
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from limner.choices import UNKNOWN, NullIsAbsent, flat_fields, flat_place, flat_values, lists
-from limner.domain.errors import InvalidRequestError, LimnerError
-from limner.tracing import step
+from limner.context import Context
+from limner.domain.errors import InvalidRequestError
+from limner.image_ref import ImageRef, of_field
 from limner.vision.header import Limits
-from limner.vision.structure import look
-
-if TYPE_CHECKING:  # not at run time: the web process loads no models
-    from limner.vision.image import Picture, Pixels
-    from limner.vision.models import Models
-    from limner.vision.thumbnail import Thumbnail
-
-
-class ImageRef(BaseModel):
-    """An uploaded picture that is stored. Width and height are those of the upright picture, pixels."""
-
-    model_config = ConfigDict(frozen=True)
-
-    sha256: str
-    media_type: str
-    size: int
-    width: int
-    height: int
-    frames: int = Field(1, exclude=True)
-    """Only known when the request arrives: operations may refuse animations, and the stored job needs it no more."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        # A client sends the picture itself, not this record.
-        del core_schema, handler
-        return {
-            "type": "string",
-            "format": "binary",
-            "description": "The picture: a file part of a form, or base64 or a data URL in JSON.",
-        }
-
-
-def reference(data: bytes, limits: Limits) -> ImageRef:
-    """The record of a picture; reads only its structure. TooLargeError, UnsupportedMediaError, BadImageError."""
-    info = look(data, limits)
-    return ImageRef(
-        sha256=hashlib.sha256(data).hexdigest(),
-        media_type=info.media_type,
-        size=len(data),
-        width=info.width,
-        height=info.height,
-        frames=info.frames,
-    )
-
-
-def _reference(name: str, data: bytes, limits: Limits) -> ImageRef:
-    """The same for the picture of a field, which the error names where it is not the photo."""
-    try:
-        return reference(data, limits)
-    except LimnerError as error:
-        if name != "image":
-            error.detail = f"{name}: {error.detail}"
-            error.args = (error.detail,)
-        raise
 
 
 def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
@@ -172,142 +115,6 @@ P = TypeVar("P", bound=Params)
 R = TypeVar("R", bound=Result)
 
 
-class CancelledError(Exception):
-    """The job was cancelled, erased or overtaken by another attempt: the operation must stop."""
-
-
-class Context:
-    """What an operation can use while it runs: models, limits, the pictures' bytes, artifacts, progress."""
-
-    def __init__(
-        self,
-        *,
-        models: "Models",
-        limits: Limits,
-        read: Callable[[str], bytes],
-        attach: Callable[[str, bytes, str, int | None, int | None], None],
-        check: Callable[[], None] = lambda: None,
-        tell: "Callable[[float, Pixels | None], None]" = lambda _fraction, _preview: None,
-        recognise: Callable[[int], None] = lambda _: None,
-        thumbnail: "Thumbnail | None" = None,
-    ) -> None:
-        """`read` returns a blob by its SHA-256; `check` raises when the job must stop; `tell` tells the clients.
-
-        `thumbnail` sees the pictures, if one is wanted.
-        """
-        self.models = models
-        self.limits = limits
-        self._tell = tell
-        self._check = check
-        self.stages: dict[str, float] = {}
-        self.recognise = recognise
-        """An operation with `similar_within` calls this with the photo's perceptual hash as soon as it is computed.
-        It is stored with the result. If the request allows it and there is a similar result, the job ends here."""
-        self._read = read
-        self._attach = attach
-        self._thumbnail = thumbnail
-        self.attached: list[str] = []
-        """Names of the artifacts so far."""
-        self._before_names = ""
-        self._pictures: dict[str, Picture] | None = None  # what the steps of a pipeline have decoded, by SHA-256
-
-    def of_step(self, name: str, number: int, steps: int) -> "Context":
-        """What step `number` (from 0) of a pipeline uses: it shares the decoded pictures with the other steps.
-
-        Its artifacts are named `<name>.<own name>`, and its progress is a part of the whole.
-        """
-        if self._pictures is None:
-            self._pictures = {}
-        part = Context(
-            models=self.models,
-            limits=self.limits,
-            read=self._read,
-            attach=self._attach,
-            check=self._check,
-            tell=lambda fraction, preview: self._tell((number + fraction) / steps, preview),
-            thumbnail=self._thumbnail,
-        )
-        part.stages, part._pictures, part._before_names = self.stages, self._pictures, f"{name}."
-        return part
-
-    def data(self, ref: ImageRef) -> bytes:
-        """The picture's bytes as they were uploaded."""
-        return self._read(ref.sha256)
-
-    def picture(self, ref: ImageRef, *, to_change: bool = False) -> "Picture":
-        """The picture, decoded at its full size. Its pixels may be changed only with `to_change`."""
-        from limner.vision import image
-
-        shared = None if self._pictures is None else self._pictures.get(ref.sha256)
-        if shared is None:
-            shared = image.decode_picture(self.data(ref), self.limits)
-            if self._pictures is not None or not to_change:
-                self.see_photo(ref, shared.pixels, alpha=shared.alpha, profile=shared.profile)
-            if self._pictures is None:
-                return shared
-            self._pictures[ref.sha256] = shared
-        return shared.copy() if to_change else shared
-
-    def pixels(self, ref: ImageRef, *, at_least: int | None = None) -> "Pixels":
-        """See `image.decode`: upright RGB on white, near sRGB, for detectors. Not to be changed."""
-        from limner.vision import image
-
-        if self._pictures is None:
-            decoded = image.decode_picture(self.data(ref), self.limits, at_least=at_least)
-            self.see_photo(ref, decoded.pixels, alpha=decoded.alpha, profile=decoded.profile)
-            return decoded.on_white()
-        return self.picture(ref).on_white()
-
-    def see_photo(
-        self, ref: ImageRef, pixels: "Pixels", *, alpha: "Pixels | None" = None, profile: bytes | None = None
-    ) -> None:
-        """What the photo looks like, for the thumbnail. It is known unless the photo was decoded to be changed."""
-        if self._thumbnail is not None and ref.sha256 == self._thumbnail.photo_sha256:
-            self._thumbnail.see_photo(pixels, alpha, profile)
-
-    def show(
-        self,
-        pixels: "Pixels",
-        *,
-        alpha: "Pixels | None" = None,
-        profile: bytes | None = None,
-        covered: bool = False,
-    ) -> None:
-        """What an artifact looks like, for the job's thumbnail; `covered`: faces in it are covered.
-
-        Without it, the thumbnail shows the photo.
-        """
-        if self._thumbnail is not None:
-            self._thumbnail.see_made(pixels, alpha, profile, covered=covered)
-
-    def attach(
-        self, name: str, data: bytes, media_type: str, *, width: int | None = None, height: int | None = None
-    ) -> None:
-        """Add an artifact. `name` is the file name that clients see; width and height are pixels, for pictures only."""
-        with self.stage("store"):
-            self._attach(f"{self._before_names}{name}", data, media_type, width, height)
-        self.attached.append(f"{self._before_names}{name}")
-
-    def step(self, number: int, steps: int, preview: "Pixels | None" = None) -> None:
-        """Tell that so many of the steps are done, and what the result looks like so far.
-
-        What comes too soon after the last time is dropped. Raises if the job must stop.
-        """
-        self._check()
-        self._tell(number / steps, preview)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure a part of the work: its seconds are added to `stages[name]`. Raises if the job must stop."""
-        self._check()
-        start = time.perf_counter()
-        try:
-            with step(name):
-                yield
-        finally:
-            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
-
-
 @dataclass(frozen=True)
 class Choices(Generic[P]):
     """What the parameters of an operation decide, beside its result."""
@@ -393,7 +200,7 @@ class Operation(Generic[P, R]):
 
         InvalidRequestError lists the wrong fields; TooLargeError, UnsupportedMediaError, BadImageError for a picture.
         """
-        given = {**values, **{name: _reference(name, data, limits) for name, data in pictures.items()}}
+        given = {**values, **{name: of_field(name, data, limits) for name, data in pictures.items()}}
         if "image" not in given and self.params.model_fields["image"].is_required():
             raise InvalidRequestError("image: A picture is required: a file part, base64 or image_url.", field="image")
         _refuse_long(self.params, values)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from limner.context import Context
 from limner.domain.blob import BlobState
 from limner.domain.errors import BadImageError
 from limner.domain.job import File, Job, Role, Status
@@ -14,7 +15,6 @@ from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import run as run_module
 from limner.jobs import transitions
-from limner.operation import Context
 from tests.contract.machine import Machine, new_job
 from tests.contract.rival import sha256_of
 from tests.contract.test_runner import Bench, bench

@@ -14,12 +14,14 @@ import pytest
 
 from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
+from limner.context import Context
 from limner.domain.errors import BadImageError, NotFoundError, UnavailableError
 from limner.domain.job import Job, Status
 from limner.domain.lane import Lane
+from limner.image_ref import ImageRef
 from limner.jobs import run as run_module
 from limner.jobs.run import Runner
-from limner.operation import Context, ImageRef, Operation, PhotoParams, Result, SimilarParams, operation
+from limner.operation import Operation, PhotoParams, Result, SimilarParams, operation
 from limner.vision.image import Limits
 from limner.vision.models import Models
 from tests.contract.databases import SQLITE_ONLY

@@ -17,15 +17,17 @@ import pytest
 
 from limner.adapters.disk_blobs import DiskBlobs
 from limner.adapters.local_bus import LocalBus
+from limner.context import Context
 from limner.domain.blob import BlobState
 from limner.domain.errors import InvalidRequestError, JobFinishedError, NotFoundError, QueueFullError, UnavailableError
 from limner.domain.job import Job, Outcome, Status
 from limner.domain.lane import Lane
+from limner.image_ref import ImageRef
 from limner.jobs.ids import JobIds
 from limner.jobs.oversee import JobOverseer
 from limner.jobs.submit import Submissions
 from limner.jobs.sweep import ORPHAN_AGE, REMOVAL_AGE, Sweep
-from limner.operation import Choices, Context, ImageRef, PhotoParams, Result, operation
+from limner.operation import Choices, PhotoParams, Result, operation
 from limner.ports import Waiting
 from tests.contract.databases import SQLITE_ONLY
 from tests.contract.machine import DAY, LEASE, Machine, new_job, open_machine

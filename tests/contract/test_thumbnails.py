@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from limner.context import Context
 from limner.domain.blob import BlobState
 from limner.domain.errors import BadImageError, JobCrashedError, UnavailableError
 from limner.domain.job import File, Job, Role, Status
 from limner.jobs import blobs as bytes_of_jobs
-from limner.operation import Choices, Context, PhotoParams, operation
+from limner.operation import Choices, PhotoParams, operation
 from tests.contract.machine import new_job
 from tests.contract.rival import sha256_of
 from tests.contract.test_runner import PHOTO, Bench, Told, bench

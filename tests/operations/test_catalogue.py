@@ -13,9 +13,11 @@ from pydantic import BaseModel
 
 from limner import local
 from limner.choices import flat_fields
+from limner.context import Context
 from limner.domain.errors import BadImageError, FaceNotFoundError, InvalidRequestError
+from limner.image_ref import ImageRef
 from limner.local import Made
-from limner.operation import Context, ImageRef, Operation
+from limner.operation import Operation
 from limner.operations import CATALOGUE
 from limner.vision.image import Limits
 from limner.vision.models import Models

@@ -15,6 +15,7 @@ from PIL import Image
 
 import limner
 from limner import local
+from limner.context import Context
 from limner.domain.errors import (
     FaceNotFoundError,
     InvalidRequestError,
@@ -23,7 +24,6 @@ from limner.domain.errors import (
     UnsupportedMediaError,
 )
 from limner.local import Made
-from limner.operation import Context
 from limner.operations.generate import GenerateParams, generate
 from limner.painters import PAINTERS
 from limner.vision.image import Limits

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from limner import local
+from limner.context import Context
 from limner.domain.errors import FaceNotFoundError, InvalidRequestError, PainterNotReadyError
 from limner.domain.lane import CPU, GPU, LANES, PAINT, REMOTE
 from limner.local import Made
-from limner.operation import Context, Operation
+from limner.operation import Operation
 from limner.operations import CATALOGUE
 from limner.operations.pipeline import MAX_STEPS, pipeline
 from limner.painters import PAINTERS

@@ -85,6 +85,9 @@ HOSTILE: dict[str, bytes] = {
     "five megabytes": profile(P3) + bytes(5_000_000),
     "a device link": profile(P3)[:12] + b"link" + profile(P3)[16:],
     "no colours at all": profile(P3)[:16] + b"15CL" + profile(P3)[20:],
+    "HDR in colours that are not known": tagged(
+        profile(P3), {**tags_of(profile(P3)), b"cicp": b"cicp" + bytes([0, 0, 0, 0, 2, 16, 0, 1])}
+    ),
     "zero primaries": tagged(
         profile(P3), {**tags_of(profile(P3)), **dict.fromkeys((b"rXYZ", b"gXYZ", b"bXYZ"), b"XYZ " + bytes(16))}
     ),

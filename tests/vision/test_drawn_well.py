@@ -21,7 +21,6 @@ Points = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 SVG = "{http://www.w3.org/2000/svg}"
 FINE = 6  # masks are drawn so many times finer than the photo
-SKIN = ("forehead", "left_under_eye", "right_under_eye", "left_cheek", "right_cheek", "chin", "jaw")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def test_regions_do_not_overlap(which: str, request: pytest.FixtureRequest) -> N
     assert np.count_nonzero(np.asarray(count) > 1) == 0
 
 
-def test_gaps_are_even(astronaut: Pixels, portrait: Contours) -> None:
+def test_gaps_are_even(portrait: Contours) -> None:
     """Where two regions run along each other, their distance is the same, within the smoothing's tolerance."""
     scale = 8.0
     drawn = masks(portrait, scale)

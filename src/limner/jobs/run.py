@@ -6,10 +6,8 @@ attempt exists. So a job that is sent twice, or whose worker was killed, is neit
 
 import hashlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -18,6 +16,7 @@ from pydantic import ValidationError
 from uuid_utils import uuid7
 
 from limner.blob_ports import BlobStore
+from limner.context import CancelledError, Context
 from limner.domain.errors import (
     JobMemoryError,
     JobTimeoutError,
@@ -30,7 +29,8 @@ from limner.domain.job import File, Job, Outcome, Role
 from limner.domain.lane import Lane
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import transitions
-from limner.operation import CancelledError, Context, Operation
+from limner.jobs.renewal import Renewal
+from limner.operation import Operation
 from limner.ports import Bus, JobReader, JobStore, Transaction
 from limner.telemetry import JobReport
 from limner.tracing import Attributes, Span, record, span, step
@@ -77,10 +77,10 @@ class Runner:
     lease: timedelta
     lanes: Mapping[str, Lane]
     cache_for: timedelta
-    _renewal: "_Renewal" = field(init=False)
+    _renewal: Renewal = field(init=False)
 
     def __post_init__(self) -> None:
-        self._renewal = _Renewal(self.store, self.lease)
+        self._renewal = Renewal(self.store, self.lease)
 
     def run(self, job_id: str) -> JobReport | None:
         """Run the job if it is still queued. Errors of the operation are stored in the job and not raised.
@@ -146,51 +146,6 @@ class Runner:
                 time.sleep(RETRY_S)
 
 
-class _Renewal:
-    """Renews the lease of the running job, in a separate thread."""
-
-    def __init__(self, store: JobStore, lease: timedelta) -> None:
-        self._store = store
-        self._lease = lease
-        self._changed = threading.Condition()
-        self._job: Job | None = None
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def of(self, job: Job) -> Iterator[None]:
-        """Renew this job's lease each time a third of it has passed."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
-            self._thread.start()
-        self._set(job)
-        try:
-            yield
-        finally:
-            self._set(None)
-
-    def _set(self, job: Job | None) -> None:
-        with self._changed:
-            self._job = job
-            self._changed.notify()
-
-    def _loop(self) -> None:
-        while True:
-            with self._changed:
-                job = self._job
-                if self._changed.wait(None if job is None else self._lease.total_seconds() / 3):
-                    continue
-            if job is not None:
-                self._renew(job)
-
-    def _renew(self, job: Job) -> None:
-        try:
-            self._store.transact(lambda tx: transitions.renew(tx, job.id, job.attempt, lease=self._lease))
-        except UnavailableError as error:  # the lease allows two failures before it expires
-            log.warning("lease not renewed", extra={"job": job.id, "detail": error.detail})
-        except Exception:  # the thread must go on
-            log.exception("lease not renewed", extra={"job": job.id})
-
-
 @dataclass
 class _Attempt:
     """One attempt at one job."""
@@ -232,16 +187,8 @@ class _Attempt:
             return None
         self.data[sha256] = small.data
         self.stages["thumbnail"] = time.perf_counter() - start
-        return File(
-            id=str(uuid7()),
-            job_id=self.job.id,
-            role=Role.THUMBNAIL,
-            name=_THUMBNAIL_NAME,
-            sha256=sha256,
-            media_type=_THUMBNAIL_TYPE,
-            size=len(small.data),
-            width=small.width,
-            height=small.height,
+        return self._file(
+            Role.THUMBNAIL, _THUMBNAIL_NAME, small.data, sha256, _THUMBNAIL_TYPE, small.width, small.height
         )
 
     def _outcome(self) -> Outcome | None:
@@ -300,13 +247,13 @@ class _Attempt:
 
     def _answered(self, similar: SimilarResult) -> Outcome:
         source = similar.source
-        files = transitions.copies(source.produced, self.job.id)
+        copied = replace(source, files=transitions.copies(source.produced, self.job.id))
         return Outcome(
             result=source.result,
             summary=source.summary,
             phash=self.phash,
-            artifacts=tuple(file for file in files if file.role is Role.ARTIFACT),
-            thumbnail=next((file for file in files if file.role is Role.THUMBNAIL), None),
+            artifacts=copied.artifacts,
+            thumbnail=copied.thumbnail,
             cached="similar",
             cache_distance=similar.distance,
             computed_at=source.computed_at,
@@ -337,18 +284,21 @@ class _Attempt:
     def attach(self, name: str, data: bytes, media_type: str, width: int | None, height: int | None) -> None:
         sha256 = self._patiently(lambda: self.runner.blobs.put(data, media_type=media_type))
         self.data[sha256] = data
-        self.files.append(
-            File(
-                id=str(uuid7()),
-                job_id=self.job.id,
-                role=Role.ARTIFACT,
-                name=name,
-                sha256=sha256,
-                media_type=media_type,
-                size=len(data),
-                width=width,
-                height=height,
-            )
+        self.files.append(self._file(Role.ARTIFACT, name, data, sha256, media_type, width, height))
+
+    def _file(
+        self, role: Role, name: str, data: bytes, sha256: str, media_type: str, width: int | None, height: int | None
+    ) -> File:
+        return File(
+            id=str(uuid7()),
+            job_id=self.job.id,
+            role=role,
+            name=name,
+            sha256=sha256,
+            media_type=media_type,
+            size=len(data),
+            width=width,
+            height=height,
         )
 
     def _patiently(self, call: Callable[[], T]) -> T:
@@ -391,16 +341,8 @@ class _Attempt:
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 == self.shown:
             return self._progress(fraction)
-        file = File(
-            id=str(uuid7()),
-            job_id=self.job.id,
-            role=Role.PREVIEW,
-            name="preview.jpg",
-            sha256=sha256,
-            media_type="image/jpeg",
-            size=len(data),
-            width=small.shape[1],
-            height=small.shape[0],
+        file = self._file(
+            Role.PREVIEW, "preview.jpg", data, sha256, "image/jpeg", width=small.shape[1], height=small.shape[0]
         )
 
         def show(tx: Transaction, is_stored: transitions.IsStored) -> list[str] | transitions.Missing | None:

@@ -16,13 +16,14 @@ from limner.domain.errors import GoneError, QueueFullError, UnavailableError
 from limner.domain.job import File, Job, Role
 from limner.domain.key import owned
 from limner.domain.lane import Lane
+from limner.image_ref import ImageRef
 from limner.jobs import blobs as bytes_of_jobs
 from limner.jobs import receipts, transitions, webhooks
 from limner.jobs.ids import JobIds
 from limner.jobs.receipts import Issuer, Receipt
 from limner.jobs.transitions import Decision, Erased, IsStored, Missing, Sent, Submitted
 from limner.jobs.webhooks import Webhook
-from limner.operation import ImageRef, Operation, P, R
+from limner.operation import Operation, P, R
 from limner.ports import Bus, Engine, JobReader, JobStore, Transaction
 from limner.telemetry import JOBS_SUBMITTED, request_id
 from limner.tracing import Span, span, step, traceparent

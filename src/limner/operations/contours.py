@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from limner.context import Context
 from limner.domain.errors import FaceNotFoundError, InvalidRequestError
 from limner.domain.formats import must_be
 from limner.geometry import BoxShape, PointShape, SizeShape
-from limner.operation import Context, ImageRef, Result, SimilarParams, operation
+from limner.image_ref import ImageRef
+from limner.operation import Result, SimilarParams, operation
 from limner.vision.colours import Colour
 from limner.vision.faces import DEFAULT_MIN_SCORE, Face
 from limner.vision.phash import SAME_PHOTO, perceptual_hash

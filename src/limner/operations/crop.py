@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
+from limner.context import Context
 from limner.domain.errors import InvalidRequestError
 from limner.domain.formats import must_be
 from limner.geometry import BoxShape, SizeShape
-from limner.operation import Context, PhotoParams, Result, format_of, operation, picture_file
+from limner.operation import PhotoParams, Result, format_of, operation, picture_file
 from limner.vision.faces import DEFAULT_MIN_SCORE, Box, Face
 from limner.vision.heads import DEFAULT_MARGIN, bounds, head
 

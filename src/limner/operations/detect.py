@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from limner.context import Context
 from limner.domain.errors import InvalidRequestError, UnsupportedMediaError
 from limner.geometry import AreaShape, BoxShape, PointShape, SizeShape
-from limner.operation import Choices, Context, ImageRef, PhotoParams, Result, format_of, operation, picture_file
+from limner.image_ref import ImageRef
+from limner.operation import Choices, PhotoParams, Result, format_of, operation, picture_file
 from limner.vision import faces
 from limner.vision.colours import Colour, rgb
 from limner.vision.faces import COVER_MIN_SCORE, DEFAULT_MIN_SCORE

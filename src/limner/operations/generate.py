@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from limner import __version__
 from limner.choices import Choice, WithChoices
+from limner.context import Context
 from limner.domain.errors import (
     ContentFilteredError,
     FaceNotFoundError,
@@ -19,17 +20,8 @@ from limner.domain.errors import (
 )
 from limner.domain.formats import must_be
 from limner.geometry import SizeShape
-from limner.operation import (
-    Choices,
-    Context,
-    ImageRef,
-    Params,
-    Result,
-    format_of,
-    invalid_fields,
-    operation,
-    picture_file,
-)
+from limner.image_ref import ImageRef
+from limner.operation import Choices, Params, Result, format_of, invalid_fields, operation, picture_file
 from limner.painters import PAINTERS, configuration
 from limner.painters.painter import Canvas, Painter, PainterParams
 from limner.vision import memory

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import SkipJsonSchema
 
 from limner.choices import Choice, lists
+from limner.context import Context
 from limner.domain.errors import LimnerError
 from limner.domain.formats import must_be
 from limner.domain.lane import CPU, GPU, PAINT, REMOTE
 from limner.geometry import SizeShape
-from limner.operation import Choices, Context, ImageRef, Operation, PhotoParams, Result, invalid_fields, operation
+from limner.image_ref import ImageRef
+from limner.operation import Choices, Operation, PhotoParams, Result, invalid_fields, operation
 
 VERSION = 1
 MAX_STEPS = 8

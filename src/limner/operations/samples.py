@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from limner import __version__
+from limner.context import Context
 from limner.domain.errors import PainterNotReadyError
 from limner.geometry import BoxShape, SizeShape
-from limner.operation import Choices, Context, PhotoParams, Result, operation
+from limner.operation import Choices, PhotoParams, Result, operation
 from limner.painters import PAINTERS
 from limner.painters.drawn.styles import DRAWN_STYLES
 from limner.painters.painter import Canvas, Painter, PainterParams

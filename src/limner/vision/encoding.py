@@ -12,6 +12,7 @@ from PIL import Image
 
 from limner.domain.errors import TooLargeError
 from limner.vision.header import Format
+from limner.vision.structure.reading import METRE
 
 Pixels = npt.NDArray[np.uint8]
 Density = tuple[float, float]
@@ -21,7 +22,6 @@ JPEG_QUALITY = 92
 _WEBP_MAX_SIDE = 16383
 _WEBP_EFFORT = 20  # of lossless: 0 to 100; more takes longer and saves little
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
-_METRE = 39.3701  # inches
 
 
 def encode(
@@ -83,7 +83,7 @@ def _png(
     if profile is not None:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
     if density is not None:
-        chunks += _chunk(b"pHYs", struct.pack(">IIB", *(round(each * _METRE) for each in density), 1))
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *(round(each * METRE) for each in density), 1))
     if xmp is not None:
         chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
     return data[:33] + chunks + data[33:]  # after the signature and IHDR

@@ -65,15 +65,6 @@ def sizes(hits: Hits) -> npt.NDArray[np.float32]:
     return np.asarray(np.sqrt(_areas(hits)), np.float32)
 
 
-def tilts(hits: Hits) -> npt.NDArray[np.float32]:
-    """How far each face is tilted, (N,) degrees 0..180: the tilt of its eye line, or of the line from the eyes to the
-    mouth if that is more."""
-    eyes = hits[:, 7:9] - hits[:, 5:7]
-    down = hits[:, 11:13] + hits[:, 13:15] - hits[:, 5:7] - hits[:, 7:9]
-    lines = (np.arctan2(eyes[:, 1], eyes[:, 0]), np.arctan2(down[:, 0], down[:, 1]))
-    return np.asarray(np.degrees(np.maximum(*np.abs(lines))), np.float32)
-
-
 def surroundings(hit: npt.NDArray[np.float32], reach: float) -> tuple[int, int, int]:
     """Left, top and side of a square of `reach` times the face's size around it, moved into the picture at its left and
     top."""

@@ -4,7 +4,7 @@ Nothing here computes colours; that is `colour_profile`.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +38,11 @@ def cleaned(profile: bytes) -> bytes | None:
     """The profile with the known tags alone, which is itself where it has no others; None if it is not usable."""
     if not 128 + 4 < len(profile) <= MAX_BYTES or profile[36:40] != b"acsp" or profile[12:16] not in _CLASSES:
         return None
-    (count,) = struct.unpack_from(">I", profile, 128)
+    count = _count(profile)
     if count > _MAX_TAGS or 132 + 12 * count > len(profile):
         return None
     tags: dict[bytes, bytes] = {}
-    for at in range(132, 132 + 12 * count, 12):
-        name, start, size = struct.unpack_from(">4sII", profile, at)
+    for name, start, size in _table(profile):
         if start + size > len(profile):
             return None
         if name in _KNOWN:
@@ -54,24 +53,29 @@ def cleaned(profile: bytes) -> bytes | None:
 
 def for_reading(profile: bytes) -> bytes:
     """The profile with one table at most, that for perception, which is what browsers use."""
-    (count,) = struct.unpack_from(">I", profile, 128)
-    entries = [struct.unpack_from(">4sII", profile, at) for at in range(132, 132 + 12 * count, 12)]
-    names = {name for name, _, _ in entries}
+    names = {name for name, _, _ in _table(profile)}
     dropped = {b"B2A0", b"B2A1", b"B2A2", b"A2B2", *((b"A2B1",) if b"A2B0" in names else ())}
     if not names & dropped:
         return profile
-    tags = {name: profile[start : start + size] for name, start, size in entries if name not in dropped}
+    tags = {name: profile[start : start + size] for name, start, size in _table(profile) if name not in dropped}
     return _written(profile[:128], tags)
 
 
 def code_points_of(profile: bytes) -> tuple[int, int] | None:
     """Primaries and transfer of ITU-T H.273, if the profile has a tag for them (9.2.17)."""
-    (count,) = struct.unpack_from(">I", profile, 128)
-    for at in range(132, 132 + 12 * count, 12):
-        name, start, size = struct.unpack_from(">4sII", profile, at)
+    for name, start, size in _table(profile):
         if name == b"cicp" and size >= 12:
             return profile[start + 8], profile[start + 9]
     return None
+
+
+def _count(profile: bytes) -> int:
+    return int.from_bytes(profile[128:132])
+
+
+def _table(profile: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and size of each tag (7.3)."""
+    return struct.iter_unpack(">4sII", profile[132 : 132 + 12 * _count(profile)])
 
 
 def _written(header: bytes, tags: Mapping[bytes, bytes]) -> bytes:

@@ -93,9 +93,10 @@ def _of_points(points: CodePoints) -> Colours:
 def _of_profile(profile: bytes) -> Colours:
     if icc.space_of(profile) != b"RGB ":
         return Colours(converted=profile, note=_CONVERTED)
-    points = icc.code_points_of(profile)
-    if points is not None and points[1] in {code_points.PQ, code_points.HLG}:
-        return _of_points(CodePoints(*points))
+    told = icc.code_points_of(profile)
+    points = None if told is None else CodePoints(*told)
+    if points is not None and points.transfer in {code_points.PQ, code_points.HLG} and code_points.is_known(points):
+        return _of_points(points)
     if len(profile) > icc.MAX_KEPT_BYTES or colour_profile.kind_of(profile) is Kind.FAR:
         return Colours(converted=profile, note=_CONVERTED)
     return Colours(kept=profile)

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from limner.operation import Context, PhotoParams, Result, operation
+from limner.context import Context
+from limner.operation import PhotoParams, Result, operation
 from limner.operations import CATALOGUE
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from limner.domain.errors import BadImageError
 from limner.vision.header import Limits
-from limner.vision.structure.reading import Calibration, CodePoints, Exif, Structure, density, read_exif, unpack
+from limner.vision.structure.reading import METRE, Calibration, CodePoints, Exif, Structure, density, read_exif, unpack
 
 MAX_CHUNKS = 50_000
 """Forty megabytes in chunks of 800 bytes; encoders write 8 KB and more."""
@@ -19,7 +19,6 @@ _LONGEST = {b"tRNS": 256, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"PLTE": 768, b"p
 # Bytes of what is told before the pixels.
 _TOLD = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"mDCV": 24, b"cLLI": 8, b"pHYs": 9, b"acTL": 8}
 _SRGB = [0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06]  # white, red, green, blue
-_METRE = 39.3701  # inches
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -82,7 +81,7 @@ def _density(body: bytes) -> tuple[float, float] | None:
     if body[8:9] != b"\1":
         return None
     across, down = unpack(">II", body, 0)
-    return density(across / _METRE, down / _METRE)
+    return density(across / METRE, down / METRE)
 
 
 def _profile(data: bytes, chunk: slice | None) -> slice | None:

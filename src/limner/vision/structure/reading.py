@@ -89,7 +89,10 @@ class Exif:
     density: tuple[float, float] | None = None
 
 
-_INCHES = {2: 1.0, 3: 2.54}  # ResolutionUnit (EXIF 2.32, tag 0x128): inch, centimetre
+PER_INCH = {2: 1.0, 3: 2.54}
+"""Of ResolutionUnit (EXIF 2.32, tag 0x128), inch and centimetre."""
+METRE = 39.3701
+"""Inches."""
 
 
 def read_exif(block: bytes) -> Exif:
@@ -114,7 +117,7 @@ def read_exif(block: bytes) -> Exif:
                 across, down = (value, down) if tag == 0x11A else (across, value)
     except struct.error:
         pass
-    told = density(across * _INCHES.get(unit, 0.0), down * _INCHES.get(unit, 0.0))
+    told = density(across * PER_INCH.get(unit, 0.0), down * PER_INCH.get(unit, 0.0))
     return Exif(orientation if 1 <= orientation <= 8 else 1, told)
 
 

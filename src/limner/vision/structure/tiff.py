@@ -7,7 +7,7 @@ import struct
 
 from limner.domain.errors import BadImageError, UnsupportedMediaError
 from limner.vision.header import Limits
-from limner.vision.structure.reading import Structure, check_size, density, unpack
+from limner.vision.structure.reading import PER_INCH, Structure, check_size, density, unpack
 
 MAX_PAGES = 1000
 MAX_VALUES = 1 << 20
@@ -69,7 +69,7 @@ def inspect(data: bytes, limits: Limits) -> Structure:
 
 def _density(file: "_File", tags: dict[int, tuple[int, int, int]]) -> tuple[float, float] | None:
     """Pixels per inch (section 8, XResolution and ResolutionUnit)."""
-    factor = {2: 1.0, 3: 2.54}.get((file.numbers(tags, _UNIT) or (2,))[0], 0.0)
+    factor = PER_INCH.get((file.numbers(tags, _UNIT) or (2,))[0], 0.0)
     return density(*(factor * file.fraction(tags, tag) for tag in (_ACROSS, _DOWN)))
 
 
