@@ -256,6 +256,7 @@ def test_a_job_that_is_no_longer_wanted_ends_at_its_next_step_and_leaves_nothing
     assert not bench.blobs.has(sha256_of("a face"))
 
 
+@pytest.mark.alone
 def test_the_lease_is_renewed_while_the_job_runs_and_not_after(bench: Bench) -> None:
     bench.runner = replace(bench.runner, lease=timedelta(seconds=0.3))
     leases: list[datetime] = []
