@@ -443,3 +443,23 @@ def test_a_job_that_is_opened_while_the_page_starts_is_drawn_once(
     expect(page.locator("#link-state")).to_have_text("Live")
     assert drawn.evaluate("each => each.isConnected")
     expect(viewer.locator(".json pre")).to_be_visible()
+
+
+def test_a_job_that_ends_while_it_is_fetched_is_shown_with_its_result(
+    open_page: OpenPage, shared_server: Server, make: Make
+) -> None:
+    job = make("detect")
+    page = open_page(shared_server)
+    before_its_end = [job | {"status": "running", "finished_at": None, "result": None, "artifacts": []}]
+
+    def answer(route: Route) -> None:
+        if before_its_end:
+            route.fulfill(json=before_its_end.pop())
+        else:
+            route.continue_()
+
+    page.route(f"**/v1/jobs/{job['id']}", answer)
+    page.locator(f'.card[data-job="{job["id"]}"] .frame').click()
+    viewer = page.locator("#viewer")
+    viewer.get_by_text("JSON", exact=True).click()
+    expect(viewer.locator(".json pre")).to_contain_text('"faces"')

@@ -90,11 +90,12 @@ export class Board {
       return;
     }
     const { filter } = this.#pages;
+    const known = this.#order.filter((each) => each.job); // what is sent meanwhile may be too new for the answer
     const { jobs, cursor, meets } = await this.#pages.newest(this.#order.some((record) => record.listed));
     if (filter !== this.#pages.filter) return;
     const listed = new Set(jobs.map(({ id }) => id));
     const oldest = cursor ? jobs.at(-1)?.created_at ?? "" : "";
-    for (const record of this.#order.filter((each) => each.job && !listed.has(each.id))) {
+    for (const record of known.filter((each) => !listed.has(each.id) && this.get(each.id) === each)) {
       const here = matches(filter, record) && (record.whole || record.listed);
       if (here && (record.job.created_at > oldest || (!meets && record.listed))) this.#remove(record);
     }
@@ -301,7 +302,11 @@ export class Board {
 
   /** The complete job. */
   async whole(record) {
-    if (!record.whole) this.put(await api.job(record.job.id), true);
+    while (!record.whole) {
+      const job = await api.job(record.job.id);
+      if (this.get(job.id) === record) this.put(job, true); // it is not whole if it has ended after that answer
+      else Object.assign(record, { job, whole: true }); // it has left the list
+    }
     return record.job;
   }
 
