@@ -46,6 +46,19 @@ def complaint(line: ConsoleMessage) -> list[str]:
     return [f"{line.text} {address}" if "Failed to load" in line.text else line.text]
 
 
+LISTENS = """addEventListener("DOMContentLoaded", () => {
+    window.announced = [];
+    const status = document.getElementById("status");
+    const listen = () => window.announced.push(status.textContent);
+    if (status) new MutationObserver(listen).observe(status, { childList: true }); // other pages have none
+})"""
+
+
+def expect_announced(page: Page, words: str) -> None:
+    """The page has told it to screen readers, and perhaps something else since."""
+    page.wait_for_function("words => window.announced.some((line) => line.includes(words))", arg=words, timeout=60_000)
+
+
 @pytest.fixture
 def complaints() -> list[str]:
     """Errors and warnings in the consoles of the opened pages. A test removes those that it expects; others fail it."""
@@ -63,6 +76,7 @@ def open_page(chromium: Browser, complaints: list[str]) -> Iterator[OpenPage]:
         contexts.append(context)
         context.set_default_timeout(30_000)
         page = context.new_page()
+        page.add_init_script(LISTENS)
         page.on("console", lambda line: complaints.extend(complaint(line)))
         page.on("pageerror", lambda error: complaints.append(f"{error}\n{error.stack}"))
         if before:
@@ -135,7 +149,7 @@ def test_a_photo_becomes_a_marked_card(
     expect(card.locator("h3")).to_have_text("1 face")
     expect(card.locator(".facts").last).to_contain_text("Detect · ")
     expect(card.locator(".facts").last).to_have_text(re.compile(r"\d m?s · "))
-    expect(page.locator("#status")).to_contain_text("astronaut.jpg: 1 face.")
+    expect_announced(page, "astronaut.jpg: 1 face.")
     expect(card.locator("img")).to_have_attribute("src", re.compile(r"/thumbnail$"))
     assert card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 480
     shot(page, "card")
@@ -270,7 +284,7 @@ def test_cancel_and_delete(one_worker: Server, open_page: OpenPage, astronaut: n
     expect(done).to_have_count(0)
     assert pixels_at(link).any()  # it can be undone
     page.get_by_role("button", name="Delete now").click()
-    expect(page.locator("#status")).to_contain_text("1 picture deleted.")
+    expect_announced(page, "1 picture deleted.")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         pixels_at(link)
 

@@ -23,6 +23,7 @@ from tests.journeys.test_page import (
     chromium,
     complaints,
     different,
+    expect_announced,
     fulfil,
     job_json,
     no_sideways_scroll,
@@ -78,7 +79,7 @@ def test_from_a_photo_to_a_picture(
 
     page.get_by_role("button", name="Show my photo in these styles").click()
     expect(page.locator(".tile canvas")).to_have_count(11)
-    expect(page.locator("#status")).to_contain_text("The styles now show your photo.")
+    expect_announced(page, "The styles now show your photo.")
     ink = page.locator(".tile", has_text="Ink")
     shades = """canvas => {
       const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

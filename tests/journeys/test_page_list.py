@@ -23,6 +23,7 @@ from tests.journeys.test_page import (
     chromium,
     complaints,
     different,
+    expect_announced,
     job_json,
     no_sideways_scroll,
     open_page,
@@ -93,7 +94,7 @@ def test_names_are_searched_and_lists_are_filtered(
     search.fill("ANNA")
     expect(page.locator(".card")).to_have_count(2)
     assert names(page) == ["Anna again.jpg", "Anna.jpg"]
-    expect(page.locator("#status")).to_contain_text("2 pictures found.")
+    expect_announced(page, "2 pictures found.")
     shot(page, "list-search")
 
     # What is sent meanwhile is shown if it fits.
@@ -136,7 +137,7 @@ def test_a_deletion_can_be_undone(shared_server: Server, open_page: OpenPage, as
     expect(first).to_have_count(0)
     toast = page.get_by_role("region", name="Deletion")
     expect(toast).to_contain_text("undo 0.jpg will be deleted.")
-    expect(page.locator("#status")).to_contain_text("undo 0.jpg will be deleted in 8 seconds.")
+    expect_announced(page, "undo 0.jpg will be deleted in 8 seconds.")
     shot(page, "list-undo")
     toast.get_by_role("button", name="Undo").click()
     expect(first.locator(".frame")).to_be_focused()
@@ -155,7 +156,7 @@ def test_a_deletion_can_be_undone(shared_server: Server, open_page: OpenPage, as
     page.mouse.move(0, 0)
     expect(toast).to_contain_text("2 pictures will be deleted.")
     assert exists(shared_server, one)
-    expect(page.locator("#status")).to_contain_text("2 pictures deleted.")
+    expect_announced(page, "2 pictures deleted.")
     assert not exists(shared_server, one)
     assert not exists(shared_server, two)
 
@@ -233,7 +234,7 @@ def test_many_are_selected_saved_run_again_and_deleted(
 
     tick(0).check()
     bar.get_by_role("button", name="Run again").click()
-    expect(page.locator(".card")).to_have_count(7)
+    expect(page.locator(".card[data-status=succeeded]")).to_have_count(7)
 
     page.locator(".card .frame").first.focus()
     page.keyboard.press("Control+a")
@@ -241,7 +242,7 @@ def test_many_are_selected_saved_run_again_and_deleted(
     bar.get_by_role("button", name="Delete").click()
     expect(page.locator(".card")).to_have_count(0)
     page.get_by_role("button", name="Delete now").click()
-    expect(page.locator("#status")).to_contain_text("7 pictures deleted.")
+    expect_announced(page, "7 pictures deleted.")
     assert not any(exists(shared_server, job_id) for job_id in [*jobs, *again])
 
 
@@ -278,7 +279,7 @@ def test_a_folder_is_dropped_and_chosen(
     for name in ("top.jpg", "deep.jpg"):
         expect(card_of(page, name).locator("h3")).to_have_text("1 face")
     expect(page.locator(".card.mine")).to_have_count(2)
-    expect(page.locator("#status")).to_contain_text("2 files left out, because they are no photos.")
+    expect_announced(page, "2 files left out, because they are no photos.")
 
     other = open_page(shared_server)
     expect(other.get_by_role("button", name="Choose a folder")).to_be_visible()
