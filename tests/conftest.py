@@ -43,6 +43,12 @@ def astronaut_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
 
 
 @pytest.fixture(scope="session")
+def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
+    """Its face, (256, 256), which every operation works on quickly."""
+    return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """One PostgreSQL server for all tests; each takes a database of its own (`new_database`)."""
     server = Postgres(tmp_path_factory.mktemp("postgres"))

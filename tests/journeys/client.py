@@ -102,10 +102,10 @@ def received(connection: ClientConnection) -> Json:
     return told
 
 
-def until(connection: ClientConnection, event_type: str, job_id: str | None = None) -> list[Json]:
-    """Events up to one of that type (and job), which is the last."""
+def until(connection: ClientConnection, event_type: str, job_id: str) -> list[Json]:
+    """Events up to the one of that type and job, which is the last. An earlier job may still have some to tell."""
     seen = [received(connection)]
-    while seen[-1]["type"] != event_type or job_id not in (None, seen[-1]["job"]["id"]):
+    while (seen[-1]["type"], seen[-1]["job"]["id"]) != (event_type, job_id):
         seen.append(received(connection))
     return seen
 

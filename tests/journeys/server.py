@@ -34,6 +34,7 @@ class Server:
             "LIMNER_BLOBS_URL": str(folder / "blobs"),
             "LIMNER_MODELS_DIR": str(MODELS),
             "LIMNER_DURABILITY": "relaxed",
+            "LIMNER_WORKERS": "1",
             **variables,
         }
 

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from limner.adapters.celery_engine import TASK, broker_app
-from tests.conftest import another, as_jpeg
+from tests.conftest import another
 from tests.journeys.client import FINAL, Json, finished, get, last_event_id, rows, submit
 from tests.journeys.server import Cluster, Worker, address_space
 from tests.services.postgres import Postgres
@@ -23,12 +21,6 @@ from tests.services.process import free_port
 from tests.services.redis_server import RedisServer
 
 SOON_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
-    """A photo that is processed quickly."""
-    return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
 
 
 @pytest.fixture(scope="module")

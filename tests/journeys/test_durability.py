@@ -28,12 +28,6 @@ KILLS = 3
 
 
 @pytest.fixture(scope="module")
-def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
-    """A photo that is processed quickly."""
-    return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
-
-
-@pytest.fixture(scope="module")
 def heavy_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
     """A photo that takes a worker about a second."""
     return as_jpeg(np.tile(astronaut, (7, 7, 1)), 80)

@@ -96,8 +96,7 @@ def test_cancel_and_failure_have_events(shared_server: Server, astronaut_jpeg: b
     broken = astronaut_jpeg[: len(astronaut_jpeg) // 2]
     with listening(shared_server) as listener:
         job = submit(shared_server, broken)
-        events = until(listener, "job.failed")
-    assert events[-1]["job"]["id"] == job["id"]
+        events = until(listener, "job.failed", job["id"])
     assert events[-1]["job"]["error"]["type"] == "urn:limner:problem:bad-image"
 
 
@@ -127,7 +126,7 @@ def test_filters(shared_server: Server, past: list[Json], astronaut_jpeg: bytes)
         until(detect, "job.succeeded", other["id"])
         job = submit(shared_server, another(astronaut_jpeg, 3), path="/v1/contours")
         assert received(contours)["job"]["id"] == job["id"]
-        until(contours, "job.succeeded")
+        until(contours, "job.succeeded", job["id"])
 
 
 def test_server_sent_events_resume_after_the_last_id(
@@ -172,7 +171,7 @@ def test_messages_of_clients_are_ignored_up_to_a_kilobyte(
         listener.send(b"\0" * 1024)
         listener.send('{"type": "subscribe"}')
         job = submit(shared_server, another(astronaut_jpeg, 6))
-        assert until(listener, "job.succeeded")[-1]["job"]["id"] == job["id"]
+        until(listener, "job.succeeded", job["id"])
         listener.send("x" * 1025)
         assert closed_with(listener) == 1009
 
@@ -221,7 +220,7 @@ def test_urls_begin_as_the_client_called_or_as_the_settings_say(
         base = f"https://faces.example/x/v1/jobs/{answer.json()['id']}"
         assert answer.headers["location"] == answer.json()["url"] == base
         assert answer.json()["artifacts"][0]["url"] == f"{base}/artifacts/marked.jpg"
-        assert until(listener, "job.succeeded")[-1]["job"]["url"] == base
+        assert until(listener, "job.succeeded", answer.json()["id"])[-1]["job"]["url"] == base
         assert json.loads(faces.recv(timeout=60))["processed_url"].startswith("https://faces.example/x/jobs/")
 
 

@@ -139,8 +139,8 @@ def test_a_job_tells_its_parameters_and_photo_so_that_it_can_be_sent_again(
 
 def test_samples_are_refused_while_other_work_waits(start_server: StartServer, astronaut_jpeg: bytes) -> None:
     server = start_server(LIMNER_PAINT_WORKERS="1")
-    walls = [as_jpeg(np.full((1000 + number, 1200, 3), 90, np.uint8)) for number in range(3)]
-    others = [submit(server, wall, style="oil", size="1200").json()["id"] for wall in walls]
+    walls = [as_jpeg(np.full((600 + number, 700, 3), 90, np.uint8)) for number in range(3)]
+    others = [submit(server, wall, style="oil", size="700").json()["id"] for wall in walls]
     files = {"image": astronaut_jpeg}
     refused = problem(httpx.post(f"{server.url}/v1/samples", files=files), 429, "queue-full")
     assert refused["retryable"]

@@ -14,7 +14,6 @@ from playwright.sync_api import Browser
 from limner.domain.event import EventType
 from limner.operations import CATALOGUE
 from limner.web import shapes
-from tests.conftest import another
 from tests.journeys.client import Json, get, submit
 from tests.journeys.server import Server
 from tests.journeys.test_page import chromium
@@ -151,13 +150,13 @@ def test_the_documentation_is_shown_without_another_host(shared_server: Server, 
         assert complaints == []
 
 
-def test_answers_are_of_their_shapes(shared_server: Server, described: Json, astronaut_jpeg: bytes) -> None:
+def test_answers_are_of_their_shapes(shared_server: Server, described: Json, small_jpeg: bytes) -> None:
     jobs = [
-        submit(shared_server, another(astronaut_jpeg, 1), wait=True, path=f"/v1/{name}", **fields)
+        submit(shared_server, small_jpeg, wait=True, path=f"/v1/{name}", **fields)
         for name in CATALOGUE
         for fields in ({}, {})  # once computed, once from the cache
     ]
-    jobs.append(submit(shared_server, astronaut_jpeg[: len(astronaut_jpeg) // 2], wait=True))
+    jobs.append(submit(shared_server, small_jpeg[: len(small_jpeg) // 2], wait=True))
 
     def check(kind: str, told: object) -> None:
         document = {"$ref": f"#/components/schemas/{kind}", "components": described["components"]}

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import httpx
-import numpy as np
-import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
 from standardwebhooks import Webhook
@@ -18,7 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from limner.cli import main
 from limner.domain.key import SHOWN
-from tests.conftest import another, as_jpeg
+from tests.conftest import another
 from tests.journeys.client import FINAL, PATIENCE_S, Json, metric, problem, rows, server_sent
 from tests.journeys.conftest import make_cluster
 from tests.journeys.keys import ASKS_FOR_KEYS, new_key, revoke, with_key
@@ -30,12 +28,6 @@ STORY = ["job.queued", "job.running", "job.succeeded"]
 REFUSED_WITHIN_S = 12.0
 SOON_S = 20.0  # for a busy machine, and far below the 60 s of the job that is stopped
 Pair = tuple[httpx.Client, httpx.Client]
-
-
-@pytest.fixture(scope="module")
-def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
-    """A photo that is processed quickly."""
-    return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
 
 
 @pytest.fixture(scope="module")

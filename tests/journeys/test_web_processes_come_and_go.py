@@ -10,25 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import httpx
-import numpy as np
-import numpy.typing as npt
 import pytest
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from tests.conftest import another, as_jpeg
+from tests.conftest import another
 from tests.journeys.client import PATIENCE_S, get, metric, submit
 from tests.journeys.processes import client_at, two
 from tests.journeys.server import Cluster
 from tests.services.nginx import Nginx
 from tests.services.postgres import Postgres
 from tests.services.redis_server import RedisServer
-
-
-@pytest.fixture(scope="module")
-def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
-    """A photo that is processed quickly."""
-    return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from tests.conftest import another, as_jpeg
@@ -52,12 +51,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield run
     for server in started:
         server.kill()
-
-
-@pytest.fixture(scope="module")
-def small_jpeg(astronaut: npt.NDArray[np.uint8]) -> bytes:
-    """A photo that is processed quickly."""
-    return as_jpeg(np.ascontiguousarray(astronaut[:256, 100:356]))
 
 
 def misbehave(server: Server, photo: bytes, how: str, seconds: float = 60) -> str:
