@@ -64,6 +64,15 @@ class Share:
         memory.used += size
         self.taken += size
 
+    @contextmanager
+    def part(self) -> Iterator["Share"]:
+        """For one of several pictures of the same request: what it takes is released at the end of its own."""
+        part = Share(self.memory, self.client)
+        try:
+            yield part
+        finally:
+            part.give_back()
+
     def give_back(self) -> None:
         """Release all bytes: they are stored, or no longer needed."""
         self.memory.used -= self.taken
