@@ -15,9 +15,10 @@ from limner.domain.errors import (
 from limner.domain.key import Caller, Scope
 from limner.web.admission import needs
 from limner.web.compat import REFUSALS, as_json, refused_as, result_of, submit_detect
+from limner.web.connections import client_of
 from limner.web.query import any_query
 from limner.web.read_json import read_object
-from limner.web.read_request import FORM, JSON, address_of, read_form, receive
+from limner.web.read_request import FORM, JSON, read_form, receive
 from limner.web.run_to_end import Run, new_run
 from limner.web.services import CallerDep, Services, ServicesDep
 from limner.web.upload_memory import Share
@@ -96,7 +97,7 @@ async def compreface_detect(
 
 async def _take_in(run: Run, request: Request, services: Services, caller: Caller, **values: object) -> None:
     """Submit the job. The photo's memory is released when this returns."""
-    with services.memory.share(address_of(request)) as share:
+    with services.memory.share(client_of(request.scope)) as share:
         await submit_detect(run, services, caller, await _photo(request, services, share), **values)
 
 

@@ -27,7 +27,7 @@ from limner.web.compat import (
     result_of,
     submit_detect,
 )
-from limner.web.read_request import address_of
+from limner.web.connections import client_of
 from limner.web.run_to_end import Run, new_run
 from limner.web.services import CallerDep, Services, ServicesDep
 
@@ -124,7 +124,7 @@ async def rekognition_detect_faces(request: Request, services: ServicesDep, call
 
 async def _take_in(run: Run, request: Request, services: Services, caller: Caller) -> None:
     """Submit the job. The photo's memory is released when this returns."""
-    with services.memory.share(address_of(request)) as share:
+    with services.memory.share(client_of(request.scope)) as share:
         values, pictures = await read_pictures(request, services, share, "Bytes", _DEPTH)
         attributes = member(values, "Attributes", list) or []
         if not all(isinstance(each, str) for each in attributes):

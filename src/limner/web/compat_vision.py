@@ -21,7 +21,8 @@ from limner.web.compat import (
     result_of,
     submit_detect,
 )
-from limner.web.read_request import address_of, fetch_picture
+from limner.web.connections import client_of
+from limner.web.read_request import fetch_picture
 from limner.web.run_to_end import Run, new_run
 from limner.web.services import CallerDep, Services, ServicesDep
 
@@ -122,7 +123,7 @@ async def vision_annotate(
 
 async def _take_in(open_runs: ExitStack, request: Request, services: Services, caller: Caller) -> list[_Begun]:
     """Submit a job for each image. The pictures' memory is released when this returns."""
-    with services.memory.share(address_of(request)) as share:
+    with services.memory.share(client_of(request.scope)) as share:
         values, pictures = await read_pictures(request, services, share, "content", _DEPTH)
         asked = member(values, "requests", list) or []
         if not asked or len(asked) > MOST_IMAGES or not all(isinstance(each, dict) for each in asked):
