@@ -59,6 +59,11 @@ class Picture:
         colour_profile.to_srgb(converted, self.profile)
         return converted
 
+    def notes_in(self, form: Format | None) -> list[str]:
+        """`notes`, and what a picture of this one loses in a format; None: it is drawn anew, without transparency."""
+        kept = self.alpha is None or form in {"png", "webp"}
+        return [*self.notes, *([] if kept else ["What is transparent in the photo is white in the picture."])]
+
     def copy(self) -> "Picture":
         """The picture with pixels of its own."""
         return replace(self, pixels=self.pixels.copy(), alpha=None if self.alpha is None else self.alpha.copy())
@@ -187,7 +192,8 @@ class _Source:
         if structure.density is not None and structure.orientation > 4:
             self.density = (structure.density[1], structure.density[0])
         self.lossless = structure.lossless
-        self.notes = tuple(note for note in (self.colours.note, _bits_note(structure.bits)) if note)
+        told = (self.colours.note, _bits_note(structure.bits), _frames_note(structure.frames))
+        self.notes = tuple(note for note in told if note)
 
     def pixels(self, at_least: int | None) -> tuple[Pixels, Pixels | None]:
         """Upright RGB (H, W, 3), and alpha (H, W) or None if every pixel is opaque."""
@@ -259,6 +265,10 @@ class _Source:
 
 def _bits_note(bits: int) -> str | None:
     return f"The photo has {bits} bits per channel; what is made from it has 8." if bits > 8 else None
+
+
+def _frames_note(frames: int) -> str | None:
+    return f"The photo has {frames:,} frames or pages; only the first is used." if frames > 1 else None
 
 
 def _webp(data: bytes) -> tuple[Pixels, Pixels | None]:
