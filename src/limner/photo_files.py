@@ -150,6 +150,7 @@ class Output:
         self.is_folder = self.path is not None and (several or ends or self.path.is_dir())
         self._name, self._overwrite = name, overwrite
         self._inputs: set[tuple[int, int]] = set()
+        self._written: set[tuple[int, int]] = set()
         if self.is_stdout and several:
             raise click.UsageError("Several photos cannot go to standard output. Name a folder with -o.")
         if self.is_stdout and sys.stdout.isatty():
@@ -212,15 +213,22 @@ class Output:
         return source.folder / self._name / source.path.relative_to(source.folder).parent
 
     def _write(self, target: Path, data: bytes, exact: bool) -> Path:
-        """Write a file whole or not at all. Without `overwrite` under the next free number, unless it is `exact`."""
+        """Write a file whole or not at all. Under the next free number, unless it is `exact`.
+
+        With `overwrite`, only what this run has written is in the way.
+        """
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             is_stream = target.exists() and not (target.is_file() or target.is_dir())  # a device or a pipe
-            if self._overwrite and not is_stream:
-                self._refuse_input(target)
-            if self._overwrite or is_stream:
+            if is_stream:
                 write(target, data)
                 return target
+            if self._overwrite:
+                chosen = target if exact else next(each for each in _free(target) if not self._was_written(each))
+                self._refuse_input(chosen)
+                write(chosen, data)
+                self._written.add(_identity(chosen))
+                return chosen
             for chosen in _free(target):
                 try:
                     _create(chosen, data)
@@ -232,6 +240,12 @@ class Output:
         except OSError as error:
             raise OutputError(f"{shown(target)} cannot be written: {error.strerror}.", error.errno) from error
         raise AssertionError("names never end")
+
+    def _was_written(self, target: Path) -> bool:
+        """Whether it is a result of another photo, which `overwrite` does not mean."""
+        with contextlib.suppress(FileNotFoundError):
+            return _identity(target) in self._written
+        return False
 
     def _refuse_input(self, target: Path) -> None:
         with contextlib.suppress(OSError):  # it is not there, or told where it is written

@@ -180,6 +180,20 @@ def test_names_that_collide(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_is_overwritten_is_of_an_earlier_run(tmp_path: Path) -> None:
+    for name in ("1.jpg", "1.marked.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    first, second = sources([str(tmp_path)], recursive=False)
+    for _ in range(2):
+        output = Output(str(tmp_path / "out"), several=True, name="detect", overwrite=True)
+        output.write(first, {"marked.jpg": b"with a face"})
+        output.copy(second, b"without", "")
+        assert {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()} == {
+            "1.marked.jpg": b"with a face",
+            "1.marked-2.jpg": b"without",
+        }
+
+
 def test_a_folder_by_its_slash_and_a_file_by_its_name(inside: Inside, folder: Path) -> None:
     assert inside("detect", "b/1.jpg", "-o", "new/").exit_code == 0
     assert files(folder / "new") == ["1.marked.jpg"]

@@ -49,10 +49,10 @@ def shown(bench: Bench, job: Job) -> int | None:
     if file is None:
         return None
     data = bench.blobs.get(file.sha256)
-    assert data[:3] == b"\xff\xd8\xff"
+    assert data[8:12] == b"WEBP"
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
-    assert (file.name, file.media_type, file.size) == ("thumbnail.jpg", "image/jpeg", len(data))
+    assert (file.name, file.media_type, file.size) == ("thumbnail.webp", "image/webp", len(data))
     assert (file.width, file.height) == (pixels.shape[1], pixels.shape[0])
     return round(float(pixels.mean()))
 

@@ -79,7 +79,7 @@ def test_without_a_label_the_name_is_the_id(shared_server: Server, astronaut_jpe
 # --- the thumbnail ---------------------------------------------------------------------------------------------------
 
 
-def test_the_thumbnail_is_upright_small_and_jpeg(shared_server: Server, astronaut: Pixels) -> None:
+def test_the_thumbnail_is_upright_small_and_webp(shared_server: Server, astronaut: Pixels) -> None:
     wide = np.repeat(astronaut, 2, axis=1)  # 1024 × 512
     turned = io.BytesIO()
     exif = Image.Exif()
@@ -87,9 +87,9 @@ def test_the_thumbnail_is_upright_small_and_jpeg(shared_server: Server, astronau
     Image.fromarray(np.ascontiguousarray(np.rot90(wide))).save(turned, "JPEG", quality=90, exif=exif)
     job = submit(shared_server, turned.getvalue(), wait=True, mark="none")
     answer = get(shared_server, job["thumbnail"])
-    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["content-type"] == "image/webp"
     small = Image.open(io.BytesIO(answer.content))
-    assert (small.format, small.size) == ("JPEG", (480, 240))
+    assert (small.format, small.size) == ("WEBP", (480, 240))
     expected = Image.fromarray(wide).resize((480, 240), Image.Resampling.BOX)
     assert np.abs(np.asarray(small.convert("RGB"), int) - np.asarray(expected, int)).mean() < 8
     assert get(shared_server, job["thumbnail"], **{"If-None-Match": answer.headers["etag"]}).status_code == 304

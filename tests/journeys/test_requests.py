@@ -112,6 +112,9 @@ def test_an_unknown_name_in_a_query_is_refused(shared_server: Server, astronaut_
     ):
         told = problem(get(shared_server, path), 422, "invalid-request")
         assert told["errors"][0]["field"] in path
+    for path in ("/v1/jobs?status=failed&status=queued", "/v1/events?operation=crop&operation=detect"):
+        told = problem(get(shared_server, path), 422, "invalid-request")
+        assert "twice" in told["detail"], "which one is meant?"
     told = problem(get(shared_server, "/v1/jobs?state=failed"), 422, "invalid-request")
     assert "status" in told["detail"]  # what is meant
     with client(shared_server) as session:

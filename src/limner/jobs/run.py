@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.5
 PREVIEW_SIDE, PREVIEW_QUALITY = 768, 80  # the longer side at most, pixels
-_THUMBNAIL_NAME, _THUMBNAIL_TYPE = "thumbnail.jpg", "image/jpeg"
+_THUMBNAIL_NAME, _THUMBNAIL_TYPE = "thumbnail.webp", "image/webp"
 CHECK_EVERY_S = 0.2  # each check is a query, which is too slow to repeat after every short step
 RETRY_S = 1.0
 PATIENCE_S = 20.0  # a store that restarts is back by then; a full disk stays full, and others need the worker

@@ -1,7 +1,11 @@
-"""Which names a query may have. One that nobody reads is refused: a misspelt filter must not look as if it worked."""
+"""Which names a query may have. One that nobody reads is refused: a misspelt filter must not look as if it worked.
+So is one that is sent twice and read once.
+"""
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Annotated, Any, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 from urllib.parse import unquote_plus
 
 from fastapi.routing import APIRoute, APIWebSocketRoute
@@ -26,23 +30,39 @@ def any_query(function: F) -> F:
     return function
 
 
-def names_of(route: APIRoute | APIWebSocketRoute) -> frozenset[str] | None:
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names that a query may have, and which of them it may have several times."""
+
+    known: frozenset[str]
+    repeated: frozenset[str]
+
+
+def names_of(route: APIRoute | APIWebSocketRoute) -> Names | None:
     """The names that a route's query may have; None for any."""
     if getattr(route.endpoint, "any_query", False):
         return None
     need = need_of(route.endpoint)
     declared: Iterable[Any] = route.dependant.query_params
-    return frozenset((*(each.alias for each in declared), *_SIGNATURE * need.signed, *_TICKET * need.ticket))
+    return Names(
+        frozenset((*(each.alias for each in declared), *_SIGNATURE * need.signed, *_TICKET * need.ticket)),
+        frozenset(each.alias for each in declared if _is_list(each.field_info.annotation)),
+    )
 
 
-def check_names(query: bytes, known: Collection[str] | None) -> None:
-    """InvalidRequestError for the names of a query string that are not known."""
-    if not query or known is None:
+def _is_list(annotation: Any) -> bool:
+    return any(get_origin(each) is list for each in (annotation, *get_args(annotation)))
+
+
+def check_names(query: bytes, names: Names | None) -> None:
+    """InvalidRequestError for the names of a query string that are not known, or that it has too often."""
+    if not query or names is None:
         return
-    sent = [unquote_plus(part.partition("=")[0]) for part in query.decode("latin-1").split("&") if part]
-    unknown = [name for name in dict.fromkeys(sent) if name not in known]
-    if unknown:
-        listed = f"Known are: {', '.join(sorted(known))}." if known else "There are none here."
-        raise invalid_fields(
-            [{"loc": (name,), "msg": f"There is no such query parameter. {listed}"} for name in unknown]
-        )
+    sent = Counter(unquote_plus(part.partition("=")[0]) for part in query.decode("latin-1").split("&") if part)
+    listed = f"Known are: {', '.join(sorted(names.known))}." if names.known else "There are none here."
+    wrong = {name: f"There is no such query parameter. {listed}" for name in sent if name not in names.known}
+    for name, times in sent.items():
+        if times > 1 and name in names.known - names.repeated:
+            wrong[name] = "The query parameter was sent twice."
+    if wrong:
+        raise invalid_fields([{"loc": (name,), "msg": told} for name, told in wrong.items()])

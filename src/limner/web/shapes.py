@@ -75,7 +75,7 @@ class ListedJobShape(BaseModel):
     finished_at: Moment | None
     url: str
     photo: str | None = Field(description="URL of the photo as it was sent, null for a picture made from words")
-    thumbnail: str | None = Field(description="URL of a small JPEG picture of the result or the photo, null if none")
+    thumbnail: str | None = Field(description="URL of a small WebP picture of the result or the photo, null if none")
     preview: str | None = Field(description="URL of what the result looks like so far; only while the job runs")
     summary: dict[str, int] | None = Field(description="A few numbers about the result, null before its end")
     error: ProblemShape | None
@@ -114,7 +114,7 @@ class EventJobShape(BaseModel):
     label: str | None = Field(None, description="What the client calls the job")
     url: str | None = None
     preview: str | None = Field(None, description="URL of what the result looks like so far")
-    thumbnail: str | None = Field(None, description="URL of a small JPEG picture, null before the job's end")
+    thumbnail: str | None = Field(None, description="URL of a small WebP picture, null before the job's end")
     error: ProblemShape | None = None
     artifacts: list[ArtifactShape] = []
 
