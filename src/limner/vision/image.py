@@ -152,7 +152,10 @@ def open_pillow(media_type: str, data: bytes) -> ImageFile.ImageFile:
 
         # A worker is one thread, as for the models; each more takes memory, and libheif ends the process without it.
         AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    return Image.open(io.BytesIO(data), formats=[_PILLOW[media_type]])
+    opened = Image.open(io.BytesIO(data), formats=[_PILLOW[media_type]])
+    if media_type == "image/tiff":
+        wide_samples.set_byte_order(opened)
+    return opened
 
 
 class _Source:
@@ -208,8 +211,6 @@ class _Source:
                 keyed = None
                 if self.media_type == "image/png":
                     keyed = wide_samples.png_alpha(self.image, lambda: open_pillow(self.media_type, self.data))
-                elif self.media_type == "image/tiff":
-                    wide_samples.set_byte_order(self.image)
                 self.image.load()
                 if self.media_type == "image/tiff":
                     # Pillow applies the orientation while loading a TIFF, but not for other formats.
