@@ -1,4 +1,4 @@
-"""Samples that Pillow does not turn into eight bits rightly: 16 and 32 bits of grey, floats, PNG's transparent colours.
+"""Samples that Pillow does not turn into eight bits rightly: 16 and 32 bits of grey, floats, transparent colours.
 
 Read `eight_bit`. Which values are black and white is told in docs/parameters.md, "What a picture keeps".
 """
@@ -18,6 +18,8 @@ _FEW = 1 / 20  # of the values may lie outside of what a picture of floats from 
 _NEAR_1 = (-0.1, 2.0)  # sharpening and resampling go a little beyond 0 and 1, highlights farther
 _NEAR_255 = (-5.0, 260.0)
 _DARK = 32  # a picture of 0 to 255 without a greater value would be almost black
+_FEW_BITS = {"L;2": (3, 85), "L;4": (15, 17), "L": (255, 1), "RGB": (255, 1)}
+"""The greatest sample of a PNG's pixels of 2 to 8 bits, and how many times larger Pillow makes each."""
 _NATIVE = {f"{name}{order}{form}": f"{name}N{form}" for name in ("I;16", "I;32", "F;32") for order in ("", "B")
            for form in ("S", "F")}  # fmt: skip
 
@@ -84,9 +86,15 @@ def _range(image: Image.Image) -> tuple[float, float, str | None]:
 def png_alpha(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile]) -> Pixels | None:
     """Alpha (H, W) of a PNG, not loaded yet, with 16 bits per channel and one transparent colour; None for others.
 
-    Pillow would compare the colour with eight bits. `again` opens the file once more.
+    Pillow would compare the colour with eight bits. That of fewer bits is corrected in `image`: only the lower bits
+    count (11.3.1.1), and they are scaled as the pixels. `again` opens the file once more.
     """
     key, kind = image.info.get("transparency"), image.tile[0].args
+    if kind in _FEW_BITS and key is not None:
+        most, scale = _FEW_BITS[kind]
+        values = [(each & most) * scale for each in (key if kind == "RGB" else [key])]
+        image.info["transparency"] = tuple(values) if kind == "RGB" else values[0]
+        return None
     if key is None or not (is_wide(image) or kind == "RGB;16B"):
         return None
     del image.info["transparency"]
