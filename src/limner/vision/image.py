@@ -224,6 +224,8 @@ class _Source:
                 else:
                     rgb, alpha = _split(self.image, self.colours.cmyk)
                     alpha = alpha if keyed is None else keyed
+                    if self.media_type == "image/bmp" and alpha is not None and not alpha.any():
+                        alpha = None  # many programs leave it empty, and browsers show such a picture
             self.image = self.heif = None  # their memory is needed to turn the picture
             self.colours.apply(rgb)
             rgb = _upright(rgb, self.orientation)
