@@ -199,7 +199,7 @@ def _fresh(params: GenerateParams) -> bool:
 
 
 @operation(
-    version=3,
+    version=4,
     lanes=_lanes(PAINTERS.values()),
     models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
@@ -224,7 +224,7 @@ def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
         painted = _painted(params, ctx, subject, style, seed, number)
         made.append(_attached(params, ctx, painted, picture, seed, number))
     size = None if params.image is None else SizeShape(width=params.image.width, height=params.image.height)
-    notes = [] if picture is None else list(picture.notes)
+    notes = [] if picture is None else picture.notes_in(None)
     return GenerateResult(image=size, painter=params.painter.name, pictures=made, notes=notes)
 
 
