@@ -173,6 +173,20 @@ def test_each_error_is_told(
     assert "private wish" not in error.value.detail + caplog.text
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_the_key_of_a_proxy_is_not_told(
+    write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    caplog.set_level("INFO")
+    write(toml='key_variable = "PROXY_KEY"\n')
+    monkeypatch.setenv("PROXY_KEY", "k-secret")
+    with comfyui(png(MADE), [], prompt_status=status) as server:
+        monkeypatch.setenv("COMFYUI_URL", server.url)
+        with pytest.raises(errors.LimnerError, match="Cannot execute: … …") as error:
+            Comfyui().paint(canvas(PHOTO), params(prompt="a private wish"))
+    assert "k-secret" not in error.value.detail + caplog.text
+
+
 def test_a_server_that_never_ends_is_left_after_the_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write(toml="timeout_s = 1.5\n")
     with comfyui(png(MADE), [30], finished=False) as server:

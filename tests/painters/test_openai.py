@@ -223,6 +223,7 @@ def test_dall_e_is_asked_for_base64(entry: Entry) -> None:
         (Reply(b'{"error": {"message": "no", "code": "content_policy_violation"}}', 400), errors.ContentRefusedError),
         (Reply(b'{"error": {"message": "x", "code": "billing_hard_limit_reached"}}', 400), errors.PainterCreditError),
         (Reply(b'{"error": {"message": "Incorrect API key: sk-openai-secret"}}', 401), errors.PainterKeyError),
+        (Reply(b'{"error": {"message": "key sk-openai-secret is too long"}}', 400), errors.PainterRequestError),
         (Reply(b'{"error": {"message": "verify your organisation"}}', 403), errors.PainterKeyError),
         (Reply(b"", 413), errors.TooLargeError),
         (Reply(b'{"error": {"type": "insufficient_quota"}}', 429), errors.PainterCreditError),
@@ -234,7 +235,7 @@ def test_dall_e_is_asked_for_base64(entry: Entry) -> None:
         (Reply(json.dumps({"data": [{"b64_json": b64(b"no picture")}]}).encode()), errors.PainterServerError),
         (None, errors.PainterServerError),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_each_error_is_told_as_what_it_is_and_nothing_is_sent_twice(
     monkeypatch: pytest.MonkeyPatch,

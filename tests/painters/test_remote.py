@@ -67,6 +67,18 @@ def test_a_silent_server_is_left_after_the_time_and_told_as_perhaps_charged() ->
     assert not errors.PainterTimeoutError.retryable
 
 
+def test_a_job_whose_time_is_over_is_told_as_perhaps_charged_too() -> None:
+    def over() -> None:
+        raise errors.JobTimeoutError("The job ran longer than 5 s.")
+
+    with (
+        serving(lambda _: Reply()) as server,
+        RemoteServer(server.url, wait=over, timeout_s=30) as remote,
+        pytest.raises(errors.PainterTimeoutError, match=r"longer than 5 s\..*charged"),
+    ):
+        remote.ask("POST", "/")
+
+
 class StoppedError(Exception):
     """Stands for a cancelled job."""
 
@@ -214,6 +226,14 @@ def test_each_status_is_told_as_what_it_is(status: int, kind: type[errors.Limner
     assert "my words" not in problem.detail
     if status in {400, 403, 422}:
         assert problem.detail.endswith("key …, prompt '…' was wrong")
+
+
+def test_a_key_in_the_headers_is_hidden_without_being_named() -> None:
+    for value in ("Bearer s3cr3t-key", "s3cr3t-key", "Basic s3cr3t-key"):
+        remote = asking("http://painter.example", headers={"authorization": value, "Accept": "image/*"})
+        body = json.dumps({"error": f"key s3cr3t-key ({value}) is not allowed for image/*"}).encode()
+        problem = remote.problem(Answer(403, {}, body))
+        assert problem.detail == "painter.example refused the request: key … (…) is not allowed for image/*"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def test_a_filtered_picture_is_an_error_although_the_status_is_200(
         (Reply(b'{"name":"unauthorized","errors":["sk-stability-secret"]}', 401), errors.PainterKeyError),
         (Reply(b'{"name":"payment_required","errors":["credits"]}', 402), errors.PainterCreditError),
         (Reply(b'{"name":"content_moderation","errors":["flagged"]}', 403), errors.ContentRefusedError),
+        (Reply(b'{"name":"x","errors":["key sk-stability-secret may not"]}', 403), errors.ContentRefusedError),
         (Reply(b"", 413), errors.TooLargeError),
         (Reply(b'{"name":"rate_limit_exceeded","errors":["150"]}', 429), errors.PainterBusyError),
         (Reply(b"<html>", 502), errors.PainterServerError),
@@ -134,7 +135,7 @@ def test_a_filtered_picture_is_an_error_although_the_status_is_200(
         (Reply(png(MADE), headers={"finish-reason": "ERROR"}), errors.PainterServerError),
         (None, errors.PainterServerError),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_each_error_is_told_as_what_it_is_and_nothing_is_sent_twice(
     monkeypatch: pytest.MonkeyPatch,

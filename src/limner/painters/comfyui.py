@@ -163,7 +163,7 @@ class Comfyui:
         def wait() -> None:
             canvas.step(progress.done, progress.steps, None)
 
-        hidden = (params.prompt, params.negative_prompt, *headers.values())
+        hidden = (params.prompt, params.negative_prompt)
         with RemoteServer(base, wait=wait, timeout_s=entry.timeout_s, headers=headers, hidden=hidden) as server:
             filled = _filled(graph, _values(server, canvas, params, entry, places))
             with listening(base, client, headers, server.check) as events:

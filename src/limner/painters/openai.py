@@ -151,7 +151,7 @@ class Openai:
             wait=lambda: canvas.step(done, steps, None),
             timeout_s=server.timeout_s,
             headers=headers,
-            hidden=(key or "", params.prompt, params.negative_prompt),
+            hidden=(params.prompt, params.negative_prompt),
         ) as remote:
             with remote.open("POST", path, body=body) as (status, found, chunks):
                 if status == 200 and found.get("content-type", "").startswith("text/event-stream"):

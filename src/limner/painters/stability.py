@@ -182,7 +182,7 @@ class Stability:
             wait=lambda: canvas.step(0, 1, None),
             timeout_s=TIMEOUT_S,
             headers={"Authorization": f"Bearer {key}", "Accept": accept},
-            hidden=(key, params.prompt, params.negative_prompt),
+            hidden=(params.prompt, params.negative_prompt),
         ) as server:
             answer = server.ask("POST", _PATHS[params.service], headers=headers, body=body)
             if answer.status != 200:
