@@ -67,18 +67,6 @@ def test_a_silent_server_is_left_after_the_time_and_told_as_perhaps_charged() ->
     assert not errors.PainterTimeoutError.retryable
 
 
-def test_a_job_whose_time_is_over_is_told_as_perhaps_charged_too() -> None:
-    def over() -> None:
-        raise errors.JobTimeoutError("The job ran longer than 5 s.")
-
-    with (
-        serving(lambda _: Reply()) as server,
-        RemoteServer(server.url, wait=over, timeout_s=30) as remote,
-        pytest.raises(errors.PainterTimeoutError, match=r"longer than 5 s\..*charged"),
-    ):
-        remote.ask("POST", "/")
-
-
 class StoppedError(Exception):
     """Stands for a cancelled job."""
 

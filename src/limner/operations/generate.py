@@ -13,9 +13,18 @@ from limner.choices import Choice, WithChoices
 from limner.context import Context
 from limner.domain.errors import (
     ContentFilteredError,
+    ContentRefusedError,
     FaceNotFoundError,
     JobMemoryError,
+    JobTimeoutError,
+    LimnerError,
+    PainterBusyError,
+    PainterCreditError,
+    PainterKeyError,
     PainterNotReadyError,
+    PainterRequestError,
+    PainterServerError,
+    PainterTimeoutError,
     SigningError,
 )
 from limner.domain.formats import must_be
@@ -35,6 +44,16 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
     from limner.vision.provenance import SourceType
 
 _SEEDS = 2**32
+_FAULTS_OF_SERVERS = (
+    PainterServerError,
+    PainterTimeoutError,
+    PainterBusyError,
+    PainterCreditError,
+    PainterKeyError,
+    PainterRequestError,
+    ContentRefusedError,
+    JobTimeoutError,
+)
 _SIDE = "([1-9][0-9]{1,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"  # 10 to 4096
 _STYLE_SIDE = 1024  # of a picture whose style is wanted: more tells no more of it
 _DEFAULT_SIDE = 1024  # of a picture without photo and size
@@ -125,7 +144,9 @@ class GenerateResult(Result):
     image: SizeShape | None = Field(description="Size of the photo, null without one")
     painter: str
     pictures: list[PictureShape]
-    notes: list[str] = Field([], description="What the pictures do not keep of the photo's file, as sentences")
+    notes: list[str] = Field(
+        [], description="What the pictures do not keep of the photo's file, and why some are missing"
+    )
 
     def summary(self) -> dict[str, int]:
         """How many pictures were made."""
@@ -219,13 +240,33 @@ def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
     subject = None if picture is None else _Subject(picture.srgb(), ctx)
     style = _style_photo(params, ctx)
     made: list[PictureShape] = []
+    notes = [] if picture is None else list(picture.notes)
     for number in range(params.count):
         seed = (params.seed + number) % _SEEDS
-        painted = _painted(params, ctx, subject, style, seed, number)
-        made.append(_attached(params, ctx, painted, picture, seed, number))
+        try:
+            painted = _painted(params, ctx, subject, style, seed, number)
+            made.append(_attached(params, ctx, painted, picture, seed, number))
+        except _FAULTS_OF_SERVERS as error:
+            told = _told_as_charged(params, error)
+            if not made or not _keeps_some(params):
+                raise told from None
+            notes.append(f"Only {len(made)} of {params.count} pictures were made. {told.detail}")
+            break
     size = None if params.image is None else SizeShape(width=params.image.width, height=params.image.height)
-    notes = [] if picture is None else list(picture.notes)
     return GenerateResult(image=size, painter=params.painter.name, pictures=made, notes=notes)
+
+
+def _told_as_charged(params: GenerateParams, error: LimnerError) -> LimnerError:
+    """The error; if the job's time is over while another server paints, one that says that it may be charged for."""
+    painter = _painter(params)
+    if isinstance(error, JobTimeoutError) and painter.lane(params.painter) == "remote":
+        return PainterTimeoutError(f"{error.detail} The server of {painter.name} may have painted, and charged for it.")
+    return error
+
+
+def _keeps_some(params: GenerateParams) -> bool:
+    """Whether the first pictures are kept if a further one fails: they may be paid for. They answer no one else."""
+    return _painter(params).lane(params.painter) == "remote" and _fresh(params)
 
 
 class _Subject:

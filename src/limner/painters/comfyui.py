@@ -68,7 +68,8 @@ class Workflow(Entry):
     strength: Annotated[float, Field(ge=0, le=1)] = 0.6
     steps: Annotated[int, Field(ge=1, le=150)] = 20
     max_pixels: Annotated[int, Field(ge=65_536, le=16_777_216)] = 1_600_000
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 300
+    timeout_s: Annotated[float | None, Field(gt=0, le=3600)] = None
+    """For one picture; None: see `configuration.picture_timeout_s`, which tells whether a job can hold it."""
 
 
 def _show_names(schema: dict[str, Any]) -> None:
@@ -97,7 +98,7 @@ class ComfyuiParams(PainterParams):
 
     def takes_style_photo(self) -> bool:
         """See `PainterParams.takes_style_photo`."""
-        entry = configuration.read_entry("comfyui", self.workflow, Workflow)
+        entry = _entry(self.workflow)
         return "style_photo" in _placeholders(_graph(self.workflow, entry))
 
     def needs_style_photo(self) -> bool:
@@ -122,22 +123,22 @@ class Comfyui:
 
     def ready(self) -> str | None:
         """None if at least one workflow can be run; else what is wrong with the first."""
-
-        def check(name: str) -> None:
-            entry = configuration.read_entry("comfyui", name, Workflow)
-            _graph(name, entry)
-            _url(entry)
-            _headers(entry)
-
         return configuration.what_is_wrong(
             configuration.entry_names("comfyui"),
-            check,
+            self.check_entry,
             without=f"Describe a workflow in {configuration.painters_dir() / 'comfyui'}, in a file NAME.toml.",
         )
 
+    def check_entry(self, name: str) -> None:
+        """See `WithEntries.check_entry`."""
+        entry = _entry(name)
+        _graph(name, entry)
+        _url(entry)
+        _headers(entry)
+
     def fingerprint(self, params: ComfyuiParams) -> str:
         """From the entry, the workflow and the server's address."""
-        entry = configuration.read_entry("comfyui", params.workflow, Workflow)
+        entry = _entry(params.workflow)
         told = [VERSION, entry.model_dump(mode="json"), _graph(params.workflow, entry), _url(entry)]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -148,12 +149,12 @@ class Comfyui:
 
     def needs(self, params: ComfyuiParams) -> Literal["photo", "nothing"]:
         """Whether the workflow has a place for the photo."""
-        entry = configuration.read_entry("comfyui", params.workflow, Workflow)
+        entry = _entry(params.workflow)
         return "photo" if "photo" in _placeholders(_graph(params.workflow, entry)) else "nothing"
 
     def paint(self, canvas: Canvas, params: ComfyuiParams) -> "RGB":
         """Upload the photo, queue the workflow, follow it, fetch its picture. A stopped job is stopped there, too."""
-        entry = configuration.read_entry("comfyui", params.workflow, Workflow)
+        entry = _entry(params.workflow)
         graph = _graph(params.workflow, entry)
         places = _placeholders(graph)
         _refuse_unused(params, canvas, places)
@@ -164,7 +165,9 @@ class Comfyui:
             canvas.step(progress.done, progress.steps, None)
 
         hidden = (params.prompt, params.negative_prompt)
-        with RemoteServer(base, wait=wait, timeout_s=entry.timeout_s, headers=headers, hidden=hidden) as server:
+        with RemoteServer(
+            base, wait=wait, timeout_s=_timeout_s(params.workflow, entry), headers=headers, hidden=hidden
+        ) as server:
             filled = _filled(graph, _values(server, canvas, params, entry, places))
             with listening(base, client, headers, server.check) as events:
                 job = _queue(server, filled, client)
@@ -182,6 +185,17 @@ class Comfyui:
 
 
 # --- the workflow ----------------------------------------------------------------------------------------------------
+
+
+def _entry(name: str) -> Workflow:
+    """The entry. InvalidRequestError if there is none, PainterNotReadyError if it cannot be used."""
+    entry = configuration.read_entry("comfyui", name, Workflow)
+    _timeout_s(name, entry)
+    return entry
+
+
+def _timeout_s(name: str, entry: Workflow) -> float:
+    return configuration.picture_timeout_s(entry.timeout_s, f"comfyui/{name}.toml")
 
 
 def _url(entry: Workflow) -> str:

@@ -104,7 +104,11 @@ class Openai:
     def ready(self) -> str | None:
         """None if at least one server can be asked; else what is missing for the first."""
         names = configuration.entry_names("openai") or [DEFAULT_SERVER]
-        return configuration.what_is_wrong(names, lambda name: _key(_server(name)), without="")
+        return configuration.what_is_wrong(names, self.check_entry, without="")
+
+    def check_entry(self, name: str) -> None:
+        """See `WithEntries.check_entry`."""
+        _key(_server(name))
 
     def fingerprint(self, params: OpenaiParams) -> str:
         """See `Painter.fingerprint`."""
@@ -149,7 +153,7 @@ class Openai:
         with RemoteServer(
             server.base_url,
             wait=lambda: canvas.step(done, steps, None),
-            timeout_s=server.timeout_s,
+            timeout_s=_timeout_s(params.server, server),
             headers=headers,
             hidden=(params.prompt, params.negative_prompt),
         ) as remote:
@@ -177,7 +181,9 @@ class Openai:
 def _server(name: str) -> Server:
     """The entry, or OpenAI itself if there is no file of this name. PainterNotReadyError, InvalidRequestError."""
     if name != DEFAULT_SERVER or name in configuration.entry_names("openai"):
-        return configuration.read_entry("openai", name, Server)
+        server = configuration.read_entry("openai", name, Server)
+        _timeout_s(name, server)
+        return server
     try:
         base = base_url("OPENAI_BASE_URL", DEFAULT_URL)
     except ValueError as error:
@@ -189,6 +195,10 @@ def _server(name: str) -> Server:
         model=os.environ.get("OPENAI_IMAGE_MODEL", DEFAULT_MODEL)[:200],
         stream=True,
     )
+
+
+def _timeout_s(name: str, server: Server) -> float:
+    return configuration.picture_timeout_s(server.timeout_s, f"openai/{name}.toml")
 
 
 def _key(server: Server) -> str | None:

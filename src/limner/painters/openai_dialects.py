@@ -40,7 +40,8 @@ class Server(Entry):
     stream: bool = False
     """Whether previews are asked for; only for `openai` and `litellm`."""
     partial_images: Annotated[int, Field(ge=0, le=3)] = 2
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 300
+    timeout_s: Annotated[float | None, Field(gt=0, le=3600)] = None
+    """For one picture; None: see `configuration.picture_timeout_s`, which tells whether a job can hold it."""
     max_pixels: Annotated[int, Field(ge=65_536, le=16_777_216)] = 1_600_000
     """Of a picture that is asked for, where the server takes any size."""
     extra: dict[str, Plain] = Field(default_factory=dict, max_length=30)

@@ -7,7 +7,7 @@ imports what works on pixels only inside `paint`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import ConfigDict
 
@@ -143,4 +143,13 @@ class Painter(Protocol):
 
         LimnerError for what a client should learn; what `canvas.step` raises.
         """
+        ...
+
+
+@runtime_checkable
+class WithEntries(Protocol):
+    """A painter that uses the operator's entries (`configuration.entry_names`)."""
+
+    def check_entry(self, name: str) -> object:
+        """LimnerError if the entry cannot be used now. Quick: no network."""
         ...

@@ -24,7 +24,6 @@ from pydantic import AfterValidator, Field
 from limner.domain.errors import (
     BadImageError,
     ContentRefusedError,
-    JobTimeoutError,
     LimnerError,
     PainterBusyError,
     PainterCreditError,
@@ -136,12 +135,7 @@ class RemoteServer:
             raise PainterTimeoutError(
                 f"{self.host} did not answer within {self.timeout_s:g} s. It may have painted, and charged for it."
             )
-        try:
-            self._wait()
-        except JobTimeoutError as error:  # several pictures may together take longer than a job may run
-            raise PainterTimeoutError(
-                f"{error.detail} {self.host} was asked meanwhile: it may have painted, and charged for it."
-            ) from None
+        self._wait()
 
     def ask(
         self,

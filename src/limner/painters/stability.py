@@ -15,6 +15,7 @@ from limner.domain.errors import (
     PainterNotReadyError,
     PainterServerError,
 )
+from limner.painters import configuration
 from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.painters.remote import (
     Answer,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DEFAULT_URL = "https://api.stability.ai"
-TIMEOUT_S = 300.0
 MAX_SENT_BYTES = 10 * 1024 * 1024
 MAX_SENT_PIXELS = 9_437_184
 MIN_SIDE = 64
@@ -180,7 +180,7 @@ class Stability:
         with RemoteServer(
             base,
             wait=lambda: canvas.step(0, 1, None),
-            timeout_s=TIMEOUT_S,
+            timeout_s=configuration.picture_timeout_s(),
             headers={"Authorization": f"Bearer {key}", "Accept": accept},
             hidden=(params.prompt, params.negative_prompt),
         ) as server:
