@@ -219,8 +219,15 @@ def test_what_the_workflow_has_no_place_for_is_refused(
 ) -> None:
     write({"1": {"class_type": "X", "inputs": {"text": "{{prompt}}"}}})
     monkeypatch.setenv("COMFYUI_URL", "http://127.0.0.1:9")
+    given = params(**{field: 0.5 if field == "strength" else "x"})
     with pytest.raises(errors.InvalidRequestError, match=field):
-        Comfyui().paint(canvas(), params(**{field: 0.5 if field == "strength" else "x"}))
+        given.refuse_unused()
+    with pytest.raises(errors.InvalidRequestError, match=field):
+        Comfyui().paint(canvas(), given)
+    params(prompt="x").refuse_unused()
+    assert (given.takes_photo(beside_style=False), given.takes_seed()) == (False, False)
+    write()
+    assert (given.takes_photo(beside_style=True), given.takes_seed()) == (True, True)
 
 
 def test_a_workflow_that_needs_pictures(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

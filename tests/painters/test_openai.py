@@ -202,8 +202,32 @@ def test_what_a_server_cannot_do_is_refused_not_ignored(entry: Entry, dialect: s
         entry(f'base_url = "{server.url}/v1"\ndialect = "{dialect}"\n')
         params = OpenaiParams.model_validate({"prompt": "x", "server": "local", field: value})
         with pytest.raises(errors.InvalidRequestError, match=field):
+            params.refuse_unused()
+        with pytest.raises(errors.InvalidRequestError, match=field):
             Openai().paint(canvas(PHOTO), params)
+        OpenaiParams(prompt="x", server="local").refuse_unused()
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("dialect", "extra", "takes"),
+    [
+        ("openai", "", False),
+        ("litellm", "", False),
+        ("vllm", "", True),
+        ("sglang", "", True),
+        ("sd-server", "", True),
+        ("localai", "", True),
+        ("vllm", "extra = { seed = 5 }\n", False),  # the operator's goes before the request's
+    ],
+)
+def test_which_servers_are_sent_a_seed(entry: Entry, dialect: str, extra: str, takes: bool) -> None:
+    with serving(success) as server:
+        entry(f'base_url = "{server.url}/v1"\ndialect = "{dialect}"\n{extra}')
+        params = OpenaiParams(prompt="x", server="local")
+        assert params.takes_seed() == takes
+        Openai().paint(canvas(seed=1234567), params)
+    assert (b"1234567" in server.requests[0].body) == takes
 
 
 def test_dall_e_is_asked_for_base64(entry: Entry) -> None:

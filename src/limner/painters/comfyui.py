@@ -96,10 +96,25 @@ class ComfyuiParams(PainterParams):
     ] = None
     steps: Annotated[int | None, Field(ge=1, le=150, title="Steps", description="Of denoising")] = None
 
+    def refuse_unused(self) -> None:
+        """See `PainterParams.refuse_unused`."""
+        places = _places(self.workflow)
+        for field in ("prompt", "negative_prompt", "strength", "steps"):
+            if getattr(self, field) not in (None, "") and field not in places:
+                raise InvalidRequestError(f"{field}: The workflow {self.workflow} has no place for this.", field=field)
+
+    def takes_photo(self, *, beside_style: bool) -> bool:
+        """See `PainterParams.takes_photo`."""
+        del beside_style
+        return "photo" in _places(self.workflow)
+
+    def takes_seed(self) -> bool:
+        """See `PainterParams.takes_seed`."""
+        return "seed" in _places(self.workflow)
+
     def takes_style_photo(self) -> bool:
         """See `PainterParams.takes_style_photo`."""
-        entry = _entry(self.workflow)
-        return "style_photo" in _placeholders(_graph(self.workflow, entry))
+        return "style_photo" in _places(self.workflow)
 
     def needs_style_photo(self) -> bool:
         """See `PainterParams.needs_style_photo`."""
@@ -149,15 +164,15 @@ class Comfyui:
 
     def needs(self, params: ComfyuiParams) -> Literal["photo", "nothing"]:
         """Whether the workflow has a place for the photo."""
-        entry = _entry(params.workflow)
-        return "photo" if "photo" in _placeholders(_graph(params.workflow, entry)) else "nothing"
+        return "photo" if "photo" in _places(params.workflow) else "nothing"
 
     def paint(self, canvas: Canvas, params: ComfyuiParams) -> "RGB":
         """Upload the photo, queue the workflow, follow it, fetch its picture. A stopped job is stopped there, too."""
         entry = _entry(params.workflow)
         graph = _graph(params.workflow, entry)
         places = _placeholders(graph)
-        _refuse_unused(params, canvas, places)
+        params.refuse_unused()
+        _refuse_missing(params, canvas, places)
         base, headers, client = _url(entry), _headers(entry), uuid.uuid4().hex
         progress = Progress()
 
@@ -251,6 +266,11 @@ def _placeholders(graph: dict[str, Any]) -> set[str]:
     return {name for text in _texts(graph) for name in _PLACEHOLDER.findall(text)}
 
 
+def _places(name: str) -> set[str]:
+    """What the workflow of this name has a place for. As `_entry`, `_graph`."""
+    return _placeholders(_graph(name, _entry(name)))
+
+
 def _filled(value: Any, values: dict[str, Any]) -> Any:
     """The workflow with its placeholders filled; one that is a whole text becomes the value itself, a number too."""
     if isinstance(value, dict):
@@ -263,11 +283,8 @@ def _filled(value: Any, values: dict[str, Any]) -> Any:
     return values[whole[1]] if whole else _PLACEHOLDER.sub(lambda found: str(values[found[1]]), value)
 
 
-def _refuse_unused(params: ComfyuiParams, canvas: Canvas, places: set[str]) -> None:
-    """InvalidRequestError for what the workflow has no place for, and for a picture that it needs."""
-    for field in ("prompt", "negative_prompt", "strength", "steps"):
-        if getattr(params, field) not in (None, "") and field not in places:
-            raise InvalidRequestError(f"{field}: The workflow {params.workflow} has no place for this.", field=field)
+def _refuse_missing(params: ComfyuiParams, canvas: Canvas, places: set[str]) -> None:
+    """InvalidRequestError for a picture that the workflow needs."""
     for field, picture in (("photo", canvas.photo), ("style_photo", canvas.style_photo)):
         if field in places and picture is None:
             name = "image" if field == "photo" else "style_image"

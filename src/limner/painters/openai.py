@@ -22,7 +22,7 @@ from limner.domain.errors import (
 )
 from limner.painters import configuration
 from limner.painters.configuration import EntryName
-from limner.painters.openai_dialects import DIALECTS, Server, Wish
+from limner.painters.openai_dialects import DIALECTS, Server, Wish, takes_seed
 from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.painters.remote import (
     MAX_ANSWER_BYTES,
@@ -85,6 +85,15 @@ class OpenaiParams(PainterParams):
         Field(ge=0, le=30, title="Guidance", description="How strictly to keep to the words; not for OpenAI's models"),
     ] = None
 
+    def refuse_unused(self) -> None:
+        """See `PainterParams.refuse_unused`."""
+        server = _server(self.server)
+        DIALECTS[server.dialect](server, _wish(self))
+
+    def takes_seed(self) -> bool:
+        """See `PainterParams.takes_seed`."""
+        return takes_seed(_server(self.server))
+
 
 class Openai:
     """The painter `openai`."""
@@ -130,18 +139,7 @@ class Openai:
         server = _server(params.server)
         key = _key(server)
         dialect = DIALECTS[server.dialect]
-        wish = Wish(
-            prompt=params.prompt,
-            negative_prompt=params.negative_prompt,
-            quality=params.quality,
-            strength=params.strength,
-            steps=params.steps,
-            guidance=params.guidance,
-            seed=canvas.seed,
-            size=canvas.size,
-            photo=canvas.photo,
-        )
-        path, fields = dialect(server, wish)
+        path, fields = dialect(server, _wish(params, canvas))
         if path == "/images/edits":
             headers, body = form(_as_text(fields))
         else:
@@ -199,6 +197,20 @@ def _server(name: str) -> Server:
 
 def _timeout_s(name: str, server: Server) -> float:
     return configuration.picture_timeout_s(server.timeout_s, f"openai/{name}.toml")
+
+
+def _wish(params: OpenaiParams, canvas: Canvas | None = None) -> Wish:
+    return Wish(
+        prompt=params.prompt,
+        negative_prompt=params.negative_prompt,
+        quality=params.quality,
+        strength=params.strength,
+        steps=params.steps,
+        guidance=params.guidance,
+        seed=0 if canvas is None else canvas.seed,
+        size=None if canvas is None else canvas.size,
+        photo=None if canvas is None else canvas.photo,
+    )
 
 
 def _key(server: Server) -> str | None:

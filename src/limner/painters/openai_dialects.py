@@ -180,6 +180,11 @@ def _of_localai(server: Server, wish: Wish) -> tuple[str, dict[str, Any]]:
     return "/images/generations", {**fields, **server.extra}
 
 
+def takes_seed(server: Server) -> bool:
+    """Whether the server is sent the seed of the request."""
+    return server.dialect not in ("openai", "litellm") and "seed" not in server.extra
+
+
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
