@@ -68,11 +68,19 @@ def together(faults: list[Fault]) -> Iterator[list[Fault]]:
         yield [first, left.pop(0)] if first.joined and left and left[0].part != first.part else [first]
 
 
-def inject(stack: Stack, faults: list[Fault]) -> None:
-    """Make these faults at the same time, and end them again. What has ended is started again by the stack."""
+class Missed(Exception):  # noqa: N818  # no error: what should fail was not there
+    """The fault did not happen, because what it strikes was not there."""
+
+
+def inject(stack: Stack, faults: list[Fault]) -> list[Fault]:
+    """Make these faults together, and end them again; those that happened. The stack restarts what has ended."""
+    happened = []
     with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(KINDS[each.kind][0], stack, each) for each in faults]:
-            done.result()
+        for each, done in [(each, pool.submit(KINDS[each.kind][0], stack, each)) for each in faults]:
+            with suppress(Missed):
+                done.result()
+                happened.append(each)
+    return happened
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -80,8 +88,19 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _one(processes: list[int], fault: Fault) -> int | None:
-    return processes[int(fault.share * len(processes))] if processes else None
+def _strike(pid: int, number: signal.Signals) -> None:
+    """Send a signal. Missed if the process has gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        raise Missed from None
+
+
+def _one(processes: list[int], fault: Fault) -> int:
+    """The one that the fault chooses. Missed if there is none."""
+    if not processes:
+        raise Missed
+    return processes[int(fault.share * len(processes))]
 
 
 def _worker(stack: Stack, fault: Fault) -> Service:
@@ -89,13 +108,11 @@ def _worker(stack: Stack, fault: Fault) -> Service:
 
 
 def _kill_child(service: Service, fault: Fault) -> None:
-    pid = _one(service.children(), fault)
-    if pid is not None:
-        _signal(pid, signal.SIGKILL)
+    _strike(_one(service.children(), fault), signal.SIGKILL)
 
 
-def _busy_worker(stack: Stack, fault: Fault) -> int | None:
-    """A worker's child that is running a job, if one is seen soon."""
+def _busy_worker(stack: Stack, fault: Fault) -> int:
+    """A worker's child that is running a job, if one is seen soon, else any."""
     deadline = time.monotonic() + FIND_BUSY_S
     with suppress(psycopg.Error), psycopg.connect(stack.database_url, autocommit=True, connect_timeout=3) as watching:
         while time.monotonic() < deadline:
@@ -106,20 +123,17 @@ def _busy_worker(stack: Stack, fault: Fault) -> int | None:
 
 
 def _kill_busy(stack: Stack, fault: Fault) -> None:
-    pid = _busy_worker(stack, fault)
-    if pid is not None:
-        _signal(pid, signal.SIGKILL)
+    _strike(_busy_worker(stack, fault), signal.SIGKILL)
 
 
 def _freeze_busy(stack: Stack, fault: Fault) -> None:
-    pid = _busy_worker(stack, fault)
-    if pid is not None:
-        _freeze([pid], fault.seconds)
+    _freeze([_busy_worker(stack, fault)], fault.seconds)
 
 
 def _freeze(pids: list[int], seconds: float) -> None:
-    """Freeze, and let go on. Who was replaced meanwhile has gone."""
-    for pid in pids:
+    """Freeze, and let go on. Who was replaced meanwhile has gone. Missed if the first has gone already."""
+    _strike(pids[0], signal.SIGSTOP)
+    for pid in pids[1:]:
         _signal(pid, signal.SIGSTOP)
     time.sleep(seconds)
     for pid in pids:
@@ -127,9 +141,7 @@ def _freeze(pids: list[int], seconds: float) -> None:
 
 
 def _freeze_child(service: Service, fault: Fault) -> None:
-    pid = _one(service.children(), fault)
-    if pid is not None:
-        _freeze([pid], fault.seconds)
+    _freeze([_one(service.children(), fault)], fault.seconds)
 
 
 def _down(service: Service, fault: Fault, number: signal.Signals) -> None:
@@ -157,8 +169,9 @@ def _kill_sweep_leader(stack: Stack, fault: Fault) -> None:
             row = watching.execute(holder, parts).fetchone()
             pid = _owner_of_port(row[0], stack.web.children()) if row else None
             if pid is not None:
-                _signal(pid, signal.SIGKILL)
+                _strike(pid, signal.SIGKILL)
                 return
+    raise Missed
 
 
 def _owner_of_port(port: int, among: list[int]) -> int | None:
@@ -188,9 +201,7 @@ def _empty_redis(stack: Stack, fault: Fault) -> None:
 
 def _kill_backend(stack: Stack, fault: Fault) -> None:
     """PostgreSQL ends all its connections and recovers, as after a shortage of memory."""
-    pid = _one(below(stack.postgres.pid)[1:], fault)
-    if pid is not None:
-        _signal(pid, signal.SIGKILL)
+    _strike(_one(below(stack.postgres.pid)[1:], fault), signal.SIGKILL)
 
 
 @contextmanager
@@ -223,7 +234,7 @@ def _make_read_only(stack: Stack, fault: Fault) -> None:
     command = ["mount", "-o", "remount,ro", str(stack.photos)]
     while subprocess.run(command, capture_output=True, timeout=20, check=False).returncode:
         if time.monotonic() > deadline:
-            return
+            raise Missed
         time.sleep(0.005)
     time.sleep(fault.seconds)
     run("mount", "-o", "remount,rw", str(stack.photos))

@@ -24,7 +24,7 @@ def main(folder: Path) -> int:
     seconds = float(os.environ.get("CHAOS_SECONDS", "1500"))
     seed = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
     print(f"chaos: {count} faults, at most {seconds:g} s, CHAOS_SEED={seed}", flush=True)
-    faults = plan(random.Random(seed), count)
+    faults = plan(random.Random(seed), 2 * count)  # some miss what they are to strike
     ledger = Ledger()
     with receiving() as receiver:
         stack = Stack(folder, receiver.port)
@@ -36,6 +36,7 @@ def main(folder: Path) -> int:
         began = time.monotonic()
         time.sleep(CALM_S)
         done: Counter[str] = Counter()
+        missed: Counter[str] = Counter()
         for each in together(faults):
             now = time.monotonic() - began
             if now > seconds:
@@ -43,22 +44,29 @@ def main(folder: Path) -> int:
                 break
             names = " + ".join(f"{fault.kind} ({fault.seconds:.1f} s)" for fault in each)
             print(f"{now:7.1f} s  {done.total() + 1:3}  {names}", flush=True)
-            inject(stack, each)
-            done.update(fault.kind for fault in each)
+            happened = inject(stack, each)
+            done.update(fault.kind for fault in happened)
+            missed.update(fault.kind for fault in each if fault not in happened)
+            if done.total() >= count:
+                break
             time.sleep(each[-1].pause_s)
+        else:
+            verdict.wrong["faults"].append(f"only {done.total()} of {count} faults have struck something")
         chaos_s = time.monotonic() - began
         clients.stop_sending()
         verdict.find()
         stack.stop_rest()
-    _report(verdict, ledger, done, chaos_s)
+    _report(verdict, ledger, done, missed, chaos_s)
     return 1 if any(verdict.wrong.values()) else 0
 
 
-def _report(verdict: Verdict, ledger: Ledger, done: Counter[str], chaos_s: float) -> None:
+def _report(verdict: Verdict, ledger: Ledger, done: Counter[str], missed: Counter[str], chaos_s: float) -> None:
     print("\nfaults")
     for kind, times in sorted(done.items()):
         print(f"  {times:5}  {kind}")
     print(f"  {done.total():5}  together, in {chaos_s:.0f} s")
+    for kind, times in sorted(missed.items()):
+        print(f"  {times:5}  {kind}, not there, not counted")
     print("answers")
     for answer, times in sorted(ledger.answers.items()):
         print(f"  {times:5}  {answer}")

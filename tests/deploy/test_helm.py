@@ -5,11 +5,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
-from sqlalchemy import create_engine, text
 
+from tests.contract.machine import new_job, open_machine
 from tests.deploy.helm_program import find_helm
+from tests.services.postgres import Postgres
 from tests.services.process import find_program
 
 CHART = Path(__file__).resolve().parents[2] / "deploy/helm/limner"
@@ -18,7 +20,9 @@ REQUIRED = {
     "existingSecret": "limner-secrets",
     "image": {"repository": "registry.example/limner"},
     "blobs": {"url": "s3://faces/limner"},
+    "networkPolicy": {"stores": [{"port": 5432, "to": [{"namespaceSelector": {"matchLabels": {"name": "stores"}}}]}]},
 }
+PAINTERS = [{"port": 8188, "to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}]}]
 WORKER = {
     "replicas": 2,
     "concurrency": 3,
@@ -31,7 +35,13 @@ EVERYTHING = {
     "s3": {"existingSecret": "s3-secrets", "endpoint": "http://s3.internal:8333", "allowHttp": True},
     "settings": {"LIMNER_KEEP_DAYS": "7"},
     "workers": [
-        {"name": "cpu", "lanes": ["cpu", "remote"], **WORKER, "autoscaling": {"enabled": True, "minReplicas": 1}},
+        {
+            "name": "cpu",
+            "lanes": ["cpu", "remote"],
+            **WORKER,
+            "autoscaling": {"enabled": True, "minReplicas": 1},
+            "egress": PAINTERS,
+        },
         {"name": "gpu", "lanes": ["gpu"], **WORKER, "nodeSelector": {"gpu": "yes"}, "tolerations": [{"key": "gpu"}]},
     ],
     "ingress": {"enabled": True, "host": "faces.example", "tlsSecret": "faces-tls"},
@@ -103,6 +113,10 @@ def test_kubernetes_would_take_it(helm: str, tmp_path: Path, way: str) -> None:
         ({"settings": {"LIMNER_ADMIN_KEY": "in the open"}}, "LIMNER_ADMIN_KEY"),
         ({"settings": {"LIMNER_KEEP_DAYS": 7}}, "LIMNER_KEEP_DAYS"),
         ({"ingress": {"enabled": True}}, "host"),
+        ({"networkPolicy": {}}, "networkPolicy.stores"),
+        ({"networkPolicy": {"stores": [{"port": 443}]}}, "stores"),  # the port for every address
+        ({"networkPolicy": {"stores": [{"port": 443, "to": []}]}}, "stores"),
+        ({"networkPolicy": {"stores": [{"port": 443, "to": [{}]}]}}, "stores"),
         ({"workers": [{"name": "x", "lanes": ["tpu"], **WORKER}]}, "lanes"),
         ({"workers": []}, "workers"),
         ({"replicas": 3}, "replicas"),
@@ -171,15 +185,21 @@ def test_disruption_and_network(helm: str, tmp_path: Path) -> None:
     }
     budgets = [document for document in documents if document["kind"] == "PodDisruptionBudget"]
     assert {tuple(budget["spec"]["selector"]["matchLabels"].items()) for budget in budgets} == labels
-    every, web = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+    every, web, worker = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
     assert every["podSelector"]["matchLabels"].items() <= web["podSelector"]["matchLabels"].items()
-    assert all("to" not in rule or "ipBlock" not in rule["to"][0] for rule in every["egress"]), "only the web goes out"
+    assert [rule["to"] for rule in every["egress"][1:]] == [each["to"] for each in REQUIRED["networkPolicy"]["stores"]]
+    assert every["egress"][0]["to"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
+    ]
+    assert every["egress"][0]["ports"][0] == {"protocol": "UDP", "port": 53}
+    assert tuple(worker["podSelector"]["matchLabels"].items()) in labels
+    assert worker["egress"] == [{"ports": [{"protocol": "TCP", "port": 8188}], "to": PAINTERS[0]["to"]}]
     assert "169.254.0.0/16" in web["egress"][0]["to"][0]["ipBlock"]["except"]
     (ingress,) = [document for document in documents if document["kind"] == "Ingress"]
     assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"] == "80m"
 
 
-def test_the_scaler_counts_the_jobs_of_its_lanes(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scaler_counts_the_jobs_of_its_lanes(helm: str, tmp_path: Path, postgres: Postgres) -> None:
     documents = _render(helm, tmp_path, EVERYTHING)
     (scaler,) = [document for document in documents if document["kind"] == "ScaledObject"]
     (trigger,) = scaler["spec"]["triggers"]
@@ -188,10 +208,22 @@ def test_the_scaler_counts_the_jobs_of_its_lanes(helm: str, tmp_path: Path, monk
     scaled = deployments[scaler["spec"]["scaleTargetRef"]["name"]]
     assert "replicas" not in scaled["spec"], "the scaler's number would be overwritten by each upgrade"
 
-    database = tmp_path / "limner.db"
-    monkeypatch.setenv("LIMNER_DATABASE_URL", f"sqlite:///{database}")
-    subprocess.run([find_program("limner"), "migrate"], check=True, capture_output=True)
-    engine = create_engine(f"sqlite:///{database}")
-    with engine.connect() as connection:
-        assert connection.execute(text(trigger["metadata"]["query"])).scalar() == 0
-    engine.dispose()
+    url = postgres.new_service_database()
+    machine = open_machine(url)
+    queries = [trigger["metadata"]["query"], trigger["metadata"]["query"].replace("'cpu'", "'gpu'")]
+
+    def counted() -> list[int]:
+        with psycopg.connect(url) as connection:
+            return [row[0] for query in queries for row in connection.execute(query.encode())]
+
+    assert counted() == [0, 0]
+    jobs = [new_job(lane=lane) for lane in ("cpu", "remote", "cpu", "gpu", "paint")]
+    for job in jobs:
+        machine.submit(job)
+    assert counted() == [3, 2]
+    machine.start(jobs[0])
+    assert counted() == [3, 2], "its worker is needed until it ends"
+    machine.finish(machine.start(jobs[1]))
+    machine.cancel(jobs[2].id)
+    assert counted() == [1, 1]
+    machine.close()

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MODELS
+from tests.journeys.conftest import served
+from tests.journeys.server import Server
 from tests.services.process import free_port
-
-pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120
@@ -44,25 +44,36 @@ def installed(folder: Path, wheel: Path) -> Path:
     return folder / "bin"
 
 
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("wheels")
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder, ROOT, ROOT / "client", cwd=folder)
-    return {path.name.partition("-")[0]: path for path in folder.iterdir()}
+def wheel(folder: Path, source: Path) -> Path:
+    """Built of a source folder."""
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder, source, cwd=folder)
+    (built,) = folder.glob("*.whl")
+    return built
 
 
-def test_client_command_line_and_service(tmp_path: Path, wheels: dict[str, Path], astronaut_jpeg: bytes) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    (empty / "photo.jpg").write_bytes(astronaut_jpeg)
-    alone, whole = (
-        installed(tmp_path / "alone", wheels["limner_client"]),
-        installed(tmp_path / "whole", wheels["limner"]),
-    )
+@pytest.fixture
+def empty(tmp_path: Path, astronaut_jpeg: bytes) -> Path:
+    """A folder with nothing but a photo."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "photo.jpg").write_bytes(astronaut_jpeg)
+    return folder
 
+
+def test_the_client_alone(tmp_path: Path, empty: Path) -> None:
+    alone = installed(tmp_path / "alone", wheel(tmp_path, ROOT / "client"))
     libraries = {each["name"] for each in json.loads(run(alone / "pip", "list", "--format", "json", cwd=empty))}
     of_httpx = {"httpx", "httpcore", "h11", "anyio", "idna", "certifi", "sniffio", "typing_extensions"}
     assert {"limner-client", "httpx"} <= libraries <= {"limner-client", "pip", "setuptools"} | of_httpx
+    for service in served(Server(tmp_path)):
+        told = run(alone / "python", "-c", PROGRAM, service.url, cwd=empty).splitlines()
+        assert told == ["1 out.jpg", ""]
+    assert sorted(path.name for path in empty.iterdir()) == ["out.jpg", "photo.jpg"]
+
+
+@pytest.mark.slow
+def test_client_command_line_and_service(tmp_path: Path, empty: Path) -> None:
+    whole = installed(tmp_path / "whole", wheel(tmp_path, ROOT))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     settings = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data"), "LIMNER_MODELS_DIR": str(MODELS)}
@@ -77,9 +88,8 @@ def test_client_command_line_and_service(tmp_path: Path, wheels: dict[str, Path]
         )
     try:
         wait(url)
-        for programs in (alone, whole):
-            told = run(programs / "python", "-c", PROGRAM, url, cwd=empty).splitlines()
-            assert told == ["1 out.jpg", ""]
+        told = run(whole / "python", "-c", PROGRAM, url, cwd=empty).splitlines()
+        assert told == ["1 out.jpg", ""]
         by_service = run(whole / "limner", "detect", "photo.jpg", "-o", "a.jpg", "--server", url, cwd=empty, **settings)
         here = run(whole / "limner", "detect", "photo.jpg", "-o", "b.jpg", cwd=empty, **settings)
         assert by_service.replace("a.jpg", "b.jpg") == here == "photo.jpg: 1 face (0.93) → b.jpg\n"

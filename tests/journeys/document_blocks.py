@@ -51,7 +51,7 @@ NOT_RUN = {
         '"""Measure how sharp': "tests/rules/test_documents.py",
         "make run": "needs the example as a part of the program",
     },
-    "docs/painters.md": {"pip install": "installs; tests/operations/test_signing.py"},
+    "docs/painters.md": {".venv/bin/pip install": "installs; tests/operations/test_signing.py"},
     "docs/quick-start.md": {
         "sudo apt-get": INSTALLS,
         "make run": FOR_EVER,
