@@ -263,7 +263,7 @@ def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
 
 
 def _told_as_charged(params: GenerateParams, error: LimnerError) -> LimnerError:
-    """The error; if the time of a job of another lane is over (`pipeline`), one that says that it may be charged for."""
+    """The error; if the time of a job in another lane (`pipeline`) is over, one that says what may be charged for."""
     painter = _painter(params)
     if isinstance(error, JobTimeoutError) and painter.lane(params.painter) == "remote":
         return PainterTimeoutError(f"{error.detail} A server that was asked may have painted, and charged for it.")
