@@ -158,6 +158,7 @@ def test_whichever_time_is_over_first_it_is_told_as_perhaps_charged(
     assert told in server.log.read_text()
 
 
+@pytest.mark.embedded
 def test_a_request_is_not_repeated_after_its_worker_was_killed(
     server: Server, stability: LocalServer, astronaut_jpeg: bytes
 ) -> None:
