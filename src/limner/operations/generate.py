@@ -227,7 +227,7 @@ def _fresh(params: GenerateParams) -> bool:
 
 
 @operation(
-    version=3,
+    version=4,
     lanes=_lanes(PAINTERS.values()),
     models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
@@ -246,7 +246,7 @@ def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
     subject = None if picture is None else _Subject(picture.srgb(), ctx)
     style = _style_photo(params, ctx)
     made: list[PictureShape] = []
-    notes = [] if picture is None else list(picture.notes)
+    notes = [] if picture is None else picture.notes_in(None)
     for number in range(params.count):
         seed = None if params.seed is None else (params.seed + number) % _SEEDS  # drawn at submission, if one is taken
         try:
