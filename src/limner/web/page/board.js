@@ -440,7 +440,7 @@ export class Board {
   #announceEnd(record) {
     if (!record.mine || record.upload?.unwanted) return;
     record.render();
-    say(`${record.name ?? "A photo"}: ${record.card.title.textContent}.`);
+    say(`${record.name ?? "A photo"}: ${record.card.title.textContent}.`, { many: true });
   }
 
   // ---- complete jobs ----------------------------------------------------------------------------------------------
