@@ -49,6 +49,10 @@ test: install-services install-vendors ## Run the tests (ARGS=… goes to pytest
 test-slow: install-services ## Run the slow tests: soak, load, container, fuzzing (FUZZ_SECONDS=60 for each target)
 	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && $(PY) -m pytest -m slow --timeout 1800 $(ARGS)
 
+test-distributed: install-services ## Run the journeys on PostgreSQL, Redis and a worker of its own in place of one process with SQLite
+	@CHROMIUM="$$(scripts/install.sh --browser)" && export CHROMIUM && export JOURNEYS=distributed && \
+		$(PY) -m pytest -m 'not slow and not chaos' --numprocesses 4 --dist loadfile tests/journeys $(ARGS)
+
 test-chaos: install-services ## Kill, freeze, cut off and fill up every part under load (root; CHAOS_FAULTS=200, CHAOS_SECONDS=1500)
 	@$(PY) -m pytest -m chaos -s tests/chaos $(ARGS)
 
@@ -110,5 +114,5 @@ install-services: install-tests
 install-vendors: install-tests
 	@scripts/install.sh --vendors
 
-.PHONY: help install install-cluster install-tests install-services install-vendors run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-chaos test-diffusion test-container \
+.PHONY: help install install-cluster install-tests install-services install-vendors run limner demo stop stack stack-backup stack-restore stack-stop test test-slow test-distributed test-chaos test-diffusion test-container \
 	test-stack check check-style check-types check-layers check-locks check-docs site format lock wheels image clean

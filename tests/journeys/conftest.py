@@ -1,5 +1,6 @@
 """A real server process for journeys."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,16 @@ BOTH_IF_SLOW = ["embedded", pytest.param("distributed", marks=pytest.mark.slow)]
 """The same where the distributed variant belongs to the slow tests, because others test its parts."""
 
 
+USUAL = os.environ.get("JOURNEYS", "embedded")
+"""What the other tests run on: the first, or with JOURNEYS=distributed the second (`make test-distributed`)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is only so in one process with SQLite."""
+    if USUAL == "distributed":
+        items[:] = [item for item in items if item.get_closest_marker("embedded") is None]
+
+
 @pytest.fixture
 def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A started server with an empty database, for one test. Its parameter (see `BOTH`) is what it consists of."""
@@ -25,7 +36,7 @@ def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
 
 def make_server(folder: Path, request: pytest.FixtureRequest, **variables: str) -> Server:
     """A server as the fixture's parameter says, not started."""
-    if getattr(request, "param", "embedded") == "embedded":
+    if getattr(request, "param", USUAL) == "embedded":
         return Server(folder, **variables)
     return make_cluster(folder, request, **variables)
 
@@ -41,12 +52,12 @@ StartServer = Callable[..., Server]
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
+def start_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartServer]:
     """Starts servers with other settings in the test's folder. At the end they are stopped and their logs checked."""
     started: list[Server] = []
 
     def start(**variables: str) -> Server:
-        process = Server(tmp_path, **variables)
+        process = make_server(tmp_path, request, **variables)
         started.append(process)
         process.start()
         return process
@@ -58,9 +69,9 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 
 @pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def shared_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
     """One server for all tests of a file, which must not disturb each other."""
-    yield from served(Server(tmp_path_factory.mktemp("server")))
+    yield from served(make_server(tmp_path_factory.mktemp("server"), request))
 
 
 def served(process: Server) -> Iterator[Server]:

@@ -150,7 +150,7 @@ class Worker:
 
     def ready(self) -> int:
         """How many times it has become ready."""
-        return self.log.read_text().count('"message": "worker ready"') if self.log.exists() else 0
+        return self.log.read_text().count("worker ready") if self.log.exists() else 0
 
     def children(self) -> list[int]:
         """The ids of its children."""

@@ -53,6 +53,7 @@ def names(folder: Path, words: list[bytes]) -> list[str]:
     return found
 
 
+@pytest.mark.embedded
 def test_nothing_is_left_and_the_receipt_says_so(sweeping: Server, astronaut_jpeg: bytes) -> None:
     photo = another(astronaut_jpeg, 4711)
     job = submit(sweeping, photo, wait=True, min_score="0.4321", label="Label 4712")
@@ -132,6 +133,7 @@ def test_a_receipt_cannot_be_forged(sweeping: Server, astronaut_jpeg: bytes, tmp
     other.stop()
 
 
+@pytest.mark.embedded
 def test_a_restored_backup_makes_it_fail(start_server: StartServer, astronaut_jpeg: bytes, tmp_path: Path) -> None:
     server = start_server(LIMNER_SWEEP_S="0.2")
     erase(server, submit(server, another(astronaut_jpeg, 5), wait=True))  # so the backup has the key
@@ -175,6 +177,7 @@ def test_bytes_that_could_not_be_removed_are_pending(sweeping: Server, astronaut
     assert verify(sweeping, receipt)[0] == 0
 
 
+@pytest.mark.embedded
 def test_the_key_is_in_the_database_only(sweeping: Server, astronaut_jpeg: bytes) -> None:
     erase(sweeping, submit(sweeping, another(astronaut_jpeg, 8), wait=True))
     with sqlite3.connect(sweeping.folder / "limner.db") as connection:

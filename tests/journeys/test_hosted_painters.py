@@ -113,6 +113,7 @@ def test_a_job_stops_while_the_other_server_is_silent(
         assert finished(server, submit(server, astronaut_jpeg)["id"])["status"] == "succeeded"
 
 
+@pytest.mark.embedded
 def test_a_request_is_not_repeated_after_its_worker_was_killed(
     server: Server, stability: LocalServer, astronaut_jpeg: bytes
 ) -> None:

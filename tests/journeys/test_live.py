@@ -33,6 +33,10 @@ from tests.journeys.server import Server
 LIVE = "/v1/live/detect"
 
 
+# With a broker it is off unless LIMNER_LIVE_SOCKETS says otherwise.
+pytestmark = pytest.mark.embedded
+
+
 @pytest.fixture(scope="module")
 def frame(astronaut: npt.NDArray[np.uint8]) -> bytes:
     """A camera's frame, 640×480, with one face."""

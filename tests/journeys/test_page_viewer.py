@@ -64,6 +64,7 @@ def show(page: Page, job: Job) -> Locator:
     page.evaluate("id => { location.hash = `job=${id}` }", job["id"])
     viewer = page.locator("#viewer")
     expect(viewer.locator(".values").last).to_contain_text(job["id"])
+    page.wait_for_function("() => [...document.querySelectorAll('#viewer img')].every((each) => each.complete)")
     return viewer
 
 
@@ -387,6 +388,7 @@ def cut(job: Job) -> list[float]:
     return [-c / a, -f / e, crop["width"] / a, crop["height"] / e]
 
 
+@pytest.mark.embedded
 def test_a_crop_shows_its_frame_before_and_after(
     open_page: OpenPage, shared_server: Server, make: Make, two: bytes
 ) -> None:

@@ -6,6 +6,7 @@ import time
 from datetime import datetime
 
 import httpx
+import pytest
 
 from limner.telemetry import METRICS
 from tests.conftest import another
@@ -31,6 +32,7 @@ def test_the_page_is_served_with_a_strict_policy(shared_server: Server) -> None:
     assert page.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.embedded
 def test_metrics_by_route_template_and_operation(server: Server, astronaut_jpeg: bytes) -> None:
     with listening(server), listening(server, "/faces"):
         assert metric(server, "limner_sockets", stream="events") == 1
@@ -84,6 +86,7 @@ def until_logged(server: Server, text: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.embedded
 def test_a_request_and_its_job_can_be_followed_through_the_log(server: Server, astronaut_jpeg: bytes) -> None:
     answer = httpx.post(
         f"{server.url}/v1/detect", files={"image": astronaut_jpeg}, headers={"X-Request-ID": "follow-me.1"}
@@ -114,6 +117,7 @@ def test_a_load_test_is_quiet(start_server: StartServer, astronaut_jpeg: bytes) 
     assert metric(server, "http_requests_total", handler="/v1/detect") == 1
 
 
+@pytest.mark.embedded
 def test_a_terminal_gets_lines_for_people(start_server: StartServer, astronaut_jpeg: bytes) -> None:
     server = start_server(LIMNER_LOG_FORMAT="rich")
     job = submit(server, astronaut_jpeg, wait=True)
@@ -123,6 +127,7 @@ def test_a_terminal_gets_lines_for_people(start_server: StartServer, astronaut_j
     assert server.log_lines() == []
 
 
+@pytest.mark.embedded
 def test_the_level_is_honoured(start_server: StartServer, astronaut_jpeg: bytes) -> None:
     server = start_server(LIMNER_LOG_LEVEL="warning")
     submit(server, astronaut_jpeg, wait=True)
@@ -130,6 +135,7 @@ def test_the_level_is_honoured(start_server: StartServer, astronaut_jpeg: bytes)
     assert len(server.log.read_text().splitlines()) == len(asked_too_early)
 
 
+@pytest.mark.embedded
 def test_it_says_where_it_listens_and_when_it_stops(server: Server) -> None:
     messages = [line["message"] for line in server.log_lines()]
     assert any(f"http://127.0.0.1:{server.port}" in message for message in messages)
