@@ -17,6 +17,7 @@ from limner.assembly.engines import celery_app
 from limner.assembly.stores import open_blobs
 from limner.domain.errors import LimnerError, SettingsError, UnavailableError
 from limner.jobs.pairing import DATABASE_ID
+from limner.painters import PAINTERS, configuration, wrong_entries
 from limner.settings import EMBEDDED, LOOPBACK, Settings, is_loopback
 from limner.together import LOCAL, MEMORY, S3, check_together
 from limner.vision import weights
@@ -49,6 +50,7 @@ def examine() -> Iterator[Finding]:
     yield database
     if chosen.database_url != MEMORY:
         yield _finding("photos", lambda: _photos(chosen))
+    yield _finding("painters", _painters)
     yield _finding("address", lambda: _address(chosen))
     if database.well:
         yield _finding("keys", lambda: _keys(chosen))
@@ -113,6 +115,14 @@ def _photos(chosen: Settings) -> str:
     if is_s3:
         return f"{url}, " + ("in use" if owner is not None else "not used yet")
     return str(folder) if folder.exists() else f"`limner serve` will create {folder}"
+
+
+def _painters() -> str:
+    wrong = wrong_entries()
+    if wrong:
+        raise SettingsError("; ".join(wrong))
+    names = [f"{name}/{entry}" for name in PAINTERS for entry in configuration.entry_names(name)]
+    return f"entries of your own: {', '.join(names) or 'none'}"
 
 
 def _address(chosen: Settings) -> str:

@@ -17,6 +17,7 @@ from limner import shared_metrics
 from limner.assembly.application import build
 from limner.domain.errors import LimnerError, SettingsError
 from limner.early_stop import EarlyStop
+from limner.painters import wrong_entries
 from limner.settings import Settings
 from limner.telemetry import set_up_log
 from limner.together import check_together
@@ -48,6 +49,8 @@ def _serve(settings: Settings, stop: EarlyStop) -> None:
     for name in settings.model_names():
         weights.path(settings.models_dir, name)
     check_together(settings)
+    for each in wrong_entries():
+        log.warning("an entry of a painter cannot be used", extra={"detail": each})
     settings = settings.model_copy(update={"max_connections": _make_room_for_connections(settings)})
     listener = _listen(settings.host, settings.port)
     if settings.web_processes > 1:

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from limner.domain.errors import SettingsError
-from limner.domain.lane import CPU, GPU, PAINT, REMOTE, Lane
+from limner.domain.lane import CPU, GPU, PAINT, REMOTE, REMOTE_JOB_TIMEOUT_S, Lane
 from limner.vision.header import Limits
 from limner.vision.manifest import CONTENT_FILTER, MANIFEST, OPTIONAL
 
@@ -232,7 +232,12 @@ class Settings(BaseSettings):
     job_timeout_s: float = Field(120, gt=0, description="Longest time one job may run")
     paint_job_timeout_s: float = Field(600, gt=0, description="The same for pictures that are made on the CPU")
     gpu_job_timeout_s: float = Field(600, gt=0, description="The same for a job on a GPU")
-    remote_job_timeout_s: float = Field(300, gt=0, description="The same for a job that another server does")
+    remote_job_timeout_s: float = Field(
+        REMOTE_JOB_TIMEOUT_S,
+        gt=0,
+        description="The same for a job that another server does, with all its pictures; each of them may take 300 s, "
+        "or an entry's `timeout_s`",
+    )
     drain_s: float = Field(20, ge=0, description="Seconds that running jobs and open requests get at a stop")
     durability: Literal["full", "relaxed"] = Field(
         "full",

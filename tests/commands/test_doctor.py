@@ -80,6 +80,18 @@ def test_before_the_first_start_doctor_says_what_would_be_created(doctor: Doctor
     assert f"photos: `limner serve` will create {tmp_path}/data/limner/blobs" in told
 
 
+def test_entries_of_painters_that_cannot_be_used(doctor: Doctor, tmp_path: Path) -> None:
+    folder = tmp_path / "painters" / "openai"
+    folder.mkdir(parents=True)
+    variables = {"XDG_DATA_HOME": str(tmp_path / "data"), "LIMNER_PAINTERS_DIR": str(tmp_path / "painters")}
+    (folder / "mine.toml").write_text('base_url = "http://127.0.0.1:9/v1"\ntimeout_s = 900\n')
+    status, told = doctor(**variables)
+    assert (status, "painters: entries of your own: openai/mine" in told) == (0, True), told
+    status, told = doctor(**variables, LIMNER_REMOTE_JOB_TIMEOUT_S="600")
+    assert status == 1
+    assert "BAD painters: openai/mine: timeout_s is 900, but a job may only run for 600 s" in " ".join(told.split())
+
+
 def test_without_models_it_says_the_command(doctor: Doctor, tmp_path: Path) -> None:
     status, told = doctor(LIMNER_MODELS_DIR=str(tmp_path / "models"))
     assert status == 1

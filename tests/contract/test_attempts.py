@@ -276,11 +276,13 @@ def test_what_another_server_does_is_started_once(machine: Machine, end: Any) ->
     assert machine.waiting(10) == []
 
 
-def test_a_timeout_ends_the_job_at_once_and_those_behind_it(machine: Machine) -> None:
-    job, behind = machine.submit(new_job("same")), machine.submit(new_job("same"))
+@pytest.mark.parametrize(("lane", "error"), [("cpu", "job-timeout"), ("remote", "painter-server-timeout")])
+def test_a_timeout_ends_the_job_at_once_and_those_behind_it(machine: Machine, lane: str, error: str) -> None:
+    job, behind = machine.submit(new_job("same", lane=lane)), machine.submit(new_job("same", lane=lane))
     machine.start(job, worker="w")
     assert machine.lose("w", "timeout") == []
-    _assert_failed_as(machine, "job-timeout", job, behind)
+    _assert_failed_as(machine, error, job, behind)
+    assert ("charged" in str(machine.known(job).error)) == (lane == "remote")
 
 
 def test_only_a_lease_that_has_ended_expires(machine: Machine) -> None:

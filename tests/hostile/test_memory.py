@@ -47,10 +47,11 @@ def _grid() -> bytes:
     )
 
 
-def _wide_colour() -> bytes:
+def _wide_colour(transparent: bool = False) -> bytes:
     row = np.asarray(picture())[:1].astype(">u2") * 256
     head = struct.pack(">IIBBBBB", SIDE, SIDE, 16, 2, 0, 0, 0)
-    return png([(b"IHDR", head), (b"IDAT", zlib.compress((b"\0" + row.tobytes()) * SIDE, 1))])
+    key = [(b"tRNS", row[0, 0].tobytes())] if transparent else []
+    return png([(b"IHDR", head), *key, (b"IDAT", zlib.compress((b"\0" + row.tobytes()) * SIDE, 1))])
 
 
 def _bright() -> bytes:
@@ -80,6 +81,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "PNG transparent": lambda path: clear().save(path, "PNG", compress_level=1),
     "PNG of 16 bits": lambda path: _wide(np.uint16).save(path, "PNG", compress_level=1),
     "PNG of 16 bits in colour": lambda path: path.write_bytes(_wide_colour()),
+    "PNG of 16 bits with a transparent colour": lambda path: path.write_bytes(_wide_colour(transparent=True)),
     "PNG with a profile far from sRGB": lambda path: picture().save(path, "PNG", compress_level=1, icc_profile=FAR),
     "PNG palette": lambda path: picture().convert("P").save(path, "PNG", compress_level=1),
     "GIF": lambda path: picture().convert("P").save(path, "GIF"),
@@ -90,6 +92,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     ),
     "TIFF transparent": lambda path: clear().save(path, "TIFF", compression="tiff_adobe_deflate"),
     "TIFF of floats": lambda path: _wide(np.float32).save(path, "TIFF", compression="tiff_adobe_deflate"),
+    "TIFF of one plane": lambda path: picture().convert("L").save(path, "TIFF", tiffinfo={0x11C: 2}),
     "WebP": lambda path: picture().save(path, "WEBP", method=0),
     "WebP lossless": lambda path: picture().save(path, "WEBP", method=0, lossless=True, quality=0),
     "WebP transparent": lambda path: clear().save(path, "WEBP", method=0),

@@ -3,6 +3,7 @@ tells what the other server said.
 """
 
 import os
+import re
 import signal
 import threading
 import time
@@ -111,6 +112,50 @@ def test_a_job_stops_while_the_other_server_is_silent(
         # The worker is free again at once: the next job is painted although the first request is still open.
         stability.answer = lambda _: Reply(png(gradient()), headers={"finish-reason": "SUCCESS"})
         assert finished(server, submit(server, astronaut_jpeg)["id"])["status"] == "succeeded"
+
+
+def test_whichever_time_is_over_first_it_is_told_as_perhaps_charged(
+    start_server: StartServer, stability: LocalServer, astronaut_jpeg: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "painters" / "openai").mkdir(parents=True)
+    entry = f'base_url = "{stability.url}"\ntimeout_s = 5\n'
+    (tmp_path / "painters" / "openai" / "slow.toml").write_text(entry)
+    server = start_server(
+        STABILITY_API_KEY=KEY,
+        STABILITY_BASE_URL=stability.url,
+        LIMNER_PAINTERS_DIR=str(tmp_path / "painters"),
+        LIMNER_REMOTE_JOB_TIMEOUT_S="6",  # so each picture has 3 s
+    )
+
+    def failed(**fields: str) -> str:
+        error = finished(server, submit(server, astronaut_jpeg, **fields)["id"])["error"]
+        assert error["type"] == "urn:limner:problem:painter-server-timeout"
+        assert "charged" in error["detail"]
+        return str(error["detail"])
+
+    with silent(stability):
+        assert "did not answer within 3 s" in failed()
+
+    def slowly(_: Request) -> Reply:
+        time.sleep(1)
+        return Reply(png(gradient()), headers={"finish-reason": "SUCCESS"})
+
+    stability.answer = slowly
+    assert "The job ran longer than 6 s." in failed(count="8", cache="exact", seed="1")
+    # Unless they could answer other requests, the pictures that are paid for are kept.
+    kept = finished(server, submit(server, astronaut_jpeg, count="8")["id"])
+    assert kept["status"] == "succeeded"
+    assert 1 <= len(kept["result"]["pictures"]) == len(kept["artifacts"]) < 8
+    (note,) = kept["result"]["notes"]
+    assert re.match(r"Only \d of 8 pictures were made\. The job ran longer than 6 s\. .* charged", note)
+
+    given = {"painter": "openai", "server": "slow", "prompt": "x"}
+    refused = httpx.post(f"{server.url}/v1/generate", files={"image": astronaut_jpeg}, data=given, timeout=30)
+    told = "timeout_s is 5, but a job may only run for 6 s. Set LIMNER_REMOTE_JOB_TIMEOUT_S to at least 35"
+    assert told in problem(refused, 422, "painter-not-ready")["detail"]
+    listed = {each["name"]: each for each in get(server, "/v1/painters").json()["painters"]}
+    assert told in listed["openai"]["reason"]
+    assert told in server.log.read_text()
 
 
 @pytest.mark.embedded

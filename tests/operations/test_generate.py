@@ -16,6 +16,7 @@ from PIL import Image
 import limner
 from limner import local
 from limner.context import Context
+from limner.domain import errors
 from limner.domain.errors import (
     FaceNotFoundError,
     InvalidRequestError,
@@ -251,6 +252,33 @@ def test_results_of_hosted_painters_answer_only_if_the_request_says_so(monkeypat
     monkeypatch.undo()
     assert fingerprint("a") == fingerprint("b")
     assert fingerprint("a", cache="off") != fingerprint("b", cache="off")
+
+
+@pytest.mark.parametrize(
+    "error", [errors.PainterBusyError(), errors.JobTimeoutError("It ran long.")], ids=["429", "time"]
+)
+@pytest.mark.parametrize(("lane", "cache"), [("remote", "auto"), ("remote", "exact"), ("paint", "off")])
+def test_pictures_that_may_be_paid_for_are_kept_when_a_further_one_fails(
+    monkeypatch: pytest.MonkeyPatch, paint: Paint, error: errors.LimnerError, lane: str, cache: str
+) -> None:
+    def twice(_: object, canvas: Any, __: object) -> Pixels:
+        if canvas.seed == 9:
+            raise error
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(type(PAINTERS["drawn"]), "lane", lambda *_: lane)
+    monkeypatch.setattr(type(PAINTERS["drawn"]), "paint", twice)
+    if (lane, cache) == ("remote", "auto"):
+        made = paint(seed=7, count=4, cache=cache)
+        assert list(made.artifacts) == ["image-1.jpg", "image-2.jpg"]
+        assert made.result.notes[-1].startswith("Only 2 of 4 pictures were made. ")  # type: ignore[attr-defined]
+        seed = 9
+    else:
+        seed = 7
+    told = errors.PainterTimeoutError if lane == "remote" and isinstance(error, errors.JobTimeoutError) else type(error)
+    with pytest.raises(told) as raised:
+        paint(seed=seed, count=4, cache=cache)
+    assert ("charged" in raised.value.detail) == (told is errors.PainterTimeoutError)
 
 
 def test_a_job_stops_within_a_step(monkeypatch: pytest.MonkeyPatch, models: Models, astronaut_jpeg: bytes) -> None:

@@ -16,7 +16,7 @@ from limner.settings import Settings
 from limner.together import check_together
 from limner.vision.image import Limits
 from limner.vision.models import Models
-from limner.vision.signing import Identity, problems
+from limner.vision.signing import Claim, Identity, problems
 from tests.conftest import MODELS
 
 c2pa = pytest.importorskip("c2pa", reason="limner[c2pa] is not installed")
@@ -70,6 +70,11 @@ def test_a_signed_picture_tells_how_it_was_made(form: str, astronaut_jpeg: bytes
     assert len(data) - len(bare) < 6000
     with pytest.raises(SigningError, match="JUMBF"):
         problems(bare, f"image/{form}")
+
+
+def test_a_picture_without_a_seed_tells_none() -> None:
+    claim = Claim("trainedAlgorithmicMedia", tool="Limner", version="1", painter="openai", seed=None)
+    assert claim.manifest()["assertions"][1]["data"] == {"painter": "openai"}
 
 
 @pytest.mark.usefixtures("signing")

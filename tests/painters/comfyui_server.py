@@ -59,7 +59,9 @@ class ComfyUI:
         sent = await request.json()
         self.calls.append(("/prompt", sent))
         if self.prompt_status != 200:
-            error = {"error": {"type": "x", "message": "Cannot execute: a private wish"}, "node_errors": {}}
+            key = request.headers.get("authorization", "").removeprefix("Bearer ")
+            message = f"Cannot execute: a private wish {key}".strip()
+            error = {"error": {"type": "x", "message": message}, "node_errors": {}}
             return JSONResponse(error, self.prompt_status)
         self.queued.set()
         return JSONResponse({"prompt_id": JOB, "number": 1, "node_errors": {}})

@@ -30,7 +30,8 @@ class Hub:
         """The answer of the hub."""
         path = request.path.partition("?")[0]
         if self.status != 200:
-            return Reply(b"{}", self.status, {"Content-Type": "application/json", "X-Error-Message": "Not for you."})
+            told = f"Not for {request.headers.get('authorization', 'you')}."
+            return Reply(b"{}", self.status, {"Content-Type": "application/json", "X-Error-Message": told})
         if path.startswith(f"/api/models/{REPOSITORY}/tree/{COMMIT}"):
             return _json([self._entry(name) for name in sorted(self.files)])
         if path == f"/api/models/{REPOSITORY}/revision/{COMMIT}":

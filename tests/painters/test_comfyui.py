@@ -173,6 +173,20 @@ def test_each_error_is_told(
     assert "private wish" not in error.value.detail + caplog.text
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_the_key_of_a_proxy_is_not_told(
+    write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    caplog.set_level("INFO")
+    write(toml='key_variable = "PROXY_KEY"\n')
+    monkeypatch.setenv("PROXY_KEY", "k-secret")
+    with comfyui(png(MADE), [], prompt_status=status) as server:
+        monkeypatch.setenv("COMFYUI_URL", server.url)
+        with pytest.raises(errors.LimnerError, match="Cannot execute: … …") as error:
+            Comfyui().paint(canvas(PHOTO), params(prompt="a private wish"))
+    assert "k-secret" not in error.value.detail + caplog.text
+
+
 def test_a_server_that_never_ends_is_left_after_the_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     write(toml="timeout_s = 1.5\n")
     with comfyui(png(MADE), [30], finished=False) as server:
@@ -205,8 +219,15 @@ def test_what_the_workflow_has_no_place_for_is_refused(
 ) -> None:
     write({"1": {"class_type": "X", "inputs": {"text": "{{prompt}}"}}})
     monkeypatch.setenv("COMFYUI_URL", "http://127.0.0.1:9")
+    given = params(**{field: 0.5 if field == "strength" else "x"})
     with pytest.raises(errors.InvalidRequestError, match=field):
-        Comfyui().paint(canvas(), params(**{field: 0.5 if field == "strength" else "x"}))
+        given.refuse_unused()
+    with pytest.raises(errors.InvalidRequestError, match=field):
+        Comfyui().paint(canvas(), given)
+    params(prompt="x").refuse_unused()
+    assert (given.takes_photo(beside_style=False), given.takes_seed()) == (False, False)
+    write()
+    assert (given.takes_photo(beside_style=True), given.takes_seed()) == (True, True)
 
 
 def test_a_workflow_that_needs_pictures(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

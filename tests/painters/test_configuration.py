@@ -6,7 +6,7 @@ import pytest
 
 from limner import settings
 from limner.domain.errors import PainterNotReadyError
-from limner.painters import configuration
+from limner.painters import configuration, wrong_entries
 from limner.painters.configuration import Entry
 
 
@@ -40,3 +40,37 @@ def test_entries_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "x" / "a.toml").mkdir()
     with pytest.raises(PainterNotReadyError, match=r"x/a\.toml"):
         configuration.read_entry("x", "a", One)
+
+
+def test_a_job_outlasts_each_of_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIMNER_REMOTE_JOB_TIMEOUT_S", raising=False)
+    job_s = settings.load().remote_job_timeout_s
+    assert configuration.picture_timeout_s() == 300
+    assert configuration.picture_timeout_s(job_s - 30, "a") == job_s - 30
+    assert job_s > 8 * 300  # as many pictures as a request may ask for
+    with pytest.raises(PainterNotReadyError, match=r"^a: .*2671.* 2700 s\. .* at least 2701, or timeout_s to 2670"):
+        configuration.picture_timeout_s(job_s - 29, "a")
+    for job, picture in ((3600, 300), (330, 300), (329, 299), (300, 270), (60, 30), (10, 5)):
+        monkeypatch.setenv("LIMNER_REMOTE_JOB_TIMEOUT_S", str(job))
+        assert configuration.picture_timeout_s() == picture
+
+
+def test_all_entries_that_cannot_be_used_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMNER_PAINTERS_DIR", str(tmp_path))
+    monkeypatch.setenv("COMFYUI_URL", "http://127.0.0.1:9")
+    assert wrong_entries() == []
+    written = {
+        "openai/fine.toml": 'base_url = "http://x/v1"\ntimeout_s = 2000\n',
+        "openai/slow.toml": 'base_url = "http://x/v1"\ntimeout_s = 3000\n',
+        "comfyui/fine.toml": 'workflow = "fine.json"\n',
+        "comfyui/fine.json": '{"1": {"class_type": "X"}}',
+        "comfyui/slow.toml": 'workflow = "fine.json"\ntimeout_s = 3000\n',
+        "onnx/none.toml": 'file = "none.onnx"\n',
+        "diffusion/none.toml": 'model = "none"\n',
+    }
+    for name, text in written.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    told = wrong_entries()
+    assert [each.partition(":")[0] for each in told] == ["onnx/none", "diffusion/none", "openai/slow", "comfyui/slow"]
+    assert told[2].startswith("openai/slow: timeout_s is 3000, but a job may only run for 2700 s.")

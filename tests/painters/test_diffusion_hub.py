@@ -36,12 +36,13 @@ def served(tmp_path: Path) -> Iterator[tuple[Hub, LocalServer]]:
 
 
 def fetch(
-    folder: Path, server: LocalServer, *options: str, answer: str = "", name: str = "diffusion/hub"
+    folder: Path, server: LocalServer, *options: str, answer: str = "", name: str = "diffusion/hub", key: str = ""
 ) -> subprocess.CompletedProcess[str]:
     variables = {
         "HF_ENDPOINT": server.url,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HOME": str(folder / "home"),
+        "HF_TOKEN": key,
         "LIMNER_PAINTERS_DIR": str(folder),
         "LIMNER_MODELS_DIR": str(folder / "models"),
     }
@@ -106,10 +107,12 @@ def test_a_file_that_is_not_the_one_told_is_not_kept(tmp_path: Path, served: tup
 def test_a_refusal_of_the_hub_is_told(tmp_path: Path, served: tuple[Hub, LocalServer], status: int) -> None:
     made, server = served
     made.status = status
-    done = fetch(tmp_path, server, "--accept")
+    done = fetch(tmp_path, server, "--accept", key="hf_secret")
     assert done.returncode == 1
     assert f"{REPOSITORY} could not be fetched: " in done.stderr
     assert "Traceback" not in done.stderr
+    assert "hf_secret" not in done.stdout + done.stderr
+    assert "Bearer hf_secret" in [each.headers.get("authorization") for each in server.requests]
 
 
 def test_only_safetensors_are_fetched(tmp_path: Path, served: tuple[Hub, LocalServer]) -> None:

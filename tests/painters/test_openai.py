@@ -202,8 +202,32 @@ def test_what_a_server_cannot_do_is_refused_not_ignored(entry: Entry, dialect: s
         entry(f'base_url = "{server.url}/v1"\ndialect = "{dialect}"\n')
         params = OpenaiParams.model_validate({"prompt": "x", "server": "local", field: value})
         with pytest.raises(errors.InvalidRequestError, match=field):
+            params.refuse_unused()
+        with pytest.raises(errors.InvalidRequestError, match=field):
             Openai().paint(canvas(PHOTO), params)
+        OpenaiParams(prompt="x", server="local").refuse_unused()
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("dialect", "extra", "takes"),
+    [
+        ("openai", "", False),
+        ("litellm", "", False),
+        ("vllm", "", True),
+        ("sglang", "", True),
+        ("sd-server", "", True),
+        ("localai", "", True),
+        ("vllm", "extra = { seed = 5 }\n", False),  # the operator's goes before the request's
+    ],
+)
+def test_which_servers_are_sent_a_seed(entry: Entry, dialect: str, extra: str, takes: bool) -> None:
+    with serving(success) as server:
+        entry(f'base_url = "{server.url}/v1"\ndialect = "{dialect}"\n{extra}')
+        params = OpenaiParams(prompt="x", server="local")
+        assert params.takes_seed() == takes
+        Openai().paint(canvas(seed=1234567), params)
+    assert (b"1234567" in server.requests[0].body) == takes
 
 
 def test_dall_e_is_asked_for_base64(entry: Entry) -> None:
@@ -223,6 +247,7 @@ def test_dall_e_is_asked_for_base64(entry: Entry) -> None:
         (Reply(b'{"error": {"message": "no", "code": "content_policy_violation"}}', 400), errors.ContentRefusedError),
         (Reply(b'{"error": {"message": "x", "code": "billing_hard_limit_reached"}}', 400), errors.PainterCreditError),
         (Reply(b'{"error": {"message": "Incorrect API key: sk-openai-secret"}}', 401), errors.PainterKeyError),
+        (Reply(b'{"error": {"message": "key sk-openai-secret is too long"}}', 400), errors.PainterRequestError),
         (Reply(b'{"error": {"message": "verify your organisation"}}', 403), errors.PainterKeyError),
         (Reply(b"", 413), errors.TooLargeError),
         (Reply(b'{"error": {"type": "insufficient_quota"}}', 429), errors.PainterCreditError),
@@ -234,7 +259,7 @@ def test_dall_e_is_asked_for_base64(entry: Entry) -> None:
         (Reply(json.dumps({"data": [{"b64_json": b64(b"no picture")}]}).encode()), errors.PainterServerError),
         (None, errors.PainterServerError),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_each_error_is_told_as_what_it_is_and_nothing_is_sent_twice(
     monkeypatch: pytest.MonkeyPatch,

@@ -216,6 +216,14 @@ def test_each_status_is_told_as_what_it_is(status: int, kind: type[errors.Limner
         assert problem.detail.endswith("key …, prompt '…' was wrong")
 
 
+def test_a_key_in_the_headers_is_hidden_without_being_named() -> None:
+    for value in ("Bearer s3cr3t-key", "s3cr3t-key", "Basic s3cr3t-key"):
+        remote = asking("http://painter.example", headers={"authorization": value, "Accept": "image/*"})
+        body = json.dumps({"error": f"key s3cr3t-key ({value}) is not allowed for image/*"}).encode()
+        problem = remote.problem(Answer(403, {}, body))
+        assert problem.detail == "painter.example refused the request: key … (…) is not allowed for image/*"
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

@@ -36,28 +36,35 @@ PATHS = {
     "core": "/v2beta/stable-image/generate/core",
     "v1": "/v1/generation/stable-diffusion-xl-1024-v1-0/image-to-image",
 }
+TAKEN = {
+    "structure": {"strength", "style_preset"},
+    "style": {"strength"},
+    "sd3": {"strength", "model", "guidance", "style_preset"},
+    "ultra": {"strength", "style_preset"},
+    "core": {"style_preset"},
+    "v1": {"strength", "guidance", "style_preset"},
+}
+GIVEN = {"strength": 0.7, "model": "sd3.5-medium", "guidance": 4, "style_preset": "anime"}
 OWN = {
     "structure": {"control_strength": b"0.3", "style_preset": b"anime"},
     "style": {"fidelity": b"0.3", "aspect_ratio": b"16:9"},
-    "sd3": {"mode": b"image-to-image", "strength": b"0.7", "cfg_scale": b"4", "model": b"sd3.5-large"},
-    "ultra": {"strength": b"0.7"},
-    "core": {"aspect_ratio": b"16:9"},
-    "v1": {"image_strength": b"0.3", "cfg_scale": b"4", "text_prompts[1][text]": b"hands"},
+    "sd3": {
+        "mode": b"image-to-image",
+        "strength": b"0.7",
+        "cfg_scale": b"4",
+        "model": b"sd3.5-medium",
+        "style_preset": b"anime",
+    },
+    "ultra": {"strength": b"0.7", "style_preset": b"anime"},
+    "core": {"aspect_ratio": b"16:9", "style_preset": b"anime"},
+    "v1": {"image_strength": b"0.3", "cfg_scale": b"4", "text_prompts[1][text]": b"hands", "style_preset": b"anime"},
 }
 
 
 @pytest.mark.parametrize("service", PATHS)
 def test_each_service_gets_what_it_asks_for(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
-    params = StabilityParams.model_validate(
-        {
-            "prompt": "a fox",
-            "negative_prompt": "hands",
-            "service": service,
-            "strength": 0.7,
-            "guidance": 4,
-            "style_preset": "anime",
-        }
-    )
+    own = {name: value for name, value in GIVEN.items() if name in TAKEN[service]}
+    params = StabilityParams.model_validate({"prompt": "a fox", "negative_prompt": "hands", "service": service, **own})
     with serving(success) as server:
         monkeypatch.setenv("STABILITY_BASE_URL", server.url)
         made = Stability().paint(canvas(PHOTO, seed=4_294_967_295), params)
@@ -71,7 +78,6 @@ def test_each_service_gets_what_it_asks_for(monkeypatch: pytest.MonkeyPatch, ser
     assert (image is None) == (service == "core")
     assert fields.items() >= OWN[service].items()
     assert fields["seed"] == b"0"  # the highest seed is none of theirs
-    assert ("style_preset" in fields) == (service != "style")
     assert fields["text_prompts[0][text]" if service == "v1" else "prompt"] == b"a fox"
     if image is not None:
         info = look(image, Limits())
@@ -79,12 +85,43 @@ def test_each_service_gets_what_it_asks_for(monkeypatch: pytest.MonkeyPatch, ser
         assert (info.width, info.height) == ((1344, 768) if service == "v1" else (200, 120))
 
 
+@pytest.mark.parametrize("service", PATHS)
+def test_what_a_service_does_not_take_is_refused_and_defaults_are_not(service: str) -> None:
+    StabilityParams.model_validate({"prompt": "x", "negative_prompt": "y", "service": service}).refuse_unused()
+    for field, value in GIVEN.items():
+        params = StabilityParams.model_validate({"prompt": "x", "service": service, field: value})
+        if field in TAKEN[service]:
+            params.refuse_unused()
+            continue
+        with pytest.raises(errors.InvalidRequestError, match=f"^{field}: The service {service} does not") as refused:
+            params.refuse_unused()
+        assert refused.value.extra == {"field": field}
+        with pytest.raises(errors.InvalidRequestError, match=f"^{field}: "):
+            Stability().paint(canvas(PHOTO), params)
+
+
+def test_defaults_are_those_that_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(success) as server:
+        monkeypatch.setenv("STABILITY_BASE_URL", server.url)
+        Stability().paint(canvas(PHOTO), StabilityParams(prompt="x", service="sd3"))
+    fields = server.requests[0].form()
+    assert (fields["model"], fields["strength"]) == (b"sd3.5-large", b"0.6")
+    schema = StabilityParams.model_json_schema()["properties"]
+    assert "default: 0.6" in schema["strength"]["description"]
+    assert "default: `sd3.5-large`" in schema["model"]["description"]
+
+
 def test_the_style_picture_is_sent_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(success) as server:
         monkeypatch.setenv("STABILITY_BASE_URL", server.url)
-        Stability().paint(canvas(PHOTO, style_photo=gradient(70, 90)), StabilityParams(prompt="x", service="style"))
-    info = look(server.requests[0].form()["image"], Limits())
-    assert (info.width, info.height) == (90, 70)
+        params = StabilityParams(prompt="x", service="style")
+        for photo in (PHOTO, None):
+            Stability().paint(canvas(photo, style_photo=gradient(70, 90)), params)
+    for request in server.requests:
+        info = look(request.form()["image"], Limits())
+        assert (info.width, info.height) == (90, 70)
+    assert params.takes_photo(beside_style=False)
+    assert not params.takes_photo(beside_style=True)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 30), (4000, 3000)])
@@ -126,6 +163,7 @@ def test_a_filtered_picture_is_an_error_although_the_status_is_200(
         (Reply(b'{"name":"unauthorized","errors":["sk-stability-secret"]}', 401), errors.PainterKeyError),
         (Reply(b'{"name":"payment_required","errors":["credits"]}', 402), errors.PainterCreditError),
         (Reply(b'{"name":"content_moderation","errors":["flagged"]}', 403), errors.ContentRefusedError),
+        (Reply(b'{"name":"x","errors":["key sk-stability-secret may not"]}', 403), errors.ContentRefusedError),
         (Reply(b"", 413), errors.TooLargeError),
         (Reply(b'{"name":"rate_limit_exceeded","errors":["150"]}', 429), errors.PainterBusyError),
         (Reply(b"<html>", 502), errors.PainterServerError),
@@ -134,7 +172,7 @@ def test_a_filtered_picture_is_an_error_although_the_status_is_200(
         (Reply(png(MADE), headers={"finish-reason": "ERROR"}), errors.PainterServerError),
         (None, errors.PainterServerError),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_each_error_is_told_as_what_it_is_and_nothing_is_sent_twice(
     monkeypatch: pytest.MonkeyPatch,

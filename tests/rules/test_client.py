@@ -53,6 +53,24 @@ def test_the_client_knows_every_field(model: type[BaseModel], told: type[Any]) -
     same(model, told)
 
 
+def optional(model: type[BaseModel], told: type[Any]) -> None:
+    """What may be None in the model, and in those inside, need not be there: results are stored without nulls."""
+    hints, of_client = get_type_hints(told), {field.name: field for field in fields(told)}
+    for name, field in model.model_fields.items():
+        if types.NoneType in get_args(field.annotation):
+            assert not field.is_required(), (model, name)
+            assert of_client[name].default is None, (told, name)
+        for inner, its in zip(classes(field.annotation), classes(hints[name]), strict=True):
+            optional(inner, its)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"), [each for each in TOLD if each[1] in RESULTS.values()], ids=lambda each: each.__name__
+)
+def test_what_a_result_leaves_out_may_be_missing(model: type[BaseModel], told: type[Any]) -> None:
+    optional(model, told)
+
+
 def test_the_client_knows_every_operation_and_field_of_a_job() -> None:
     assert set(RESULTS) == set(CATALOGUE)
     assert {field.name for field in fields(JobFields)} == {*shapes.JobShape.model_fields, "json"}

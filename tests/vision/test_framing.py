@@ -49,13 +49,50 @@ def test_all_heads_are_shown_whole_if_they_fit(
     heads = [Box(*place[:2], side, side), Box(*place[2:], side, side)]
     found = window(plain(600, 400), heads, aspect, zoom)
     extent_x = abs(place[0] - place[2]) + side
-    extent_y = abs(place[1] - place[3]) + side * 1.25  # with headroom
+    extent_y = abs(place[1] - place[3]) + side
     if extent_x <= found.width and extent_y <= found.height:
         for each in heads:
             assert found.x - 1e-6 <= each.x
             assert each.x + side <= found.x + found.width + 1e-6
             assert found.y - 1e-6 <= each.y
             assert each.y + side <= found.y + found.height + 1e-6
+
+
+def test_a_head_is_not_cut_because_its_headroom_does_not_fit() -> None:
+    found = window(plain(1000, 1000), [Box(400, 200, 300, 480)], 2.0)
+    assert (found.y, found.height) == (pytest.approx(200, abs=20), 500)
+    assert found.y + found.height >= 680
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.tuples(st.integers(200, 1500), st.integers(200, 1500)),
+    place=st.tuples(st.floats(-0.3, 1), st.floats(-0.3, 1)),
+    share=st.floats(0.1, 1),
+    shape=st.floats(1, 1.4),
+    aspect=ASPECTS,
+    zoom=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_what_the_photo_has_of_a_single_head_is_shown_if_it_fits(
+    size: tuple[int, int], place: tuple[float, float], share: float, shape: float, aspect: float, zoom: float
+) -> None:
+    side = share * min(size)
+    head = Box(place[0] * (size[0] - side), place[1] * (size[1] - side), side, side * shape)
+    found = window(plain(*size), [head], aspect, zoom)
+    left, right = max(head.x, 0), min(head.x + head.width, size[0])
+    top, bottom = max(head.y, 0), min(head.y + head.height, size[1])
+    if right - left <= found.width:
+        assert found.x - 1e-5 <= left
+        assert right <= found.x + found.width + 1e-5
+    if bottom - top <= found.height:
+        assert found.y - 1e-5 <= top
+        assert bottom <= found.y + found.height + 1e-5
+
+
+def test_the_largest_of_several_heads_is_whole_where_it_just_fits() -> None:
+    heads = [Box(831.83, 20, 314, 300), Box(100, 20, 60, 70)]
+    found = window(plain(1148, 471), heads, 2 / 3)
+    assert found.x == pytest.approx(831.83)
 
 
 def test_the_largest_head_is_shown_whole_where_not_all_fit() -> None:

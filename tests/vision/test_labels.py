@@ -1,6 +1,7 @@
 """Label maps are read exactly as they are stored, or refused with the reason."""
 
 import io
+import itertools
 import struct
 import zlib
 from typing import Any
@@ -15,6 +16,7 @@ from limner.vision import labels
 from limner.vision.header import Limits
 from tests.hostile.pictures import case
 from tests.vision import synthetic
+from tests.vision.tiffs import DEFLATE, LZW, NONE, SIGNED, UNSIGNED, Kind, tiff
 
 Mask = npt.NDArray[np.uint8]
 
@@ -65,6 +67,18 @@ def test_lossless_files_are_read_exactly(drawn: Mask, file_format: str, options:
     wide = Image.fromarray(drawn.astype(np.uint16))
     if file_format in {"PNG", "TIFF"}:
         assert np.array_equal(labels.decode(saved(wide, file_format, **options), Limits()), drawn)
+
+
+@pytest.mark.parametrize(("bits", "form"), [(2, UNSIGNED), (4, UNSIGNED), (8, UNSIGNED), (16, UNSIGNED), (16, SIGNED),
+                                            (32, SIGNED)])  # fmt: skip
+def test_numbers_in_a_tiff_are_read_exactly_in_both_byte_orders(bits: int, form: int) -> None:
+    values = np.kron(np.array([[0, 1], [2, 3]], np.uint8), np.ones((20, 21), np.uint8))
+    shares = (values[..., None].astype(float) + (2 ** (bits - 1) if form == SIGNED else 0)) / (2**bits - 1)
+    for order, compression, planar, tiled in itertools.product(
+        "<>", (NONE, LZW, DEFLATE), (False, True), (False, True)
+    ):
+        kind = Kind(bits, form, order, compression, planar=planar, tiled=tiled)
+        assert np.array_equal(labels.decode(tiff(kind, shares), Limits()), values), kind
 
 
 def test_a_palette_is_read_only_if_its_indices_are_meant(drawn: Mask) -> None:

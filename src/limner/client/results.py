@@ -136,21 +136,21 @@ class ContoursResult:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was made; `name` is its artifact."""
+    """A picture that was made; `name` is its artifact. `seed` is None where none decides the picture."""
 
     name: str
-    seed: int
     width: int
     height: int
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class GenerateResult:
     """Result of `generate`."""
 
-    image: Size | None
     painter: str
     pictures: list[Picture]
+    image: Size | None = None
     notes: list[str] = field(default_factory=list)
 
 

@@ -7,6 +7,9 @@ CPU, PAINT, GPU, REMOTE = LANES = ("cpu", "paint", "gpu", "remote")
 worker waits for it.
 """
 
+REMOTE_JOB_TIMEOUT_S = 2700.0
+"""How long a job in the lane `remote` may run, if no setting says: eight pictures of 300 s, and what is around them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:

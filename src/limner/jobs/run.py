@@ -19,7 +19,6 @@ from limner.blob_ports import BlobStore
 from limner.context import CancelledError, Context
 from limner.domain.errors import (
     JobMemoryError,
-    JobTimeoutError,
     LimnerError,
     NotFoundError,
     UnavailableError,
@@ -304,7 +303,7 @@ class _Attempt:
     def _patiently(self, call: Callable[[], T]) -> T:
         """The result of a call of the blob store, which is repeated for a while if the store cannot be used.
 
-        UnavailableError after that, JobTimeoutError, CancelledError.
+        UnavailableError after that, what `check` raises.
         """
         patience = time.monotonic() + PATIENCE_S
         while True:
@@ -367,7 +366,7 @@ class _Attempt:
         now = time.monotonic()
         lane = self.runner.lanes.get(self.job.lane)
         if lane is not None and now - self.started > lane.timeout_s:
-            raise JobTimeoutError(f"The job ran longer than {lane.timeout_s:g} s.")
+            raise transitions.too_long(self.job, f"The job ran longer than {lane.timeout_s:g} s.")
         if now - self.checked < CHECK_EVERY_S:
             return
         self.checked = now

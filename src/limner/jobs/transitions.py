@@ -19,6 +19,7 @@ from limner.domain.errors import (
     JobTimeoutError,
     LimnerError,
     NotFoundError,
+    PainterTimeoutError,
     QueueFullError,
     UnavailableError,
 )
@@ -196,7 +197,7 @@ def finish(tx: Transaction, job: Job, outcome: Outcome, *, is_stored: IsStored) 
 def lose(tx: Transaction, worker: str, reason: LossReason, *, max_attempts: int) -> list[Sent]:
     """End or requeue the jobs of a worker that has ended; returns the requeued ones.
 
-    `timeout` ends a job as `job-timeout`; `died` as `job-crashed` after `max_attempts` starts; else it is requeued,
+    `timeout` ends a job as `too_long` says; `died` as `job-crashed` after `max_attempts` starts; else it is requeued,
     unless it may be started only once.
     """
     again: list[Sent] = []
@@ -207,7 +208,7 @@ def lose(tx: Transaction, worker: str, reason: LossReason, *, max_attempts: int)
             continue
         error: LimnerError | None = None
         if reason == "timeout":
-            error = JobTimeoutError()
+            error = too_long(job, "The job exceeded its time limit.")
         elif _only_once(job) or (reason == "died" and job.attempt >= max_attempts):
             error = _crashed(job)
         if error is not None:
@@ -331,6 +332,13 @@ def _attempt(tx: Transaction, job_id: str, attempt: int) -> Job | None:
 def _only_once(job: Job) -> bool:
     """Whether the job may not be started again: what it asks of another server may be charged for each time."""
     return job.lane == REMOTE
+
+
+def too_long(job: Job, detail: str) -> LimnerError:
+    """The error of a job whose time is over; one that waited for another server tells that it may be charged for."""
+    if _only_once(job):
+        return PainterTimeoutError(f"{detail} A server that was asked may have painted, and charged for it.")
+    return JobTimeoutError(detail)
 
 
 def _crashed(job: Job) -> JobCrashedError:

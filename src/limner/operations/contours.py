@@ -261,7 +261,7 @@ def _points(params: ContoursParams) -> "NDArray[np.float64]":
 
 
 @operation(
-    version=3, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
+    version=4, models=("yunet", "centerface", "face_landmark", "iris_landmark"), check=check, similar_within=SAME_PHOTO
 )
 def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
     """Outline the regions of a face as SVG: forehead, under-eyes, cheeks, nose, lips, chin."""
@@ -276,7 +276,7 @@ def contours(params: ContoursParams, ctx: Context) -> ContoursResult:
         if params.segmentation_map is not None:
             label_map = labels.decode(ctx.data(params.segmentation_map), ctx.limits, params.map_values)
     meshes, notes = _meshes(params, photo, ctx)
-    notes += picture.notes
+    notes += picture.notes_in(None)
     options = _options(params, picture.profile)
     source: Literal["client", "server"] = "server" if params.landmarks is None else "client"
     drawn = []

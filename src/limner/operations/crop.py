@@ -127,7 +127,7 @@ def _check(params: CropParams) -> None:
             raise InvalidRequestError(f"aspect: The picture would be {width}×{height}.", field="aspect")
 
 
-@operation(version=3, models=("yunet", "centerface"), check=_check)
+@operation(version=4, models=("yunet", "centerface"), check=_check)
 def crop(params: CropParams, ctx: Context) -> CropResult:
     """Cut a photo to a size or shape about its faces, or cut out each face."""
     from limner.vision import align
@@ -153,7 +153,7 @@ def crop(params: CropParams, ctx: Context) -> CropResult:
         faces=[BoxShape.of(face.box) for face in found],
         about="faces" if found or params.each else "detail",
         crops=crops,
-        notes=list(picture.notes),
+        notes=picture.notes_in(params.format or picture.info.output_format),
     )
 
 

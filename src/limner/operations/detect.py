@@ -167,7 +167,7 @@ def _check(params: DetectParams) -> None:
 
 
 @operation(
-    version=5,
+    version=6,
     models=("yunet", "centerface", "face_landmark", "iris_landmark"),
     check=_check,
     choices=Choices(covers=lambda params: params.mark in _COVERS),
@@ -207,7 +207,7 @@ def detect(params: DetectParams, ctx: Context) -> DetectResult:
     return DetectResult(
         image=size,
         faces=[_shape(face, mesh, params.image) for face, mesh in zip(found, meshes, strict=True)],
-        notes=[] if picture is None else list(picture.notes),
+        notes=[] if picture is None else picture.notes_in(params.format or picture.info.output_format),
     )
 
 

@@ -13,9 +13,18 @@ from limner.choices import Choice, WithChoices
 from limner.context import Context
 from limner.domain.errors import (
     ContentFilteredError,
+    ContentRefusedError,
     FaceNotFoundError,
     JobMemoryError,
+    JobTimeoutError,
+    LimnerError,
+    PainterBusyError,
+    PainterCreditError,
+    PainterKeyError,
     PainterNotReadyError,
+    PainterRequestError,
+    PainterServerError,
+    PainterTimeoutError,
     SigningError,
 )
 from limner.domain.formats import must_be
@@ -35,6 +44,16 @@ if TYPE_CHECKING:  # what works on pixels is imported where it runs: the web pro
     from limner.vision.provenance import SourceType
 
 _SEEDS = 2**32
+_FAULTS_OF_SERVERS = (
+    PainterServerError,
+    PainterTimeoutError,
+    PainterBusyError,
+    PainterCreditError,
+    PainterKeyError,
+    PainterRequestError,
+    ContentRefusedError,
+    JobTimeoutError,
+)
 _SIDE = "([1-9][0-9]{1,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])"  # 10 to 4096
 _STYLE_SIDE = 1024  # of a picture whose style is wanted: more tells no more of it
 _DEFAULT_SIDE = 1024  # of a picture without photo and size
@@ -112,7 +131,7 @@ class PictureShape(BaseModel):
     """A picture that was made; its file is the artifact of this name."""
 
     name: str
-    seed: int
+    seed: int | None = Field(None, description="Makes the same picture again; absent where no seed decides the picture")
     width: int
     height: int
 
@@ -122,10 +141,12 @@ class GenerateResult(Result):
 
     is_its_files: ClassVar[bool] = True
 
-    image: SizeShape | None = Field(description="Size of the photo, null without one")
+    image: SizeShape | None = Field(None, description="Size of the photo; absent without one")
     painter: str
     pictures: list[PictureShape]
-    notes: list[str] = Field([], description="What the pictures do not keep of the photo's file, as sentences")
+    notes: list[str] = Field(
+        [], description="What the pictures do not keep of the photo's file, and why some are missing"
+    )
 
     def summary(self) -> dict[str, int]:
         """How many pictures were made."""
@@ -133,8 +154,8 @@ class GenerateResult(Result):
 
     def in_words(self) -> str:
         """The painter, and the seeds."""
-        seeds = ", ".join(str(each.seed) for each in self.pictures)
-        return f"painted by {self.painter} (seed {seeds})"
+        seeds = ", ".join(str(each.seed) for each in self.pictures if each.seed is not None)
+        return f"painted by {self.painter} (seed {seeds})" if seeds else f"painted by {self.painter}"
 
 
 def check(params: GenerateParams) -> None:
@@ -147,8 +168,15 @@ def check(params: GenerateParams) -> None:
         raise invalid_fields([{"loc": ("style_image",), "msg": f"{painter.name} takes no picture for its style"}])
     if params.style_image is None and params.painter.needs_style_photo():
         raise invalid_fields([{"loc": ("style_image",), "msg": "A picture is needed whose style is to be taken"}])
+    params.painter.refuse_unused()
+    if params.seed is not None and not params.painter.takes_seed():
+        raise invalid_fields([{"loc": ("seed",), "msg": f"{painter.name} takes no seed with these parameters"}])
+    takes_photo = params.painter.takes_photo(beside_style=params.style_image is not None)
+    if params.image is not None and not takes_photo and params.area == "all" and not params.keep_colour:
+        message = f"{painter.name} would not use the photo with these parameters: leave it out"
+        raise invalid_fields([{"loc": ("image",), "msg": message}])
     if params.image is None:
-        if painter.needs(params.painter) == "photo":
+        if takes_photo and painter.needs(params.painter) == "photo":
             raise invalid_fields([{"loc": ("image",), "msg": f"The painter {painter.name} needs a photo"}])
         if params.area != "all" or params.keep_colour:
             field = "area" if params.area != "all" else "keep_colour"
@@ -161,7 +189,7 @@ def _painter(params: GenerateParams) -> Painter:
 
 def _settle(params: GenerateParams, request: str) -> GenerateParams:
     """Draw a seed if none is given. A repeat of the request gets the same, so that it is the same work."""
-    if params.seed is not None:
+    if params.seed is not None or not params.painter.takes_seed():
         return params
     drawn = hashlib.sha256(request.encode()).digest()
     return params.model_copy(update={"seed": int.from_bytes(drawn[:4])})
@@ -199,7 +227,7 @@ def _fresh(params: GenerateParams) -> bool:
 
 
 @operation(
-    version=3,
+    version=4,
     lanes=_lanes(PAINTERS.values()),
     models=("yunet", "centerface", "face_landmark", "iris_landmark", "selfie_segmentation"),
     check=check,
@@ -214,18 +242,37 @@ def _fresh(params: GenerateParams) -> bool:
 def generate(params: GenerateParams, ctx: Context) -> GenerateResult:
     """Make a new picture from a photo: drawn, painted, or imagined."""
     check(params)  # a worker may lack what the web process has
-    assert params.seed is not None  # drawn at submission
     picture = _decoded(params, ctx)
     subject = None if picture is None else _Subject(picture.srgb(), ctx)
     style = _style_photo(params, ctx)
     made: list[PictureShape] = []
+    notes = [] if picture is None else picture.notes_in(None)
     for number in range(params.count):
-        seed = (params.seed + number) % _SEEDS
-        painted = _painted(params, ctx, subject, style, seed, number)
-        made.append(_attached(params, ctx, painted, picture, seed, number))
+        seed = None if params.seed is None else (params.seed + number) % _SEEDS  # drawn at submission, if one is taken
+        try:
+            painted = _painted(params, ctx, subject, style, seed, number)
+            made.append(_attached(params, ctx, painted, picture, seed, number))
+        except _FAULTS_OF_SERVERS as error:
+            told = _told_as_charged(params, error)
+            if not made or not _keeps_some(params):
+                raise told from None
+            notes.append(f"Only {len(made)} of {params.count} pictures were made. {told.detail}")
+            break
     size = None if params.image is None else SizeShape(width=params.image.width, height=params.image.height)
-    notes = [] if picture is None else list(picture.notes)
     return GenerateResult(image=size, painter=params.painter.name, pictures=made, notes=notes)
+
+
+def _told_as_charged(params: GenerateParams, error: LimnerError) -> LimnerError:
+    """The error; if the time of a job in another lane (`pipeline`) is over, one that says what may be charged for."""
+    painter = _painter(params)
+    if isinstance(error, JobTimeoutError) and painter.lane(params.painter) == "remote":
+        return PainterTimeoutError(f"{error.detail} A server that was asked may have painted, and charged for it.")
+    return error
+
+
+def _keeps_some(params: GenerateParams) -> bool:
+    """Whether the first pictures are kept if a further one fails: they may be paid for. They answer no one else."""
+    return _painter(params).lane(params.painter) == "remote" and _fresh(params)
 
 
 class _Subject:
@@ -275,7 +322,7 @@ def _painted(
     ctx: Context,
     subject: _Subject | None,
     style_photo: "Pixels | None",
-    seed: int,
+    seed: int | None,
     number: int,
 ) -> "Pixels":
     """One picture, of the size asked for, painted only where it is wanted. JobMemoryError, FaceNotFoundError,
@@ -291,7 +338,7 @@ def _painted(
     canvas = Canvas(
         photo=photo,
         size=size,
-        seed=seed,
+        seed=seed or 0,
         step=lambda done, steps, preview: ctx.step(
             number * steps + done, params.count * steps, None if filtered else preview
         ),
@@ -336,7 +383,7 @@ def _kept(params: GenerateParams, ctx: Context, painted: "Pixels", subject: _Sub
 
 
 def _attached(
-    params: GenerateParams, ctx: Context, painted: "Pixels", picture: "Picture | None", seed: int, number: int
+    params: GenerateParams, ctx: Context, painted: "Pixels", picture: "Picture | None", seed: int | None, number: int
 ) -> PictureShape:
     from limner.vision import image
     from limner.vision.provenance import xmp_of

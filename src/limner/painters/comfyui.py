@@ -68,7 +68,8 @@ class Workflow(Entry):
     strength: Annotated[float, Field(ge=0, le=1)] = 0.6
     steps: Annotated[int, Field(ge=1, le=150)] = 20
     max_pixels: Annotated[int, Field(ge=65_536, le=16_777_216)] = 1_600_000
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 300
+    timeout_s: Annotated[float | None, Field(gt=0, le=3600)] = None
+    """For one picture; None: see `configuration.picture_timeout_s`, which tells whether a job can hold it."""
 
 
 def _show_names(schema: dict[str, Any]) -> None:
@@ -95,10 +96,25 @@ class ComfyuiParams(PainterParams):
     ] = None
     steps: Annotated[int | None, Field(ge=1, le=150, title="Steps", description="Of denoising")] = None
 
+    def refuse_unused(self) -> None:
+        """See `PainterParams.refuse_unused`."""
+        places = _places(self.workflow)
+        for field in ("prompt", "negative_prompt", "strength", "steps"):
+            if getattr(self, field) not in (None, "") and field not in places:
+                raise InvalidRequestError(f"{field}: The workflow {self.workflow} has no place for this.", field=field)
+
+    def takes_photo(self, *, beside_style: bool) -> bool:
+        """See `PainterParams.takes_photo`."""
+        del beside_style
+        return "photo" in _places(self.workflow)
+
+    def takes_seed(self) -> bool:
+        """See `PainterParams.takes_seed`."""
+        return "seed" in _places(self.workflow)
+
     def takes_style_photo(self) -> bool:
         """See `PainterParams.takes_style_photo`."""
-        entry = configuration.read_entry("comfyui", self.workflow, Workflow)
-        return "style_photo" in _placeholders(_graph(self.workflow, entry))
+        return "style_photo" in _places(self.workflow)
 
     def needs_style_photo(self) -> bool:
         """See `PainterParams.needs_style_photo`."""
@@ -122,22 +138,22 @@ class Comfyui:
 
     def ready(self) -> str | None:
         """None if at least one workflow can be run; else what is wrong with the first."""
-
-        def check(name: str) -> None:
-            entry = configuration.read_entry("comfyui", name, Workflow)
-            _graph(name, entry)
-            _url(entry)
-            _headers(entry)
-
         return configuration.what_is_wrong(
             configuration.entry_names("comfyui"),
-            check,
+            self.check_entry,
             without=f"Describe a workflow in {configuration.painters_dir() / 'comfyui'}, in a file NAME.toml.",
         )
 
+    def check_entry(self, name: str) -> None:
+        """See `WithEntries.check_entry`."""
+        entry = _entry(name)
+        _graph(name, entry)
+        _url(entry)
+        _headers(entry)
+
     def fingerprint(self, params: ComfyuiParams) -> str:
         """From the entry, the workflow and the server's address."""
-        entry = configuration.read_entry("comfyui", params.workflow, Workflow)
+        entry = _entry(params.workflow)
         told = [VERSION, entry.model_dump(mode="json"), _graph(params.workflow, entry), _url(entry)]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -148,23 +164,25 @@ class Comfyui:
 
     def needs(self, params: ComfyuiParams) -> Literal["photo", "nothing"]:
         """Whether the workflow has a place for the photo."""
-        entry = configuration.read_entry("comfyui", params.workflow, Workflow)
-        return "photo" if "photo" in _placeholders(_graph(params.workflow, entry)) else "nothing"
+        return "photo" if "photo" in _places(params.workflow) else "nothing"
 
     def paint(self, canvas: Canvas, params: ComfyuiParams) -> "RGB":
         """Upload the photo, queue the workflow, follow it, fetch its picture. A stopped job is stopped there, too."""
-        entry = configuration.read_entry("comfyui", params.workflow, Workflow)
+        entry = _entry(params.workflow)
         graph = _graph(params.workflow, entry)
         places = _placeholders(graph)
-        _refuse_unused(params, canvas, places)
+        params.refuse_unused()
+        _refuse_missing(params, canvas, places)
         base, headers, client = _url(entry), _headers(entry), uuid.uuid4().hex
         progress = Progress()
 
         def wait() -> None:
             canvas.step(progress.done, progress.steps, None)
 
-        hidden = (params.prompt, params.negative_prompt, *headers.values())
-        with RemoteServer(base, wait=wait, timeout_s=entry.timeout_s, headers=headers, hidden=hidden) as server:
+        hidden = (params.prompt, params.negative_prompt)
+        with RemoteServer(
+            base, wait=wait, timeout_s=_timeout_s(params.workflow, entry), headers=headers, hidden=hidden
+        ) as server:
             filled = _filled(graph, _values(server, canvas, params, entry, places))
             with listening(base, client, headers, server.check) as events:
                 job = _queue(server, filled, client)
@@ -182,6 +200,17 @@ class Comfyui:
 
 
 # --- the workflow ----------------------------------------------------------------------------------------------------
+
+
+def _entry(name: str) -> Workflow:
+    """The entry. InvalidRequestError if there is none, PainterNotReadyError if it cannot be used."""
+    entry = configuration.read_entry("comfyui", name, Workflow)
+    _timeout_s(name, entry)
+    return entry
+
+
+def _timeout_s(name: str, entry: Workflow) -> float:
+    return configuration.picture_timeout_s(entry.timeout_s, f"comfyui/{name}.toml")
 
 
 def _url(entry: Workflow) -> str:
@@ -237,6 +266,11 @@ def _placeholders(graph: dict[str, Any]) -> set[str]:
     return {name for text in _texts(graph) for name in _PLACEHOLDER.findall(text)}
 
 
+def _places(name: str) -> set[str]:
+    """What the workflow of this name has a place for. As `_entry`, `_graph`."""
+    return _placeholders(_graph(name, _entry(name)))
+
+
 def _filled(value: Any, values: dict[str, Any]) -> Any:
     """The workflow with its placeholders filled; one that is a whole text becomes the value itself, a number too."""
     if isinstance(value, dict):
@@ -249,11 +283,8 @@ def _filled(value: Any, values: dict[str, Any]) -> Any:
     return values[whole[1]] if whole else _PLACEHOLDER.sub(lambda found: str(values[found[1]]), value)
 
 
-def _refuse_unused(params: ComfyuiParams, canvas: Canvas, places: set[str]) -> None:
-    """InvalidRequestError for what the workflow has no place for, and for a picture that it needs."""
-    for field in ("prompt", "negative_prompt", "strength", "steps"):
-        if getattr(params, field) not in (None, "") and field not in places:
-            raise InvalidRequestError(f"{field}: The workflow {params.workflow} has no place for this.", field=field)
+def _refuse_missing(params: ComfyuiParams, canvas: Canvas, places: set[str]) -> None:
+    """InvalidRequestError for a picture that the workflow needs."""
     for field, picture in (("photo", canvas.photo), ("style_photo", canvas.style_photo)):
         if field in places and picture is None:
             name = "image" if field == "photo" else "style_image"

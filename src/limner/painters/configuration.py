@@ -14,11 +14,14 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from limner.domain.errors import InvalidRequestError, LimnerError, PainterNotReadyError
+from limner.domain.lane import REMOTE_JOB_TIMEOUT_S
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", max_length=64)]
 MAX_ENTRIES = 100
 MAX_FILE_BYTES = 1_000_000
+_PICTURE_TIMEOUT_S = 300.0
+_AROUND_S = 30.0  # of a job, beside its picture: decoding, finding faces, encoding
 
 
 class Entry(BaseModel):
@@ -49,6 +52,24 @@ def filters_content(*, hosted: bool) -> bool:
 def highest_content_score() -> float:
     """The score from which on a picture is held back; the same as the setting `content_filter_score`."""
     return float(_variable("LIMNER_CONTENT_FILTER_SCORE") or 0.5)
+
+
+def picture_timeout_s(given: float | None = None, entry: str = "") -> float:
+    """How long another server may take for one picture: what its entry says, or 300 s, or less if a job may not run so
+    long. A job must be able to outlast its picture, or nobody would learn that the server may have painted.
+
+    PainterNotReadyError if the entry gives more than a job has.
+    """
+    job_s = float(_variable("LIMNER_REMOTE_JOB_TIMEOUT_S") or REMOTE_JOB_TIMEOUT_S)
+    longest_s = max(job_s - _AROUND_S, job_s / 2)
+    if given is None:
+        return min(_PICTURE_TIMEOUT_S, longest_s)
+    if given > longest_s:
+        raise PainterNotReadyError(
+            f"{entry}: timeout_s is {given:g}, but a job may only run for {job_s:g} s. Set LIMNER_REMOTE_JOB_TIMEOUT_S "
+            f"to at least {given + _AROUND_S:g}, or timeout_s to {longest_s:g} or less."
+        )
+    return given
 
 
 def c2pa_files() -> tuple[Path, Path] | None:

@@ -98,9 +98,13 @@ class Onnx:
         """None if at least one entry can be used; else what is wrong with the first."""
         return configuration.what_is_wrong(
             configuration.entry_names("onnx"),
-            lambda name: _file(name, configuration.read_entry("onnx", name, Network)),
+            self.check_entry,
             without=f"Describe a network in {configuration.painters_dir() / 'onnx'}, in a file NAME.toml.",
         )
+
+    def check_entry(self, name: str) -> None:
+        """See `WithEntries.check_entry`."""
+        _file(name, configuration.read_entry("onnx", name, Network))
 
     def fingerprint(self, params: OnnxParams) -> str:
         """From the entry and the file's checksum, or without one from its size and time: it may be large."""

@@ -22,7 +22,7 @@ from limner.domain.errors import (
 )
 from limner.painters import configuration
 from limner.painters.configuration import EntryName
-from limner.painters.openai_dialects import DIALECTS, Server, Wish
+from limner.painters.openai_dialects import DIALECTS, Server, Wish, takes_seed
 from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.painters.remote import (
     MAX_ANSWER_BYTES,
@@ -85,6 +85,15 @@ class OpenaiParams(PainterParams):
         Field(ge=0, le=30, title="Guidance", description="How strictly to keep to the words; not for OpenAI's models"),
     ] = None
 
+    def refuse_unused(self) -> None:
+        """See `PainterParams.refuse_unused`."""
+        server = _server(self.server)
+        DIALECTS[server.dialect](server, _wish(self))
+
+    def takes_seed(self) -> bool:
+        """See `PainterParams.takes_seed`."""
+        return takes_seed(_server(self.server))
+
 
 class Openai:
     """The painter `openai`."""
@@ -104,7 +113,11 @@ class Openai:
     def ready(self) -> str | None:
         """None if at least one server can be asked; else what is missing for the first."""
         names = configuration.entry_names("openai") or [DEFAULT_SERVER]
-        return configuration.what_is_wrong(names, lambda name: _key(_server(name)), without="")
+        return configuration.what_is_wrong(names, self.check_entry, without="")
+
+    def check_entry(self, name: str) -> None:
+        """See `WithEntries.check_entry`."""
+        _key(_server(name))
 
     def fingerprint(self, params: OpenaiParams) -> str:
         """See `Painter.fingerprint`."""
@@ -126,18 +139,7 @@ class Openai:
         server = _server(params.server)
         key = _key(server)
         dialect = DIALECTS[server.dialect]
-        wish = Wish(
-            prompt=params.prompt,
-            negative_prompt=params.negative_prompt,
-            quality=params.quality,
-            strength=params.strength,
-            steps=params.steps,
-            guidance=params.guidance,
-            seed=canvas.seed,
-            size=canvas.size,
-            photo=canvas.photo,
-        )
-        path, fields = dialect(server, wish)
+        path, fields = dialect(server, _wish(params, canvas))
         if path == "/images/edits":
             headers, body = form(_as_text(fields))
         else:
@@ -149,9 +151,9 @@ class Openai:
         with RemoteServer(
             server.base_url,
             wait=lambda: canvas.step(done, steps, None),
-            timeout_s=server.timeout_s,
+            timeout_s=_timeout_s(params.server, server),
             headers=headers,
-            hidden=(key or "", params.prompt, params.negative_prompt),
+            hidden=(params.prompt, params.negative_prompt),
         ) as remote:
             with remote.open("POST", path, body=body) as (status, found, chunks):
                 if status == 200 and found.get("content-type", "").startswith("text/event-stream"):
@@ -177,7 +179,9 @@ class Openai:
 def _server(name: str) -> Server:
     """The entry, or OpenAI itself if there is no file of this name. PainterNotReadyError, InvalidRequestError."""
     if name != DEFAULT_SERVER or name in configuration.entry_names("openai"):
-        return configuration.read_entry("openai", name, Server)
+        server = configuration.read_entry("openai", name, Server)
+        _timeout_s(name, server)
+        return server
     try:
         base = base_url("OPENAI_BASE_URL", DEFAULT_URL)
     except ValueError as error:
@@ -188,6 +192,24 @@ def _server(name: str) -> Server:
         key_variable="OPENAI_API_KEY",
         model=os.environ.get("OPENAI_IMAGE_MODEL", DEFAULT_MODEL)[:200],
         stream=True,
+    )
+
+
+def _timeout_s(name: str, server: Server) -> float:
+    return configuration.picture_timeout_s(server.timeout_s, f"openai/{name}.toml")
+
+
+def _wish(params: OpenaiParams, canvas: Canvas | None = None) -> Wish:
+    return Wish(
+        prompt=params.prompt,
+        negative_prompt=params.negative_prompt,
+        quality=params.quality,
+        strength=params.strength,
+        steps=params.steps,
+        guidance=params.guidance,
+        seed=0 if canvas is None else canvas.seed,
+        size=None if canvas is None else canvas.size,
+        photo=None if canvas is None else canvas.photo,
     )
 
 

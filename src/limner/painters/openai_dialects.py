@@ -40,7 +40,8 @@ class Server(Entry):
     stream: bool = False
     """Whether previews are asked for; only for `openai` and `litellm`."""
     partial_images: Annotated[int, Field(ge=0, le=3)] = 2
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 300
+    timeout_s: Annotated[float | None, Field(gt=0, le=3600)] = None
+    """For one picture; None: see `configuration.picture_timeout_s`, which tells whether a job can hold it."""
     max_pixels: Annotated[int, Field(ge=65_536, le=16_777_216)] = 1_600_000
     """Of a picture that is asked for, where the server takes any size."""
     extra: dict[str, Plain] = Field(default_factory=dict, max_length=30)
@@ -177,6 +178,11 @@ def _of_localai(server: Server, wish: Wish) -> tuple[str, dict[str, Any]]:
     if wish.photo is not None:
         fields["file"] = base64.b64encode(_photo(wish, size)["image"].data).decode()
     return "/images/generations", {**fields, **server.extra}
+
+
+def takes_seed(server: Server) -> bool:
+    """Whether the server is sent the seed of the request."""
+    return server.dialect not in ("openai", "litellm") and "seed" not in server.extra
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

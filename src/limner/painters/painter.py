@@ -7,7 +7,7 @@ imports what works on pixels only inside `paint`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import ConfigDict
 
@@ -40,6 +40,18 @@ class PainterParams(WithChoices):
 
     name: str
 
+    def refuse_unused(self) -> None:
+        """InvalidRequestError for a field that was given, and would be ignored with the others."""
+
+    def takes_photo(self, *, beside_style: bool) -> bool:
+        """Whether it paints from a photo; `beside_style`: if there is a picture whose style is asked for, too."""
+        del beside_style
+        return True
+
+    def takes_seed(self) -> bool:
+        """Whether a seed decides the picture. If not, none is accepted, drawn or told."""
+        return True
+
     def takes_style_photo(self) -> bool:
         """Whether a picture may be sent whose style is asked for (`Canvas.style_photo`)."""
         return False
@@ -57,7 +69,7 @@ class Canvas:
     """At its full size; not to be changed."""
     size: tuple[int, int] | None
     seed: int
-    """0 to 2**32 - 1; the same seed gives the same picture."""
+    """0 to 2**32 - 1; the same seed gives the same picture. 0 if the parameters take none."""
     step: "Callable[[int, int, RGB | None], None]"
     """`step(i, n, preview)` after step i of n (1 to n) tells how far the picture is. Call it often, before and after
     what takes long and while waiting: it is where a job stops, by raising, so let its exceptions pass. Previews that
@@ -135,7 +147,7 @@ class Painter(Protocol):
         ...
 
     def needs(self, params: Any) -> Literal["photo", "nothing"]:
-        """Whether it cannot paint without a photo."""
+        """Whether it cannot paint without a photo, if it takes one (`PainterParams.takes_photo`)."""
         ...
 
     def paint(self, canvas: Canvas, params: Any) -> "RGB":
@@ -143,4 +155,13 @@ class Painter(Protocol):
 
         LimnerError for what a client should learn; what `canvas.step` raises.
         """
+        ...
+
+
+@runtime_checkable
+class WithEntries(Protocol):
+    """A painter that uses the operator's entries (`configuration.entry_names`)."""
+
+    def check_entry(self, name: str) -> object:
+        """LimnerError if the entry cannot be used now. Quick: no network."""
         ...

@@ -99,7 +99,8 @@ class RemoteServer:
     """One server, for one picture; a context manager that closes all connections.
 
     `wait` is called at least once a second, except while connecting (5 s at most), and may raise to stop.
-    All of `hidden` (a key, the words) is removed from the server's messages before they become part of an error.
+    All of `hidden` (the words), and the key in `headers`, is removed from the server's messages before they become part
+    of an error.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class RemoteServer:
         self.base = base
         self.host = urlsplit(base).hostname or ""
         self.headers = dict(headers or {})
-        self._hidden = sorted((text for text in hidden if text), key=len, reverse=True)
+        self._hidden = sorted({text for text in (*hidden, *_keys_in(self.headers)) if text}, key=len, reverse=True)
         self._ends = time.monotonic() + timeout_s
         self.timeout_s = timeout_s
         self._wait = wait
@@ -130,11 +131,11 @@ class RemoteServer:
 
     def check(self) -> None:
         """PainterTimeoutError when the time is over; what `wait` raises."""
-        self._wait()
         if time.monotonic() > self._ends:
             raise PainterTimeoutError(
                 f"{self.host} did not answer within {self.timeout_s:g} s. It may have painted, and charged for it."
             )
+        self._wait()
 
     def ask(
         self,
@@ -298,6 +299,14 @@ def fitted(photo: "RGB", *, max_pixels: int, max_side: int, multiple: int = 1) -
     if size == (width, height):
         return photo
     return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _keys_in(headers: Mapping[str, str]) -> Iterator[str]:
+    """What must not be told of the headers: `Authorization` with its scheme, and the key alone."""
+    for name, value in headers.items():
+        if name.lower() == "authorization":
+            yield value
+            yield value.rpartition(" ")[2]
 
 
 def _message(body: bytes) -> str:

@@ -15,6 +15,7 @@ from limner.domain.errors import (
     PainterNotReadyError,
     PainterServerError,
 )
+from limner.painters import configuration
 from limner.painters.painter import Canvas, Lane, PainterParams
 from limner.painters.remote import (
     Answer,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DEFAULT_URL = "https://api.stability.ai"
-TIMEOUT_S = 300.0
 MAX_SENT_BYTES = 10 * 1024 * 1024
 MAX_SENT_PIXELS = 9_437_184
 MIN_SIDE = 64
@@ -64,6 +64,16 @@ _PATHS: dict[str, str] = {
     "core": "/v2beta/stable-image/generate/core",
     "v1": f"/v1/generation/{_V1_ENGINE}/image-to-image",
 }
+_TAKEN: dict[str, frozenset[str]] = {  # beside the words and the seed
+    "structure": frozenset({"strength", "style_preset"}),
+    "style": frozenset({"strength"}),
+    "sd3": frozenset({"strength", "model", "guidance", "style_preset"}),
+    "ultra": frozenset({"strength", "style_preset"}),
+    "core": frozenset({"style_preset"}),
+    "v1": frozenset({"strength", "guidance", "style_preset"}),
+}
+_STRENGTH = 0.6
+_MODEL = "sd3.5-large"
 
 
 class StabilityParams(PainterParams):
@@ -85,12 +95,18 @@ class StabilityParams(PainterParams):
         ),
     ] = "structure"
     strength: Annotated[
-        float, Field(ge=0, le=1, title="Strength", description="How far the photo is repainted, 0: not at all")
-    ] = 0.6
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            title="Strength",
+            description="How far the photo is repainted, 0: not at all; default: 0.6; not for `core`",
+        ),
+    ] = None
     model: Annotated[
-        Literal["sd3.5-large", "sd3.5-large-turbo", "sd3.5-medium", "sd3.5-flash"],
-        Field(title="Model", description="The model of `sd3`"),
-    ] = "sd3.5-large"
+        Literal["sd3.5-large", "sd3.5-large-turbo", "sd3.5-medium", "sd3.5-flash"] | None,
+        Field(title="Model", description="The model of `sd3`; default: `sd3.5-large`"),
+    ] = None
     guidance: Annotated[
         float | None,
         Field(ge=1, le=10, title="Guidance", description="How strictly `sd3` and `v1` keep to the words"),
@@ -118,6 +134,16 @@ class StabilityParams(PainterParams):
         | None,
         Field(title="Look", description="A look that all services but `style` offer"),
     ] = None
+
+    def refuse_unused(self) -> None:
+        """See `PainterParams.refuse_unused`."""
+        for field in ("strength", "model", "guidance", "style_preset"):
+            if getattr(self, field) is not None and field not in _TAKEN[self.service]:
+                raise InvalidRequestError(f"{field}: The service {self.service} does not take this.", field=field)
+
+    def takes_photo(self, *, beside_style: bool) -> bool:
+        """See `PainterParams.takes_photo`."""
+        return self.service != "core" and not (self.service == "style" and beside_style)
 
     def takes_style_photo(self) -> bool:
         """See `PainterParams.takes_style_photo`."""
@@ -171,6 +197,7 @@ class Stability:
         reason = self.ready()
         if reason is not None:
             raise PainterNotReadyError(reason)
+        params.refuse_unused()
         base = base_url("STABILITY_BASE_URL", DEFAULT_URL)
         key = key_from("STABILITY_API_KEY")
         assert base is not None and key is not None  # noqa: PT018
@@ -180,9 +207,9 @@ class Stability:
         with RemoteServer(
             base,
             wait=lambda: canvas.step(0, 1, None),
-            timeout_s=TIMEOUT_S,
+            timeout_s=configuration.picture_timeout_s(),
             headers={"Authorization": f"Bearer {key}", "Accept": accept},
-            hidden=(key, params.prompt, params.negative_prompt),
+            hidden=(params.prompt, params.negative_prompt),
         ) as server:
             answer = server.ask("POST", _PATHS[params.service], headers=headers, body=body)
             if answer.status != 200:
@@ -200,7 +227,7 @@ def _fields(canvas: Canvas, params: StabilityParams) -> list[tuple[str, str | Fi
     if params.service == "style" and canvas.style_photo is not None:
         photo = canvas.style_photo
     if params.service == "core":
-        photo = None
+        photo = None  # there may be one of which parts are kept beside what is painted
     elif photo is None:
         raise InvalidRequestError(f"image: The service {params.service} needs a photo.", field="image")
     if params.service == "v1":
@@ -212,18 +239,19 @@ def _fields(canvas: Canvas, params: StabilityParams) -> list[tuple[str, str | Fi
         fields.append(("negative_prompt", params.negative_prompt))
     if photo is not None:
         fields.append(("image", _sent(photo)))
+    strength = _strength(params)
     repaints: dict[str, list[tuple[str, str | FilePart]]] = {
         # Both tell how much of the photo stays, Stability's `strength` how much does not.
-        "structure": [("control_strength", _number(1 - params.strength))],
-        "style": [("fidelity", _number(1 - params.strength)), ("aspect_ratio", _ratio(canvas))],
-        "sd3": [("mode", "image-to-image"), ("model", params.model), ("strength", _number(params.strength))],
-        "ultra": [("strength", _number(params.strength))],
+        "structure": [("control_strength", _number(1 - strength))],
+        "style": [("fidelity", _number(1 - strength)), ("aspect_ratio", _ratio(canvas))],
+        "sd3": [("mode", "image-to-image"), ("model", params.model or _MODEL), ("strength", _number(strength))],
+        "ultra": [("strength", _number(strength))],
         "core": [("aspect_ratio", _ratio(canvas))],
     }
     fields += repaints[params.service]
-    if params.guidance is not None and params.service == "sd3":
+    if params.guidance is not None:
         fields.append(("cfg_scale", _number(params.guidance)))
-    if params.style_preset is not None and params.service != "style":
+    if params.style_preset is not None:
         fields.append(("style_preset", params.style_preset))
     return fields
 
@@ -238,7 +266,7 @@ def _fields_of_v1(photo: "RGB", canvas: Canvas, params: StabilityParams) -> list
     fields: list[tuple[str, str | FilePart]] = [
         ("init_image", _sent(resized)),
         ("init_image_mode", "IMAGE_STRENGTH"),
-        ("image_strength", _number(1 - params.strength)),
+        ("image_strength", _number(1 - _strength(params))),
         ("text_prompts[0][text]", params.prompt),
         ("text_prompts[0][weight]", "1"),
         ("samples", "1"),
@@ -279,6 +307,10 @@ def _ratio(canvas: Canvas) -> str:
     width, height = canvas.size or ((1, 1) if canvas.photo is None else canvas.photo.shape[1::-1])
     nearest = min(_RATIOS, key=lambda each: abs(math.log(each[0] / each[1] * height / width)))
     return f"{nearest[0]}:{nearest[1]}"
+
+
+def _strength(params: StabilityParams) -> float:
+    return _STRENGTH if params.strength is None else params.strength
 
 
 def _number(value: float) -> str:

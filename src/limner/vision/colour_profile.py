@@ -47,7 +47,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         return ImageCms.buildTransform(
             source, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
         )
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):  # the second, where it cannot even be opened
         return None
 
 

@@ -15,6 +15,7 @@ _EYE_LINE = 1 / 3  # of the window's height from its top: the rule of thirds
 _EYES_IN_HEAD = 0.45  # of a head's height from its top
 _HEADROOM = 0.25  # of the uppermost head's height, where there is room
 _ROOM = 1.5  # of the heads' extent: the closest window
+_ROUNDING = 1e-6  # px
 _STEPS = 64  # places that are tried along an axis
 _INTEREST_SIDE = 256  # px; more detail does not move the window
 _CENTRED = 0.3  # how much less detail counts at the picture's edge than in its middle
@@ -37,8 +38,10 @@ def window(photo: Pixels, heads: list[Box], aspect: float, zoom: float = 0.0) ->
     columns = largest[0] + (min(largest[0], closest) - largest[0]) * zoom
     rows = columns / aspect
     weights = np.array([head.width * head.height for head in heads])
-    across = [(head.x, head.x + head.width) for head in heads]
-    down = [(head.y - _HEADROOM * head.height, head.y + head.height) for head in heads]
+    across = _within([(head.x, head.x + head.width) for head in heads], width)
+    down = _within([(head.y - _HEADROOM * head.height, head.y + head.height) for head in heads], height)
+    if not _fit(down, rows):
+        down = _within([(head.y, head.y + head.height) for head in heads], height)
     middle = float(np.average([(start + end) / 2 for start, end in across], weights=weights))
     eyes = float(np.average([head.y + _EYES_IN_HEAD * head.height for head in heads], weights=weights))
     x = _placed(across, weights, columns, width, middle - columns / 2)
@@ -46,18 +49,29 @@ def window(photo: Pixels, heads: list[Box], aspect: float, zoom: float = 0.0) ->
     return Box(x, y, columns, rows)
 
 
+def _within(spans: list[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """What of the spans lies between 0 and `end`: the rest of a head is outside the photo."""
+    return [(min(max(start, 0.0), end), max(min(stop, end), 0.0)) for start, stop in spans]
+
+
+def _fit(spans: list[tuple[float, float]], length: float) -> bool:
+    """Whether a window of `length` can show all spans."""
+    return max(stop for _, stop in spans) - min(start for start, _ in spans) <= length + _ROUNDING
+
+
 def _placed(
     spans: list[tuple[float, float]], weights: npt.NDArray[np.float64], length: float, end: float, wanted: float
 ) -> float:
     """Where a window of `length` starts: near `wanted`, and where most of the spans, by weight, are within it."""
     most = max(0.0, end - length)
-    low, high = max(end_ for _, end_ in spans) - length, min(start for start, _ in spans)
-    if low <= high:  # all fit
+    if _fit(spans, length):
+        low, high = max(stop for _, stop in spans) - length, min(start for start, _ in spans)
         return min(max(min(max(wanted, low), high), 0.0), most)
-    places = np.linspace(0, most, _STEPS)
     starts, ends = np.array(spans).T
+    # Also where a head just fits.
+    places = np.clip(np.concatenate([np.linspace(0, most, _STEPS), starts, ends - length]), 0, most)
     seen = np.minimum(ends, places[:, None] + length) - np.maximum(starts, places[:, None])
-    share = np.clip(seen / (ends - starts), 0, 1)
+    share = np.clip(seen / np.maximum(ends - starts, _ROUNDING), 0, 1)
     # A head that is cut is worth far less than a whole one.
     worth = (share**4 * weights).sum(axis=1) - 1e-3 * weights.sum() * np.abs(places - wanted) / max(end, 1.0)
     return float(places[int(worth.argmax())])

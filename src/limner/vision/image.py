@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg  # type: ignore[import-untyped]
-from PIL import Image
+from PIL import Image, ImageFile
 
 from limner.domain.errors import BadImageError, LimnerError, UnsupportedMediaError
-from limner.vision import colour_profile, picture_colours
+from limner.vision import colour_profile, picture_colours, wide_samples
 from limner.vision.colour_profile import Kind
 from limner.vision.encoding import JPEG_QUALITY, Density, encode
 from limner.vision.header import Format, ImageInfo, Limits
@@ -58,6 +58,11 @@ class Picture:
         converted = composed.copy() if composed is self.pixels else composed
         colour_profile.to_srgb(converted, self.profile)
         return converted
+
+    def notes_in(self, form: Format | None) -> list[str]:
+        """`notes`, and what a picture of this one loses in a format; None: it is drawn anew, without transparency."""
+        kept = self.alpha is None or form in {"png", "webp"}
+        return [*self.notes, *([] if kept else ["What is transparent in the photo is white in the picture."])]
 
     def copy(self) -> "Picture":
         """The picture with pixels of its own."""
@@ -138,7 +143,7 @@ def broken_is_bad() -> Iterator[None]:
         raise BadImageError from error
 
 
-def open_pillow(media_type: str, data: bytes) -> Image.Image:
+def open_pillow(media_type: str, data: bytes) -> ImageFile.ImageFile:
     """The file as Pillow opens it, by this type's codec alone. BadImageError for HEIC, which Pillow cannot read."""
     if media_type not in _PILLOW:
         raise BadImageError
@@ -147,7 +152,10 @@ def open_pillow(media_type: str, data: bytes) -> Image.Image:
 
         # A worker is one thread, as for the models; each more takes memory, and libheif ends the process without it.
         AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    return Image.open(io.BytesIO(data), formats=[_PILLOW[media_type]])
+    opened = Image.open(io.BytesIO(data), formats=[_PILLOW[media_type]])
+    if media_type == "image/tiff":
+        wide_samples.set_byte_order(opened)
+    return opened
 
 
 class _Source:
@@ -187,7 +195,8 @@ class _Source:
         if structure.density is not None and structure.orientation > 4:
             self.density = (structure.density[1], structure.density[0])
         self.lossless = structure.lossless
-        self.notes = tuple(note for note in (self.colours.note, _bits_note(structure.bits)) if note)
+        told = (self.colours.note, _bits_note(structure.bits), _frames_note(structure.frames))
+        self.notes = tuple(note for note in told if note)
 
     def pixels(self, at_least: int | None) -> tuple[Pixels, Pixels | None]:
         """Upright RGB (H, W, 3), and alpha (H, W) or None if every pixel is opaque."""
@@ -199,6 +208,9 @@ class _Source:
             elif self.media_type == "image/heic":
                 rgb, alpha = self._heic()
             else:
+                keyed = None
+                if self.media_type == "image/png":
+                    keyed = wide_samples.png_alpha(self.image, lambda: open_pillow(self.media_type, self.data))
                 self.image.load()
                 if self.media_type == "image/tiff":
                     # Pillow applies the orientation while loading a TIFF, but not for other formats.
@@ -206,7 +218,14 @@ class _Source:
                 # The codec of AVIF keeps the picture as it decoded it, and the bytes that it gave.
                 for name in ("fp", "_decoder"):
                     setattr(self.image, name, None)
-                rgb, alpha = _split(self.image, self.colours.cmyk)
+                if wide_samples.is_wide(self.image):
+                    (rgb, note), alpha = wide_samples.eight_bit(self.image), keyed
+                    self.notes += () if note is None else (note,)
+                else:
+                    rgb, alpha = _split(self.image, self.colours.cmyk)
+                    alpha = alpha if keyed is None else keyed
+                    if self.media_type == "image/bmp" and alpha is not None and not alpha.any():
+                        alpha = None  # many programs leave it empty, and browsers show such a picture
             self.image = self.heif = None  # their memory is needed to turn the picture
             self.colours.apply(rgb)
             rgb = _upright(rgb, self.orientation)
@@ -251,6 +270,10 @@ def _bits_note(bits: int) -> str | None:
     return f"The photo has {bits} bits per channel; what is made from it has 8." if bits > 8 else None
 
 
+def _frames_note(frames: int) -> str | None:
+    return f"The photo has {frames:,} frames or pages; only the first is used." if frames > 1 else None
+
+
 def _webp(data: bytes) -> tuple[Pixels, Pixels | None]:
     """RGB and alpha of a still WebP, by OpenCV: Pillow decodes each as an animation, in twice the memory."""
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -282,8 +305,6 @@ def _split(image: Image.Image, cmyk: bytes | None = None) -> tuple[Pixels, Pixel
 
     `cmyk` is the usable profile of an image of that mode.
     """
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _eight_bit(image), None
     if image.mode in {"LAB", "HSV"}:
         raise UnsupportedMediaError(f"Pictures in the colour space {image.mode} are not accepted. Convert it to RGB.")
     transparent = image.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info
@@ -296,6 +317,8 @@ def _split(image: Image.Image, cmyk: bytes | None = None) -> tuple[Pixels, Pixel
         strip.info = image.info  # it holds the transparent colour of a palette or grey picture
         if cmyk is not None:
             strip = colour_profile.strip_to_srgb(strip, cmyk)
+        if strip.mode == "La":
+            strip = strip.convert("LA")  # Pillow knows no shorter way
         rows = np.asarray(strip if strip.mode == mode else strip.convert(mode))
         if alpha is None:
             pixels[top : top + _ROWS] = rows
@@ -303,41 +326,6 @@ def _split(image: Image.Image, cmyk: bytes | None = None) -> tuple[Pixels, Pixel
             cv2.cvtColor(rows, cv2.COLOR_RGBA2RGB, dst=pixels[top : top + _ROWS])
             cv2.extractChannel(rows, 3, dst=alpha[top : top + _ROWS])
     return pixels, None if alpha is None or alpha.min() == 255 else alpha
-
-
-def _eight_bit(image: Image.Image) -> Pixels:
-    """Grey of 16 or 32 bits or floats as RGB: 16 bits are scaled by 65535, floats by 1, others by their own range."""
-    width, height = image.size
-    wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    low, high = (0.0, 65535.0) if wide else _range(image)
-    pixels = np.empty((height, width, 3), np.uint8)
-    for top, rows in _strips(image):
-        if wide:
-            grey = ((rows.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-        else:
-            scaled = (_finite(rows) - low) * (255 / max(high - low, 1e-9)) + 0.5
-            grey = scaled.clip(0, 255).astype(np.uint8)
-        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=pixels[top : top + len(rows)])
-    return pixels
-
-
-def _range(image: Image.Image) -> tuple[float, float]:
-    """The values that become black and white."""
-    ends = [(float(numbers.min()), float(numbers.max())) for numbers in (_finite(rows) for _, rows in _strips(image))]
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    if image.mode == "F" and low >= 0 and high <= 1:
-        return 0.0, 1.0
-    return (0.0, 255.0) if low >= 0 and high <= 255 else (low, high)
-
-
-def _strips(image: Image.Image) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-    """The first row of each strip, and its pixels."""
-    for top in range(0, image.height, _ROWS):
-        yield top, np.asarray(image.crop((0, top, image.width, min(top + _ROWS, image.height))))
-
-
-def _finite(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    return np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
 
 
 def on_white(pixels: Pixels, alpha: Pixels) -> Pixels:

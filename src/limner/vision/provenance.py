@@ -12,16 +12,16 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
  xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:limner="urn:limner:xmp:"
  Iptc4xmpExt:DigitalSourceType={source}
- xmp:CreatorTool={tool} limner:Painter={painter} limner:Seed="{seed}"/>
+ xmp:CreatorTool={tool} limner:Painter={painter}{seed}/>
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""
 
 
-def xmp_of(source: SourceType, *, tool: str, painter: str, seed: int) -> bytes:
-    """The XMP packet for `image.encode`: how the picture was made, by which painter, from which seed."""
+def xmp_of(source: SourceType, *, tool: str, painter: str, seed: int | None) -> bytes:
+    """The XMP packet for `image.encode`: how the picture was made, by which painter, from which seed if it has one."""
     return _PACKET.format(
         source=quoteattr(f"{SOURCE_TYPES}{source}"),
         tool=quoteattr(tool),
         painter=quoteattr(painter),
-        seed=seed,
+        seed="" if seed is None else f' limner:Seed="{seed}"',
     ).encode()

