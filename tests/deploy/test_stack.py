@@ -179,7 +179,9 @@ def test_a_photo_goes_through(stack: Stack, astronaut_jpeg: bytes) -> None:
         stack.client() as http,
         connect(f"{stack.url.replace('http', 'ws')}/v1/events", additional_headers=bearer) as socket_,
     ):
-        job = _submit(http, astronaut_jpeg, Prefer="wait=30")
+        sent = _submit(http, astronaut_jpeg, Prefer="wait=30")
+        _until(lambda: _finished(http, sent), "the first job has ended")
+        job = http.get(sent["url"]).json()
         assert job["status"] == "succeeded"
         assert len(job["result"]["faces"]) == 1
         told = ""

@@ -8,16 +8,19 @@ import io
 import json
 import os
 import re
+import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, WebSocketRoute, expect
 
@@ -140,6 +143,30 @@ def no_sideways_scroll(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
 
 
+def expect_accessible(page: Page, what: str) -> None:
+    """Axe finds no fault, in light nor in dark colours. The other colours can spoil the contrast alone."""
+    found = Axe().run(page)
+    assert found.violations_count == 0, f"{what}: {found.generate_report()}"
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    schemes: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+    page.emulate_media(color_scheme=schemes[not dark])
+    found = Axe().run(page, options={"runOnly": ["color-contrast"]})
+    assert found.violations_count == 0, f"{what}, {schemes[not dark]}: {found.generate_report()}"
+    page.emulate_media(color_scheme=schemes[dark])
+
+
+@contextmanager
+def paused(server: Server) -> Iterator[None]:
+    """The server stands still: what is sent to it arrives, as far as the system keeps it, and is answered later."""
+    process = server.process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def test_a_photo_becomes_a_marked_card(
     shared_server: Server, open_page: OpenPage, astronaut: npt.NDArray[np.uint8]
 ) -> None:
@@ -227,8 +254,15 @@ def test_a_lost_server_is_shown_and_the_feed_goes_on_where_it_stopped(
     shot(page, "empty")
     add(page, photo(different(astronaut, 40), "before.jpg"))
     expect(page.locator(".card h3")).to_have_text("1 face")
-    server.kill()
+    arrived = page.locator(".card", has_text="arrived.jpg")
+    with paused(server):
+        add(page, photo(different(astronaut, 43), "arrived.jpg"))
+        expect(arrived.locator("h3")).to_have_text("Sent, waiting for the answer")
+        server.kill()
     expect(page.locator("#banner")).to_contain_text("The connection to the server was lost. Reconnecting in ")
+    arrived.get_by_role("button", name="Cancel").click()
+    expect(arrived).to_have_count(0)
+    expect_announced(page, "Cancelled here. The connection was lost after the photo was sent")
     expect(page.locator("#link-state")).to_have_text("Reconnecting…")
     add(page, photo(different(astronaut, 41), "meanwhile.jpg"))
     held = page.locator(".card", has_text="meanwhile.jpg")
@@ -287,6 +321,30 @@ def test_cancel_and_delete(one_worker: Server, open_page: OpenPage, astronaut: n
     expect_announced(page, "1 picture deleted.")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         pixels_at(link)
+
+
+def test_what_the_server_has_when_it_is_cancelled_does_not_stay(
+    shared_server: Server, open_page: OpenPage, astronaut: npt.NDArray[np.uint8], complaints: list[str]
+) -> None:
+    known = different(astronaut, 45)
+    post(shared_server, known)  # so that the next answer is a finished job
+    wall = as_jpeg(np.full((5000, 6000, 3), 91, np.uint8))  # and this one takes a while
+    page = open_page(shared_server)
+    for name, content, left in (("known.jpg", known, []), ("wall.jpg", wall, ["cancelled"])):
+        page.evaluate("window.announced = []")
+        card = page.locator(".card", has_text=name)
+        with paused(shared_server):
+            add(page, photo(content, name))
+            expect(card.locator("h3")).to_have_text("Sent, waiting for the answer")
+            card.get_by_role("button", name="Cancel").click()
+            expect(card.locator("h3")).to_have_text("Cancelling…")
+            assert "Cancelled." not in page.evaluate("window.announced")
+        expect_announced(page, "Cancelled.")
+        jobs = httpx.get(f"{shared_server.url}/v1/jobs?q={name}", timeout=60).json()["jobs"]
+        assert [job["status"] for job in jobs] in ([], left), "not done, and not left there done"
+        expect(card).to_have_count(len(jobs))
+    # It may end before it can be cancelled, and its event come before it is erased.
+    complaints[:] = [line for line in complaints if "409" not in line and "/thumbnail" not in line]
 
 
 def test_files_that_are_refused_say_why(

@@ -1,5 +1,6 @@
 """The page's forms, whose fields come from the schema, and jobs as programs that make them again."""
 
+import base64
 import json
 import os
 import subprocess
@@ -11,8 +12,8 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.journeys.server import Server
-from tests.journeys.test_page import OpenPage, add, chromium, complaints, open_page, photo, shot
-from tests.journeys.test_page_viewer import STEPS, Job, Make, make, show, two
+from tests.journeys.test_page import OpenPage, add, chromium, complaints, different, open_page, photo, shot
+from tests.journeys.test_page_viewer import STEPS, Job, Make, Pixels, make, show, two
 
 __all__ = ["chromium", "complaints", "make", "open_page", "two"]  # the fixtures
 
@@ -165,6 +166,28 @@ def test_a_job_is_copied_as_a_program(
     take = "const image = await (await fetch(address)).blob();"
     same(page.evaluate(f"async (address) => {{ {take}\n{program} }}", job["inputs"][0]["url"]))
     shot(page, f"viewer-code-{operation}")
+
+
+def test_the_programs_of_a_job_without_a_picture(
+    open_page: OpenPage, shared_server: Server, make: Make, two: bytes, astronaut: Pixels, tmp_path: Path
+) -> None:
+    page = open_page(shared_server)
+    viewer = show(page, make("detect", mark="none"))
+    viewer.get_by_text("Use it in a program").click()
+    (tmp_path / "photo.jpg").write_bytes(two)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code_of(viewer, "Python")]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "faces=[" in done.stdout
+    assert not (tmp_path / "result").exists()
+    # It waits itself for a job that takes longer than the service has waited.
+    program = code_of(viewer, "JavaScript").replace("wait=60", "wait=0")
+    program = program.replace("console.log(job.result, job.artifacts);", "return job.result;")
+    new = base64.b64encode(different(astronaut, 950)).decode()
+    take = "const image = new Blob([Uint8Array.from(atob(photo), (each) => each.charCodeAt(0))]);"
+    assert len(page.evaluate(f"async (photo) => {{ {take}\n{program} }}", new)["faces"]) == 1
 
 
 def test_no_program_has_the_key(open_page: OpenPage, shared_server: Server, make: Make) -> None:

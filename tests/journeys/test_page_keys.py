@@ -8,13 +8,22 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, Route, expect
 
 from limner.domain.key import Scope, new_token
 from tests.journeys.conftest import served
 from tests.journeys.keys import as_caller, key_server, new_key, revoke, send
 from tests.journeys.server import Server
-from tests.journeys.test_page import add, chromium, complaint, different, no_sideways_scroll, photo, shot
+from tests.journeys.test_page import (
+    add,
+    chromium,
+    complaint,
+    different,
+    expect_accessible,
+    no_sideways_scroll,
+    photo,
+    shot,
+)
 
 __all__ = ["chromium"]  # the fixture
 
@@ -100,6 +109,57 @@ def test_the_log_in_and_what_follows(house: Server, open_login: Any, astronaut: 
     expect(field).to_be_visible()
 
 
+def test_logging_out_deletes_what_waits(house: Server, open_login: Any, astronaut: npt.NDArray[np.uint8]) -> None:
+    key = new_key(house)
+    with as_caller(house, key) as client:
+        job = send(client, different(astronaut, 908))["id"]
+        page = open_login(house)
+        log_in(page, key)
+        page.locator(f"[data-job='{job}']").get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_label("API key")).to_be_visible()
+        assert client.get(f"/v1/jobs/{job}").status_code == 404
+
+
+def test_logging_out_asks_while_photos_are_sent(
+    house: Server, open_login: Any, astronaut: npt.NDArray[np.uint8]
+) -> None:
+    held: list[Route] = []
+    asked: list[str] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        if len(asked) == 1:
+            dialog.dismiss()
+        else:
+            dialog.accept()
+
+    page = open_login(house)
+    page.route("**/v1/detect", hold)
+    page.on("dialog", answer)
+    log_in(page, new_key(house))
+    expect(page.locator("#link-state")).to_have_text("Live")
+    add(page, photo(different(astronaut, 909), "first.jpg"))
+    first = page.locator(".card", has_text="first.jpg")
+    expect(first).to_have_attribute("data-status", "sending")
+    page.get_by_role("button", name="Log out").click()
+    assert len(asked) == 1
+    held[0].continue_()
+    expect(first.locator("h3")).to_have_text("1 face")
+    page.reload()
+    expect(first.locator("h3")).to_have_text("1 face")  # so the key was kept
+
+    expect(page.locator("#link-state")).to_have_text("Live")
+    add(page, photo(different(astronaut, 910), "second.jpg"))
+    expect(page.locator(".card", has_text="second.jpg")).to_have_attribute("data-status", "sending")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    assert asked == 2 * ["Photos are still being sent. They are lost when you log out. Log out now?"]
+
+
 def test_pictures_are_made_and_compared_with_a_key(
     house: Server, open_login: Any, astronaut: npt.NDArray[np.uint8]
 ) -> None:
@@ -170,6 +230,8 @@ def test_the_log_in_fits_a_small_phone(house: Server, open_login: Any, scheme: s
     log_in(page, new_token())
     expect(page.get_by_role("alert").filter(has_text="does not accept this key")).to_be_visible()
     assert no_sideways_scroll(page)
+    if scheme == "light":  # it looks at both
+        expect_accessible(page, "the log-in")
     shot(page, f"login-360-{scheme}-refused")
     log_in(page, new_key(house))
     expect(page.locator("#link-state")).to_have_text("Live")

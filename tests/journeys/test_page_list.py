@@ -23,6 +23,7 @@ from tests.journeys.test_page import (
     chromium,
     complaints,
     different,
+    expect_accessible,
     expect_announced,
     job_json,
     no_sideways_scroll,
@@ -138,6 +139,8 @@ def test_a_deletion_can_be_undone(shared_server: Server, open_page: OpenPage, as
     toast = page.get_by_role("region", name="Deletion")
     expect(toast).to_contain_text("undo 0.jpg will be deleted.")
     expect_announced(page, "undo 0.jpg will be deleted in 8 seconds.")
+    toast.get_by_role("button", name="Undo").focus()  # it has the time that it takes
+    expect_accessible(page, "the toast")
     shot(page, "list-undo")
     toast.get_by_role("button", name="Undo").click()
     expect(first.locator(".frame")).to_be_focused()
@@ -170,6 +173,73 @@ def test_leaving_the_page_deletes_what_waits(
     expect(card_of(page, "leaving.jpg")).to_have_count(0)
     page.goto("about:blank")
     gone(shared_server, job_id)
+
+
+def test_leaving_the_page_deletes_what_was_not_asked_for_yet(
+    shared_server: Server, open_page: OpenPage, astronaut: npt.NDArray[np.uint8]
+) -> None:
+    """Four are asked for at once, the others when there is an answer, which a page that is left does not get."""
+    jobs = [
+        submit(shared_server, different(astronaut, 270 + number), wait=True, label=f"leaves {number}.jpg")["id"]
+        for number in range(6)
+    ]
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.method == "DELETE":
+            held.append(route)
+        else:
+            route.fallback()
+
+    page = open_page(shared_server, before=lambda page: page.route("**/v1/jobs/*", hold))
+    page.get_by_role("searchbox").fill("leaves ")
+    expect(page.locator(".card")).to_have_count(6)
+    page.locator(".card .frame").first.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Delete")
+    page.get_by_role("button", name="Delete now").click()
+    expect(page.get_by_role("region", name="Deletion")).to_be_hidden()
+    assert len(held) == 4
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    expect(page.locator(".card")).to_have_count(0)
+    assert len(held) == 6
+    for route in held:
+        route.continue_()
+    for job_id in jobs:
+        gone(shared_server, job_id)
+
+
+def test_a_search_in_the_time_to_undo_brings_no_picture_back(
+    shared_server: Server, open_page: OpenPage, named: dict[str, str], astronaut: npt.NDArray[np.uint8]
+) -> None:
+    ids = {
+        label: submit(shared_server, different(astronaut, 280 + number), wait=True, label=label)["id"]
+        for number, label in enumerate(["ghost.jpg", "returning.jpg"])
+    }
+    page = open_page(shared_server)
+    search = page.get_by_role("searchbox", name="Search names")
+    undo = page.get_by_role("button", name="Undo", exact=True)
+
+    def delete_and_search(name: str) -> None:
+        card_of(page, name).get_by_role("button", name="Delete").click()
+        undo.hover()  # it has the time that it takes
+        search.fill("nobody")
+        expect(page.get_by_text("No picture found", exact=True)).to_be_visible()
+        search.fill("")
+        expect(card_of(page, "Anna.jpg")).to_have_count(1)
+        expect(card_of(page, name)).to_have_count(0)
+
+    delete_and_search("ghost.jpg")
+    page.get_by_role("button", name="Delete now").click()
+    expect_announced(page, "1 picture deleted.")
+    assert not exists(shared_server, ids["ghost.jpg"])
+    expect(card_of(page, "ghost.jpg")).to_have_count(0)
+
+    delete_and_search("returning.jpg")
+    undo.click()
+    expect(card_of(page, "returning.jpg").locator(".frame")).to_be_focused()
+    expect(card_of(page, "returning.jpg")).to_have_count(1)
+    assert exists(shared_server, ids["returning.jpg"])
 
 
 def test_what_cannot_be_deleted_comes_back_and_says_why(
@@ -320,6 +390,22 @@ def test_options_are_remembered_and_told(
     page.get_by_role("radio", name="Detect").check()
     expect(page.get_by_label("Blur")).not_to_be_checked()
     assert json.loads(page.evaluate("localStorage['limner-options']")) == {}
+
+
+def test_the_options_of_a_job_that_is_run_again_are_told(
+    shared_server: Server, open_page: OpenPage, named: dict[str, str], astronaut: npt.NDArray[np.uint8]
+) -> None:
+    submit(shared_server, different(astronaut, 255), wait=True, label="with options.jpg", mark="pixelate")
+    page = open_page(shared_server)
+    told = page.locator("#chosen")
+    page.get_by_label("Blur").check()
+    expect(told).to_contain_text("Mark: Blur")
+    card_of(page, "with options.jpg").get_by_role("button", name="Again…").click()
+    expect(page.get_by_label("Pixelate")).to_be_checked()
+    expect(told).to_contain_text("Mark: Pixelate")
+    card_of(page, "Anna.jpg").get_by_role("button", name="Again…").click()
+    expect(page.get_by_label("Pixelate")).not_to_be_checked()
+    expect(told).to_be_hidden()
 
 
 def test_keys(shared_server: Server, open_page: OpenPage, named: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from tests.journeys.client import metric, submit
 from tests.journeys.conftest import StartServer
 from tests.journeys.keys import key_server, new_key
 from tests.journeys.server import Server
-from tests.journeys.test_page import OpenPage, complaints, no_sideways_scroll, open_page, shot
+from tests.journeys.test_page import OpenPage, complaints, expect_accessible, no_sideways_scroll, open_page, shot
 from tests.services import browser
 
 __all__ = ["complaints", "open_page"]  # fixtures
@@ -124,6 +124,52 @@ def test_on_a_phone(shared_server: Server, open_page: OpenPage) -> None:
     expect(page.get_by_role("button", name="Take the photo")).to_be_in_viewport()
     expect(toggle(page)).to_be_in_viewport()
     shot(page, "camera-live-phone-dark")
+    expect_accessible(page, "the camera")
+
+
+# The browser asks whether the page may use the camera: it gets a stream when the test says so.
+ASKING = """if (navigator.mediaDevices) {
+  const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  Object.assign(window, { streams: [], asking: [] });
+  navigator.mediaDevices.getUserMedia = async (wanted) => {
+    const stream = await open(wanted);
+    window.streams.push(stream);
+    await new Promise((resolve) => window.asking.push(resolve));
+    return stream;
+  };
+}"""
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_camera_is_off_when_it_was_closed_while_the_browser_asked(
+    shared_server: Server, open_page: OpenPage, order: tuple[int, int]
+) -> None:
+    page = open_page(shared_server, permissions=["camera"], before=lambda page: page.add_init_script(ASKING))
+    running = "window.streams.flatMap((each) => each.getTracks()).filter((each) => each.readyState === 'live').length"
+    shoot = page.get_by_role("button", name="Take the photo")
+
+    def asks(times: int) -> None:
+        page.wait_for_function(f"() => window.asking.length === {times}")
+
+    for times in (1, 2):
+        page.get_by_role("button", name="Use the camera").click()
+        asks(times)
+        if times == 1:
+            page.keyboard.press("Escape")
+    for number in order:
+        page.evaluate(f"window.asking[{number}]()")
+    expect(shoot).to_be_enabled()
+    page.wait_for_function(f"() => {running} === 1")
+    assert page.evaluate("document.getElementById('camera-video').srcObject === window.streams[1]")
+
+    # A second press while the other camera starts.
+    page.locator("#camera-switch").evaluate("each => { each.hidden = false; each.click(); each.click(); }")
+    asks(3)
+    page.evaluate("window.asking[2]()")
+    expect(shoot).to_be_enabled()
+    page.keyboard.press("Escape")
+    page.wait_for_function(f"() => {running} === 0")
+    assert page.evaluate("window.asking.length") == 3
 
 
 def test_a_server_that_does_not_do_it_is_told(start_server: StartServer, open_page: OpenPage) -> None:

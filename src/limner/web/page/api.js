@@ -197,6 +197,7 @@ export function submit(operation, { fields, token }, onProgress) {
     request.setRequestHeader("Idempotency-Key", token);
     for (const [name, value] of Object.entries(session.headers())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.upload.onload = () => onProgress(1);
     request.onerror = () => reject(Problem.unreachable());
     request.onabort = () => reject(new Problem({ title: "Cancelled" }));
     request.onload = () => {

@@ -26,7 +26,7 @@ export class Board {
   #changed = new Set();
   #flush = null;
   /** Fetches the complete job. */
-  #want = fewAtOnce(async (record) => { if (!record.whole && this.#records.has(record.id)) await this.#recheck(record); });
+  #want = fewAtOnce(async (record) => { if (!record.whole && this.get(record.id) === record) await this.#recheck(record); });
 
   /** @param {object} actions for the cards: open, json, retry, again, erase, abort, changed, picked, left */
   constructor(actions) {
@@ -97,7 +97,7 @@ export class Board {
     const oldest = cursor ? jobs.at(-1)?.created_at ?? "" : "";
     for (const record of known.filter((each) => !listed.has(each.id) && this.get(each.id) === each)) {
       const here = matches(filter, record) && (record.whole || record.listed);
-      if (here && (record.job.created_at > oldest || (!meets && record.listed))) this.#remove(record);
+      if (here && (record.job.created_at > oldest || (!meets && record.listed && !record.doomed))) this.#remove(record);
     }
     if (!meets || !cursor) this.#pages.cursor = cursor;
     this.#loaded = true;
@@ -115,8 +115,10 @@ export class Board {
       const page = await this.#pages.first();
       if (filter !== this.#pages.filter) return;
       const listed = new Set(page.jobs.map(({ id }) => id));
-      // Nothing older stays: there would be gaps between it and what is loaded.
-      for (const record of [...this.#order]) if (record.listed && !record.upload && !listed.has(record.id)) this.#remove(record);
+      // Nothing older stays: there would be gaps between it and what is loaded. What may be brought back is hidden.
+      for (const record of [...this.#order]) {
+        if (record.listed && !record.upload && !record.doomed && !listed.has(record.id)) this.#remove(record);
+      }
       this.#pages.cursor = page.cursor;
       this.#loaded = true;
       this.#add(page.jobs, filter);
@@ -220,25 +222,30 @@ export class Board {
     if (record) this.#touch(record);
   }
 
-  /** The server has accepted the upload as a job, which may have a card already. */
-  sent(upload, job) {
+  /** The server has accepted the upload as a job. */
+  async sent(upload, job) {
+    if (upload.unwanted && ended(job)) await this.#withdraw(upload, job);
+    else if (upload.unwanted) await this.cancel(this.#accept(upload, job));
+    else this.#accept(upload, job);
+  }
+
+  /** The job may have a card already. @returns {Record} */
+  #accept(upload, job) {
     this.#pages.history.add(job.id);
     const record = this.#records.get(upload.key);
     const twin = this.#records.get(job.id);
-    if (!record) {
-      Object.assign(this.put(job, true), { mine: true });
-      return;
-    }
+    if (!record) return Object.assign(this.put(job, true), { mine: true });
     this.#records.delete(upload.key);
     if (twin) {
       // The event came before the answer, or the same photo was sent before: keep one card, at the newer position.
-      Object.assign(record, { job: twin.job, whole: twin.whole, lastEvent: twin.lastEvent, listed: twin.listed });
+      Object.assign(record, { job: twin.job, whole: twin.whole, lastEvent: twin.lastEvent, listed: twin.listed, doomed: twin.doomed });
       this.#leave(twin);
     }
     this.#records.set(job.id, record);
     if (twin && !ended(job)) this.put({ ...job, ...twin.job }, twin.whole); // the events are newer than the answer
     else this.put(job, true);
     if (ended(record.job)) this.#announceEnd(record);
+    return record;
   }
 
   /** A job that this page has made of one that there is. @returns {Record} */
@@ -249,7 +256,7 @@ export class Board {
     return record;
   }
 
-  /** Remove the card of an upload that was cancelled before it was sent. */
+  /** Remove the card of an upload that was cancelled. */
   forget(upload) {
     const record = this.#records.get(upload.key);
     if (record) this.#remove(record);
@@ -257,9 +264,7 @@ export class Board {
 
   async cancel(record) {
     if (!record.job) {
-      this.actions.abort(record.upload);
-      this.#remove(record);
-      say("Cancelled.");
+      this.actions.abort(record.upload); // what has become of it is told by an event
       return;
     }
     try {
@@ -267,10 +272,29 @@ export class Board {
       if (job?.id) this.put(job, true);
       say("Cancelled.");
     } catch (problem) {
-      if (problem.status === 404) this.#remove(record);
-      else if (problem.status === 409) await this.#recheck(record);
-      else say(problem.message);
+      if (problem.status === 404) this.drop(record);
+      else if (problem.status !== 409) say(problem.message);
+      else if (record.upload?.unwanted) await this.#withdraw(record.upload, record.job);
+      else await this.#recheck(record);
     }
+  }
+
+  /** Erase a job that has finished, although its upload was cancelled. */
+  async #withdraw(upload, job) {
+    try {
+      await api.erase(job.id);
+    } catch (problem) {
+      if (problem.status !== 404) {
+        const record = this.#records.has(upload.key) ? this.#accept(upload, job) : this.put(job, false);
+        await this.#recheck(record);
+        this.trouble(record, `It had finished before it could be cancelled, and was not deleted. ${problem.message}`);
+        say(record.trouble);
+        return;
+      }
+    }
+    this.forget(upload);
+    this.drop(job);
+    say("Cancelled.");
   }
 
   /** Leave these out, until they are brought back or dropped. */
@@ -281,18 +305,23 @@ export class Board {
     this.#inherit(heir);
   }
 
-  /** @param {string} trouble what the cards tell about it */
+  /** @param {string} trouble what the cards tell about it @returns {Record[]} those that still exist */
   bringBack(records, trouble = "") {
-    for (const record of records) {
+    const back = records.map(({ id }) => this.get(id)).filter(Boolean);
+    for (const record of back) {
       Object.assign(record, { doomed: false, trouble });
       record.render();
     }
     this.#layOut();
-    if (records[0] && !trouble) this.focus(records[0]);
+    if (back[0] && !trouble) this.focus(back[0]);
+    return back;
   }
 
-  /** It is deleted. */
-  drop(record) { if (this.#records.has(record.id)) this.#remove(record); }
+  /** It is deleted. The list may have another record of the same job by now. */
+  drop({ id }) {
+    const record = this.get(id);
+    if (record) this.#remove(record);
+  }
 
   /** Tell on the card what could not be done. */
   trouble(record, words) {
@@ -342,7 +371,8 @@ export class Board {
     if (this.#order.length <= RECORDS_MAX || scrollY > innerHeight) return; // further down, somebody may look at them
     const over = this.#order.slice(RECORDS_MAX).filter((record) => record.job && !record.upload && !record.selected && !record.doomed);
     for (const record of over) this.#leave(record);
-    if (over.length) this.#pages.cursor = this.#order.findLast((record) => record.listed)?.id; // a cursor is the last job's id
+    // A cursor is the last job's id. What is kept further down does not count: there is a gap before it.
+    if (over.length) this.#pages.cursor = this.#order.slice(0, RECORDS_MAX).findLast((record) => record.listed)?.id;
   }
 
   #inherit(heir) {
@@ -361,8 +391,7 @@ export class Board {
   }
 
   #leave(record) {
-    this.#records.delete(record.id);
-    this.#records.delete(record.key);
+    for (const key of [record.id, record.key]) if (this.get(key) === record) this.#records.delete(key);
     const at = this.#order.indexOf(record);
     if (at >= 0) this.#order.splice(at, 1);
     this.#changed.delete(record);
@@ -409,9 +438,9 @@ export class Board {
   }
 
   #announceEnd(record) {
-    if (!record.mine) return;
+    if (!record.mine || record.upload?.unwanted) return;
     record.render();
-    say(`${record.name ?? "A photo"}: ${record.card.title.textContent}.`);
+    say(`${record.name ?? "A photo"}: ${record.card.title.textContent}.`, { many: true });
   }
 
   // ---- complete jobs ----------------------------------------------------------------------------------------------
@@ -426,7 +455,7 @@ export class Board {
     try {
       this.put(await api.job(record.job.id), true);
     } catch (problem) {
-      if (problem.status === 404) this.#remove(record);
+      if (problem.status === 404) this.drop(record);
     }
   }
 }

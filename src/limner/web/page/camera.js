@@ -20,6 +20,7 @@ export class Camera {
   #live = byId("camera-live");
   #faces = new LiveFaces(this.#video, byId("camera-faces"), byId("camera-live-words"), () => { this.#live.checked = false; });
   #stream = null;
+  #run = 0; // counts what would make a stream that is still awaited useless
   #facing = "user";
   #device = null;
   #taken = 0;
@@ -53,6 +54,7 @@ export class Camera {
 
   async #start() {
     this.#stop();
+    const run = this.#run;
     this.#shoot.hidden = false;
     this.#shoot.disabled = true;
     this.#instead.hidden = true;
@@ -62,7 +64,7 @@ export class Camera {
       const which = this.#device ? { deviceId: { exact: this.#device } } : { facingMode: this.#facing };
       const stream = await navigator.mediaDevices.getUserMedia({ audio: false,
         video: { ...which, width: { ideal: 1920 }, height: { ideal: 1080 } } });
-      if (!this.#dialog.open) {
+      if (run !== this.#run) { // closed, or another one started, while the browser asked
         for (const track of stream.getTracks()) track.stop();
         return;
       }
@@ -72,13 +74,16 @@ export class Camera {
       this.#device = deviceId ?? null;
       for (const seen of [this.#video, byId("camera-faces")]) seen.classList.toggle("mirrored", facingMode !== "environment");
       await this.#video.play();
+      if (run !== this.#run) return;
       this.#words.textContent = "";
       this.#shoot.disabled = this.#live.disabled = false;
       if (this.#live.checked) this.#faces.start(); // with another camera than before
       this.#shoot.focus();
-      this.#switch.hidden = (await this.#cameras()).length < 2;
+      const single = (await this.#cameras()).length < 2;
+      if (run === this.#run) this.#switch.hidden = single;
     } catch (error) {
-      if (error.name === "AbortError" || !this.#dialog.open) return;
+      if (run !== this.#run) return;
+      this.#stop();
       this.#words.textContent = MESSAGES[error.name] ?? `The camera did not start: ${error.message} Choose a photo instead.`;
       this.#shoot.hidden = true;
       this.#live.checked = false;
@@ -93,7 +98,9 @@ export class Camera {
   }
 
   async #other() {
+    const run = this.#run;
     const cameras = await this.#cameras();
+    if (run !== this.#run) return;
     const at = cameras.findIndex((camera) => camera.deviceId === this.#device);
     this.#device = cameras[(at + 1) % cameras.length]?.deviceId ?? null;
     await this.#start();
@@ -115,6 +122,7 @@ export class Camera {
   }
 
   #stop() {
+    this.#run += 1;
     for (const track of this.#stream?.getTracks() ?? []) track.stop();
     this.#stream = null;
     this.#video.srcObject = null;

@@ -37,6 +37,7 @@ function placeOf(queue) {
 function stateOf({ job, upload }, retryWords) {
   if (!job) {
     if (upload.state === "waiting") return { words: "Waiting to be sent", tone: "busy" };
+    if (upload.unwanted) return { words: "Cancelling…", bar: "endless", tone: "busy" };
     if (upload.state === "sending") {
       return upload.progress < 1
         ? { words: `Sending ${Math.round(upload.progress * 100)} %`, bar: upload.progress, tone: "busy" }

@@ -5,6 +5,7 @@ import { copyButton, el } from "./dom.js";
 import { session } from "./session.js";
 
 const WAIT_S = 60;
+const AGAIN_MS = 500; // between two questions whether the job has ended
 const SUFFIXES = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif", "image/tiff": "tif",
   "image/bmp": "bmp", "image/heic": "heic", "image/avif": "avif" };
 
@@ -32,13 +33,14 @@ function stepOf(step, list, root) {
   return name === undefined || name === operation ? { operation, ...rest } : { operation, name, ...rest };
 }
 
-/** What a program needs to know of a job: its operation, values, and names for the pictures that were sent. */
+/** What a program needs to know of a job: its operation, values, names for the pictures that were sent, whether it may make any. */
 async function described(job, name) {
   const known = (await operations()).find((each) => each.name === job.operation);
   const values = known ? given(job.parameters ?? {}, known.parameters) : job.parameters ?? {};
   const files = Object.fromEntries((job.inputs ?? []).map((input) =>
     [input.name, input.name === "image" && name ? name : `${input.name === "image" ? "photo" : input.name}.${SUFFIXES[input.media_type] ?? "jpg"}`]));
-  return { operation: job.operation, values, files, root: address(""), keyed: session.active };
+  const pictures = job.status !== "succeeded" || job.artifacts.length > 0;
+  return { operation: job.operation, values, files, pictures, root: address(""), keyed: session.active };
 }
 
 const asField = (value) => (typeof value === "string" ? value : JSON.stringify(value));
@@ -47,10 +49,12 @@ const inShell = (text) => (/^[\w./:=@%+,-]+$/.test(text) ? text : `'${text.repla
 function curl({ operation, values, files, root, keyed }) {
   // Curl reads `;`, `,` and `"` in the name of a file as its own, unless it is quoted; `--form-string` takes a value as it is.
   const path = (file) => (/[;,"\\]/.test(file) ? `"${file.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"` : file);
-  return [`curl ${inShell(`${root}v1/${operation}`)}`, keyed && '-H "Authorization: Bearer $LIMNER_KEY"', `-H 'Prefer: wait=${WAIT_S}'`,
+  const key = keyed && '-H "Authorization: Bearer $LIMNER_KEY"';
+  const command = [`curl ${inShell(`${root}v1/${operation}`)}`, key, `-H 'Prefer: wait=${WAIT_S}'`,
     ...Object.entries(files).map(([name, file]) => `-F ${inShell(`${name}=@${path(file)}`)}`),
     ...Object.entries(values).map(([name, value]) => `--form-string ${inShell(`${name}=${asField(value)}`)}`)]
     .filter(Boolean).join(" \\\n  ");
+  return `${command}\n# Is its "status" still "queued" or "running"? Ask its "url" again: ${["curl", key, "URL"].filter(Boolean).join(" ")}`;
 }
 
 function inPython(value, indent) {
@@ -65,7 +69,7 @@ function inPython(value, indent) {
   return line.length <= 80 ? line : `${open}\n${parts.map((part) => `${deeper}${part},\n`).join("")}${indent}${close}`;
 }
 
-function python({ operation, values, files, root, keyed }) {
+function python({ operation, values, files, pictures, root, keyed }) {
   const { image, ...further } = files;
   const own = ["detect", "contours", "crop", "generate", "pipeline", "samples"].includes(operation);
   const words = [!own && JSON.stringify(operation), image && JSON.stringify(image),
@@ -75,11 +79,12 @@ function python({ operation, values, files, root, keyed }) {
     "from limner.client import Client", "",
     `with Client(${JSON.stringify(root)}${keyed ? ', key=os.environ["LIMNER_KEY"]' : ""}) as client:`,
     `    job = client.${own ? operation : "run"}(`, ...words.map((each) => `        ${each},`), "    )",
-    '    job.save("result/")', "    print(job.result)"].filter((line) => line !== false).join("\n");
+    "    print(job.result)", pictures && "    if job.artifacts:", pictures && '        job.save("result/")'].filter((line) => line !== false).join("\n");
 }
 
 function javascript({ operation, values, files, root, keyed }) {
-  const headers = [`Prefer: "wait=${WAIT_S}"`, keyed && "Authorization: `Bearer ${key}`"].filter(Boolean).join(", ");
+  const authorization = keyed && "Authorization: `Bearer ${key}`";
+  const headers = [`Prefer: "wait=${WAIT_S}"`, authorization].filter(Boolean).join(", ");
   const names = Object.keys(files);
   return [names.length > 0 && `// ${names.join(", ")}: a File or Blob each, for example of <input type="file">`, keyed && "// key: the API key, from where your program keeps it",
     "const form = new FormData();",
@@ -87,7 +92,10 @@ function javascript({ operation, values, files, root, keyed }) {
     ...Object.entries(values).map(([name, value]) => (typeof value === "object"
       ? `form.append(${JSON.stringify(name)}, JSON.stringify(${JSON.stringify(value)}));` : `form.append(${JSON.stringify(name)}, ${JSON.stringify(String(value))});`)),
     `const response = await fetch(${JSON.stringify(`${root}v1/${operation}`)}, { method: "POST", headers: { ${headers} }, body: form });`,
-    "const job = await response.json();", "if (!response.ok) throw new Error(job.detail);", "console.log(job.result, job.artifacts);"].filter(Boolean).join("\n");
+    "let job = await response.json();", "if (!response.ok) throw new Error(job.detail);",
+    'while (job.status === "queued" || job.status === "running") {', `  await new Promise((resolve) => setTimeout(resolve, ${AGAIN_MS}));`,
+    `  job = await (await fetch(job.url${keyed ? `, { headers: { ${authorization} } }` : ""})).json();`, "}",
+    'if (job.status !== "succeeded") throw new Error(job.error?.detail ?? job.status);', "console.log(job.result, job.artifacts);"].filter(Boolean).join("\n");
 }
 
 const LANGUAGES = [["curl", curl], ["Python", python], ["JavaScript", javascript]];

@@ -59,7 +59,7 @@ export class CoverEditor {
     this.#svg = svg("svg", { class: "overlay areas-drawn", viewBox: `0 0 ${this.#size.width} ${this.#size.height}`,
       preserveAspectRatio: "none", role: "group", "aria-label": "What is covered" });
     const apply = el("button", { type: "button", class: "primary", text: "Apply", onclick: () => this.#apply(rerun, apply) });
-    this.element = el("section", { class: "cover", "aria-label": "What is covered" },
+    this.element = el("section", { class: "cover", "aria-label": "What is covered", "data-unsaved": true },
       el("p", { class: "hint", text: "Click a face to uncover or cover it. Drag on the picture to cover a place, or add a box. Arrow keys move the box that has the focus, with Shift they change its size, Delete removes it." }),
       this.#list, el("button", { type: "button", text: "Add a box", onclick: () => this.#addInMiddle() }),
       el("div", { class: "field" }, el("label", { for: "cover-mark", text: "Cover with" }), this.#mark),

@@ -5,15 +5,19 @@
 
 import * as api from "./api.js";
 import { byId, plural, say } from "./dom.js";
-import { forEachFew } from "./few_at_once.js";
 
 const UNDO_MS = 8000;
 const AT_ONCE = 4;
 const KEPT_ALIVE = 40; // requests that a browser surely sends after the page is left
+const PATIENCE_MS = 10_000; // for the answers before the log-out; what was sent is deleted without them, too
 
 export class Deletions {
   /** @type {Set<import("./board.js").Record>} */
   #pending = new Set();
+  /** @type {import("./board.js").Record[]} those whose time is over, but whose request is not sent yet */
+  #queue = [];
+  /** @type {Set<Promise<number>>} of requests, which tell how many failed */
+  #sending = new Set();
   #timer = null;
   #toast = byId("toast");
 
@@ -26,8 +30,8 @@ export class Deletions {
     // Who reads or has reached the button has the time that it takes.
     for (const event of ["mouseenter", "focusin"]) this.#toast.addEventListener(event, () => this.#pause());
     for (const event of ["mouseleave", "focusout"]) this.#toast.addEventListener(event, () => this.#start());
-    addEventListener("pagehide", () => this.#send({ leaving: true }));
-    addEventListener("beforeunload", (event) => this.#pending.size > KEPT_ALIVE && event.preventDefault());
+    addEventListener("pagehide", () => this.#send(Infinity)); // no second request would follow an answer
+    addEventListener("beforeunload", (event) => this.#pending.size + this.#queue.length > KEPT_ALIVE && event.preventDefault());
   }
 
   /** Whether there is something that `undo` brings back. */
@@ -46,10 +50,18 @@ export class Deletions {
   }
 
   undo() {
-    const back = [...this.#pending];
+    const wanted = [...this.#pending];
     this.#close();
-    this.board.bringBack(back);
+    const back = this.board.bringBack(wanted); // others may have been erased by another client
     say(`${plural(back.length, "picture")} kept.`);
+  }
+
+  /** Delete now what waits. @returns {Promise<number>} how many could not be deleted, as far as the server has answered */
+  async finish() {
+    this.#send(Infinity);
+    const late = new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS, []); });
+    const failed = await Promise.race([Promise.all(this.#sending), late]);
+    return failed.reduce((sum, count) => sum + count, 0);
   }
 
   #pause() {
@@ -73,26 +85,41 @@ export class Deletions {
     if (had) byId("gallery").focus();
   }
 
-  async #send({ leaving = false } = {}) {
-    const wanted = [...this.#pending];
-    if (wanted.length === 0) return;
-    this.#close();
-    let failed = 0;
-    const one = async (record) => {
-      try {
-        await api.erase(record.job.id);
-      } catch (problem) {
-        if (problem.status !== 404) {
-          failed += 1;
-          this.board.bringBack([record], `It was not deleted. ${problem.message}`);
-          return;
-        }
+  /** Send what waits and what is queued, some at once. */
+  #send(atOnce = AT_ONCE) {
+    this.#queue.push(...this.#pending);
+    if (this.any) this.#close();
+    const sending = this.#work(atOnce);
+    this.#sending.add(sending);
+    sending.finally(() => this.#sending.delete(sending));
+  }
+
+  /** @returns {Promise<number>} how many failed */
+  async #work(atOnce) {
+    let [deleted, failed] = [0, 0];
+    const some = async () => {
+      while (this.#queue.length) {
+        if (await this.#erase(this.#queue.shift())) deleted += 1;
+        else failed += 1;
       }
-      this.board.drop(record);
     };
-    // When the page is left, no second request follows an answer: all are sent now.
-    await forEachFew(wanted, leaving ? wanted.length : AT_ONCE, one);
-    if (failed < wanted.length) say(`${plural(wanted.length - failed, "picture")} deleted.`);
+    await Promise.all(Array.from({ length: Math.min(atOnce, this.#queue.length) }, some));
+    if (deleted) say(`${plural(deleted, "picture")} deleted.`);
     if (failed) say(`${plural(failed, "picture")} could not be deleted.`);
+    return failed;
+  }
+
+  /** @returns {Promise<boolean>} whether it is deleted */
+  async #erase(record) {
+    try {
+      await api.erase(record.job.id);
+    } catch (problem) {
+      if (problem.status !== 404) {
+        this.board.bringBack([record], `It was not deleted. ${problem.message}`);
+        return false;
+      }
+    }
+    this.board.drop(record);
+    return true;
   }
 }

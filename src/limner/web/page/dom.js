@@ -94,16 +94,23 @@ export function saveFile(name, content, type) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
+const ALIKE = 3;
 let lines = [];
+let alike = [];
 let speaking = null;
 
-/** Announce a line to screen readers; lines within 250 ms are announced together. */
-export function say(line) {
-  if (!lines.includes(line)) lines.push(line);
+/**
+ * Announce a line to screen readers; lines within 250 ms are announced together. `many`: there may be any number of its
+ * like, of which a few are announced, and how many more there are.
+ */
+export function say(line, { many = false } = {}) {
+  const list = many ? alike : lines;
+  if (!list.includes(line)) list.push(line);
   speaking ??= setTimeout(() => {
-    const extra = lines.length > 3 ? ` And ${lines.length - 3} more.` : "";
-    byId("status").textContent = lines.slice(0, 3).join(" ") + extra;
+    const extra = alike.length > ALIKE ? [`And ${alike.length - ALIKE} more.`] : [];
+    byId("status").textContent = [...alike.slice(0, ALIKE), ...extra, ...lines].join(" ");
     lines = [];
+    alike = [];
     speaking = null;
   }, 250);
 }

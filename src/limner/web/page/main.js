@@ -117,7 +117,8 @@ function retry(record) {
 
 async function again(record) {
   try {
-    await refill(record, picker, tray);
+    if (!await refill(record, picker, tray)) return;
+    remembered.tell();
   } catch (problem) {
     say(problem.message);
     board.trouble(record, `It cannot be run again. ${problem.message}`);
@@ -131,16 +132,19 @@ async function again(record) {
 
 uploads.addEventListener("change", ({ detail }) => board.upload(detail));
 uploads.addEventListener("sent", ({ detail }) => board.sent(detail.upload, detail.job));
+uploads.addEventListener("cancelled", ({ detail }) => {
+  board.forget(detail);
+  say(detail.unsure ? "Cancelled here. The connection was lost after the photo was sent, so the service may have it." : "Cancelled.");
+});
 uploads.addEventListener("queue", () => {
   const line = byId("waiting");
   line.hidden = uploads.waiting <= CARDS_WAITING;
   line.firstElementChild.textContent = `${uploads.waiting} photos are waiting to be sent.`;
 });
-byId("waiting").querySelector("button").addEventListener("click", () => {
-  for (const upload of uploads.dropWaiting()) board.forget(upload);
-});
+byId("waiting").querySelector("button").addEventListener("click", () => uploads.dropWaiting());
 
-addEventListener("beforeunload", (event) => uploads.busy && event.preventDefault()); // the browser asks
+let leaving = false; // the user was asked already
+addEventListener("beforeunload", (event) => uploads.busy && !leaving && event.preventDefault()); // the browser asks
 
 listenForPhotos(take);
 
@@ -284,6 +288,7 @@ function showLogin(on, message = "") {
 session.addEventListener("refused", ({ detail }) => {
   if (!login.hidden && !detail.had) return; // several requests were refused at once
   feed.close();
+  if (deletions.any) deletions.undo(); // nothing can be deleted, and the next key may be another person's
   showBanner("", false);
   document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
   showLogin(true, detail.had ? "The service does not accept this key. It may be mistyped, revoked or expired." : "");
@@ -301,7 +306,11 @@ login.addEventListener("submit", async (event) => {
   if (session.active) keyField.value = "";
 });
 
-byId("logout").addEventListener("click", () => {
+byId("logout").addEventListener("click", async () => {
+  if (uploads.busy && !confirm("Photos are still being sent. They are lost when you log out. Log out now?")) return;
+  const failed = await deletions.finish(); // as long as there is a key
+  if (failed && !confirm(`${plural(failed, "picture")} could not be deleted. Log out all the same?`)) return;
+  leaving = true;
   session.end();
   location.reload(); // nothing of the pictures stays in the page
 });

@@ -5,7 +5,8 @@
  * @typedef {{key: string, token: string, file: ?Blob, name: string,
  *   form: {operation: string, fields: Array, maxBytes: number},
  *   state: UploadState, progress: number, problem: ?import("./api.js").Problem, retryAt: ?number, abort: ?Function,
- *   tries: number, unchecked: boolean, dropped: boolean}} Upload
+ *   tries: number, unchecked: boolean, dropped: boolean, unwanted: boolean, unsure: boolean}} Upload `progress`: 1 when the
+ *   server has all of it; `unwanted`: cancelled after that; `unsure`: the server may have a job of it
  */
 
 import { Problem, randomKey, submit } from "./api.js";
@@ -16,10 +17,14 @@ const BROKEN_TRIES = 3;
 const BUSY_TRIES = 40;
 const LONGEST_WAIT_MS = 30_000;
 const LONGEST_LABEL = 200;
+const GATEWAY_LOST = [502, 504]; // a proxy does not know what the service has done
 
 /** A file's name as the job's label, which has no control characters and a limited length. */
 const labelOf = (name) => Array.from(name.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/gu, " ")).slice(0, LONGEST_LABEL).join("");
 
+/**
+ * Fires "change", "sent" with the job, "cancelled" when there will be none, and "queue" when other uploads wait than before.
+ */
 export class Uploads extends EventTarget {
   /** @type {Upload[]} */
   #queue = [];
@@ -43,7 +48,7 @@ export class Uploads extends EventTarget {
   add(file, name, form) {
     /** @type {Upload} */
     const upload = { key: randomKey(), token: randomKey(), file, name, form, state: "waiting", progress: 0, problem: null, retryAt: null,
-      abort: null, tries: 0, unchecked: false, dropped: false };
+      abort: null, tries: 0, unchecked: false, dropped: false, unwanted: false, unsure: false };
     this.#queue.push(upload);
     return upload;
   }
@@ -66,25 +71,37 @@ export class Uploads extends EventTarget {
 
   /** Send a refused upload again, with the current form. */
   again(upload, form) {
-    Object.assign(upload, { form, token: randomKey(), state: "waiting", problem: null, retryAt: null, tries: 0, unchecked: true });
+    Object.assign(upload, { form, token: randomKey(), state: "waiting", problem: null, retryAt: null, tries: 0, unchecked: true, unsure: false });
     this.#queue.push(upload);
     this.#changed(upload);
     this.go();
   }
 
+  /** Cancel it: "cancelled" follows, or "sent" if the server has made a job of it, which is unwanted. */
   drop(upload) {
+    if (upload.unwanted) return;
+    if (upload.state === "sending" && upload.progress === 1) { // breaking it off would not stop the server
+      upload.unwanted = true;
+      this.#changed(upload);
+      return;
+    }
     this.#queue = this.#queue.filter((other) => other !== upload);
-    upload.dropped = true;
+    this.#cancelled(upload);
     upload.abort?.();
     this.dispatchEvent(new Event("queue"));
   }
 
-  /** Cancel all uploads that wait; those being sent continue. @returns {Upload[]} the cancelled ones */
+  /** Cancel all uploads that wait; those being sent continue. */
   dropWaiting() {
     const dropped = this.#queue;
     this.#queue = [];
+    for (const upload of dropped) this.#cancelled(upload);
     this.dispatchEvent(new Event("queue"));
-    return dropped;
+  }
+
+  #cancelled(upload) {
+    upload.dropped = true;
+    this.dispatchEvent(new CustomEvent("cancelled", { detail: upload }));
   }
 
   async #send(upload) {
@@ -131,6 +148,11 @@ export class Uploads extends EventTarget {
   #failed(upload, problem) {
     upload.tries += 1;
     const unreachable = problem.status === 0 && problem.retryable;
+    upload.unsure = upload.progress === 1 && (unreachable || GATEWAY_LOST.includes(problem.status));
+    if (upload.unwanted) {
+      this.#cancelled(upload);
+      return;
+    }
     // If the connection breaks while the server is reachable, this file is the cause, so give up after a few tries.
     const giveUp = unreachable ? upload.tries >= BROKEN_TRIES && this.reachable() : upload.tries >= BUSY_TRIES;
     const temporary = unreachable || problem.status === 429 || problem.status === 503;

@@ -29,7 +29,7 @@ export class Viewer {
     this.board = board;
     this.actions = actions;
     this.#dialog.addEventListener("click", (event) => {
-      if (event.target === this.#dialog || event.target.closest("[data-close]")) this.#dialog.close();
+      if ((event.target === this.#dialog && !this.#unsaved) || event.target.closest("[data-close]")) this.#dialog.close();
     });
     this.#dialog.addEventListener("close", () => {
       // The browser returns the focus to where it was; after a walk through the list it belongs to the last one.
@@ -46,6 +46,9 @@ export class Viewer {
     new MutationObserver(() => this.#record && this.#showWays()).observe(byId("cards"), { childList: true });
   }
 
+  /** Whether something is being edited, which is lost when another job is shown. */
+  get #unsaved() { return this.#body.querySelector("[data-unsaved]") !== null; }
+
   #key(event) {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest("textarea, select, pre, input:not([type=range])")) return;
@@ -53,7 +56,7 @@ export class Viewer {
     const arrow = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (event.target.closest("input") && event.key.startsWith("Arrow")) return; // a slider's own
     if (zoom?.key(event)) event.preventDefault();
-    else if (arrow) this.#go(arrow);
+    else if (arrow && !this.#unsaved) this.#go(arrow);
   }
 
   /** Show the job beside the one that is shown: 1 is the next older one, -1 the next newer one. */
@@ -77,10 +80,12 @@ export class Viewer {
   async openFromAddress() {
     const id = HASH.exec(location.hash)?.[1];
     if (!id) return;
+    const passed = () => HASH.exec(location.hash)?.[1] !== id; // another one was opened meanwhile
     try {
       const record = this.board.get(decodeURIComponent(id)) ?? this.board.put(await fetchJob(decodeURIComponent(id)), true);
-      if (record !== this.#record) await this.open(record); // it may be shown already: the page asks when it has started, too
+      if (record !== this.#record && !passed()) await this.open(record); // it may be shown already: the page asks when it has started, too
     } catch (problem) {
+      if (passed()) return;
       this.#show("Picture not found", el("p", { class: "fault", text: problem.status === 404
         ? "It may have been deleted after the link was made." : problem.message }));
     }
@@ -106,7 +111,8 @@ export class Viewer {
 
   /** A record has changed: if it is the one shown, render it again. */
   changed(record) {
-    if (record !== this.#record || this.#shownStatus === null) return;
+    if (record.id !== this.#record?.id || this.#shownStatus === null) return;
+    this.#record = record; // the list may have another one of the same job by now
     if (record.job.status !== this.#shownStatus) this.open(record);
     else if (!ended(record.job)) this.#showProgress();
   }
@@ -132,12 +138,12 @@ export class Viewer {
     else this.#title.focus();
   }
 
-  /** Run the job again with changes, and show the new one. Throws Problem. */
+  /** Run the job again with changes, and show the new one, unless the user has left the job meanwhile. Throws Problem. */
   async #rerun(job, changes) {
     const made = await rerun(job.id, changes, randomKey());
     const record = this.board.made(made);
     say(ended(made) ? "Done." : "It is being made.");
-    if (this.#dialog.open) await this.open(record);
+    if (this.#dialog.open && this.#record?.id === job.id) await this.open(record);
   }
 
   #ended(job, localUrl) {
