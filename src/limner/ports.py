@@ -116,8 +116,12 @@ class Transaction(Protocol):
         """Add an event with the job's present state. Without `kind`, the type is that of entering its status."""
         ...
 
-    def drop_events(self, before: datetime, limit: int) -> int:
-        """Of the `limit` oldest events, remove those older than `before`. Returns how many were removed."""
+    def drop_events(self, before: datetime, limit: int, *, after: int = 0) -> int | None:
+        """Remove events older than `before`, at most `limit`, of those with ids above `after`, in their order.
+
+        Returns the id up to which all were looked at, for the next call; None at the end. Events with a later time may
+        come before them: the clock was wrong.
+        """
         ...
 
     def blob_state(self, sha256: str) -> BlobState | None:
@@ -298,6 +302,10 @@ class JobReader(Protocol):
 
     def outdated(self, before: datetime, limit: int) -> list[str]:
         """Ids of finished jobs created before `before`, oldest first."""
+        ...
+
+    def stale(self, before: datetime, limit: int) -> list[str]:
+        """Ids of queued jobs created before `before`."""
         ...
 
     def count(self, status: Status) -> int:

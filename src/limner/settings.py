@@ -243,7 +243,9 @@ class Settings(BaseSettings):
         "full",
         description="`full`: an accepted job survives a power cut; `relaxed`: it survives a crash, and is faster",
     )
-    keep_days: float = Field(30, ge=0, description="Days after which finished jobs are erased; 0 keeps them for ever")
+    keep_days: float = Field(
+        30, ge=0, description="Days after which jobs are erased, also those that still wait; 0 keeps them for ever"
+    )
     cache_hours: float = Field(
         720, ge=0, description="Hours during which a result answers identical requests; 0: never"
     )

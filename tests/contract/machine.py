@@ -124,6 +124,13 @@ class Machine:
     def cancel(self, job_id: str) -> tuple[Job, Sent | None]:
         return self.store.transact(lambda tx: transitions.cancel(tx, job_id))
 
+    def give_up(self, job: Job, *, before: datetime | None = None) -> bool:
+        limit = before or job.created_at + DAY
+        return self.store.transact(lambda tx: transitions.give_up(tx, job.id, before=limit))
+
+    def drop_events(self, before: datetime, limit: int = 100, *, after: int = 0) -> int | None:
+        return self.store.transact(lambda tx: tx.drop_events(before, limit, after=after))
+
     def erase(self, job_id: str) -> Erased:
         return self.store.transact(lambda tx: transitions.erase(tx, job_id))
 

@@ -30,6 +30,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "submit same": ("inside",),
     "finish": ("inside", "after put"),
     "cancel": ("inside",),
+    "give_up": ("inside",),
     "erase": ("inside", "erased", "before delete", "after delete"),
     "remove": ("before delete", "after delete"),
     "expire": ("inside",),
@@ -63,6 +64,7 @@ def act(machine: Machine, blobs: BlobStore, pause: Pause, action: str, job_id: s
     far = datetime.now(UTC) + FAR
     short: dict[str, Callable[[Transaction], Any]] = {
         "cancel": cancel,
+        "give_up": lambda tx: transitions.give_up(tx, job_id, before=far),
         "expire": lambda tx: transitions.expire(tx, job_id, now=far, max_attempts=5),
         "lose": lambda tx: transitions.lose(tx, worker_of(job_id), "stopped", max_attempts=5),
         "renew": lambda tx: transitions.renew(tx, job_id, 1, lease=LEASE),

@@ -56,6 +56,50 @@ def test_cancel_and_finish_at_once_have_one_winner(machine: Machine) -> None:
         assert machine.told(started) == ["job.queued", "job.running", last]
 
 
+def test_a_job_that_no_worker_was_free_for_is_given_up(machine: Machine) -> None:
+    job = machine.submit(new_job())
+    assert not machine.give_up(job, before=job.created_at)
+    assert machine.known(job) == job
+    assert machine.give_up(job)
+    ended = machine.known(job)
+    assert (ended.status, ended.started_at, ended.attempt) == (Status.FAILED, None, 0)
+    assert ended.finished_at is not None
+    assert ended.error is not None
+    assert (ended.error["type"], ended.error["status"]) == ("urn:limner:problem:job-timeout", 504)
+    assert machine.told(job) == ["job.queued", "job.failed"]
+    assert not machine.give_up(job)
+    assert machine.try_start(job.id) is None
+
+
+def test_what_runs_has_ended_or_is_unknown_is_not_given_up(machine: Machine) -> None:
+    running, done = machine.submit(new_job()), machine.done(new_job())
+    machine.start(running)
+    before = machine.known(running)
+    assert not any(machine.give_up(job) for job in (running, done, new_job()))
+    assert (machine.known(running), machine.known(done)) == (before, done)
+
+
+def test_followers_of_a_job_that_is_given_up_go_on(machine: Machine) -> None:
+    leader, *followers = (machine.submit(new_job("work")) for _ in range(3))
+    assert machine.give_up(leader)
+    first, second = (machine.known(each) for each in followers)
+    assert (first.status, first.leader_id, second.leader_id) == (Status.QUEUED, None, first.id)
+    assert machine.waiting(9) == [(first.id, first.lane)]
+    assert machine.give_up(second)
+    assert machine.finish(machine.start(first))
+    assert machine.known(second).status is Status.FAILED
+
+
+def test_giving_up_and_a_start_at_once_have_one_winner(machine: Machine) -> None:
+    other = machine.again()
+    for _ in range(10):
+        job = machine.submit(new_job())
+        calls = [lambda job=job: machine.give_up(job), lambda job=job: other.try_start(job.id) is not None]  # type: ignore[misc]
+        given_up, started = at_once(calls)
+        assert given_up != started
+        assert machine.told(job) == ["job.queued", "job.failed" if given_up else "job.running"]
+
+
 @pytest.mark.parametrize("end", ["cancel", "erase"])
 @pytest.mark.parametrize("running", [False, True])
 def test_when_a_leader_ends_its_oldest_follower_leads_the_others(machine: Machine, end: str, running: bool) -> None:

@@ -64,6 +64,8 @@ class World:
             "cancel": (self.leader.id, ""),
             "cancel queued": (self.queued.id, ""),
             "cancel behind": (self.behind.id, ""),
+            "give_up": (self.queued.id, ""),
+            "give_up behind": (self.behind.id, ""),
             "erase": (self.ended.id, ""),
             "erase leader": (self.leader.id, ""),
             "erase behind": (self.behind.id, ""),
@@ -84,6 +86,8 @@ ACTIONS = (
     "cancel",
     "cancel queued",
     "cancel behind",
+    "give_up",
+    "give_up behind",
     "erase",
     "erase leader",
     "erase behind",
@@ -312,7 +316,7 @@ def test_many_at_once_on_few_jobs_and_bytes(database_url: str, tmp_path: Path) -
             act(mine, blobs, _hesitate, "submit", key, data)
             jobs = mine.reader.page(limit=6)
             job = jobs[(seed * rounds) % len(jobs)]
-            action = ("start", "finish", "cancel", "erase", "expire", "remove", "lose", "finish")[rounds % 8]
+            action = ("start", "finish", "cancel", "give_up", "erase", "expire", "remove", "lose", "finish")[rounds % 9]
             data = f"artifact {rounds % 2}" if action == "finish" else data
             act(mine, blobs, _hesitate, action, job.id, data)
         return rounds

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.adapters.sql import pages
+from limner.adapters.sql import pages, transaction
 from limner.domain.blob import BlobState
 from limner.domain.errors import NotFoundError
+from limner.domain.event import EventType
 from limner.domain.job import Job, Outcome, Status
-from limner.ports import JobFilter, LaneLoad
+from limner.ports import JobFilter, LaneLoad, Transaction
 from tests.contract.databases import Databases
 from tests.contract.machine import (
     DAY,
@@ -236,6 +238,16 @@ def test_outdated_lists_finished_jobs_oldest_first(machine: Machine) -> None:
     assert machine.reader.outdated(finished[1].created_at, 10) == [finished[0].id]
 
 
+def test_stale_lists_queued_jobs_oldest_first(machine: Machine) -> None:
+    queued = [machine.submit(new_job()) for _ in range(3)]
+    machine.done(new_job())
+    machine.start(machine.submit(new_job(created_at=datetime.now(UTC) - FAR)))
+    soon = datetime.now(UTC) + DAY
+    assert machine.reader.stale(soon, 10) == [job.id for job in queued]
+    assert machine.reader.stale(soon, 2) == [job.id for job in queued[:2]]
+    assert machine.reader.stale(queued[1].created_at, 10) == [queued[0].id]
+
+
 def test_counts_by_status(machine: Machine) -> None:
     for _ in range(3):
         machine.submit(new_job())
@@ -330,10 +342,12 @@ def test_event_ids_are_never_used_again(machine: Machine) -> None:
     machine.done(new_job())
     last = machine.log.last_id()
     later = datetime.now(UTC) + DAY
-    assert machine.store.transact(lambda tx: tx.drop_events(later, 2)) == 2
+    assert machine.drop_events(later, 2) == last - 1
     assert [event.id for event in machine.events()] == [last]
-    assert machine.store.transact(lambda tx: tx.drop_events(later, 2)) == 1
-    assert machine.store.transact(lambda tx: tx.drop_events(later, 2)) == 0
+    looked_at = machine.drop_events(later, 2, after=last - 1)
+    assert looked_at is not None
+    assert looked_at >= last
+    assert (machine.events(), machine.drop_events(later, 2, after=looked_at)) == ([], None)
     assert machine.log.last_id() == last
     machine.submit(new_job())
     assert [event.id for event in machine.events()] == [last + 1]
@@ -341,8 +355,31 @@ def test_event_ids_are_never_used_again(machine: Machine) -> None:
 
 def test_dropping_events_keeps_the_young(machine: Machine) -> None:
     machine.submit(new_job())
-    assert machine.store.transact(lambda tx: tx.drop_events(datetime.now(UTC) - DAY, 100)) == 0
+    machine.drop_events(datetime.now(UTC) - DAY)
     assert machine.told() == ["job.queued"]
+
+
+def test_events_of_a_clock_that_was_ahead_hold_up_no_others(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "EVENTS_AT_ONCE", 5)
+    job = machine.submit(new_job())
+    now = datetime.now(UTC)
+    for count, time_of_clock in ((12, now + FAR), (12, now - DAY), (7, now + FAR), (3, now - DAY)):
+        machine.store.transact(partial(_log, job=job, count=count, now=time_of_clock))
+    assert len(machine.events()) == 35
+    looked_at: int | None = 0
+    steps = 0
+    while looked_at is not None:
+        looked_at = machine.drop_events(now - DAY / 2, 4, after=looked_at)
+        steps += 1
+    assert [event.time for event in machine.events()][1:] == [now + FAR] * 19
+    assert steps < 20
+
+
+def _log(tx: Transaction, job: Job, count: int, now: datetime) -> None:
+    """Log so many events at this time of the clock."""
+    tx.now = lambda: now  # type: ignore[method-assign]
+    for _ in range(count):
+        tx.log(job, EventType.PROGRESS)
 
 
 def test_a_reader_that_continues_after_the_last_id_misses_no_event(machine: Machine) -> None:

@@ -20,15 +20,16 @@ from limner.adapters.local_bus import LocalBus
 from limner.context import Context
 from limner.domain.blob import BlobState
 from limner.domain.errors import InvalidRequestError, JobFinishedError, NotFoundError, QueueFullError, UnavailableError
+from limner.domain.event import EventType
 from limner.domain.job import Job, Outcome, Status
 from limner.domain.lane import Lane
 from limner.image_ref import ImageRef
 from limner.jobs.ids import JobIds
 from limner.jobs.oversee import JobOverseer
 from limner.jobs.submit import Submissions
-from limner.jobs.sweep import ORPHAN_AGE, REMOVAL_AGE, Sweep
+from limner.jobs.sweep import AT_ONCE, ORPHAN_AGE, REMOVAL_AGE, Sweep
 from limner.operation import Choices, PhotoParams, Result, operation
-from limner.ports import Waiting
+from limner.ports import Transaction, Waiting
 from tests.contract.databases import SQLITE_ONLY
 from tests.contract.machine import DAY, LEASE, Machine, new_job, open_machine
 from tests.contract.rival import act, sha256_of
@@ -385,14 +386,49 @@ def test_a_start_takes_up_what_a_crash_has_left(service: Service) -> None:
 
 def test_tidying_erases_what_is_past_its_time_with_its_bytes_and_events(service: Service) -> None:
     old = service.done("old")
-    waiting = service.submit("waiting")
     service.sweep.tidy(datetime.now(UTC))
     assert service.machine.known(old) == old
     service.sweep.tidy(datetime.now(UTC) + DAY)
     assert service.machine.reader.get(old.id) is None
-    assert service.machine.known(waiting) == waiting
     assert not any(service.blobs.has(file.sha256) for file in old.files)
     assert service.machine.events() == []
+
+
+def test_tidying_ends_what_has_waited_too_long_and_erases_it_the_next_time(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader, follower, running = (service.submit(photo) for photo in ("waits", "waits", "runs"))
+    assert follower.leader_id == leader.id
+    service.machine.start(running)
+    before = service.machine.known(running)
+    now = datetime.now(UTC)
+    service.sweep.tidy(now)
+    assert service.machine.known(leader) == leader
+    woken = len(service.wakes)
+    service.sweep.tidy(now + DAY + timedelta(minutes=1))
+    assert {service.machine.known(job).status for job in (leader, follower)} == {Status.FAILED}
+    assert len(service.wakes) > woken
+    assert "jobs were given up" in caplog.text
+    service.sweep.tidy(now + DAY + timedelta(hours=1))
+    assert [service.machine.reader.get(job.id) for job in (leader, follower)] == [None, None]
+    assert not any(service.blobs.has(file.sha256) for file in leader.files)
+    assert service.machine.known(running) == before
+
+
+def test_tidying_drops_old_events_behind_those_of_a_clock_that_was_ahead(service: Service) -> None:
+    job = service.done("old")
+
+    def log(tx: Transaction, time: datetime) -> None:
+        tx.now = lambda: time  # type: ignore[method-assign]
+        for _ in range(AT_ONCE + 1):
+            tx.log(job, EventType.PROGRESS)
+
+    now = datetime.now(UTC)
+    service.machine.store.transact(lambda tx: log(tx, now + 100 * DAY))
+    service.machine.store.transact(lambda tx: log(tx, now - timedelta(minutes=1)))
+    service.sweep.tidy(now)
+    service.sweep.tidy(now + DAY + timedelta(minutes=1))
+    assert {event.time for event in service.machine.events()} == {now + 100 * DAY}
 
 
 def test_tidying_removes_old_bytes_without_a_row_and_no_others(service: Service) -> None:

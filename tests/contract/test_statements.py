@@ -113,6 +113,8 @@ def value_of(name: str) -> Any:
         "attempt",
         "most",
         "after",
+        "first",
+        "last",
         "size",
         "position",
         "amount",
@@ -235,7 +237,6 @@ SCANS_ALLOWED = {
         for kind in ("jobs", "files")
         for filters in product((False, True), (False, True), (False,))
     },
-    "transaction._DROP_EVENTS": ("events", "LIMIT"),
     "keys._ALL": ("keys USING INDEX sqlite_autoindex_keys_1", "only the command line lists them, and a start"),
 }
 SORTS_ALLOWED = {"reader._OVERDUE", "reader._LANES"}

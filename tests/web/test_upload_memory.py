@@ -5,6 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from limner.domain.errors import QueueFullError
+from limner.web.connections import client_of
 from limner.web.upload_memory import UploadMemory
 
 MB = 1_000_000
@@ -53,23 +54,39 @@ def test_a_single_upload_may_take_all_that_is_free() -> None:
     assert memory.used == 0
 
 
+PROXY = ("10.0.0.1", 41000)
+
+
 @pytest.mark.parametrize(
-    ("addresses", "shared"),
+    ("clients", "shared"),
     [
         (("2001:db8:1:2::3", "2001:db8:1:2::4"), True),
         (("2001:db8:1:2::3", "2001:db8:1:3::3"), False),
         (("::ffff:203.0.113.7", "203.0.113.7"), True),
-        (("10.0.0.1", "10.0.0.1"), False),
         (("unknown", "_hidden"), True),
+        (("10.0.0.7", "10.0.0.7"), True),  # in the proxy's own network
+        (("10.0.0.1", "10.0.0.1"), True),  # as the proxy says of who connects to it from its own machine
+        (("10.0.0.7", "10.0.0.8"), False),
         ((None, None), False),
     ],
 )
-def test_who_shares(addresses: tuple[str | None, str | None], shared: bool) -> None:
-    memory = UploadMemory(100, proxies=["10.0.0.0/8"])
-    with memory.share(addresses[0]) as first, memory.share(addresses[1]) as second:
+def test_who_shares(clients: tuple[str | None, str | None], shared: bool) -> None:
+    """`clients` are named by a proxy; None: it names nobody."""
+    scopes = [
+        {"client": (each, 0) if each is not None else PROXY, "limner.peer": PROXY, "limner.from_proxy": True}
+        for each in clients
+    ]
+    memory = UploadMemory(100)
+    with memory.share(client_of(scopes[0])) as first, memory.share(client_of(scopes[1])) as second:
         first.take(40)
         if shared:
             with pytest.raises(QueueFullError):
                 second.take(40)
         else:
             second.take(30)
+
+
+def test_a_client_without_a_proxy() -> None:
+    client = ("10.0.0.7", 41000)
+    assert client_of({"client": client, "limner.peer": client, "limner.from_proxy": False}) == "10.0.0.7"
+    assert client_of({"client": None}) is None

@@ -129,7 +129,7 @@ def _build(settings: Settings, held: ExitStack) -> Application:
         ),
         streams=Streams(stores.events, bus, buffer=settings.event_buffer, max_sockets=settings.max_sockets),
         limits=settings.limits(),
-        memory=UploadMemory(settings.upload_memory_bytes, settings.proxy_addresses),
+        memory=UploadMemory(settings.upload_memory_bytes),
         check_ready=partial(_check_ready, settings, store, blobs, ready),
         live=Live(open_live(settings), max_sockets=settings.live_sockets, idle_s=settings.live_idle_s),
         admission=admission,
@@ -199,7 +199,6 @@ def _admission(settings: Settings, stores: "Opened") -> "Admission":
         counters=counters,
         lifetime_s=settings.url_lifetime_s,
         open_metrics=settings.open_metrics,
-        proxies=settings.proxy_addresses,
     )
 
 

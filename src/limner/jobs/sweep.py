@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 100
 ORPHANS_AT_ONCE = 500
-ORPHANS_PAUSE_S = 0.02  # a million blobs are checked in about a minute, without slowing down requests
+PAUSE_S = 0.02  # a million blobs, or 30 million events, are checked in about a minute, without slowing down requests
 ORPHAN_AGE = timedelta(hours=1)  # the row of a younger blob may not be committed yet
 REMOVAL_AGE = timedelta(minutes=2)  # the thread that began such an old removal has given it up
 TIDY_EVERY_S = 3600.0
@@ -176,9 +176,31 @@ class Sweep:
                     if self._stop.is_set():
                         return
                 log.info("old jobs erased", extra={"jobs": len(old)})
-            while self.store.transact(lambda tx: tx.drop_events(before, AT_ONCE)):
-                pass
+            self._give_up(before)
+            self._drop_events(before)
         self._remove_orphans(now - ORPHAN_AGE)
+
+    def _give_up(self, before: datetime) -> None:
+        """End jobs that have waited for as long as jobs are kept, e.g. in a lane without workers.
+
+        They are erased the next time, so that whoever waits for one is told.
+        """
+        while stale := self.reader.stale(before, AT_ONCE):
+            ended = [
+                self.store.transact(partial(transitions.give_up, job_id=job_id, before=before)) for job_id in stale
+            ]
+            if any(ended):
+                self.bus.wake()
+                log.warning("jobs were given up: no worker was free for them", extra={"jobs": sum(ended)})
+            if not all(ended) or self._stop.is_set():
+                return
+
+    def _drop_events(self, before: datetime) -> None:
+        """Drop old events, wherever they are: a clock that was wrong may have put younger ones before them."""
+        looked_at: int | None = 0
+        while looked_at is not None and not self._stop.is_set():
+            looked_at = self.store.transact(partial(_drop_events, before=before, after=looked_at))
+            self._stop.wait(PAUSE_S)
 
     def _remove_orphans(self, before: datetime) -> None:
         """Remove blobs without a row that were written before `before`, and since the last time this was done."""
@@ -186,7 +208,7 @@ class Sweep:
         written = self.blobs.written(since=since, before=before)
         while batch := list(islice(written, ORPHANS_AT_ONCE)):
             bytes_of_jobs.remove(self.store, self.blobs, self.reader.without_row(batch))
-            if self._stop.wait(ORPHANS_PAUSE_S):
+            if self._stop.wait(PAUSE_S):
                 return
         self._tidied = before
 
@@ -196,6 +218,10 @@ class Sweep:
         except NotFoundError:
             return  # a client has erased it meanwhile
         bytes_of_jobs.remove(self.store, self.blobs, erased.marked)
+
+
+def _drop_events(tx: Transaction, before: datetime, after: int) -> int | None:
+    return tx.drop_events(before, AT_ONCE, after=after)
 
 
 def _mark_sent(tx: Transaction, job_ids: list[str]) -> None:

@@ -236,6 +236,27 @@ def expire(tx: Transaction, job_id: str, *, now: datetime, max_attempts: int) ->
     return _requeue(tx, job, same_lease=True)
 
 
+def give_up(tx: Transaction, job_id: str, *, before: datetime) -> bool:
+    """Queued, and created before `before` → failed (`job-timeout`); its oldest follower becomes a leader.
+
+    False if it is not so any more.
+    """
+    job = tx.job(job_id)
+    if job is None:
+        return False
+    tx.lock(_work(job))
+    job = tx.job(job_id)
+    if job is None or job.status is not Status.QUEUED or job.created_at >= before:
+        return False
+    error = JobTimeoutError("No worker was free for the job in the time for which jobs are kept.")
+    failed = tx.change(job, status=Status.FAILED, error=error.problem(), finished_at=tx.now(), leader_id=None)
+    if failed is None:  # it was started meanwhile: `start` takes no lock
+        return False
+    tx.log(failed)
+    _promote(tx, job_id)  # the sweep sends it
+    return True
+
+
 def cancel(tx: Transaction, job_id: str) -> tuple[Job, Sent | None]:
     """Queued or running → cancelled. Returns the job, and its oldest follower if that becomes a leader now.
 

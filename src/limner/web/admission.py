@@ -4,7 +4,6 @@ Every route says what it needs with `@needs`; `web/dispatch.py` asks `Admission`
 """
 
 import asyncio
-import ipaddress
 import logging
 import secrets
 import time
@@ -26,7 +25,7 @@ from limner.domain.errors import (
 )
 from limner.domain.key import ANYONE, Caller, Scope
 from limner.key_ports import Counters
-from limner.web.connections import client_network
+from limner.web.connections import client_of
 from limner.web.keyring import REMEMBERED_S, Keyring
 from limner.web.links import PictureSeal, Seal
 
@@ -125,13 +124,11 @@ class Admission:
         counters: Counters | None = None,
         lifetime_s: float = 3600,
         open_metrics: bool = False,
-        proxies: Sequence[str] = (),
     ) -> None:
         self.keyring = keyring
         self._seal = seal
         self._counters = counters
         self._open_metrics = open_metrics
-        self._proxies = [ipaddress.ip_network(each, strict=False) for each in proxies]
         self._watch: asyncio.Task[None] | None = None
         self.pictures = PictureSeal(seal, lifetime_s) if seal is not None else None
 
@@ -185,8 +182,7 @@ class Admission:
         raise UnauthorizedError
 
     async def _by_token(self, token: str, connection: Connection, keyring: Keyring) -> Caller:
-        address = connection["client"][0] if connection.get("client") else None
-        client = client_network(address, self._proxies)
+        client = client_of(connection)
         # A known key still works, so that one visitor's mistakes do not lock out others behind the same address.
         if client is None or keyring.is_known(token):
             caller = await keyring.by_token(token)

@@ -19,13 +19,14 @@ from limner.domain.job import File, Job, Role, Status
 from limner.domain.key import Caller, Scope
 from limner.web import shapes
 from limner.web.admission import needs
+from limner.web.connections import client_of
 from limner.web.event_sockets import serve_socket
 from limner.web.job_file_routes import send_file
 from limner.web.links import Links
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, Responses, problem_response
 from limner.web.query import any_query
 from limner.web.read_json import read_object
-from limner.web.read_request import FORM, address_of, read_form, receive, receive_json
+from limner.web.read_request import FORM, read_form, receive, receive_json
 from limner.web.services import CallerDep, Services, ServicesDep
 
 router = APIRouter(tags=["classic"])
@@ -61,7 +62,7 @@ async def submit_form(
 ) -> Job:
     """Submit a job for the picture that a form has under one of `names`; `values` makes its parameters of the form."""
     operation = services.catalogue[operation_name]
-    with services.memory.share(address_of(request)) as share:
+    with services.memory.share(client_of(request.scope)) as share:
         body = await receive(request, services, share, FORM, pictures=1)
 
         def submit() -> Job:
@@ -343,7 +344,7 @@ async def post_frontal_crop(request: Request, services: ServicesDep, caller: Cal
 
 async def _submit_contours(request: Request, services: Services, caller: Caller, scheme: str) -> Response:
     operation = services.catalogue["contours"]
-    with services.memory.share(address_of(request)) as share:
+    with services.memory.share(client_of(request.scope)) as share:
         body = await receive_json(request, services, share, pictures=len(operation.image_fields))
 
         def submit() -> Job:

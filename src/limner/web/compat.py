@@ -10,9 +10,10 @@ from limner.domain.errors import InvalidRequestError, LimnerError
 from limner.domain.key import Caller
 from limner.web import problems
 from limner.web.read_json import read_nested
-from limner.web.read_request import address_of, receive_json
-from limner.web.run_to_end import run_to_end
+from limner.web.read_request import receive_json
+from limner.web.run_to_end import Run
 from limner.web.services import Services
+from limner.web.upload_memory import Share
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -57,12 +58,14 @@ def as_json(content: object, status: int = 200, media_type: str = "application/j
 
 
 async def read_pictures(
-    request: Request, services: Services, name: str, depth: int
+    request: Request, services: Services, share: Share, name: str, depth: int
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """A JSON body with pictures in base64; see `read_nested`. All together they may be as large as one."""
-    with services.memory.share(address_of(request)) as share:
-        body = await receive_json(request, services, share, pictures=1)
-        return await services.call(lambda: read_nested(body.take_text(), name, depth, services.limits))
+    """A JSON body with pictures in base64; see `read_nested`. All together they may be as large as one.
+
+    Hold the share until they are stored, and drop them before the jobs are waited for.
+    """
+    body = await receive_json(request, services, share, pictures=1)
+    return await services.call(lambda: read_nested(body.take_text(), name, depth, services.limits))
 
 
 def picture_of(value: object, pictures: list[bytes], name: str) -> bytes:
@@ -73,16 +76,15 @@ def picture_of(value: object, pictures: list[bytes], name: str) -> bytes:
     return pictures[int(value)]
 
 
-async def detect(services: Services, caller: Caller, photo: bytes, **values: object) -> dict[str, Any]:
-    """The result of `detect` for a photo, as a job of this caller that is waited for."""
-    job = await run_to_end(
-        services,
-        services.catalogue["detect"],
-        {"mark": "none", **{name: value for name, value in values.items() if value is not None}},
-        photo,
-        key_id=caller.key_id,
-        wait_s=services.settings.max_wait_s,
-    )
+async def submit_detect(run: Run, services: Services, caller: Caller, photo: bytes, **values: object) -> None:
+    """Submit `detect` of a photo, as a job of this caller."""
+    given = {"mark": "none", **{name: value for name, value in values.items() if value is not None}}
+    await run.submit(services.catalogue["detect"], given, photo, key_id=caller.key_id)
+
+
+async def result_of(run: Run, services: Services) -> dict[str, Any]:
+    """The result of a submitted job, which is waited for."""
+    job = await run.end(services.settings.max_wait_s)
     assert job.result is not None
     return job.result
 

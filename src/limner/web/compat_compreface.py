@@ -12,13 +12,16 @@ from limner.domain.errors import (
     UnauthorizedError,
     UnsupportedMediaError,
 )
-from limner.domain.key import Scope
+from limner.domain.key import Caller, Scope
 from limner.web.admission import needs
-from limner.web.compat import REFUSALS, as_json, detect, refused_as
+from limner.web.compat import REFUSALS, as_json, refused_as, result_of, submit_detect
+from limner.web.connections import client_of
 from limner.web.query import any_query
 from limner.web.read_json import read_object
-from limner.web.read_request import FORM, JSON, address_of, read_form, receive
+from limner.web.read_request import FORM, JSON, read_form, receive
+from limner.web.run_to_end import Run, new_run
 from limner.web.services import CallerDep, Services, ServicesDep
+from limner.web.upload_memory import Share
 
 router = APIRouter(tags=["drop-in"])
 
@@ -83,24 +86,30 @@ async def compreface_detect(
 ) -> Response:
     """Find faces, as CompreFace tells them. No face is an error there."""
     del status  # what it asks for is absent: there are no plugins
-    photo = await _photo(request, services)
-    result = await detect(services, caller, photo, max_faces=limit or None, min_score=det_prob_threshold)
+    with new_run(services) as run:
+        await _take_in(run, request, services, caller, max_faces=limit or None, min_score=det_prob_threshold)
+        result = await result_of(run, services)
     if not result["faces"]:
         raise FaceNotFoundError("No face is found in the given image")
     points = "landmarks" in {each.strip() for listed in face_plugins for each in listed.split(",")}
     return as_json({"result": [_face(each, points=points) for each in result["faces"]]})
 
 
-async def _photo(request: Request, services: Services) -> bytes:
-    with services.memory.share(address_of(request)) as share:
-        body = await receive(request, services, share, FORM, JSON, pictures=1)
+async def _take_in(run: Run, request: Request, services: Services, caller: Caller, **values: object) -> None:
+    """Submit the job. The photo's memory is released when this returns."""
+    with services.memory.share(client_of(request.scope)) as share:
+        await submit_detect(run, services, caller, await _photo(request, services, share), **values)
 
-        def read() -> object:
-            if body.kind == JSON:
-                return read_object(body.take_text(), ("file",), services.limits)[1].get("file")
-            return {part.name: part.content for part in read_form(body, max_files=1)}.get("file")
 
-        photo = await services.call(read)
+async def _photo(request: Request, services: Services, share: Share) -> bytes:
+    body = await receive(request, services, share, FORM, JSON, pictures=1)
+
+    def read() -> object:
+        if body.kind == JSON:
+            return read_object(body.take_text(), ("file",), services.limits)[1].get("file")
+        return {part.name: part.content for part in read_form(body, max_files=1)}.get("file")
+
+    photo = await services.call(read)
     if not isinstance(photo, bytes) or not photo:
         raise _MissingFileError
     return photo

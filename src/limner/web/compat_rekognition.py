@@ -15,10 +15,21 @@ from limner.domain.errors import (
     UnavailableError,
     UnsupportedMediaError,
 )
-from limner.domain.key import Scope
+from limner.domain.key import Caller, Scope
 from limner.web.admission import needs
-from limner.web.compat import REFUSALS, as_json, detect, member, picture_of, read_pictures, refused_as
-from limner.web.services import CallerDep, ServicesDep
+from limner.web.compat import (
+    REFUSALS,
+    as_json,
+    member,
+    picture_of,
+    read_pictures,
+    refused_as,
+    result_of,
+    submit_detect,
+)
+from limner.web.connections import client_of
+from limner.web.run_to_end import Run, new_run
+from limner.web.services import CallerDep, Services, ServicesDep
 
 router = APIRouter(tags=["drop-in"])
 
@@ -104,17 +115,25 @@ async def rekognition_detect_faces(request: Request, services: ServicesDep, call
     """Find faces, as `DetectFaces` of Amazon Rekognition tells them. The key is the session token."""
     if request.headers.get("x-amz-target") != TARGET:
         raise _UnknownOperationError
-    values, pictures = await read_pictures(request, services, "Bytes", _DEPTH)
-    attributes = member(values, "Attributes", list) or []
-    if not all(isinstance(each, str) for each in attributes):
-        raise InvalidRequestError("Attributes: The values must be texts.")
-    image = member(values, "Image", dict) or {}
-    if "S3Object" in image:
-        raise _NoS3Error
-    photo = picture_of(image.get("Bytes"), pictures, "Image.Bytes")
-    result = await detect(services, caller, photo, landmarks="mesh")
+    with new_run(services) as run:
+        await _take_in(run, request, services, caller)
+        result = await result_of(run, services)
     size = result["image"]
     return as_json({"FaceDetails": [_face(each, size) for each in result["faces"]]}, media_type=MEDIA_TYPE)
+
+
+async def _take_in(run: Run, request: Request, services: Services, caller: Caller) -> None:
+    """Submit the job. The photo's memory is released when this returns."""
+    with services.memory.share(client_of(request.scope)) as share:
+        values, pictures = await read_pictures(request, services, share, "Bytes", _DEPTH)
+        attributes = member(values, "Attributes", list) or []
+        if not all(isinstance(each, str) for each in attributes):
+            raise InvalidRequestError("Attributes: The values must be texts.")
+        image = member(values, "Image", dict) or {}
+        if "S3Object" in image:
+            raise _NoS3Error
+        photo = picture_of(image.get("Bytes"), pictures, "Image.Bytes")
+        await submit_detect(run, services, caller, photo, landmarks="mesh")
 
 
 def _face(face: dict[str, Any], size: dict[str, int]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import ipaddress
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from limner.settings import Settings
 from limner.telemetry import CONNECTIONS, CONNECTIONS_CLOSED
@@ -18,6 +19,10 @@ log = logging.getLogger(__name__)
 
 STATE = "connections"
 """Where the state of the lifespan has the `Connections`."""
+FROM_PROXY = "limner.from_proxy"
+"""Key in a request's scope: whether its connection is that of a proxy in front (`LIMNER_PROXY_ADDRESSES`)."""
+PEER = "limner.peer"
+"""Key in a request's scope: who has connected. A proxy's client replaces it in `scope["client"]`."""
 LINGER_S = 2.0
 PARTING_S = 1.0  # after a stop was asked for, a request that was on its way may still arrive
 QUIET = frozenset(
@@ -218,7 +223,19 @@ class Connections:
             self._told = self.now
 
 
-def client_network(address: str | None, proxies: Iterable[Network]) -> str | None:
+def client_of(scope: Mapping[str, Any]) -> str | None:
+    """The client of a request, for limits that count by client; None if it is not known, so that nothing is counted.
+
+    It is whom the proxy in front names, whatever network that client is in: where proxies are believed in all private
+    networks, most clients may be in those too. Only a proxy that names nobody is not counted: it is many clients.
+    """
+    client = scope.get("client")
+    if client is None or (scope.get(FROM_PROXY) and client == scope.get(PEER)):
+        return None
+    return client_network(client[0])
+
+
+def client_network(address: str | None, proxies: Iterable[Network] = ()) -> str | None:
     """The client of an address: the IPv4 address or the IPv6 network; None if it is that of a proxy.
 
     A proxy may say that it does not know its client's address, or anything else: these clients count as one.

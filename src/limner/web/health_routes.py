@@ -40,7 +40,10 @@ async def healthz() -> Response:
 @any_query  # probes add what their proxies need
 @needs(OPEN)
 async def readyz(services: ServicesDep) -> Response:
-    """200 if photos are accepted: database and folder are writable, models are loaded, the service is not stopping."""
+    """200 if photos are accepted: database and folder are writable, and the service is not stopping.
+
+    Where it runs the jobs itself, a worker must have loaded its models. Workers behind a broker are not asked.
+    """
     if services.stopping or not services.submissions.open:
         raise UnavailableError("The service is stopping. Try again later.")
     await services.call(services.check_ready)

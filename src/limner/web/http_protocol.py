@@ -15,13 +15,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from limner.domain.errors import InvalidRequestError, LimnerError, MethodNotAllowedError, UnavailableError
-from limner.web.connections import STATE, Connections, ReportsStalls
+from limner.web.connections import FROM_PROXY, PEER, STATE, Connections, ReportsStalls
 
 MAX_HEADERS = 100  # as Apache; browsers send about 20
 MAX_WAITING = 8  # requests sent before the first is answered (pipelining); browsers and proxies send none
 MAX_WAITING_BODY_BYTES = 65_536
-FROM_PROXY = "limner.from_proxy"
-"""Key in a request's scope: whether its connection is that of a proxy in front (`LIMNER_PROXY_ADDRESSES`)."""
 MAX_DROPPED_BYTES = 1_000_000  # read after a refusal: closing the socket while a client sends would lose the answer
 
 
@@ -146,7 +144,7 @@ class HttpProtocol(ReportsStalls, HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first line of a request begins."""
         super().on_message_begin()
-        # Its clients' addresses replace the proxy's own in `scope["client"]`.
+        self.scope[PEER] = self.client  # type: ignore[literal-required]
         self.scope[FROM_PROXY] = self._connection is not None and self._connection.client is None  # type: ignore[literal-required]
 
     def on_header(self, name: bytes, value: bytes) -> None:

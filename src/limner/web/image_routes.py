@@ -25,7 +25,7 @@ from limner.web.job_file_routes import send_file
 from limner.web.operation_routes import problem_response
 from limner.web.query import any_query
 from limner.web.read_request import fetch_picture
-from limner.web.run_to_end import run_to_end
+from limner.web.run_to_end import new_run
 from limner.web.services import Services, ServicesDep
 from limner.web.signed_url import Asked
 
@@ -191,7 +191,9 @@ async def _make(asked: Asked, services: Services) -> _Made:
 
 async def _run(name: str, values: dict[str, object], photo: bytes, services: Services) -> Job:
     operation = services.catalogue[name]
-    return await run_to_end(services, operation, values, photo, key_id=None, wait_s=MADE_WITHIN_S)
+    with new_run(services) as run:
+        await run.submit(operation, values, photo, key_id=None)
+        return await run.end(MADE_WITHIN_S)
 
 
 def _photo_of(job_id: str | None, services: Services) -> File:

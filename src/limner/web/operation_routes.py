@@ -16,6 +16,7 @@ from limner.jobs.webhooks import Webhook
 from limner.operation import Operation
 from limner.web import shapes
 from limner.web.admission import ANY_KEY, needs
+from limner.web.connections import client_of
 from limner.web.describe_operation import job_of, request_of
 from limner.web.query import any_query
 from limner.web.read_request import (
@@ -24,7 +25,6 @@ from limner.web.read_request import (
     NOTHING,
     RAW,
     Sent,
-    address_of,
     check_webhook,
     fetch_pictures,
     read_submission,
@@ -142,7 +142,7 @@ async def _take_in(
     idempotency_key: str | None,
 ) -> Job:
     """Submit the job and return it as stored. The pictures' memory is released when this returns."""
-    with services.memory.share(address_of(request)) as share:
+    with services.memory.share(client_of(request.scope)) as share:
         body = await receive(request, services, share, *ACCEPTED, pictures=len(operation.image_fields))
 
         def submit(sent: Sent, pictures: dict[str, bytes]) -> Job:

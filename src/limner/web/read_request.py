@@ -89,11 +89,6 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def address_of(request: Request) -> str | None:
-    """The client's address; behind a proxy, as the proxy says."""
-    return request.client.host if request.client is not None else None
-
-
 async def receive(request: Request, services: Services, share: Share, *accepted: str, pictures: int) -> Body:
     """The body of a request with at most that many pictures.
 

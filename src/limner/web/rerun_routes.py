@@ -16,12 +16,12 @@ from limner.jobs.webhooks import Webhook
 from limner.operation import Operation
 from limner.web import shapes
 from limner.web.admission import needs
+from limner.web.connections import client_of
 from limner.web.operation_routes import SUBMISSION_PROBLEMS, problem_response, submitted
 from limner.web.read_json import read_object
 from limner.web.read_request import (
     JSON,
     Body,
-    address_of,
     check_webhook,
     media_type,
     receive_json,
@@ -77,7 +77,7 @@ async def _take_in(
     kind = media_type(request.headers.get("content-type", JSON))
     if kind not in (JSON, MERGE_PATCH):
         raise UnsupportedMediaError(f"The request must be {JSON} or {MERGE_PATCH}.", accepts=[JSON, MERGE_PATCH])
-    with services.memory.share(address_of(request)) as share:
+    with services.memory.share(client_of(request.scope)) as share:
         body = await receive_json(request, services, share, pictures=0)
         changes = await services.call(_changes, body, operation, services)
         webhook_url = take_webhook(changes)

@@ -14,7 +14,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from limner.web.connections import STATE, Connections, ReportsStalls
+from limner.web.connections import FROM_PROXY, PEER, STATE, Connections, ReportsStalls
 
 EXTENSION = "limner.write_frames"
 """Key in an ASGI scope's `extensions`: `write_frames(data: bytes) -> bool`."""
@@ -119,6 +119,8 @@ class SocketProtocol(ReportsStalls, WebSocketsSansIOProtocol):
             assert extensions is not None
             extensions[EXTENSION] = self.write_frames  # type: ignore[assignment]  # typed for ASGI's own extensions
             extensions[LISTEN_EXTENSION] = self.listen  # type: ignore[assignment]
+            self.scope[PEER] = self.client  # type: ignore[literal-required]
+            self.scope[FROM_PROXY] = self._connection is not None and self._connection.client is None  # type: ignore[literal-required]
 
     def listen(self, hearing: Hearing) -> None:
         """Let the client send binary messages within these limits."""

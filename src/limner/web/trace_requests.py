@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner import tracing
-from limner.web.http_protocol import FROM_PROXY
+from limner.web.connections import FROM_PROXY
 from limner.web.observe import METHODS, QUIET, route_template
 
 

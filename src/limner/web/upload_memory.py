@@ -1,13 +1,11 @@
 """A limit on the memory of all uploads that are being received, shared fairly among the clients."""
 
-import ipaddress
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from limner.domain.errors import QueueFullError
-from limner.web.connections import client_network
 
 
 class UploadMemory:
@@ -15,20 +13,18 @@ class UploadMemory:
 
     A client's first upload gets what is free. With further uploads at the same time, a client may hold at most as much
     as is left free: one client gets half of the memory, a second one half of the rest, and so on. So something is free
-    for whoever comes next. Connections of proxies (`LIMNER_PROXY_ADDRESSES`) are limited only together.
+    for whoever comes next. Those whose client is not known (None) are limited only together.
     """
 
-    def __init__(self, limit: int, proxies: Sequence[str] = ()) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self.held: Counter[str] = Counter()
         self.uploads: Counter[str] = Counter()
-        self._proxies = [ipaddress.ip_network(each, strict=False) for each in proxies]
 
     @contextmanager
-    def share(self, address: str | None) -> Iterator["Share"]:
-        """The share of one request of the client at this address (IPv6: in this /64), released at the end."""
-        client = client_network(address, self._proxies)
+    def share(self, client: str | None) -> Iterator["Share"]:
+        """The share of one request of this client (see `connections.client_of`), released at the end."""
         share = Share(self, client)
         if client is not None:
             self.uploads[client] += 1
@@ -63,6 +59,15 @@ class Share:
             memory.held[client] += size
         memory.used += size
         self.taken += size
+
+    @contextmanager
+    def part(self) -> Iterator["Share"]:
+        """For one of several pictures of the same request: what it takes is released at the end of its own."""
+        part = Share(self.memory, self.client)
+        try:
+            yield part
+        finally:
+            part.give_back()
 
     def give_back(self) -> None:
         """Release all bytes: they are stored, or no longer needed."""

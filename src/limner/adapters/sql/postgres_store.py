@@ -54,10 +54,10 @@ class PostgresTransaction(SqlTransaction):
             keys = sorted({lock_key(name) for name in names})
             (_LOCK_SHARED if shared else _LOCK).run(self._db, keys=keys)
 
-    def drop_events(self, before: datetime, limit: int) -> int:
+    def drop_events(self, before: datetime, limit: int, *, after: int = 0) -> int | None:
         """See `ports.Transaction.drop_events`. Events that nobody has read are numbered first."""
         self._db.connection.execute(NUMBER, prepare=False)
-        return super().drop_events(before, limit)
+        return super().drop_events(before, limit, after=after)
 
     def _empty_events(self, job_id: str) -> int:
         # The outbox first: if a reader is moving one of the events, this waits until it is in `events`.

@@ -102,6 +102,12 @@ _OUTDATED = Statement(
     .order_by(jobs.c.created_at)
     .limit(bindparam("most"))
 )
+_STALE = Statement(
+    select(jobs.c.id)
+    .where(jobs.c.status == Status.QUEUED, jobs.c.created_at < bindparam("before"))
+    .order_by(jobs.c.id)
+    .limit(bindparam("most"))
+)
 _FULL = Statement(
     select(literal_column("1"))
     .select_from(jobs)
@@ -221,6 +227,11 @@ class SqlReader:
         """See `ports.JobReader.outdated`."""
         with self._database.reading() as db:
             return [job_id for (job_id,) in _OUTDATED.rows(db, before=before, most=limit)]
+
+    def stale(self, before: datetime, limit: int) -> list[str]:
+        """See `ports.JobReader.stale`."""
+        with self._database.reading() as db:
+            return [job_id for (job_id,) in _STALE.rows(db, before=before, most=limit)]
 
     def count(self, status: Status) -> int:
         """See `ports.JobReader.count`."""

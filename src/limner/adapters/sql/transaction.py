@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, Table, bindparam, delete, exists, insert, literal_column, or_, select, text, update
+from sqlalchemy import Select, Table, bindparam, delete, exists, func, insert, literal_column, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not  # SQLite has the same clause
 
 from limner.adapters.sql.schema import blobs, events, facts, files, jobs, keys, totals
@@ -26,6 +26,9 @@ JOB_FIELDS = tuple(each.name for each in fields(Job) if each.name != "files")
 EVENT_FIELDS = ("type", "time", "job_id", "operation", "content", "key_id")
 FILE_FIELDS = tuple(each.name for each in fields(File))
 KEY_FIELDS = tuple(each.name for each in fields(Key))
+
+EVENTS_AT_ONCE = 10_000
+"""Looked at in one transaction, which takes a few milliseconds."""
 
 RESULTS = "results"
 BYTES = "bytes"
@@ -121,12 +124,14 @@ _DROP_BLOB = Statement(
 )
 # One statement, because a change that is added between summing and removing would be lost.
 _TAKE_TOTALS = Statement(delete(totals).returning(totals.c.name, totals.c.amount))
-_DROP_EVENTS = Statement(
-    delete(events).where(
-        events.c.time < bindparam("before"),
-        events.c.id.in_(select(events.c.id).order_by(events.c.id).limit(bindparam("most"))),
-    )
+_NEXT_EVENT = Statement(select(func.min(events.c.id)).where(events.c.id > bindparam("after")))
+_these_events = (
+    events.c.id >= bindparam("first"),
+    events.c.id <= bindparam("last"),
+    events.c.time < bindparam("before"),
 )
+_OLD_EVENTS = Statement(select(events.c.id).where(*_these_events).order_by(events.c.id).limit(bindparam("most")))
+_DROP_EVENTS = Statement(delete(events).where(*_these_events))
 _FACT = Statement(select(facts.c.value).where(facts.c.name == bindparam("name")))
 _new_fact = insert_or_not(facts)
 _SET_FACT = Statement(
@@ -265,9 +270,18 @@ class SqlTransaction:
             key_id=job.key_id,
         )
 
-    def drop_events(self, before: datetime, limit: int) -> int:
-        """See `ports.Transaction.drop_events`."""
-        return _DROP_EVENTS.run(self._db, before=before, most=limit)
+    def drop_events(self, before: datetime, limit: int, *, after: int = 0) -> int | None:
+        """See `ports.Transaction.drop_events`. It looks at a limited number of rows, since it may find none to drop."""
+        first: int | None = _NEXT_EVENT.value(self._db, after=after)
+        if first is None:
+            return None
+        last = first + EVENTS_AT_ONCE - 1
+        old = _OLD_EVENTS.rows(self._db, first=first, last=last, before=before, most=limit)
+        if len(old) == limit:
+            (last,) = old[-1]
+        if old:
+            _DROP_EVENTS.run(self._db, first=first, last=last, before=before)
+        return last
 
     # --- blobs -----------------------------------------------------------------------------------------------------
 
