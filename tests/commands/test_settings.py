@@ -1,10 +1,12 @@
 """Default folders, and variables that are refused at start."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from limner import settings
+from limner.assembly.workers import lease
 from limner.domain.errors import SettingsError
 
 
@@ -95,3 +97,12 @@ def test_settings_of_every_spelling_that_works_are_let_in(monkeypatch: pytest.Mo
     monkeypatch.setenv("limner_workers", "3")
     monkeypatch.setenv("LIMNERS", "no setting, and none of ours")
     assert settings.load().workers == 3
+
+
+def test_a_lease_outlasts_what_may_hold_up_its_renewal() -> None:
+    """Computing may; waiting for another server may not, or a killed process's job would wait for 45 minutes."""
+    chosen = settings.load()
+    lanes = chosen.lanes()
+    assert lease(chosen, "paint").total_seconds() > lanes["paint"].timeout_s
+    assert lease(chosen, "cpu") == lease(chosen, "remote") < timedelta(seconds=lanes["remote"].timeout_s)
+    assert lease(chosen) == max(lease(chosen, name) for name in lanes)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from limner.assembly.engines import open_bus
 from limner.assembly.stores import FileId, existing_file, open_pair, traced
-from limner.domain.lane import REMOTE
+from limner.domain.lane import CPU, REMOTE
 from limner.ports import Bus
 from limner.settings import EMBEDDED, Settings
 
@@ -67,12 +67,13 @@ def lease(settings: Settings, lane: str | None = None) -> timedelta:
 
     Embedded, the lease must only be longer than the time in which it may not be renewed, because the supervisor
     notices at once that a worker has ended. A job can hold the interpreter's lock, and so prevent renewals, until its
-    timeout.
+    timeout. One that waits for another server does not hold it meanwhile, and computes no longer than a job of `cpu`.
 
     With Celery nobody notices, so the lease is short. A job that prevents its renewal is ended with its process when
     the lease ends (`adapters/celery_worker.py`), and runs again.
     """
     if settings.engine_url != EMBEDDED:
         return timedelta(seconds=settings.lease_s)
-    longest_s = max(each.timeout_s for name, each in settings.lanes().items() if lane in (None, name))
+    lanes = settings.lanes()
+    longest_s = max(lanes[CPU if name == REMOTE else name].timeout_s for name in lanes if lane in (None, name))
     return timedelta(seconds=max(settings.lease_s, longest_s + LEASE_MARGIN_S))
