@@ -5,6 +5,7 @@ import json
 import shutil
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_bytes_that_could_not_be_removed_are_pending(sweeping: Server, astronaut
 @pytest.mark.embedded
 def test_the_key_is_in_the_database_only(sweeping: Server, astronaut_jpeg: bytes) -> None:
     erase(sweeping, submit(sweeping, another(astronaut_jpeg, 8), wait=True))
-    with sqlite3.connect(sweeping.folder / "limner.db") as connection:
+    with closing(sqlite3.connect(sweeping.folder / "limner.db")) as connection:
         (key,) = connection.execute("SELECT value FROM facts WHERE name = 'receipt_key'").fetchone()
     assert len(key) == 64
     assert key not in sweeping.log.read_text()

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from io import BytesIO
 
 import numpy as np
@@ -43,7 +44,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         data = BytesIO()
         rough.resize((480, 360), Image.Resampling.BICUBIC).save(data, "WEBP", quality=75)
         pictures.append((blobs.put(data.getvalue()), len(data.getvalue())))
-    with sqlite3.connect(server.folder / "limner.db") as database:
+    with closing(sqlite3.connect(server.folder / "limner.db")) as database, database:
         # Jobs that wait in a lane which this server does not have.
         database.execute("DELETE FROM files WHERE job_id IN (SELECT id FROM jobs WHERE status = 'queued')")
         database.execute("DELETE FROM jobs WHERE status = 'queued'")
