@@ -59,10 +59,10 @@ def check_names(query: bytes, names: Names | None) -> None:
     if not query or names is None:
         return
     sent = Counter(unquote_plus(part.partition("=")[0]) for part in query.decode("latin-1").split("&") if part)
-    listed = f"Known are: {', '.join(sorted(names.known))}." if names.known else "There are none here."
-    wrong = {name: f"There is no such query parameter. {listed}" for name in sent if name not in names.known}
-    for name, times in sent.items():
-        if times > 1 and name in names.known - names.repeated:
-            wrong[name] = "The query parameter was sent twice."
-    if wrong:
+    unknown = [name for name in sent if name not in names.known]
+    twice = [name for name, times in sent.items() if times > 1 and name not in (*unknown, *names.repeated)]
+    if unknown or twice:
+        listed = f"Known are: {', '.join(sorted(names.known))}." if names.known else "There are none here."
+        wrong = dict.fromkeys(unknown, f"There is no such query parameter. {listed}")
+        wrong |= dict.fromkeys(twice, "The query parameter was sent twice.")
         raise invalid_fields([{"loc": (name,), "msg": told} for name, told in wrong.items()])
