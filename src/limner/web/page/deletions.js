@@ -5,6 +5,7 @@
 
 import * as api from "./api.js";
 import { byId, plural, say } from "./dom.js";
+import { forEachFew } from "./few_at_once.js";
 
 const UNDO_MS = 8000;
 const AT_ONCE = 4;
@@ -97,13 +98,10 @@ export class Deletions {
   /** @returns {Promise<number>} how many failed */
   async #work(atOnce) {
     let [deleted, failed] = [0, 0];
-    const some = async () => {
-      while (this.#queue.length) {
-        if (await this.#erase(this.#queue.shift())) deleted += 1;
-        else failed += 1;
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(atOnce, this.#queue.length) }, some));
+    await forEachFew(this.#queue, atOnce, async (record) => {
+      if (await this.#erase(record)) deleted += 1;
+      else failed += 1;
+    });
     if (deleted) say(`${plural(deleted, "picture")} deleted.`);
     if (failed) say(`${plural(failed, "picture")} could not be deleted.`);
     return failed;

@@ -2,9 +2,11 @@
 
 const AT_ONCE = 3;
 
-/** Ask for each of these records, `most` at once. @param {(record: object) => Promise<void>} ask must not fail */
-export async function forEachFew(records, most, ask) {
-  const left = [...records];
+/**
+ * Ask for each of these records, `most` at once. It takes them off the list, so several may work on one.
+ * @param {(record: object) => Promise<void>} ask must not fail
+ */
+export async function forEachFew(left, most, ask) {
   const some = async () => { while (left.length) await ask(left.shift()); };
   await Promise.all(Array.from({ length: Math.min(most, left.length) }, some));
 }

@@ -131,7 +131,7 @@ export class Selection {
     const records = [...this.#chosen];
     return this.#work("Sending…", async () => {
       let failed = 0;
-      await forEachFew(records, AT_ONCE, async (record) => {
+      await forEachFew([...records], AT_ONCE, async (record) => {
         try {
           this.board.made(await this.#rerunOne(record.id, changes));
           this.#mark(record, false);
