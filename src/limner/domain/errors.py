@@ -308,6 +308,11 @@ class PainterTimeoutError(LimnerError):
     title = "Painter's server took too long"
     status = 504
 
+    @classmethod
+    def of_job(cls, detail: str) -> "PainterTimeoutError":
+        """For a job whose time is over while another server may be at work."""
+        return cls(f"{detail} A server that was asked may have painted, and charged for it.")
+
 
 class PainterBusyError(LimnerError):
     """The painter's server has too many requests. Try again later."""

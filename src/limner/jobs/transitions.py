@@ -358,7 +358,7 @@ def _only_once(job: Job) -> bool:
 def too_long(job: Job, detail: str) -> LimnerError:
     """The error of a job whose time is over; one that waited for another server tells that it may be charged for."""
     if _only_once(job):
-        return PainterTimeoutError(f"{detail} A server that was asked may have painted, and charged for it.")
+        return PainterTimeoutError.of_job(detail)
     return JobTimeoutError(detail)
 
 

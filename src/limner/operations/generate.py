@@ -266,7 +266,7 @@ def _told_as_charged(params: GenerateParams, error: LimnerError) -> LimnerError:
     """The error; if the time of a job in another lane (`pipeline`) is over, one that says what may be charged for."""
     painter = _painter(params)
     if isinstance(error, JobTimeoutError) and painter.lane(params.painter) == "remote":
-        return PainterTimeoutError(f"{error.detail} A server that was asked may have painted, and charged for it.")
+        return PainterTimeoutError.of_job(error.detail)
     return error
 
 
